@@ -1,0 +1,41 @@
+"""The errors that Chip Inspector raises on purpose.
+
+    ChipDemoError
+    |- SettingsError          a flag or a CHIPDEMO_* variable that cannot be used
+    |- ImageError             a photograph that cannot be inspected
+    |  |- UnreadableImageError   not an image, damaged, or of a kind we do not read
+    |  `- ImageTooLargeError     more pixels than the limit; refused from the header
+    |- CheckpointError        a model folder or Hub repository that cannot be loaded
+    `- DataError              training data that cannot be used
+
+Every message says what was expected, what was found, and what to do next, in words that
+may be shown to the person who caused it. ui/ alone turns them into gr.Error.
+"""
+
+
+class ChipDemoError(Exception):
+    """Base of every error raised on purpose; its text may be shown to the user."""
+
+
+class SettingsError(ChipDemoError):
+    """A flag or CHIPDEMO_* variable has a value that cannot be used."""
+
+
+class ImageError(ChipDemoError):
+    """A photograph cannot be inspected."""
+
+
+class UnreadableImageError(ImageError):
+    """Not an image, damaged, or of a kind that is not read."""
+
+
+class ImageTooLargeError(ImageError):
+    """More pixels than the limit; refused from the header, before decoding."""
+
+
+class CheckpointError(ChipDemoError):
+    """A model folder or Hub repository cannot be loaded."""
+
+
+class DataError(ChipDemoError):
+    """Training data cannot be used."""

@@ -1,0 +1,146 @@
+"""What the screen, the API, the reports and the labels share. No torch, no gradio."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from chipdemo.operating import OperatingCurve
+
+NORMAL, ABNORMAL = "normal", "abnormal"
+CLASSES = (NORMAL, ABNORMAL)  # the order of the network's two logits
+
+
+@dataclass(frozen=True)
+class Region:
+    """A place that speaks for "abnormal", in pixels of the upright photograph.
+
+    x, y: left and top edge. score: its highest heat, 0-1. area: pixels within the contour.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    score: float
+    area: int
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What the screen says of a model. Numbers come from the checkpoint's metrics.json.
+
+    name, revision: folder or Hub id, and a short content hash or commit.
+    data, data_licence: what it was trained on, e.g. "ELPV", "CC BY-NC-SA 4.0 (non-commercial)".
+    threshold: the one chosen on validation, 0-1.
+    validation: the curve behind the threshold slider.
+    test: metrics of the test part by name (fractions), with "part" saying what it is.
+    """
+
+    name: str
+    revision: str
+    backbone: str
+    attention: str
+    starting_weights: str
+    image_size: int
+    data: str
+    data_licence: str
+    threshold: float
+    validation: OperatingCurve
+    test: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel that CBAM let through most. weight: its attention, 0-1.
+
+    heat: (h, w) float32, its feature map scaled to 0-1 by its own maximum.
+    """
+
+    index: int
+    weight: float
+    heat: np.ndarray
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """One photograph, judged. Complete when built.
+
+    abnormal_probability: calibrated, 0-1. verdict: "abnormal" when it reaches threshold.
+    unlike_training: the photograph is far from what the model was trained on, so that the
+        verdict should not be trusted; distance is in units of the limit (above 1 is unlike).
+    heat: by name of the explanation, (h, w) float32, 0-1, on the network's own grid, which
+        covers the whole upright photograph; overlay.py resizes it. "evidence" has a fixed
+        scale (0.5 is where a held-out normal photograph hardly ever gets to).
+    log_odds: of abnormal against normal, before calibration; evidence sums to it.
+    image_size: (width, height) in pixels of the upright photograph.
+    timing_ms: by step, in order.
+    """
+
+    verdict: str
+    abnormal_probability: float
+    threshold: float
+    log_odds: float
+    unlike_training: bool
+    distance: float
+    regions: tuple[Region, ...]
+    heat: Mapping[str, np.ndarray]
+    channels: tuple[Channel, ...]
+    model_name: str
+    model_revision: str
+    image_sha256: str
+    image_size: tuple[int, int]
+    timing_ms: Mapping[str, float]
+
+    def judged_at(self, threshold: float) -> "Inspection":
+        """The same photograph under another threshold (0-1), without running the model."""
+        return replace(self, threshold=threshold, verdict=judge(self.abnormal_probability, threshold))
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON of an inspection, the same on the screen, in the API and in reports."""
+        width, height = self.image_size
+        return {
+            "verdict": self.verdict,
+            "abnormal_probability": round(self.abnormal_probability, 6),
+            "threshold": round(self.threshold, 6),
+            "unlike_training": self.unlike_training,
+            "distance": round(self.distance, 4),
+            "regions": [
+                {
+                    "x": region.x,
+                    "y": region.y,
+                    "width": region.width,
+                    "height": region.height,
+                    "score": round(region.score, 4),
+                    "area": region.area,
+                }
+                for region in self.regions
+            ],
+            "model": {"name": self.model_name, "revision": self.model_revision},
+            "image": {"sha256": self.image_sha256, "width": width, "height": height},
+            "timing_ms": {step: round(ms, 2) for step, ms in self.timing_ms.items()},
+        }
+
+
+def judge(abnormal_probability: float, threshold: float) -> str:
+    """A photograph at the threshold is stopped."""
+    return ABNORMAL if abnormal_probability >= threshold else NORMAL
+
+
+class Inspector(Protocol):
+    """The seam between the screen and the network."""
+
+    info: ModelInfo
+    methods: Sequence[str]  # explanations by name; the first is the default, "evidence"
+
+    def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
+        """Judge an upright 8-bit RGB photograph, at the model's own threshold unless given.
+
+        The inspection holds the heat maps that cost nothing: "evidence" and, where the model
+        has attention, "CBAM". Safe to call from several threads.
+        """
+
+    def explain(self, image: Image.Image, method: str) -> np.ndarray:
+        """One heat map by the method's name: (h, w) float32, 0-1. Raises ValueError if unknown."""

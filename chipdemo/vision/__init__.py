@@ -1,0 +1,1 @@
+"""The network. torch stays inside, and is imported where it is used."""
