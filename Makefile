@@ -1,0 +1,35 @@
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: app test train lint chromium
+
+app: $(VENV)/.installed
+	$(RUN) app.py
+
+train: $(VENV)/.installed
+	$(RUN) training/train.py
+
+test: $(VENV)/.installed-dev chromium
+	$(RUN) -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+$(VENV)/.installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -q -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -q -r requirements-dev.txt
+	touch $@ $(VENV)/.installed
+
+# The browser tests need a Chromium; where none is and none can be installed, they skip and say so.
+chromium:
+	@command -v chromium >/dev/null || { command -v apt-get >/dev/null && \
+	  sudo=$$(test "$$(id -u)" = 0 || echo "sudo -n") && \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq chromium >/dev/null; } || \
+	  echo "no chromium here and none could be installed: the browser tests will be skipped"

@@ -1,0 +1,103 @@
+"""Heat maps: our exact evidence on a fixed scale, its regions, and pytorch-grad-cam's methods."""
+
+from functools import cache
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import nn
+
+from chipdemo.inspection import Channel, Region
+from chipdemo.vision.model import ChipNet
+
+HALF = 0.5  # heat from which a place is a region; held-out normals hardly ever reach it
+CHANNELS = 6  # strongest CBAM channels that are shown
+FINE = 8  # places are divided by this when regions are outlined
+GRADIENT_METHODS = ("Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "EigenCAM")
+
+
+def fixed_heat(evidence: np.ndarray, heat_scale: float) -> np.ndarray:
+    """(h, w) evidence -> (h, w) float32 heat, 0-1, on the model's own scale.
+
+    heat_scale shows as 0.5 in every photograph; evidence for "normal" shows as 0.
+    """
+    return np.clip(HALF * evidence / heat_scale, 0, 1).astype(np.float32)
+
+
+def regions_of(heat: np.ndarray, image_size: tuple[int, int]) -> tuple[Region, ...]:
+    """Connected places at or above half heat, hottest first.
+
+    heat: (h, w), 0-1, covering the whole photograph. image_size: (width, height), pixels.
+    """
+    if heat.max() < HALF:
+        return ()
+    rows, columns = heat.shape
+    zoom = (np.arange(n * FINE) / FINE + (0.5 / FINE - 0.5) for n in (rows, columns))
+    fine = ndimage.map_coordinates(heat, np.meshgrid(*zoom, indexing="ij"), order=1, mode="nearest")
+    labels, count = ndimage.label(fine >= HALF)
+    across, down = image_size[0] / fine.shape[1], image_size[1] / fine.shape[0]  # pixels a fine place
+    regions = []
+    for index, (y, x) in enumerate(ndimage.find_objects(labels), 1):
+        inside = labels[y, x] == index
+        left, top = round(x.start * across), round(y.start * down)
+        regions.append(
+            Region(
+                x=left,
+                y=top,
+                width=max(round(x.stop * across) - left, 1),
+                height=max(round(y.stop * down) - top, 1),
+                score=float(fine[y, x][inside].max()),
+                area=max(round(inside.sum() * across * down), 1),
+            )
+        )
+    return tuple(sorted(regions, key=lambda region: region.score, reverse=True))
+
+
+def strongest_channels(features: np.ndarray, weights: np.ndarray) -> tuple[Channel, ...]:
+    """The channels that CBAM lets through most: features (C, h, w), weights (C,), 0-1."""
+    chosen = np.argsort(weights)[::-1][:CHANNELS]
+    return tuple(Channel(int(c), float(weights[c]), _stretched(features[c])) for c in chosen)
+
+
+def _stretched(values: np.ndarray) -> np.ndarray:
+    """ReLU, then scaled to the map's own maximum: (h, w) -> (h, w) float32, 0-1."""
+    positive = np.maximum(values, 0)
+    return (positive / max(positive.max(), 1e-12)).astype(np.float32)
+
+
+def gradient_heat(net: ChipNet, features: torch.Tensor, method: str) -> np.ndarray:
+    """A method of pytorch-grad-cam at the CBAM output: (1, C, h, w) -> (h, w) float32, 0-1.
+
+    The target is the log-odds of abnormal. The map is stretched to its own maximum, as the
+    library does, so two photographs cannot be compared by it. Only the head behind the
+    features is differentiated, never the backbone. Raises ValueError for an unknown method.
+    """
+    methods = _methods()
+    if method not in methods:
+        raise ValueError(f"method is {method!r}; choose one of {', '.join(methods)}")
+    layer = nn.Identity()  # a layer of this call alone, so that threads do not see each other's hooks
+    head = _Head(net, layer)
+    features = features.detach().clone().requires_grad_()
+    with torch.enable_grad(), methods[method](head, [layer]) as cam:
+        return cam(features, targets=[_log_odds])[0].astype(np.float32)
+
+
+class _Head(nn.Module):
+    def __init__(self, net: ChipNet, layer: nn.Module):
+        super().__init__()
+        self.layer, self.net = layer, net
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.net.classify(self.layer(features))
+
+
+def _log_odds(logits: torch.Tensor) -> torch.Tensor:
+    return logits[1] - logits[0]
+
+
+@cache
+def _methods() -> dict[str, type]:
+    """By name; imported on first use, since the library brings matplotlib and OpenCV along."""
+    import pytorch_grad_cam as library
+
+    return {name: getattr(library, name.replace("-", "").replace("++", "PlusPlus")) for name in GRADIENT_METHODS}

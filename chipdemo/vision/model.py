@@ -1,0 +1,97 @@
+"""ChipNet: the last convolutional features of any timm backbone -> CBAM -> mean -> two classes."""
+
+from typing import NamedTuple
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from chipdemo.inspection import CLASSES
+from chipdemo.vision.attention import CBAM
+from chipdemo.vision.familiarity import Familiarity
+
+ATTENTIONS = ("cbam", "none")
+
+
+class ChipNetOutput(NamedTuple):
+    """What one forward gives. N photographs, C channels, (h, w) places.
+
+    logits: (N, 2), in the order of CLASSES, before calibration.
+    evidence: (N, h, w), each place's share in the log-odds: its mean plus the difference of
+        the biases is logits[:, 1] - logits[:, 0] exactly, because the pooled head is linear.
+    features: (N, C, h, w), what the head pools (behind the attention, where there is one).
+    channel_attention: (N, C), 0-1; None without attention.
+    spatial_attention: (N, h, w), 0-1; None without attention.
+    embedding: (N, C), the backbone's pooled features before the attention.
+    distance: (N,), of the embedding from those of the training photographs.
+    """
+
+    logits: Tensor
+    evidence: Tensor
+    features: Tensor
+    channel_attention: Tensor | None
+    spatial_attention: Tensor | None
+    embedding: Tensor
+    distance: Tensor
+
+
+class ChipNet(nn.Module):
+    """A chip classifier that says where.
+
+    backbone: any timm convolutional model's name. attention: "cbam" or "none".
+    stages: how many of the backbone's last resolutions are joined; with 2, the finer one
+        (stride 16) sees small cracks that the last one (stride 32) has averaged away, and
+        the maps have its grid.
+    dropout, drop_path: regularisation while training; no effect afterwards.
+    Weights are random; checkpoint.py loads trained ones, training/ starts from ImageNet's.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "tf_efficientnet_lite0",
+        attention: str = "cbam",
+        stages: int = 1,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ):
+        super().__init__()
+        if attention not in ATTENTIONS:
+            raise ValueError(f"attention is {attention!r}; choose one of {', '.join(ATTENTIONS)}")
+        self.backbone = timm.create_model(backbone, num_classes=0, drop_path_rate=drop_path)
+        info = self.backbone.feature_info
+        if not 1 <= stages <= len(info):
+            raise ValueError(f"stages is {stages}; {backbone} has 1 to {len(info)}")
+        self.finer = list(range(len(info) - stages, len(info) - 1))  # stages joined to the last
+        channels = self.backbone.num_features + sum(info[stage]["num_chs"] for stage in self.finer)
+        self.attention = CBAM(channels) if attention == "cbam" else None
+        self.familiarity = Familiarity(channels)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(channels, len(CLASSES))
+
+    def backbone_features(self, batch: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised photographs -> (N, C, h, w) convolutional features."""
+        if not self.finer:
+            return self.backbone.forward_features(batch)
+        last, maps = self.backbone.forward_intermediates(batch, indices=self.finer)
+        size = maps[0].shape[2:]  # the finest grid
+        maps = [F.interpolate(m, size, mode="bilinear") if m.shape[2:] != size else m for m in maps]
+        return torch.cat((*maps, F.interpolate(last, size, mode="bilinear")), 1)
+
+    def refine(self, features: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """(N, C, h, w) -> refined features, channel weights (N, C), spatial weights (N, h, w)."""
+        return (features, None, None) if self.attention is None else self.attention(features)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """(N, C, h, w) refined features -> (N, 2) logits."""
+        return self.head(self.dropout(features.mean((2, 3))))
+
+    def forward(self, batch: Tensor) -> ChipNetOutput:
+        """(N, 3, H, W) normalised photographs -> everything the inspector needs."""
+        raw = self.backbone_features(batch)
+        features, channel, spatial = self.refine(raw)
+        direction = self.head.weight[1] - self.head.weight[0]  # (C,)
+        evidence = torch.einsum("nchw,c->nhw", features, direction)
+        embedding = raw.mean((2, 3))  # (N, C, h, w) -> (N, C)
+        distance = self.familiarity(embedding)
+        return ChipNetOutput(self.classify(features), evidence, features, channel, spatial, embedding, distance)

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from training.calibration import choose_threshold, fit_distance_limit, fit_heat_scale, fit_temperature
+
+
+def overconfident(count=4000, factor=3.0, shift=0.0):
+    """Log-odds that are `factor` times too large and `shift` too high, with the truth."""
+    generator = np.random.default_rng(0)
+    true_log_odds = generator.normal(0, 2, count)
+    abnormal = generator.random(count) < expit(true_log_odds)
+    return factor * true_log_odds + shift, abnormal
+
+
+def test_the_temperature_undoes_overconfidence():
+    assert fit_temperature(*overconfident(factor=3)) == pytest.approx(3, rel=0.1)
+
+
+def test_the_threshold_is_where_stopping_becomes_right_more_often_than_not():
+    log_odds, abnormal = overconfident(factor=1, shift=1.5)
+    assert choose_threshold(log_odds, abnormal, temperature=1) == pytest.approx(expit(1.5), abs=0.03)
+
+
+def test_the_threshold_is_given_in_calibrated_probability():
+    log_odds, abnormal = overconfident(factor=2, shift=2)
+    assert choose_threshold(log_odds, abnormal, temperature=2) == pytest.approx(expit(1), abs=0.03)
+
+
+def test_98_of_100_normals_stay_below_half_heat():
+    highest = np.linspace(0, 1, 101)
+    scale = fit_heat_scale(highest)
+    assert (0.5 * highest / scale < 0.5).mean() == pytest.approx(0.98, abs=0.01)
+
+
+def test_a_model_without_evidence_in_normals_has_a_scale_above_zero():
+    assert fit_heat_scale(np.full(10, -1.0)) > 0
+
+
+def test_held_out_photographs_are_within_the_distance_limit():
+    distances = np.random.default_rng(0).normal(35, 2, 500)
+    assert (distances < fit_distance_limit(distances)).mean() > 0.99

@@ -1,0 +1,35 @@
+import torch
+
+from chipdemo.vision.familiarity import Familiarity
+
+
+def training_embeddings(count: int = 400, channels: int = 200) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(10, channels, generator=generator)
+    noise = 0.1 * torch.randn(count, channels, generator=generator)
+    return torch.randn(count, 10, generator=generator) @ mixing + noise + 3
+
+
+def test_a_fresh_module_finds_nothing_unfamiliar():
+    assert Familiarity(8)(torch.full((2, 8), 100.0)).tolist() == [0, 0]
+
+
+def test_training_embeddings_are_about_the_root_of_the_channels_away():
+    familiarity = Familiarity(200)
+    familiarity.fit(training_embeddings())
+    distance = familiarity(training_embeddings())
+    assert abs(distance.mean().item() - 200**0.5) < 1
+
+
+def test_an_embedding_off_the_learned_directions_is_far():
+    familiarity = Familiarity(200)
+    embeddings = training_embeddings()
+    familiarity.fit(embeddings)
+    odd = embeddings[:5] + 2 * torch.randn(5, 200, generator=torch.Generator().manual_seed(1))
+    assert familiarity(odd).min() > 3 * familiarity(embeddings).max()
+
+
+def test_few_photographs_are_enough_to_fit():
+    familiarity = Familiarity(200)
+    familiarity.fit(training_embeddings(count=6))
+    assert torch.isfinite(familiarity(training_embeddings())).all()

@@ -1,0 +1,157 @@
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from chipdemo.errors import DataError
+from chipdemo.vision.checkpoint import WEIGHTS
+from chipdemo.vision.inspector import load_inspector
+from chipdemo.vision.model import ChipNet
+from tests.tiny import BACKBONE, draw_chip, draw_chips
+from training.resume import STATE
+from training.starting_weights import load_starting_weights
+from training.train import Options, freeze, parse, rate, train
+
+SCRIPT = Path(__file__).parent.parent / "training" / "train.py"
+
+
+@pytest.fixture(scope="module")
+def chips(tmp_path_factory):
+    return draw_chips(tmp_path_factory.mktemp("data") / "chips", normal=40, abnormal=24)
+
+
+def options(chips, out, **changes):
+    defaults = {"backbone": BACKBONE, "init": "none", "image_size": 64, "epochs": 3, "batch_size": 8}
+    return Options(data=str(chips), out=str(out), **(defaults | changes))
+
+
+@pytest.fixture(scope="module")
+def trained(chips, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "trained"
+    return train(options(chips, out, epochs=25, learning_rate=3e-3))
+
+
+def test_training_ends_in_a_checkpoint_that_tells_the_classes_apart(trained):
+    inspector = load_inspector(str(trained))
+    fresh = [(draw_chip(5000 + i, i % 2 == 1), i % 2 == 1) for i in range(30)]
+    probability = np.array([inspector.inspect(chip).abnormal_probability for chip, _ in fresh])
+    abnormal = np.array([truth for _, truth in fresh])
+    assert probability[abnormal].mean() > probability[~abnormal].mean() + 0.3
+
+
+def test_a_checkpoint_holds_all_that_the_contract_names(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert names == {
+        "model.safetensors", "config.json", "metrics.json", "split.json", "README.md",
+        "confusion.png", "roc.png", "precision_recall.png",
+    }  # fmt: skip
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics["starting_weights"] == "none (random)"
+    assert {"accuracy", "recall", "precision", "f1", "auroc", "confusion"} <= metrics["test"].keys()
+    split = json.loads((trained / "split.json").read_text())
+    assert [len(split[part]) for part in ("train", "val", "test")] == [45, 13, 6]
+    card = (trained / "README.md").read_text()
+    assert card.startswith("---\nlicense: other\n") and "none (random)" in card
+
+
+def test_the_same_seed_gives_the_same_weights(chips, tmp_path):
+    first, second = (load_file(train(options(chips, tmp_path / n, epochs=1)) / WEIGHTS) for n in "ab")
+    third = load_file(train(options(chips, tmp_path / "c", epochs=1, seed=1)) / WEIGHTS)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["head.weight"], third["head.weight"])
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(chips, tmp_path):
+    whole = load_file(train(options(chips, tmp_path / "whole", epochs=4)) / WEIGHTS)
+    out = tmp_path / "killed"
+    command = [sys.executable, SCRIPT, "--data", chips, "--out", out, "--backbone", BACKBONE, "--init", "none",
+               "--image-size", "64", "--epochs", "4", "--batch-size", "8"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("epoch 2/4"):
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    assert (out / STATE).exists() and not (out / WEIGHTS).exists()
+    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    resumed = load_file(out / WEIGHTS)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert not (out / STATE).exists()
+
+
+def test_resuming_another_run_is_refused(chips, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, "--data", chips, "--out", tmp_path, "--backbone", BACKBONE, "--init", "none",
+         "--image-size", "64", "--epochs", "50", "--batch-size", "8"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    process.kill()
+    process.wait()
+    with pytest.raises(DataError, match="Expected the options of the run"):
+        train(options(chips, tmp_path, epochs=2, resume=True))
+
+
+def test_resuming_nothing_is_refused(chips, tmp_path):
+    with pytest.raises(DataError, match="Start without --resume"):
+        train(options(chips, tmp_path, resume=True))
+
+
+def test_an_error_ends_in_one_line_and_a_status(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, SCRIPT, "--data", tmp_path, "--init", "none", "--backbone", BACKBONE, "--out", tmp_path / "out"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: Expected photographs in") and "Traceback" not in ended.stderr
+
+
+def test_no_flag_is_the_documented_command():
+    assert parse([]) == parse("--data elpv --backbone tf_efficientnet_lite0 --attention cbam".split())
+
+
+def test_the_rate_warms_up_and_falls_to_zero():
+    assert rate(0.05) == pytest.approx(0.5)
+    assert rate(0.1) == pytest.approx(1)
+    assert rate(1) == pytest.approx(0)
+
+
+def test_frozen_blocks_stay_as_they_start():
+    net = ChipNet(BACKBONE)
+    freeze(net, 2)
+    assert not net.backbone.conv_stem.weight.requires_grad
+    assert net.backbone.conv_head.weight.requires_grad
+
+
+def test_packaged_imagenet_weights_serve_where_the_hub_does_not(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    net = ChipNet("tf_efficientnet_lite0")
+    before = net.backbone.conv_stem.weight.clone()
+    assert load_starting_weights(net, "tf_efficientnet_lite0", "imagenet").startswith("ImageNet (")
+    assert not torch.equal(net.backbone.conv_stem.weight, before)
+
+
+def test_no_weights_in_reach_says_what_to_do(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match="--init none"):
+        load_starting_weights(ChipNet(BACKBONE), BACKBONE, "imagenet")
+
+
+def test_a_run_starts_from_another_checkpoint_or_from_backbone_weights(trained, tmp_path):
+    net = ChipNet(BACKBONE, stages=2)
+    assert load_starting_weights(net, BACKBONE, str(trained)) == "checkpoint trained"
+    tensors = net.backbone.state_dict() | {"classifier.weight": torch.zeros(1000, 8)}
+    save_file(tensors, tmp_path / "backbone.safetensors")
+    other = ChipNet(BACKBONE)
+    assert load_starting_weights(other, BACKBONE, str(tmp_path / "backbone.safetensors")) == "weights backbone.safetensors"
+    torch.testing.assert_close(other.backbone.conv_stem.weight, net.backbone.conv_stem.weight)
+    with pytest.raises(DataError, match="does not fit the backbone"):
+        load_starting_weights(ChipNet("resnet18"), "resnet18", str(tmp_path / "backbone.safetensors"))

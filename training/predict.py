@@ -1,0 +1,39 @@
+"""Run a network over many photographs."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from chipdemo.vision.checkpoint import ModelSpec
+from chipdemo.vision.model import ChipNet
+from chipdemo.vision.transforms import normalise
+
+BATCH_SIZE = 64
+
+
+class Predictions(NamedTuple):
+    """One row a photograph: log_odds (N,) before calibration, highest_evidence (N,) of any
+    place, distance (N,) from the training photographs, embedding (N, C)."""
+
+    log_odds: np.ndarray
+    highest_evidence: np.ndarray
+    distance: np.ndarray
+    embedding: np.ndarray
+
+
+@torch.inference_mode()
+def predict(net: ChipNet, pixels: np.ndarray, spec: ModelSpec) -> Predictions:
+    """(N, size, size, 3) uint8 pixels -> Predictions, in single precision on the network's device."""
+    device = next(net.parameters()).device
+    was_training = net.training
+    net.eval()
+    rows = []
+    for start in range(0, len(pixels), BATCH_SIZE):
+        batch = normalise(torch.from_numpy(pixels[start : start + BATCH_SIZE]).to(device), spec.mean, spec.std)
+        output = net(batch)
+        log_odds = output.logits[:, 1] - output.logits[:, 0]  # (N, 2) -> (N,)
+        highest = output.evidence.amax((1, 2))  # (N, h, w) -> (N,)
+        rows.append((log_odds, highest, output.distance, output.embedding))
+    net.train(was_training)
+    return Predictions(*(torch.cat(column).float().cpu().numpy() for column in zip(*rows)))

