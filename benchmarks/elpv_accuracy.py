@@ -48,7 +48,16 @@ def train(seed: int, flags: list[str], out: Path) -> None:
     if (out / METRICS).exists():
         return
     resume = ["--resume"] if (out / STATE).exists() else []
-    command = [sys.executable, ROOT / "training" / "train.py", "--split", SPLIT, "--seed", str(seed), "--out", out]
+    command = [
+        sys.executable,
+        ROOT / "training" / "train.py",
+        "--split",
+        SPLIT,
+        "--seed",
+        str(seed),
+        "--out",
+        out,
+    ]
     subprocess.run([*command, *flags, *resume], check=True)
 
 
@@ -76,7 +85,9 @@ def summary(rows: list[dict]) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "elpv_accuracy")
     parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "elpv_accuracy.json")

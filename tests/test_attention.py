@@ -27,7 +27,7 @@ def test_cbam_applies_channels_first_and_hands_both_maps_out():
     weighted = features * cbam.channel(features)[:, :, None, None]
     torch.testing.assert_close(refined, weighted * cbam.spatial(weighted)[:, None])
     assert channel.shape == (2, 32) and spatial.shape == (2, 7, 7)
-    assert 0 < channel.min() and channel.max() < 1
+    assert channel.min() > 0 and channel.max() < 1
 
 
 def test_the_papers_reduction_of_16_and_kernel_of_7_are_the_defaults():

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from chipdemo.errors import DataError
-from training.data import load_photographs, read_data, read_elpv, read_folder, split_by_hash
 from tests.tiny import draw_chip, draw_chips
+from training.data import load_photographs, read_data, read_elpv, read_folder, split_by_hash
 
 HASHES = {f"{i:03}": "abnormal" if i % 4 == 0 else "normal" for i in range(200)}
 
@@ -20,7 +20,10 @@ def test_elpv_has_the_published_counts_and_soft_labels():
     data = read_elpv()
     assert len(data.samples) == 2624 and "NC" in data.licence
     assert Counter(sample.label for sample in data.samples) == {"normal": 1803, "abnormal": 821}
-    assert {sample.probability for sample in data.samples if sample.label == "normal"} == {0, 0.3333333333333333}
+    assert {sample.probability for sample in data.samples if sample.label == "normal"} == {
+        0,
+        0.3333333333333333,
+    }
     assert {s.stratum for s in data.samples} == {
         f"{label}, {kind}" for label in ("normal", "abnormal") for kind in ("mono", "poly")
     }

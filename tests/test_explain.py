@@ -61,7 +61,7 @@ def test_every_method_of_the_library_gives_a_map_on_the_grid(method):
     features = net(torch.randn(1, 3, 64, 64)).features
     heat = gradient_heat(net, features, method)
     assert heat.shape == features.shape[2:] and heat.dtype == np.float32
-    assert 0 <= heat.min() and heat.max() <= 1
+    assert heat.min() >= 0 and heat.max() <= 1
 
 
 def test_evidence_equals_grad_cam_up_to_relu_and_scaling():

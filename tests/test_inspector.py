@@ -17,7 +17,7 @@ def test_an_inspection_is_complete(inspector):
     inspection = inspector.inspect(draw_chip(1).resize((90, 60)))
     assert inspection.image_size == (90, 60)
     assert set(inspection.heat) == {"evidence", "CBAM"}
-    assert all(0 <= heat.min() and heat.max() <= 1 for heat in inspection.heat.values())
+    assert all(heat.min() >= 0 and heat.max() <= 1 for heat in inspection.heat.values())
     assert len(inspection.channels) == 6
     assert list(inspection.timing_ms) == ["hash and resize", "network", "heat and regions"]
     assert inspection.model_name == "tiny" and len(inspection.image_sha256) == 64

@@ -26,5 +26,7 @@ def test_train_and_serve_see_the_same_tensor():
     image = Image.fromarray(noise)
     stacked = np.stack([pixels_of(image, 32, "bicubic")] * 3)
     training = normalise(torch.from_numpy(stacked), (0.5,) * 3, (0.5,) * 3)
-    serving = normalise(torch.from_numpy(pixels_of(image, 32, "bicubic")[None].copy()), (0.5,) * 3, (0.5,) * 3)
+    serving = normalise(
+        torch.from_numpy(pixels_of(image, 32, "bicubic")[None].copy()), (0.5,) * 3, (0.5,) * 3
+    )
     torch.testing.assert_close(training[2:], serving, rtol=0, atol=0)

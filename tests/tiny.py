@@ -10,7 +10,9 @@ from chipdemo.vision.checkpoint import METRICS, SPLIT, ModelSpec, save_checkpoin
 from chipdemo.vision.model import ChipNet
 
 BACKBONE = "test_efficientnet"
-SPEC = ModelSpec(backbone=BACKBONE, stages=2, image_size=64, heat_scale=0.5, threshold=0.4, distance_limit=50.0)
+SPEC = ModelSpec(
+    backbone=BACKBONE, stages=2, image_size=64, heat_scale=0.5, threshold=0.4, distance_limit=50.0
+)
 METRICS_JSON = {
     "data": "drawn chips",
     "data_licence": "CC0",

@@ -16,7 +16,19 @@ from chipdemo.images import read_photograph
 from chipdemo.inspection import ABNORMAL, NORMAL
 
 NORMAL_FOLDERS = {"normal", "good", "ok", "pass", "functional", "negative", "0"}
-ABNORMAL_FOLDERS = {"abnormal", "defect", "defects", "defective", "bad", "ng", "nok", "fail", "anomaly", "positive", "1"}
+ABNORMAL_FOLDERS = {
+    "abnormal",
+    "defect",
+    "defects",
+    "defective",
+    "bad",
+    "ng",
+    "nok",
+    "fail",
+    "anomaly",
+    "positive",
+    "1",
+}
 PARTS = ("train", "val", "test")
 DEFAULT_FRACTIONS = (0.7, 0.2, 0.1)  # Kim et al.
 
@@ -119,7 +131,9 @@ def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
 
 
-def load_photographs(data: LabelledData, to_pixels: Callable, progress: Callable = lambda it, **_: it) -> Photographs:
+def load_photographs(
+    data: LabelledData, to_pixels: Callable, progress: Callable = lambda it, **_: it
+) -> Photographs:
     """Decode every photograph once.
 
     to_pixels: upright RGB photograph -> (size, size, 3) uint8. progress: such as tqdm.

@@ -34,7 +34,9 @@ def measure(probabilities: np.ndarray, abnormal: np.ndarray, threshold: float) -
         "average_precision": float(metrics.average_precision_score(abnormal, probabilities)),
         "expected_calibration_error": float(
             binary_calibration_error(
-                torch.tensor(probabilities, dtype=torch.float32), torch.tensor(abnormal, dtype=torch.int), n_bins=10
+                torch.tensor(probabilities, dtype=torch.float32),
+                torch.tensor(abnormal, dtype=torch.int),
+                n_bins=10,
             )
         ),
         "confusion": metrics.confusion_matrix(abnormal, stopped, labels=[False, True]).tolist(),

@@ -30,7 +30,9 @@ def predict(net: ChipNet, pixels: np.ndarray, spec: ModelSpec) -> Predictions:
     net.eval()
     rows = []
     for start in range(0, len(pixels), BATCH_SIZE):
-        batch = normalise(torch.from_numpy(pixels[start : start + BATCH_SIZE]).to(device), spec.mean, spec.std)
+        batch = normalise(
+            torch.from_numpy(pixels[start : start + BATCH_SIZE]).to(device), spec.mean, spec.std
+        )
         output = net(batch)
         log_odds = output.logits[:, 1] - output.logits[:, 0]  # (N, 2) -> (N,)
         highest = output.evidence.amax((1, 2))  # (N, h, w) -> (N,)

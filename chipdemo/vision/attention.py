@@ -42,7 +42,7 @@ class CBAM(nn.Module):
         self.spatial = SpatialAttention(kernel)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, C, h, w) -> refined features (N, C, h, w), channel weights (N, C), spatial weights (N, h, w)."""
+        """(N, C, h, w) -> refined (N, C, h, w), channel weights (N, C), spatial weights (N, h, w)."""
         channel = self.channel(features)
         features = features * channel[:, :, None, None]  # F' = M_c(F) * F
         spatial = self.spatial(features)

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
@@ -54,9 +53,9 @@ class ModelSpec:
     heat_scale: float = 1.0
     distance_limit: float = float("inf")
 
-    def build(self, **training: float) -> ChipNet:
-        """An untrained network of this kind. training: dropout and drop_path."""
-        return ChipNet(self.backbone, self.attention, self.stages, **training)
+    def build(self, dropout: float = 0.0) -> ChipNet:
+        """An untrained network of this kind."""
+        return ChipNet(self.backbone, self.attention, self.stages, dropout)
 
 
 class HubChipNet(ChipNet, PyTorchModelHubMixin, library_name="chipdemo", tags=["image-classification"]):
@@ -86,7 +85,9 @@ def find_checkpoint(model: str, revision: str | None = None) -> Path:
             f"it is loaded. Convert it to {WEIGHTS} where you trust it."
         )
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
-        raise CheckpointError(f"Expected a checkpoint folder or a Hub id owner/name; found nothing at {model}.")
+        raise CheckpointError(
+            f"Expected a checkpoint folder or a Hub id owner/name; found nothing at {model}."
+        )
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -103,7 +104,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"Expected {path.name} in {path.parent}; it is not there.") from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is no readable JSON ({error}); fetch or train the model again.") from error
+        raise CheckpointError(
+            f"{path} is no readable JSON ({error}); fetch or train the model again."
+        ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"Expected an object in {path}; found {type(content).__name__}.")
     return content
@@ -114,10 +117,14 @@ def read_spec(folder: Path) -> ModelSpec:
     content = read_json(folder / CONFIG)
     expected = {field.name for field in fields(ModelSpec)}
     if missing := expected - content.keys():
-        raise CheckpointError(f"{folder / CONFIG} lacks {', '.join(sorted(missing))}; is it a Chip Inspector model?")
+        raise CheckpointError(
+            f"{folder / CONFIG} lacks {', '.join(sorted(missing))}; is it a Chip Inspector model?"
+        )
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k in expected}
     if values["classes"] != CLASSES:
-        raise CheckpointError(f"Expected the classes {CLASSES} in {folder / CONFIG}; found {values['classes']}.")
+        raise CheckpointError(
+            f"Expected the classes {CLASSES} in {folder / CONFIG}; found {values['classes']}."
+        )
     return ModelSpec(**values)
 
 
@@ -129,8 +136,13 @@ def load_weights(net: ChipNet, path: Path) -> None:
         raise CheckpointError(f"Expected {path.name} in {path.parent}; {found}.")
     try:
         tensors = load_file(path)
-        net.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor
-                             for name, tensor in tensors.items()}, strict=True)
+        net.load_state_dict(
+            {
+                name: tensor.float() if tensor.is_floating_point() else tensor
+                for name, tensor in tensors.items()
+            },
+            strict=True,
+        )
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); fetch or train the model again.") from error
     except RuntimeError as error:  # load_state_dict's word for missing, extra and misshapen
@@ -164,7 +176,9 @@ def _info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
             data_licence=metrics["data_licence"],
             threshold=spec.threshold,
             validation=OperatingCurve(
-                validation["part"], tuple(validation["probabilities"]), tuple(map(bool, validation["abnormal"]))
+                validation["part"],
+                tuple(validation["probabilities"]),
+                tuple(map(bool, validation["abnormal"])),
             ),
             test=metrics["test"],
         )

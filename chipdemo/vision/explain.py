@@ -100,4 +100,6 @@ def _methods() -> dict[str, type]:
     """By name; imported on first use, since the library brings matplotlib and OpenCV along."""
     import pytorch_grad_cam as library
 
-    return {name: getattr(library, name.replace("-", "").replace("++", "PlusPlus")) for name in GRADIENT_METHODS}
+    return {
+        name: getattr(library, name.replace("-", "").replace("++", "PlusPlus")) for name in GRADIENT_METHODS
+    }

@@ -43,7 +43,7 @@ class ChipNet(nn.Module):
     stages: how many of the backbone's last resolutions are joined; with 2, the finer one
         (stride 16) sees small cracks that the last one (stride 32) has averaged away, and
         the maps have its grid.
-    dropout, drop_path: regularisation while training; no effect afterwards.
+    dropout: of the pooled features while training, fraction; no effect afterwards.
     Weights are random; checkpoint.py loads trained ones, training/ starts from ImageNet's.
     """
 
@@ -53,12 +53,11 @@ class ChipNet(nn.Module):
         attention: str = "cbam",
         stages: int = 1,
         dropout: float = 0.0,
-        drop_path: float = 0.0,
     ):
         super().__init__()
         if attention not in ATTENTIONS:
             raise ValueError(f"attention is {attention!r}; choose one of {', '.join(ATTENTIONS)}")
-        self.backbone = timm.create_model(backbone, num_classes=0, drop_path_rate=drop_path)
+        self.backbone = timm.create_model(backbone, num_classes=0)
         info = self.backbone.feature_info
         if not 1 <= stages <= len(info):
             raise ValueError(f"stages is {stages}; {backbone} has 1 to {len(info)}")
@@ -94,4 +93,6 @@ class ChipNet(nn.Module):
         evidence = torch.einsum("nchw,c->nhw", features, direction)
         embedding = raw.mean((2, 3))  # (N, C, h, w) -> (N, C)
         distance = self.familiarity(embedding)
-        return ChipNetOutput(self.classify(features), evidence, features, channel, spatial, embedding, distance)
+        return ChipNetOutput(
+            self.classify(features), evidence, features, channel, spatial, embedding, distance
+        )

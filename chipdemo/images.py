@@ -1,0 +1,343 @@
+"""Any upload -> upright 8-bit RGB, safely; and the hash of what it shows. Pillow stays the decoder.
+
+The reader is chosen by the first bytes, never by the name, from a short table. The readers are
+Pillow's own classes, called without Image.open, for two reasons: no other plugin (EPS, FITS, PSD,
+...) can run, and Image.MAX_IMAGE_PIXELS, a global shared with every other user of Pillow in the
+process, is neither obeyed (it would refuse photographs below our limit) nor changed.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from chipdemo.errors import ImageError, ImageTooLargeError, UnreadableImageError
+
+MAX_MEGAPIXELS = 64.0  # millions of pixels, before any turning or scaling
+HEAD_BYTES = 2048  # looked at to tell what a file is
+CHUNK_PIXELS = 1 << 20  # handled at a time, so that no 64-megapixel float64 copy is ever made
+
+Source = str | os.PathLike[str] | bytes | BinaryIO
+
+READERS = (
+    (rb"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
+    (rb"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),  # also MPO: its first photograph
+    (rb"II[*+]\0|MM\0[*+]", TiffImagePlugin.TiffImageFile),
+    (rb"RIFF....WEBP", WebPImagePlugin.WebPImageFile),
+    (rb"GIF8[79]a", GifImagePlugin.GifImageFile),
+    (rb"BM", BmpImagePlugin.BmpImageFile),
+)
+
+# What people drop by mistake, by its first bytes after white space and a byte order mark.
+OTHER_KINDS = (
+    (rb"$", "an empty file"),
+    (rb"%!PS|\xc5\xd0\xd3\xc6", "an EPS or PostScript drawing"),
+    (rb"%PDF", "a PDF document"),
+    (rb"SIMPLE  =", "a FITS file"),
+    (rb"8BPS", "a Photoshop document"),
+    (rb"....ftyp(?:hei|hev|mif1|msf1)", "a HEIC photograph"),
+    (rb"....ftypavi", "an AVIF photograph"),
+    (rb"....ftyp|RIFF....AVI ", "a video"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 file"),
+    (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!", "an archive"),
+    (rb"(?:<!doctype html|<html)", "a web page"),
+    (rb"(?:<\?xml|<!--|<!doctype svg).*<svg|<svg", "an SVG drawing"),
+    (rb"[\t\n\r -~\x80-\xff]+$", "text"),
+)
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ORIENTATION = 0x0112  # EXIF tag; the others are TIFF tags
+BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR_CONFIGURATION = 0x0102, 0x0106, 0x011C
+DEEP_MODES = {"I": "Integer", "F": "Floating-point"}  # and I;16 with its byte orders: "16-bit"
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph that can be inspected. Complete when built.
+
+    image: upright, 8-bit RGB, fully decoded, without metadata.
+    sha256: content_sha256(image).
+    notes: what was done on the way, for the screen, e.g. "First of 12 frames".
+    format: "PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP"; "" if it came decoded.
+    """
+
+    image: Image.Image
+    sha256: str
+    notes: tuple[str, ...]
+    format: str
+
+
+def read_photograph(source: Source, max_megapixels: float = MAX_MEGAPIXELS) -> Photograph:
+    """Read a path, the bytes of a file, or a binary stream (from its start; left open).
+
+    Raises ImageTooLargeError above max_megapixels (from the header, before decoding) and
+    UnreadableImageError for everything else that is not a whole photograph.
+    """
+    with _refusing_damage(_shown_name(source)), _opened(source) as stream:
+        return _photograph_of(_identified(stream), max_megapixels)
+
+
+def photograph_of(image: Image.Image, max_megapixels: float = MAX_MEGAPIXELS) -> Photograph:
+    """The same for an image that is already decoded, or opened but not yet loaded.
+
+    Deep modes (16-bit, 32-bit, float) are scaled from their own range to 0-255; 16-bit colour is
+    not, since Pillow keeps only its upper byte. The image given is loaded, but not changed.
+    Raises the same errors.
+    """
+    with _refusing_damage("the image"):
+        return _photograph_of(image, max_megapixels)
+
+
+def content_sha256(image: Image.Image) -> str:
+    """Hash of an upright 8-bit RGB image: "WIDTHxHEIGHT\\n", then its pixels row by row.
+
+    The same pixels have the same hash under any name, container or metadata. 64 hex digits.
+    """
+    if image.mode != "RGB":
+        raise ValueError(f"expected an RGB image, found {image.mode}; use read_photograph first")
+    width, height = image.size
+    digest = hashlib.sha256(f"{width}x{height}\n".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def _photograph_of(image: Image.Image, max_megapixels: float) -> Photograph:
+    _check_size(image, max_megapixels)
+    _check_layout(image)
+    notes = _frame_note(image)
+    rawmode = _rawmode(image)
+    # Pillow turns a TIFF while it loads, and then takes the tag away. Others are asked afterwards:
+    # to read the EXIF of a PNG is to decode it, and a failure there would go unnoticed.
+    turned = image.format == "TIFF" and _orientation(image) in TURNS
+    image.load()
+    rgb, conversion_notes = _to_rgb(image, rawmode)
+    notes += conversion_notes
+    if (turn := TURNS.get(_orientation(image))) is not None:
+        rgb = rgb.transpose(turn)
+    if turned or turn is not None:
+        notes += ("Turned upright by its EXIF orientation",)
+    rgb.info.clear()  # an EXIF or transparency left behind would be applied again downstream
+    return Photograph(rgb, content_sha256(rgb), notes, image.format or "")
+
+
+@contextmanager
+def _refusing_damage(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong inside into an ImageError about the named photograph.
+
+    Pillow's readers run into hostile bytes wherever those lead: OSError, SyntaxError, ValueError,
+    TypeError, KeyError, IndexError, AttributeError, AssertionError, OverflowError, EOFError,
+    struct.error, zlib.error, and whatever the next release adds. No list of them would stay whole,
+    so Exception is caught, here (and around EXIF); the cause stays attached for the log.
+    """
+    try:
+        yield
+    except ImageError:
+        raise
+    except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLargeError(
+            f"Expected a photograph that fits into memory; {name} does not. Scale it down and try again."
+        ) from error
+    except Exception as error:
+        raise UnreadableImageError(
+            f"Expected a whole photograph; {name} is damaged or cut short, or of a variant that is "
+            "not read. Export it again as 8-bit PNG or JPEG and try again."
+        ) from error
+
+
+def _shown_name(source: Source) -> str:
+    """A name fit for a message: the last part of the path, harmless characters, at most 40."""
+    path = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "")
+    if not isinstance(path, (str, os.PathLike)):  # a temporary file's name is its number
+        return "the file"
+    last = re.split(r"[/\\]", os.fsdecode(path))[-1]
+    # Messages are rendered as Markdown and HTML; \w also leaves out control and right-to-left marks
+    return re.sub(r"[^\w .()-]", "_", last)[-40:] or "the file"
+
+
+def _opened(source: Source) -> AbstractContextManager[BinaryIO]:
+    """A seekable binary stream. What we opened is closed; the caller's own stream is not."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return BytesIO(source)
+    if isinstance(source, (str, os.PathLike)):
+        return _opened_path(source)
+    return nullcontext(source if source.seekable() else BytesIO(source.read()))
+
+
+def _opened_path(path: str | os.PathLike[str]) -> BinaryIO:
+    """Raises UnreadableImageError; a pipe is refused as well, since opening it could block."""
+    try:
+        if Path(path).is_file():
+            # A stream rather than the path, so that Pillow never maps a file that may still shrink
+            return Path(path).open("rb")
+        found = "a folder" if Path(path).is_dir() else "no such file"
+    except OSError as error:
+        found = f"a file that cannot be opened ({error.strerror})"
+    raise UnreadableImageError(
+        f"Expected a photograph at {_shown_name(path)}; found {found}. "
+        "Check the path and its permissions and try again."
+    )
+
+
+def _identified(stream: BinaryIO) -> Image.Image:
+    """The opened, not yet decoded image. Raises UnreadableImageError naming what it is instead."""
+    stream.seek(0)
+    head = stream.read(HEAD_BYTES)
+    stream.seek(0)
+    for signature, reader in READERS:
+        if re.match(signature, head, re.DOTALL):
+            return reader(stream)
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip() or head
+    kinds = (k for sign, k in OTHER_KINDS if re.match(sign, text, re.DOTALL | re.IGNORECASE))
+    raise UnreadableImageError(
+        "Expected a photograph (PNG, JPEG, BMP, TIFF, WebP or GIF); "
+        f"found {next(kinds, 'data of an unknown kind')}. Export it as PNG and try again."
+    )
+
+
+def _check_size(image: Image.Image, max_megapixels: float) -> None:
+    width, height = image.size
+    if not width or not height:
+        raise UnreadableImageError(
+            f"Expected a photograph; found an image without pixels ({width} x {height}). "
+            "Take or export it again."
+        )
+    if width * height > max_megapixels * 1e6:
+        raise ImageTooLargeError(
+            f"Expected at most {max_megapixels:g} megapixels; found {width:,} x {height:,} "
+            f"({width * height / 1e6:,.1f} megapixels). Crop it or scale it down and try again."
+        )
+
+
+def _check_layout(image: Image.Image) -> None:
+    """Refuses two kinds of uncompressed TIFF that Pillow 12 takes for something else, to noise."""
+    tags = getattr(image, "tag_v2", {})
+    if image.info.get("compression") != "raw":
+        return
+    deep = max(tags.get(BITS_PER_SAMPLE, (1,))) > 8
+    if deep and tags.get(PLANAR_CONFIGURATION) == 2 and image.mode in ("RGB", "RGBA", "CMYK"):
+        found = "uncompressed 16-bit TIFF with separate colour planes"  # read as 8-bit
+    elif tags.get(PHOTOMETRIC) == 6 and image.mode == "RGB":
+        found = "uncompressed YCbCr TIFF"  # read as RGB with a fourth byte
+    else:
+        return
+    raise UnreadableImageError(
+        f"Expected a photograph with interleaved RGB; found an {found}. Export it as PNG and try again."
+    )
+
+
+def _frame_note(image: Image.Image) -> tuple[str, ...]:
+    """Says that there are more frames than the one shown. To be called before loading."""
+    if not getattr(image, "is_animated", False):
+        return ()
+    if image.format == "TIFF":
+        # Counting would set up every page: quadratic time, and an odd last page would be fatal.
+        return ("First of several pages",)
+    return (f"First of {image.n_frames:,} frames",)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1-8, or 1 where EXIF is missing or damaged: a photograph may be fine without it."""
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # noqa: BLE001  hostile bytes, as above; damaged pixels show up in load()
+        return 1
+
+
+def _rawmode(image: Image.Image) -> str:
+    """How the file stores its pixels, e.g. "RGB;16B"; "" where that is not known."""
+    tiles = getattr(image, "tile", None)
+    if not tiles:
+        return ""
+    arguments = tiles[0].args
+    return arguments if isinstance(arguments, str) else str(arguments[0])
+
+
+def _to_rgb(image: Image.Image, rawmode: str) -> tuple[Image.Image, tuple[str, ...]]:
+    """A new RGB image from a loaded one of any mode, and notes on what that took.
+
+    CMYK, YCbCr, LAB, HSV, palettes, grey and black-and-white are converted as Pillow does it.
+    """
+    if image.mode in DEEP_MODES or image.mode.startswith("I;16"):
+        return _deep_to_rgb(image, rawmode)
+    deep_note = ("16-bit colour reduced to 8 bits by its upper byte",) if ";16" in rawmode else ()
+    if image.has_transparency_data:
+        rgb, note = _on_white(image.convert("RGBA"))
+        return rgb, deep_note + note
+    return image.convert("RGB"), deep_note
+
+
+def _on_white(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """An RGBA image without its alpha, with a note if that made a difference."""
+    alpha = image.getchannel("A")
+    if alpha.getextrema()[0] == 255:
+        return image.convert("RGB"), ()
+    rgb = Image.new("RGB", image.size, "white")
+    rgb.paste(image, mask=alpha)
+    return rgb, ("Transparent parts shown on white",)
+
+
+def _deep_to_rgb(image: Image.Image, rawmode: str) -> tuple[Image.Image, tuple[str, ...]]:
+    """A 16-bit, 32-bit or float image, scaled from its own range, as grey RGB."""
+    values = np.asarray(image)
+    if rawmode == "I;32N":  # unsigned in the file, but Pillow's mode I is signed
+        values = values.view(np.uint32)
+    pixels, low, high = _scaled(values)
+    if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0:
+        # White is zero, as X-ray detectors write it; Pillow minds that in 8 bits only.
+        np.subtract(255, pixels, out=pixels)
+    digits = 4 if image.mode == "F" else 10
+    low_text, high_text = f"{low:,.{digits}g}", f"{high:,.{digits}g}"
+    kind = DEEP_MODES.get(image.mode, "16-bit")
+    note = f"{kind} values {low_text}-{high_text} scaled to 0-255"
+    if low == high:
+        note = f"{kind} values are all {low_text}; shown as one tone"
+    return Image.fromarray(pixels).convert("RGB"), (note,)
+
+
+def _scaled(values: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """(h, w) numbers -> (h, w) uint8 from 0 at the lowest to 255 at the highest, and these two.
+
+    NaN and -inf become 0, +inf 255; one value throughout becomes 0.
+    Raises UnreadableImageError if no value is finite.
+    """
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise UnreadableImageError(
+            "Expected a photograph; found no pixel with a finite value. Export it again."
+        )
+    # initial: the neutral start that numpy wants beside where; itself a value of the image
+    some = values.flat[int(finite.argmax())]
+    low = float(values.min(where=finite, initial=some))
+    high = float(values.max(where=finite, initial=some))
+    scale = 255 / (high - low) if high > low else 0.0
+    pixels = np.empty(values.shape, np.uint8)
+    flat_values, flat_pixels = values.reshape(-1), pixels.reshape(-1)
+    for start in range(0, values.size, CHUNK_PIXELS):
+        chunk = flat_values[start : start + CHUNK_PIXELS].astype(np.float64)
+        np.nan_to_num(chunk, copy=False, nan=low, posinf=high, neginf=low)
+        flat_pixels[start : start + CHUNK_PIXELS] = np.rint((chunk - low) * scale)
+    return pixels, low, high

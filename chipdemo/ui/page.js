@@ -1,0 +1,185 @@
+// What the page does without asking the server: overlay, compare line, keys, drop, paste, address.
+// All text goes in by textContent: names and notes come from strangers' files.
+(() => {
+  const KEYS = [
+    ["O", "overlay on or off"],
+    ["B", "boxes on or off"],
+    ["[ and ]", "overlay fainter or stronger"],
+    ["U", "choose a photograph"],
+    ["T", "to the threshold"],
+    ["Ctrl+V", "inspect the copied photograph"],
+    ["?", "these keys"],
+  ];
+  const view = { overlay: true, boxes: true, opacity: 80, split: 0 };
+  let stage = null;
+
+  const one = (selector, root = document) => root.querySelector(selector);
+  const typing = (target) =>
+    target.isContentEditable ||
+    /^(TEXTAREA|SELECT)$/.test(target.tagName) ||
+    (target.tagName === "INPUT" && !/^(range|radio|checkbox|button)$/.test(target.type));
+
+  function apply() {
+    if (!stage) return;
+    const viewer = one(".viewer", stage);
+    viewer.style.setProperty("--opacity", view.overlay ? view.opacity / 100 : 0);
+    viewer.style.setProperty("--split", view.split + "%");
+    viewer.classList.toggle("comparing", view.split > 0 && view.overlay);
+    viewer.classList.toggle("no-boxes", !view.boxes);
+    one(".toggle-overlay", stage).setAttribute("aria-pressed", view.overlay);
+    one(".toggle-boxes", stage).setAttribute("aria-pressed", view.boxes);
+    one(".opacity", stage).value = view.opacity;
+    one(".split", stage).value = view.split;
+  }
+
+  function change(part) {
+    Object.assign(view, part);
+    view.opacity = Math.min(100, Math.max(0, view.opacity));
+    apply();
+  }
+
+  function box(region, number) {
+    const element = document.createElement("div");
+    element.className = "box";
+    for (const side of ["left", "top", "width", "height"]) element.style[side] = region[side] + "%";
+    const label = document.createElement("span");
+    label.textContent = number;
+    element.append(label);
+    return element;
+  }
+
+  function setState(state) {
+    stage.dataset.state = state;
+    const tab = stage.closest(".inspect");
+    if (tab) tab.dataset.state = state;
+  }
+
+  function render(value) {
+    const shown = value || { state: "empty" };
+    setState(shown.state);
+    one(".stage-message", stage).textContent = shown.message || "";
+    one(".stage-name strong", stage).textContent = shown.name || "";
+    one(".stage-name span", stage).textContent = shown.about || "";
+    const photo = one(".photo", stage);
+    const heat = one(".heat", stage);
+    one(".boxes", stage).replaceChildren(...(shown.regions || []).map((r, i) => box(r, i + 1)));
+    if (shown.state !== "result") {
+      photo.removeAttribute("src");
+      heat.removeAttribute("src");
+      return;
+    }
+    if (photo.getAttribute("src") !== shown.photo) photo.src = shown.photo;
+    photo.alt = shown.alt;
+    heat.src = shown.heat;
+    const viewer = one(".viewer", stage);
+    viewer.style.setProperty("--aspect", shown.width / shown.height);
+    one(".legend-bar", stage).style.backgroundImage = shown.gradient;
+    one(".legend figcaption", stage).textContent = shown.explanation;
+    apply();
+    const top = stage.getBoundingClientRect().top;
+    if (top < 0 || top > innerHeight - 200) stage.scrollIntoView({ block: "start" });
+  }
+
+  function mount(element, props, watch) {
+    stage = one(".stage", element);
+    one(".toggle-overlay", stage).onclick = () => change({ overlay: !view.overlay });
+    one(".toggle-boxes", stage).onclick = () => change({ boxes: !view.boxes });
+    one(".opacity", stage).oninput = (e) => change({ overlay: true, opacity: +e.target.value });
+    one(".split", stage).oninput = (e) => change({ split: +e.target.value });
+    one(".show-keys", stage).onclick = showKeys;
+    watch("value", () => render(props.value));
+    render(props.value);
+  }
+
+  const asTold = (state, message) => {
+    if (stage) render({ state, message });
+  };
+  const pending = () => asTold("pending", "Inspecting ...");
+  const failed = () => asTold("error", "The inspection did not finish. Please try the photograph again.");
+
+  function showKeys() {
+    let dialog = one("#chip-keys");
+    if (!dialog) {
+      dialog = document.createElement("dialog");
+      dialog.id = "chip-keys";
+      dialog.setAttribute("aria-label", "Keys");
+      const list = document.createElement("dl");
+      for (const [key, meaning] of KEYS) {
+        const [term, text, kbd] = ["dt", "dd", "kbd"].map((tag) => document.createElement(tag));
+        kbd.textContent = key;
+        text.textContent = meaning;
+        term.append(kbd);
+        list.append(term, text);
+      }
+      const close = document.createElement("button");
+      close.textContent = "Close";
+      close.onclick = () => dialog.close();
+      dialog.append(list, close);
+      (one(".gradio-container") || document.body).append(dialog);
+    }
+    dialog.open ? dialog.close() : dialog.showModal();
+  }
+
+  // A dropped or pasted file goes through gradio's own upload, as if it had been chosen there.
+  function give(file) {
+    const input = one('#photograph input[type="file"]');
+    if (!input) return false;
+    const transfer = new DataTransfer();
+    transfer.items.add(file);
+    input.files = transfer.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+    return true;
+  }
+
+  function offer(file) {
+    if (give(file)) return;
+    one('#photograph button[aria-label*="pload"]')?.click(); // the camera was on: back to files
+    requestAnimationFrame(() => requestAnimationFrame(() => give(file)));
+  }
+
+  const inspecting = () => one(".inspect")?.offsetParent !== null;
+
+  document.addEventListener("paste", (event) => {
+    const file = [...(event.clipboardData?.files || [])].find((f) => f.type.startsWith("image/"));
+    if (!file || typing(event.target) || !inspecting()) return;
+    event.preventDefault();
+    offer(file);
+  });
+  document.addEventListener("dragover", (event) => {
+    if ([...(event.dataTransfer?.types || [])].includes("Files")) event.preventDefault();
+  });
+  document.addEventListener("drop", (event) => {
+    const file = event.dataTransfer?.files?.[0];
+    if (!file || event.target.closest?.("#photograph") || !inspecting()) return;
+    event.preventDefault();
+    offer(file);
+  });
+
+  const ACTIONS = {
+    o: () => change({ overlay: !view.overlay }),
+    b: () => change({ boxes: !view.boxes }),
+    "[": () => change({ opacity: view.opacity - 10, overlay: true }),
+    "]": () => change({ opacity: view.opacity + 10, overlay: true }),
+    u: () => one('#photograph input[type="file"]')?.click(),
+    t: () => one('#threshold input[type="range"]')?.focus(),
+    "?": showKeys,
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    if (typing(event.target) || !inspecting()) return;
+    const action = ACTIONS[event.key.toLowerCase()];
+    if (!action || (one("dialog[open]") && event.key !== "?")) return;
+    event.preventDefault();
+    action();
+  });
+
+  // The address keeps the tab: #inspect, and later #compare and #label.
+  function openTab(name) {
+    const button = /^[a-z]+$/.test(name) ? document.getElementById(`${name}-button`) : null;
+    if (button && button.getAttribute("aria-selected") !== "true") button.click();
+  }
+  addEventListener("hashchange", () => openTab(location.hash.slice(1)));
+  const keepTab = (name) => history.replaceState(null, "", "#" + name);
+
+  window.chip = { mount, pending, failed, openTab, keepTab, opacity: () => (view.overlay ? view.opacity / 100 : 0) };
+})();

@@ -1,0 +1,29 @@
+"""What a browser or an API client sent -> the path of a file that it really uploaded."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gradio.utils import get_upload_folder
+
+from chipdemo.errors import UnreadableImageError
+
+
+def uploaded_path(payload: Mapping[str, Any] | str | None) -> Path:
+    """The uploaded file behind a gradio payload or path. Raises UnreadableImageError.
+
+    Gradio checks this too, but for gr.Image only where the payload carries gradio's own mark
+    (`meta`); without the mark, a client could name any picture of this machine.
+    """
+    path = payload.get("path") if isinstance(payload, Mapping) else payload
+    if not path:
+        raise UnreadableImageError(
+            "Expected a photograph; found none. Drop, paste or choose a file and try again."
+        )
+    resolved = Path(path).resolve()
+    if not resolved.is_relative_to(Path(get_upload_folder()).resolve()):
+        raise UnreadableImageError(
+            "Expected an uploaded photograph; found a path that was not uploaded. "
+            "Upload the file itself."
+        )
+    return resolved

@@ -1,0 +1,764 @@
+"""Any upload becomes upright 8-bit RGB or a clear refusal. Photographs are made here, by hand."""
+
+import hashlib
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFile
+
+from chipdemo.errors import ImageError, ImageTooLargeError, UnreadableImageError
+from chipdemo.images import (
+    MAX_MEGAPIXELS,
+    Photograph,
+    content_sha256,
+    photograph_of,
+    read_photograph,
+)
+
+# Pillow warns about damaged metadata before it gives up or carries on.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+LOSSLESS = {
+    "PNG": {},
+    "BMP": {},
+    "TIFF": {},
+    "WEBP": {"lossless": True, "exact": True},
+}
+WRITABLE_MODES = {
+    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"),
+    "BMP": ("1", "L", "P", "RGB", "RGBA"),
+    "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16", "I;16B", "F", "CMYK", "LAB"),
+    "WEBP": ("RGB", "RGBA"),
+    "GIF": ("1", "L", "P", "RGB"),
+}
+
+
+def encode(image: Image.Image, format: str, **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format, **options)
+    return stream.getvalue()
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+    """A PNG by hand; rows are the raw scan lines, each after its filter byte."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + crc
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def tiff(pixels: np.ndarray, photometric: int, sample_format: int = 1, planar: int = 1) -> bytes:
+    """An uncompressed TIFF by hand of (h, w) or (h, w, 3) pixels, for what Pillow cannot write."""
+    height, width = pixels.shape[:2]
+    samples = 1 if pixels.ndim == 2 else pixels.shape[2]
+    data = (pixels if planar == 1 else pixels.transpose(2, 0, 1)).tobytes()
+    strips = 1 if planar == 1 else samples
+    after = 8 + 2 + 11 * 12 + 4  # where the values that do not fit into the directory start
+    directory, extra = [], b""
+    start = after + 2 * 2 * samples * (samples > 2) + 2 * 4 * strips * (strips > 1)
+    offsets = [start + i * len(data) // strips for i in range(strips)]
+    for tag, kind, values in (
+        (256, "I", [width]),
+        (257, "I", [height]),
+        (258, "H", [8 * pixels.itemsize] * samples),
+        (259, "H", [1]),
+        (262, "H", [photometric]),
+        (273, "I", offsets),
+        (277, "H", [samples]),
+        (278, "I", [height]),
+        (279, "I", [len(data) // strips] * strips),
+        (284, "H", [planar]),
+        (339, "H", [sample_format] * samples),
+    ):
+        value = struct.pack(f"<{len(values)}{kind}", *values)
+        if len(value) > 4:
+            extra, value = extra + value, struct.pack("<I", after + len(extra))
+        code = {"H": 3, "I": 4}[kind]
+        directory.append(struct.pack("<HHI", tag, code, len(values)) + value.ljust(4, b"\0"))
+    assert len(directory) == 11 and after + len(extra) == start
+    head = b"II*\0" + struct.pack("<IH", 8, len(directory))
+    return head + b"".join(directory) + bytes(4) + extra + data
+
+
+def grey(photograph: Photograph) -> list[list[int]]:
+    """The rows of a photograph whose three channels are the same."""
+    pixels = np.asarray(photograph.image)
+    assert (pixels == pixels[..., :1]).all()
+    return pixels[..., 0].tolist()
+
+
+def noise(width: int = 24, height: int = 16) -> Image.Image:
+    pixels = np.random.default_rng(7).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+# --- what comes out -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", LOSSLESS)
+def test_a_lossless_photograph_keeps_its_pixels(format):
+    photograph = read_photograph(encode(noise(), format, **LOSSLESS[format]))
+    assert photograph.image.mode == "RGB"
+    assert photograph.image.tobytes() == noise().tobytes()
+    assert photograph.notes == ()
+    assert photograph.format == format
+
+
+def test_a_jpeg_is_read():
+    photograph = read_photograph(encode(Image.new("RGB", (16, 16), RED), "JPEG"))
+    assert photograph.format == "JPEG"
+    assert np.abs(np.asarray(photograph.image, int) - RED).max() <= 2
+
+
+def test_the_two_in_one_jpeg_of_a_phone_is_its_first_photograph():
+    second = Image.new("RGB", (16, 16), BLUE)
+    data = encode(Image.new("RGB", (16, 16), RED), "MPO", save_all=True, append_images=[second])
+    photograph = read_photograph(data)
+    assert photograph.format == "JPEG"
+    assert photograph.image.getpixel((8, 8))[0] > 250
+
+
+def test_a_single_pixel_is_a_photograph():
+    assert read_photograph(png(1, 1, 8, 2, b"\0\xff\0\0")).image.getpixel((0, 0)) == RED
+
+
+def test_the_name_does_not_matter(tmp_path):
+    path = tmp_path / "photograph.txt"
+    path.write_bytes(encode(noise(), "PNG"))
+    assert read_photograph(path).image.size == (24, 16)
+    assert read_photograph(str(path)).format == "PNG"
+
+
+def test_a_stream_is_read_from_its_start_and_left_open():
+    stream = io.BytesIO(encode(noise(), "PNG"))
+    stream.seek(5)
+    assert read_photograph(stream).image.tobytes() == noise().tobytes()
+    assert not stream.closed
+
+
+def test_a_pipe_that_cannot_seek_is_read():
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as stream:
+        stream.write(encode(noise(), "PNG"))
+    with os.fdopen(reading, "rb") as stream:
+        assert read_photograph(stream).image.tobytes() == noise().tobytes()
+
+
+def test_a_webcam_frame_is_a_photograph():
+    frame = noise()
+    photograph = photograph_of(frame)
+    photograph.image.putpixel((0, 0), RED)
+    assert frame.tobytes() == noise().tobytes()
+    assert (photograph.format, photograph.notes) == ("", ())
+
+
+def test_no_metadata_is_left_to_be_applied_again():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = read_photograph(encode(noise(), "PNG", exif=exif)).image
+    assert image.info == {}
+    assert dict(image.getexif()) == {}
+
+
+# --- depth --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_a_16_bit_photograph_is_scaled_not_clipped(format):
+    pixels = np.array([[312, 1545], [2778, 4011]], np.uint16)
+    photograph = read_photograph(encode(Image.fromarray(pixels), format))
+    assert grey(photograph) == [[0, 85], [170, 255]]
+    assert photograph.notes == ("16-bit values 312-4,011 scaled to 0-255",)
+
+
+def test_a_big_endian_16_bit_photograph_is_scaled():
+    image = Image.frombytes("I;16B", (2, 1), b"\x01\x00\x03\x00")
+    assert grey(read_photograph(encode(image, "TIFF"))) == [[0, 255]]
+
+
+def test_signed_16_bit_values_are_scaled():
+    photograph = read_photograph(tiff(np.array([[-100, 155]], "<i2"), 1, sample_format=2))
+    assert grey(photograph) == [[0, 255]]
+    assert photograph.notes == ("Integer values -100-155 scaled to 0-255",)
+
+
+def test_the_whole_signed_32_bit_range_is_scaled():
+    pixels = np.array([[-(2**31), 0, 2**31 - 1]], np.int32)
+    assert grey(read_photograph(encode(Image.fromarray(pixels), "TIFF"))) == [[0, 128, 255]]
+
+
+def test_unsigned_32_bit_values_stay_positive():
+    photograph = read_photograph(tiff(np.array([[0, 2_000_000_000, 4_000_000_000]], "<u4"), 1))
+    assert grey(photograph) == [[0, 128, 255]]
+    assert photograph.notes == ("Integer values 0-4,000,000,000 scaled to 0-255",)
+
+
+def test_a_16_bit_photograph_whose_zero_is_white_is_not_shown_as_a_negative():
+    assert grey(read_photograph(tiff(np.array([[100, 200]], "<u2"), photometric=0))) == [[255, 0]]
+
+
+def test_a_float_photograph_with_nan_and_infinity_is_scaled():
+    pixels = np.array([[0.25, 0.5, 0.75], [np.nan, np.inf, -np.inf]], np.float32)
+    photograph = read_photograph(encode(Image.fromarray(pixels), "TIFF"))
+    assert grey(photograph) == [[0, 128, 255], [0, 255, 0]]
+    assert photograph.notes == ("Floating-point values 0.25-0.75 scaled to 0-255",)
+
+
+def test_the_smallest_and_largest_floats_are_scaled_without_overflow():
+    pixels = np.array([[-3.4e38, 0, 3.4e38]], np.float32)
+    assert grey(photograph_of(Image.fromarray(pixels))) == [[0, 128, 255]]
+    pixels = np.array([[0, 1e-45]], np.float32)
+    assert grey(photograph_of(Image.fromarray(pixels))) == [[0, 255]]
+
+
+def test_a_float_photograph_without_a_finite_value_is_refused():
+    pixels = np.array([[np.nan, np.inf]], np.float32)
+    with pytest.raises(UnreadableImageError, match="no pixel with a finite value"):
+        read_photograph(encode(Image.fromarray(pixels), "TIFF"))
+
+
+def test_a_constant_16_bit_photograph_is_one_tone():
+    photograph = photograph_of(Image.fromarray(np.full((2, 2), 40_000, np.uint16)))
+    assert grey(photograph) == [[0, 0], [0, 0]]
+    assert photograph.notes == ("16-bit values are all 40,000; shown as one tone",)
+
+
+def test_a_deep_photograph_is_scaled_the_same_beyond_the_first_chunk():
+    pixels = np.zeros((1025, 1024), np.float32)
+    pixels[-1, -1], pixels[-1, 0] = 10, 4
+    photograph = photograph_of(Image.fromarray(pixels))
+    assert photograph.image.getpixel((1023, 1024)) == WHITE
+    assert photograph.image.getpixel((0, 1024)) == (102, 102, 102)
+
+
+def test_16_bit_colour_keeps_its_upper_byte_and_says_so():
+    rows = b"\0" + struct.pack(">6H", 0x12FF, 0x3400, 0xFFFF, 0, 0x00FF, 0x8000)
+    photograph = read_photograph(png(2, 1, 16, 2, rows))
+    assert list(photograph.image.tobytes()) == [0x12, 0x34, 0xFF, 0, 0, 0x80]
+    assert photograph.notes == ("16-bit colour reduced to 8 bits by its upper byte",)
+
+
+def test_16_bit_colour_in_separate_planes_is_refused_rather_than_shown_as_noise():
+    pixels = (np.arange(12, dtype="<u2") * 5000).reshape(2, 2, 3)
+    assert read_photograph(tiff(pixels, photometric=2)).image.getpixel((1, 1)) == (175, 195, 214)
+    with pytest.raises(UnreadableImageError, match="separate colour planes"):
+        read_photograph(tiff(pixels, photometric=2, planar=2))
+
+
+def test_an_uncompressed_ycbcr_tiff_is_refused_rather_than_shown_as_noise():
+    data = tiff(np.zeros((4, 4, 3), np.uint8), photometric=6) + bytes(100)
+    assert Image.open(io.BytesIO(data)).convert("RGB").size == (4, 4)  # Pillow sees nothing wrong
+    with pytest.raises(UnreadableImageError, match="uncompressed YCbCr"):
+        read_photograph(data)
+
+
+# --- colour and transparency --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("1", 1, WHITE),
+        ("L", 77, (77, 77, 77)),
+        ("CMYK", (0, 255, 255, 0), RED),
+        ("YCbCr", (255, 128, 128), WHITE),
+        ("HSV", (0, 255, 255), RED),
+        ("LAB", (255, 128, 128), WHITE),
+        ("RGBA", (0, 0, 255, 255), BLUE),
+        ("LA", (9, 255), (9, 9, 9)),
+    ],
+)
+def test_every_colour_space_becomes_rgb(mode, colour, expected):
+    photograph = photograph_of(Image.new(mode, (2, 2), colour))
+    assert photograph.image.mode == "RGB"
+    assert np.abs(np.subtract(photograph.image.getpixel((1, 1)), expected)).max() <= 1
+    assert photograph.notes == ()
+
+
+def test_a_lab_tiff_is_read_with_its_signed_colours():
+    white_then_red = np.array([[[255, 0, 0], [136, 81, 70]]], np.uint8)  # a and b are signed bytes
+    image = read_photograph(tiff(white_then_red, photometric=8)).image
+    assert np.abs(np.subtract(image.getpixel((0, 0)), WHITE)).max() <= 1
+    assert np.abs(np.subtract(image.getpixel((1, 0)), RED)).max() <= 6
+
+
+def test_a_cmyk_jpeg_is_not_inverted():
+    data = encode(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG")
+    assert b"Adobe" in data
+    assert np.abs(np.subtract(read_photograph(data).image.getpixel((8, 8)), RED)).max() <= 3
+
+
+def test_transparent_parts_are_shown_on_white():
+    image = Image.new("RGBA", (3, 1))
+    for x, pixel in enumerate([(255, 0, 0, 255), (0, 0, 0, 0), (0, 0, 0, 128)]):
+        image.putpixel((x, 0), pixel)
+    photograph = read_photograph(encode(image, "PNG"))
+    assert [photograph.image.getpixel((x, 0)) for x in range(3)] == [RED, WHITE, (127, 127, 127)]
+    assert photograph.notes == ("Transparent parts shown on white",)
+
+
+def test_transparent_grey_is_shown_on_white():
+    photograph = read_photograph(encode(Image.new("LA", (1, 1), (0, 0)), "PNG"))
+    assert grey(photograph) == [[255]]
+    assert photograph.notes == ("Transparent parts shown on white",)
+
+
+@pytest.mark.parametrize("transparency", [1, b"\xff\x00"])
+def test_a_palette_with_transparency_is_shown_on_white(transparency):
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, *GREEN])
+    image.putpixel((1, 0), 1)
+    photograph = read_photograph(encode(image, "PNG", transparency=transparency))
+    assert list(photograph.image.tobytes()) == [*RED, *WHITE]
+    assert photograph.notes == ("Transparent parts shown on white",)
+
+
+def test_one_transparent_colour_is_shown_on_white():
+    image = Image.new("RGB", (2, 1), RED)
+    image.putpixel((1, 0), GREEN)
+    photograph = read_photograph(encode(image, "PNG", transparency=GREEN))
+    assert list(photograph.image.tobytes()) == [*RED, *WHITE]
+
+
+# --- frames and orientation ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [("GIF", {}), ("PNG", {}), ("WEBP", {"lossless": True})],
+    ids=["GIF", "APNG", "animated WebP"],
+)
+def test_an_animation_is_its_first_frame(format, options):
+    first, *others = (Image.new("RGB", (4, 4), colour) for colour in (RED, GREEN, BLUE))
+    data = encode(first, format, save_all=True, append_images=others, **options)
+    photograph = read_photograph(data)
+    assert photograph.image.getcolors() == [(16, RED)]
+    assert photograph.notes == ("First of 3 frames",)
+
+
+def test_a_multi_page_tiff_is_its_first_page():
+    data = encode(
+        Image.new("RGB", (4, 4), RED),
+        "TIFF",
+        save_all=True,
+        append_images=[Image.new("L", (9, 9))],
+    )
+    photograph = read_photograph(data)
+    assert photograph.image.getcolors() == [(16, RED)]
+    assert photograph.notes == ("First of several pages",)
+
+
+STORED = {  # how a camera stores an upright photograph under each EXIF orientation
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: np.rot90(upright, 2).transpose(1, 0, 2),
+    8: lambda upright: np.rot90(upright, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("PNG", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("WEBP", {"lossless": True}),
+        ("JPEG", {"quality": 100, "subsampling": 0}),
+    ],
+    ids=["PNG", "TIFF", "TIFF LZW", "WebP", "JPEG"],
+)
+def test_every_exif_orientation_is_turned_upright(format, options, orientation):
+    upright = np.kron(np.array([[10, 50, 90], [130, 170, 250]], np.uint8), np.ones((8, 8)))
+    upright = np.repeat(upright.astype(np.uint8)[..., None], 3, axis=2)  # (16, 24, 3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
+    photograph = read_photograph(encode(stored, format, exif=exif, **options))
+    assert photograph.image.size == (24, 16)
+    assert np.abs(np.asarray(photograph.image, int) - upright).max() <= (format == "JPEG") * 2
+    turned = ("Turned upright by its EXIF orientation",)
+    assert photograph.notes == (turned if orientation > 1 else ())
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_a_damaged_exif_is_not_fatal(format, exif):
+    photograph = read_photograph(encode(noise(), format, exif=exif))
+    assert photograph.image.size == (24, 16)
+    assert photograph.notes == ()
+
+
+def test_an_exif_orientation_that_does_not_exist_is_ignored():
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    assert read_photograph(encode(noise(), "PNG", exif=exif)).image.tobytes() == noise().tobytes()
+
+
+# --- too large ----------------------------------------------------------------------------------
+
+
+def no_decoding(monkeypatch):
+    def load(self):
+        raise AssertionError("decoded")
+
+    for reader in (Image.Image, ImageFile.ImageFile):
+        monkeypatch.setattr(reader, "load", load)
+
+
+@pytest.mark.parametrize("side", [8_001, 30_000, 2**31 - 1])
+def test_a_huge_photograph_is_refused_before_decoding(monkeypatch, side):
+    no_decoding(monkeypatch)
+    with pytest.raises(ImageTooLargeError, match=f"at most 64 megapixels; found {side:,} x {side:,}"):
+        read_photograph(png(side, side, 8, 2, b"\0"))
+
+
+@pytest.mark.parametrize("format", ["BMP", "GIF", "JPEG", "TIFF", "WEBP"])
+def test_no_format_is_decoded_above_the_limit(monkeypatch, format):
+    data = encode(noise(24, 16), format)
+    no_decoding(monkeypatch)
+    with pytest.raises(ImageTooLargeError, match="Expected at most 0.0003 megapixels"):
+        read_photograph(data, max_megapixels=0.0003)
+
+
+def test_a_photograph_of_exactly_the_limit_is_read():
+    assert MAX_MEGAPIXELS == 64.0
+    data = encode(Image.new("RGB", (100, 10)), "PNG")
+    assert read_photograph(data, max_megapixels=0.001).image.size == (100, 10)
+    with pytest.raises(ImageTooLargeError):
+        read_photograph(data, max_megapixels=0.000999)
+
+
+def test_a_decoded_image_above_the_limit_is_refused():
+    with pytest.raises(ImageTooLargeError):
+        photograph_of(noise(), max_megapixels=0.0001)
+
+
+def test_pillows_own_limit_is_neither_obeyed_nor_changed(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
+    data = encode(Image.new("RGB", (100, 100)), "PNG")
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(data))
+    assert read_photograph(data).image.size == (100, 100)
+    assert Image.MAX_IMAGE_PIXELS == 1_000
+
+
+def test_running_out_of_memory_is_too_large(monkeypatch):
+    def load(self):
+        raise MemoryError
+
+    data = encode(noise(), "BMP")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    with pytest.raises(ImageTooLargeError, match="fits into memory"):
+        read_photograph(data)
+
+
+# --- not a photograph ---------------------------------------------------------------------------
+
+SVG = b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg xmlns="http://www.w3.org/2000/svg"/>'
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"", "an empty file"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "an EPS or PostScript drawing"),
+        (b"\xc5\xd0\xd3\xc6" + bytes(30), "an EPS or PostScript drawing"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"SIMPLE  =                    T" + b" " * 50, "a FITS file"),
+        (b"8BPS\0\1" + bytes(20), "a Photoshop document"),
+        (SVG, "an SVG drawing"),
+        (b"\xef\xbb\xbf  <svg/>", "an SVG drawing"),
+        (b"<!DOCTYPE html><html><svg></svg></html>", "a web page"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC photograph"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "an AVIF photograph"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0", "a video"),
+        (b"PK\x03\x04rest", "an archive"),
+        (b"chip,label\n1,normal\n", "text"),
+        (b"\0\1\2\3", "data of an unknown kind"),
+    ],
+)
+def test_what_is_not_a_photograph_is_named(data, found):
+    with pytest.raises(UnreadableImageError) as caught:
+        read_photograph(data)
+    assert str(caught.value) == (
+        "Expected a photograph (PNG, JPEG, BMP, TIFF, WebP or GIF); "
+        f"found {found}. Export it as PNG and try again."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "found"),
+    [
+        ("chip.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "an EPS"),
+        ("chip.jpg", b"<html><body>Sign in</body></html>", "a web page"),
+        ("chip.tif", b"SIMPLE  =                    T", "a FITS file"),
+    ],
+    ids=["an EPS named png", "a web page named jpg", "a FITS file named tif"],
+)
+def test_a_disguised_file_is_refused(tmp_path, name, data, found):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UnreadableImageError, match=f"found {found}"):
+        read_photograph(tmp_path / name)
+
+
+@pytest.mark.parametrize("format", ["PPM", "ICO", "PCX", "TGA", "JPEG2000", "DDS", "SGI", "AVIF"])
+def test_an_image_of_another_format_is_refused_although_pillow_could_read_it(format):
+    data = encode(Image.new("RGB", (16, 16), RED), format)
+    assert Image.open(io.BytesIO(data)).size == (16, 16)
+    with pytest.raises(UnreadableImageError, match="Expected a photograph"):
+        read_photograph(data)
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("PNG", {}),
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("BMP", {}),
+        ("WEBP", {"lossless": True}),
+        ("GIF", {}),
+    ],
+    ids=["PNG", "JPEG", "progressive", "TIFF", "TIFF LZW", "BMP", "WebP", "GIF"],
+)
+def test_a_photograph_cut_short_is_refused_wherever_it_is_cut(format, options):
+    data = encode(noise(), format, **options)
+    whole = read_photograph(data)
+    for length in range(0, len(data), 7):
+        try:
+            # What follows the last pixel (a checksum, an end mark) may be missing.
+            assert read_photograph(data[:length]).sha256 == whole.sha256
+            assert length > len(data) - 25
+        except UnreadableImageError:
+            pass
+    with pytest.raises(UnreadableImageError, match="damaged or cut short"):
+        read_photograph(data[: len(data) * 3 // 4])
+
+
+def test_a_png_with_a_damaged_pixel_stream_is_never_shown():
+    data = encode(noise(), "PNG")
+    start, end = data.index(b"IDAT") + 4, data.index(b"IEND") - 12  # without checksums
+    for position in range(start, end, 3):
+        damaged = data[:position] + bytes([data[position] ^ 0xFF]) + data[position + 1 :]
+        with pytest.raises(UnreadableImageError):
+            read_photograph(damaged)
+
+
+def test_an_image_without_pixels_is_refused():
+    with pytest.raises(UnreadableImageError, match=r"without pixels \(0 x 5\)"):
+        photograph_of(Image.new("RGB", (0, 5)))
+    with pytest.raises(UnreadableImageError):
+        read_photograph(png(0, 5, 8, 2, b""))
+
+
+@pytest.mark.parametrize("error", [SyntaxError, KeyError, struct.error, zlib.error, OverflowError])
+def test_whatever_a_decoder_raises_is_an_unreadable_image(monkeypatch, error):
+    def load(self):
+        raise error("bytes")
+
+    data = encode(noise(), "BMP")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    with pytest.raises(UnreadableImageError) as caught:
+        read_photograph(data)
+    assert isinstance(caught.value.__cause__, error)
+
+
+# --- paths and names ----------------------------------------------------------------------------
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UnreadableImageError, match=r"photograph at chip\.png; found no such file"):
+        read_photograph(tmp_path / "chip.png")
+
+
+def test_an_address_is_a_missing_file():
+    with pytest.raises(UnreadableImageError, match="found no such file"):
+        read_photograph("http://127.0.0.1/chip.png")
+
+
+def test_a_name_with_a_null_byte_is_refused():
+    with pytest.raises(UnreadableImageError, match="chip_.png; found no such file"):
+        read_photograph("chip\0.png")
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(UnreadableImageError, match="found a folder"):
+        read_photograph(tmp_path)
+
+
+def test_a_link_to_itself_is_refused(tmp_path):
+    path = tmp_path / "chip.png"
+    path.symlink_to(path)
+    with pytest.raises(UnreadableImageError, match="found no such file"):
+        read_photograph(path)
+
+
+def test_a_pipe_on_disk_is_refused_rather_than_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "chip.png")
+    with pytest.raises(UnreadableImageError, match="found no such file"):
+        read_photograph(tmp_path / "chip.png")
+
+
+def test_a_file_that_may_not_be_opened_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "chip.png"
+    path.write_bytes(encode(noise(), "PNG"))
+
+    def refuse(*_):  # permissions do not stop root, under whom the tests may run
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UnreadableImageError, match=r"cannot be opened \(Permission denied\)"):
+        read_photograph(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("<img src=x onerror=alert(1)>.png", "_img src_x onerror_alert(1)_.png"),
+        ("[chip](javascript:1)`.png", "_chip_(javascript_1)_.png"),
+        ("\u202egnp.exe\n\x1b[2J.png", "_gnp.exe___2J.png"),
+        ("x" * 100 + ".png", "x" * 36 + ".png"),
+        ("Aufnahme é 3.png", "Aufnahme é 3.png"),
+    ],
+)
+def test_a_hostile_name_is_never_repeated_as_it_is(tmp_path, name, shown):
+    path = tmp_path / name
+    path.write_bytes(encode(noise(), "PNG")[:99])
+    with pytest.raises(UnreadableImageError) as caught:
+        read_photograph(path)
+    assert str(caught.value) == (
+        f"Expected a whole photograph; {shown} is damaged or cut short, or of a variant that is "
+        "not read. Export it again as 8-bit PNG or JPEG and try again."
+    )
+
+
+# --- the hash -----------------------------------------------------------------------------------
+
+
+def test_the_hash_is_of_the_size_and_the_pixels():
+    expected = hashlib.sha256(b"2x1\n\xff\x00\x00\x00\x00\xff").hexdigest()
+    image = Image.new("RGB", (2, 1), RED)
+    image.putpixel((1, 0), BLUE)
+    assert content_sha256(image) == expected
+    assert read_photograph(encode(image, "PNG")).sha256 == expected
+
+
+def test_the_same_row_in_another_shape_has_another_hash():
+    assert content_sha256(Image.new("RGB", (6, 1))) != content_sha256(Image.new("RGB", (3, 2)))
+
+
+def test_a_turned_photograph_has_the_hash_of_the_upright_one():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = noise().transpose(Image.Transpose.ROTATE_90)
+    assert read_photograph(encode(stored, "PNG", exif=exif)).sha256 == content_sha256(noise())
+
+
+def test_only_rgb_has_a_hash():
+    with pytest.raises(ValueError, match="expected an RGB image, found L"):
+        content_sha256(Image.new("L", (2, 2)))
+
+
+# --- properties ---------------------------------------------------------------------------------
+
+EXAMPLES = {
+    "PNG": encode(noise(), "PNG"),
+    "16-bit PNG": encode(Image.fromarray(np.arange(99, dtype=np.uint16).reshape(9, 11)), "PNG"),
+    "APNG": encode(noise(), "PNG", save_all=True, append_images=[Image.new("RGB", (24, 16))]),
+    "JPEG": encode(noise(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"),
+    "BMP": encode(noise().convert("P"), "BMP"),
+    "TIFF": encode(noise(), "TIFF"),
+    "TIFF LZW": encode(noise(), "TIFF", compression="tiff_lzw"),
+    "TIFF JPEG": encode(noise(), "TIFF", compression="jpeg"),
+    "WebP": encode(noise(), "WEBP"),
+    "GIF": encode(noise(), "GIF", save_all=True, append_images=[Image.new("RGB", (24, 16))]),
+}
+SIGNATURES = [b"", *(data[:16] for data in EXAMPLES.values()), b"<svg", b"%!PS", b"MM\0+"]
+quick = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=150)
+
+
+@quick
+@given(st.sampled_from(SIGNATURES), st.binary(max_size=400))
+def test_arbitrary_bytes_raise_nothing_but_image_errors(signature, rest):
+    try:
+        read_photograph(signature + rest, max_megapixels=0.1)
+    except ImageError as error:
+        assert type(error) in (UnreadableImageError, ImageTooLargeError)
+
+
+@quick
+@given(
+    st.sampled_from(sorted(EXAMPLES)),
+    st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1, max_size=8),
+    st.booleans(),
+)
+def test_a_file_with_flipped_bytes_is_read_or_refused(name, flips, in_the_header):
+    data = bytearray(EXAMPLES[name])
+    for position, mask in flips:
+        data[position % (min(len(data), 120) if in_the_header else len(data))] ^= mask
+    try:
+        photograph = read_photograph(bytes(data), max_megapixels=0.1)
+    except ImageError:
+        return
+    assert photograph.image.mode == "RGB"
+    assert photograph.sha256 == content_sha256(photograph.image)
+
+
+@st.composite
+def images(draw, modes=("RGB",)):
+    mode = draw(st.sampled_from(modes))
+    width, height = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    seed = draw(st.integers(0, 2**32 - 1))
+    random = np.random.default_rng(seed)
+    if mode == "F":
+        return Image.fromarray(random.normal(size=(height, width)).astype(np.float32))
+    length = len(Image.new(mode, (width, height)).tobytes())
+    image = Image.frombytes(mode, (width, height), random.bytes(length))
+    if mode == "P":
+        image.putpalette(random.bytes(768))
+    return image
+
+
+@quick
+@given(st.data(), st.sampled_from(sorted(WRITABLE_MODES)))
+def test_any_mode_in_any_lossless_format_becomes_rgb_of_the_same_size(data, format):
+    image = data.draw(images(WRITABLE_MODES[format]))
+    photograph = read_photograph(encode(image, format, **LOSSLESS.get(format, {})))
+    assert (photograph.image.mode, photograph.image.size) == ("RGB", image.size)
+    if image.mode == "RGB" and format != "GIF":
+        assert photograph.image.tobytes() == image.tobytes()
+
+
+@quick
+@given(images())
+def test_the_same_pixels_have_the_same_hash_in_every_container(image):
+    hashes = {read_photograph(encode(image, f, **LOSSLESS[f])).sha256 for f in LOSSLESS}
+    assert hashes == {content_sha256(image)}
+
+
+@quick
+@given(images(), st.data())
+def test_one_changed_value_changes_the_hash(image, data):
+    pixels = np.array(image)
+    place = data.draw(st.tuples(*(st.integers(0, length - 1) for length in pixels.shape)))
+    pixels[place] ^= data.draw(st.integers(1, 255))
+    assert content_sha256(Image.fromarray(pixels)) != content_sha256(image)
