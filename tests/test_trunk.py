@@ -64,6 +64,18 @@ def test_frozen_blocks_do_not_learn_while_the_others_do(tmp_path):
     assert not torch.equal(end["backbone.conv_head.weight"], start["backbone.conv_head.weight"].half())
 
 
+def test_a_network_in_training_does_not_wake_the_trunk_up():
+    net = ChipNet(BACKBONE, stages=2).train()
+    trunk = FrozenTrunk(net, 2)
+    batch = torch.rand(8, 3, 64, 64) * 5  # far from the statistics at hand
+    features = trunk(batch)
+    with trunk.skipped(net):
+        net.train()
+    torch.testing.assert_close(trunk(batch)[:1], trunk(batch[:1]), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(trunk(batch), features)
+    assert net.training and not any(unit.training for unit in trunk.units)
+
+
 def test_a_cached_view_is_the_trunks_output_of_an_augmented_photograph(tmp_path):
     trunk = FrozenTrunk(ChipNet(BACKBONE).eval(), 2)
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)

@@ -40,9 +40,9 @@ class FrozenTrunk:
         )
         self.paths = paths[: last + 1]
         self.units = [backbone.get_submodule(path) for path in self.paths]
-        for unit in self.units:
-            unit.eval().requires_grad_(False)
         self._check(net)
+        for unit in self.units:
+            unit.eval().requires_grad_(False)  # eval: normalisation keeps its statistics
 
     @torch.inference_mode()
     def __call__(self, batch: Tensor) -> Tensor:

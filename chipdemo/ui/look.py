@@ -28,7 +28,7 @@ def theme() -> gr.themes.ThemeClass:
     return gr.themes.Base(
         primary_hue=STEEL,
         secondary_hue=STEEL,
-        neutral_hue="slate",
+        neutral_hue="gray",
         radius_size="sm",
         font=("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"),
         font_mono=("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"),
@@ -39,6 +39,8 @@ def theme() -> gr.themes.ThemeClass:
         block_background_fill_dark="#1a2127",
         block_border_color="*neutral_200",
         block_border_color_dark="#2c363f",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
         block_shadow="none",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_dark="*primary_500",

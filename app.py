@@ -1,0 +1,51 @@
+"""Chip Inspector in the browser: python app.py, then open the address that it prints.
+
+The composition root: settings -> inspector -> page. `python app.py --help` explains every flag.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from chipdemo.errors import ChipDemoError, SettingsError
+from chipdemo.settings import Settings, command_line
+
+EXIT_USAGE = 2
+
+
+def read_settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Settings:
+    """Flags over variables over defaults. Raises SettingsError; --help exits."""
+    flags = command_line().parse_args(arguments)
+    return Settings.from_env(environ).with_flags(flags)
+
+
+def run(settings: Settings) -> None:
+    """Load the model and serve until interrupted. Raises ChipDemoError."""
+    from chipdemo.examples import elpv_examples  # imported late: --help and mistakes answer at once
+    from chipdemo.ui.build import build_app, serve
+    from chipdemo.vision.inspector import load_inspector
+
+    inspector = load_inspector(settings.model_source)
+    app = build_app(inspector, settings, elpv_examples())
+    try:
+        serve(app, settings)
+    except OSError as error:
+        if "port" not in str(error):
+            raise
+        raise SettingsError(
+            f"Expected port {settings.port} to be free on {settings.host}; it could not be opened. "
+            "Stop what uses it, or choose another with --port."
+        ) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    try:
+        run(read_settings(arguments, os.environ))
+    except ChipDemoError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

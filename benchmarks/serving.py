@@ -1,0 +1,132 @@
+"""The running app, seen from outside: start to first verdict, and many clients at once.
+
+    python benchmarks/serving.py
+
+Start: `python app.py` until the first answer of /inspect, in turn with
+`python -c "import torch, timm, gradio"`. Load: 200 requests by 20 concurrent clients; every
+answer must equal the one a single user got for the same photograph.
+"""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from gradio_client import Client, handle_file
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from chipdemo.vision.checkpoint import write_json  # noqa: E402
+from training.data import read_elpv  # noqa: E402
+
+CLIENTS, REQUESTS, PHOTOGRAPHS = 20, 200, 20
+
+
+@contextmanager
+def app(flags: list[str]):
+    """The app on a free port; gives its address as soon as the process runs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, ROOT / "app.py", "--port", str(port), *flags]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def connect(address: str) -> Client:
+    port = int(address.rpartition(":")[2])
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return Client(address, verbose=False)
+        except OSError:
+            time.sleep(0.02)
+
+
+def inspect(client: Client, path: Path) -> dict:
+    """The part of the answer that depends on the photograph alone."""
+    result, _ = client.predict(image=handle_file(path), api_name="/inspect")
+    return {key: value for key, value in result.items() if key != "timing_ms"}
+
+
+def start_seconds(flags: list[str], path: Path) -> float:
+    started = time.perf_counter()
+    with app(flags) as address:
+        inspect(connect(address), path)
+        return time.perf_counter() - started
+
+
+def import_seconds() -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import torch, timm, gradio"], check=True)
+    return time.perf_counter() - started
+
+
+def load(address: str, paths: list[Path]) -> dict:
+    client = connect(address)
+    alone = {path: inspect(client, path) for path in paths}
+    jobs = [paths[number % len(paths)] for number in range(REQUESTS)]
+    clients = [connect(address) for _ in range(CLIENTS)]
+
+    def ask(number: int) -> tuple[float, str]:
+        started = time.perf_counter()
+        try:
+            answer = inspect(clients[number % CLIENTS], jobs[number])
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong is what is counted
+            return time.perf_counter() - started, f"error: {error}"
+        return time.perf_counter() - started, "right" if answer == alone[jobs[number]] else "mixed up"
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        started = time.perf_counter()
+        answers = list(pool.map(ask, range(REQUESTS)))
+        total = time.perf_counter() - started
+    seconds = [second for second, _ in answers]
+    outcomes = [outcome for _, outcome in answers]
+    return {
+        "requests": REQUESTS,
+        "clients": CLIENTS,
+        "errors": sum(outcome.startswith("error") for outcome in outcomes),
+        "mixed_up": outcomes.count("mixed up"),
+        "p50_ms": round(float(np.percentile(seconds, 50)) * 1000),
+        "p95_ms": round(float(np.percentile(seconds, 95)) * 1000),
+        "requests_per_second": round(REQUESTS / total, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="of the start")
+    parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "serving.json")
+    options, flags = parser.parse_known_args()
+    paths = [sample.path for sample in read_elpv().samples[::100][:PHOTOGRAPHS]]
+    import_seconds(), start_seconds(flags, paths[0])  # warm the disk's cache
+    pairs = [(start_seconds(flags, paths[0]), import_seconds()) for _ in range(options.rounds)]
+    with app(flags) as address:
+        under_load = load(address, paths)
+    report = {
+        "command": " ".join(["python benchmarks/serving.py", *sys.argv[1:]]),
+        "start_to_first_verdict_s": round(float(np.median([start for start, _ in pairs])), 2),
+        "import_torch_timm_gradio_s": round(float(np.median([bare for _, bare in pairs])), 2),
+        "start_over_import": round(float(np.median([start / bare for start, bare in pairs])), 2),
+        "load": under_load,
+    }
+    write_json(options.report, report)
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Every setting in one place: its flag, its CHIPDEMO_* variable, its unit and its default.
+
+A flag beats its variable; a variable beats the default. app.py builds the command line from
+this dataclass, so a new field is a new flag with its help.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from chipdemo.errors import SettingsError
+
+PREFIX = "CHIPDEMO_"
+DEFAULT_MODEL = Path(__file__).parent / "weights" / "elpv-efficientnet-lite0-cbam"
+YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+
+Accounts = tuple[tuple[str, str], ...]
+
+
+def _text(text: str) -> str:
+    return text.strip()
+
+
+def _switch(text: str) -> bool:
+    if text.strip().lower() in YES + NO:
+        return text.strip().lower() in YES
+    raise ValueError("yes or no")
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if text.strip().isdecimal() and low <= int(text) <= high:
+            return int(text)
+        raise ValueError(f"a whole number from {low} to {high}")
+
+    return parse
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ValueError("a number above 0")
+    return number
+
+
+def _accounts(text: str) -> Accounts:
+    """ "ada:secret,bob:word" -> (("ada", "secret"), ("bob", "word")). No spaces around them."""
+    pairs = [pair.partition(":") for pair in text.split(",")] if text else []
+    if not all(user and password for user, _, password in pairs):
+        raise ValueError("user:password, or several with commas between them")
+    return tuple((user, password) for user, _, password in pairs)
+
+
+def _setting(default: Any, parse: Callable[[str], Any], help: str, **more: Any) -> Any:
+    """A field. more: metavar; also, a variable that is read where ours is absent; secret."""
+    secret = more.get("secret", False)
+    return field(default=default, repr=not secret, metadata={"parse": parse, "help": help, **more})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What app.py can be told. Complete and valid when built by from_env and with_flags."""
+
+    host: str = _setting(
+        "127.0.0.1",
+        _text,
+        "address to listen on; 0.0.0.0 for the whole network",
+        also="GRADIO_SERVER_NAME",  # a Hugging Face Space sets it
+    )
+    port: int = _setting(
+        7860, _whole(1, 65535), "TCP port to listen on", metavar="PORT", also="GRADIO_SERVER_PORT"
+    )
+    model: str = _setting("", _text, "checkpoint folder or Hugging Face Hub id; empty for the shipped model")
+    share: bool = _setting(False, _switch, "also open a public link through gradio.live")
+    auth: Accounts = _setting(
+        (),
+        _accounts,
+        "accounts that may sign in; other users of this machine can read a command line, "
+        "so the variable is the safer way",
+        metavar="USER:PASSWORD[,...]",
+        secret=True,
+    )
+    max_megapixels: float = _setting(
+        64.0, _positive, "largest photograph that is read, millions of pixels", metavar="MP"
+    )
+    max_upload_mb: int = _setting(
+        256, _whole(1, 100_000), "largest file that is accepted, megabytes", metavar="MB"
+    )
+    concurrency: int = _setting(2, _whole(1, 256), "photographs judged at the same time", metavar="N")
+    queue_size: int = _setting(
+        200, _whole(1, 100_000), "requests that may wait; more are turned away", metavar="N"
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+        """The defaults, overruled by variables. Raises SettingsError."""
+        values = {}
+        for setting in fields(cls):
+            for name in (variable(setting.name), setting.metadata.get("also", "")):
+                if name in environ:
+                    values[setting.name] = _parsed(setting, environ[name], name)
+                    break
+        return cls(**values)
+
+    def with_flags(self, flags: argparse.Namespace) -> "Settings":
+        """These settings, overruled by parsed flags. Raises SettingsError."""
+        values = {setting.name: getattr(self, setting.name) for setting in fields(self)}
+        for setting in fields(self):
+            given = getattr(flags, setting.name, None)
+            if given is not None:
+                values[setting.name] = _parsed(setting, str(given), flag(setting.name))
+        return type(self)(**values)
+
+    @property
+    def model_source(self) -> str:
+        """The checkpoint folder or Hub id to load: the shipped model unless set."""
+        return self.model or str(DEFAULT_MODEL)
+
+
+def variable(name: str) -> str:
+    """max_megapixels -> CHIPDEMO_MAX_MEGAPIXELS."""
+    return PREFIX + name.upper()
+
+
+def flag(name: str) -> str:
+    """max_megapixels -> --max-megapixels."""
+    return "--" + name.replace("_", "-")
+
+
+def command_line() -> argparse.ArgumentParser:
+    """A parser with a flag for each setting. Nothing heavy is imported to show its help."""
+    parser = argparse.ArgumentParser(
+        description="Chip Inspector: inspect photographs of chips in the browser.",
+        epilog="Each flag has a variable, named in its help; a flag beats its variable.",
+    )
+    for setting in fields(Settings):
+        about = setting.metadata
+        shown = "none" if setting.default in ("", ()) else setting.default
+        shown = {True: "yes", False: "no"}.get(shown, shown) if setting.type is bool else shown
+        text = f"{about['help']} (default: {shown}; {variable(setting.name)})".replace("%", "%%")
+        if setting.type is bool:
+            action = argparse.BooleanOptionalAction
+            parser.add_argument(flag(setting.name), action=action, default=None, help=text)
+        else:
+            metavar = about.get("metavar", setting.name.upper())
+            parser.add_argument(flag(setting.name), metavar=metavar, default=None, help=text)
+    return parser
+
+
+def _parsed(setting: Any, text: str, source: str) -> Any:
+    """Raises SettingsError with what was expected, what was found (no secrets), and what next."""
+    try:
+        return setting.metadata["parse"](text)
+    except ValueError as error:
+        found = "something else" if setting.metadata.get("secret") else repr(text)
+        raise SettingsError(
+            f"{source}: expected {error}; found {found}. Correct it or leave it out "
+            f"({setting.metadata['help']})."
+        ) from None

@@ -1,0 +1,76 @@
+"""The API: what gradio_client sees, under names that stay."""
+
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+
+from chipdemo.errors import ChipDemoError, SettingsError
+from chipdemo.inspection import Inspector
+from chipdemo.settings import Settings
+from chipdemo.ui import inspecting
+from chipdemo.ui.inspect_tab import MODEL_QUEUE
+from chipdemo.ui.uploads import uploaded_path
+
+ABOUT = (
+    "Judge a photograph of a chip. image: a PNG, JPEG, TIFF, BMP, WebP or GIF file. threshold: 0 to 1, the "
+    "model's own unless given. Returns the inspection as JSON and the photograph with overlay, boxes and "
+    "colour bar as a PNG file."
+)
+
+
+def add_api(inspector: Inspector, settings: Settings) -> None:
+    """Add /inspect to the gr.Blocks around the call.
+
+    Through components that are never shown, rather than gr.api: gr.api neither insists on gradio's
+    mark on a file nor checks a plain path, so a client could name any file of this machine.
+    """
+
+    def inspect(image: dict[str, Any], threshold: float | None = None) -> tuple[dict[str, Any], str]:
+        return answer(inspector, image, threshold, settings.max_megapixels)
+
+    image = gr.File(visible=False, label="image")
+    threshold = gr.Number(None, visible=False, label="threshold")
+    result = gr.JSON(visible=False, label="inspection")
+    overlay = gr.File(visible=False, label="overlay")
+    gr.Button(visible=False).click(
+        inspect,
+        [image, threshold],
+        [result, overlay],
+        api_name="inspect",
+        api_description=ABOUT,
+        preprocess=False,  # gr.File would leave an empty temporary file behind for each call
+        concurrency_limit=settings.concurrency,
+        concurrency_id=MODEL_QUEUE,
+    )
+
+
+def answer(
+    inspector: Inspector, payload: dict[str, Any] | None, threshold: float | None, max_megapixels: float
+) -> tuple[dict[str, Any], str]:
+    """(the inspection's JSON with the reader's notes, path of the overlay's PNG).
+
+    Raises gr.Error, whose text reaches the client.
+    """
+    try:
+        threshold = checked_threshold(threshold, inspector.info.threshold)
+        method = inspector.methods[0]
+        path = uploaded_path(payload)
+        current = inspecting.inspect_photograph(inspector, path, threshold, method, max_megapixels)
+        data = inspecting.overlay_file(inspector, current, method, 1.0, max_megapixels)
+    except ChipDemoError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    name = inspecting.file_stem(current.name) + "-overlay.png"
+    return inspecting.inspection_json(current), save_bytes_to_cache(data, name, get_upload_folder())
+
+
+def checked_threshold(given: Any, default: float) -> float:
+    """A threshold from outside, or the model's. Raises SettingsError."""
+    if given is None:
+        return default
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 <= given <= 1:
+        raise SettingsError(
+            f"threshold: expected a number from 0 to 1; found {given!r}. Leave it out for {default}."
+        )
+    return float(given)

@@ -1,0 +1,62 @@
+"""The page: header, tabs, API. One room for each tab; Compare and Label move in later."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from chipdemo.examples import Example
+from chipdemo.inspection import Inspector
+from chipdemo.settings import Settings
+from chipdemo.ui import api, fragments, inspect_tab
+from chipdemo.ui.look import launch_options
+
+CACHE_CHECK_S, CACHE_KEEP_S = 600, 2 * inspect_tab.KEEP_S  # seconds
+SESSIONS = 500  # visitors whose last photograph is remembered
+OPEN_TAB = "() => window.chip.openTab(location.hash.slice(1))"
+
+
+def build_app(inspector: Inspector, settings: Settings, examples: Sequence[Example] = ()) -> gr.Blocks:
+    """The whole app, not yet launched. examples: photographs on offer, by trusted paths."""
+    examples = tuple(examples)
+    with gr.Blocks(
+        title="Chip Inspector",
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(CACHE_CHECK_S, CACHE_KEEP_S),
+    ) as app:
+        gr.HTML(fragments.header_html(inspector.info), apply_default_css=False, elem_id="header")
+        with gr.Tabs(selected="inspect", elem_id="tabs"):
+            with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
+                parts = inspect_tab.layout(inspector, settings, examples)
+            keep_address(tab, "inspect")
+        inspect_tab.wire(parts, inspector, settings, examples)
+        api.add_api(inspector, settings)
+        app.load(None, js=OPEN_TAB, api_visibility="private")
+    app.queue(max_size=settings.queue_size, default_concurrency_limit=settings.concurrency)
+    return app
+
+
+def keep_address(tab: gr.Tab, name: str) -> None:
+    """Choosing the tab writes #name into the address; opening the address chooses the tab."""
+    tab.select(None, js=f"() => window.chip.keepTab('{name}')", api_visibility="private")
+
+
+def serve(app: gr.Blocks, settings: Settings, **options: Any) -> tuple[Any, str, str]:
+    """Launch with the look and the limits of the settings. options: more of Blocks.launch.
+
+    Raises OSError where the port is taken.
+    """
+    return app.launch(
+        server_name=settings.host,
+        server_port=settings.port,
+        share=settings.share,
+        auth=list(settings.auth) or None,
+        max_file_size=f"{settings.max_upload_mb}mb",
+        state_session_capacity=SESSIONS,
+        ssr_mode=False,
+        run_history=False,
+        mcp_server=False,
+        **launch_options(),
+        **options,
+    )

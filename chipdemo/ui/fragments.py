@@ -1,0 +1,214 @@
+"""Pieces of the page as HTML. Every text that comes from outside is escaped here."""
+
+import base64
+import math
+from collections.abc import Sequence
+from html import escape
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from chipdemo.examples import ELPV_CREDIT, Example
+from chipdemo.inspection import ABNORMAL, Channel, Inspection, ModelInfo, Region
+from chipdemo.overlay import ATTENTION, overlay_rgba, png_bytes
+
+THUMBNAIL = 112  # pixels
+CHIPS = 1000  # false alarms are told for so many good chips
+
+EXPLANATIONS = {
+    "evidence": "What speaks for “abnormal” and where. These numbers add up to the verdict. The colours are "
+    "the same for every photograph: red starts at 0.5, where normal chips hardly ever get.",
+    "CBAM": "Where the network's attention module looks, 0 to 1. It looks at good and bad places alike: "
+    "bright is “looked at”, not “defective”.",
+    "Grad-CAM": "Places whose features push towards “abnormal”.",
+    "Grad-CAM++": "Grad-CAM, weighted so that several small places count too.",
+    "LayerCAM": "Like Grad-CAM, weighted place by place; finer.",
+    "HiResCAM": "Features times gradients, place by place, without averaging.",
+    "EigenCAM": "The main pattern in the features, whatever the verdict.",
+}
+STRETCHED = " Stretched to its own maximum, so it cannot be compared between photographs."
+UNSTRETCHED = ("evidence", "CBAM")
+SHOWN_METRICS = {"accuracy": "accuracy", "auroc": "AUROC", "recall": "recall", "precision": "precision"}
+
+
+def explanation_text(method: str) -> str:
+    """What an explanation shows, and on what scale."""
+    text = EXPLANATIONS.get(method, "A heat map of the network's features.")
+    return f"{method}: {text}" + ("" if method in UNSTRETCHED else STRETCHED)
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def header_html(info: ModelInfo) -> str:
+    made = f"{info.backbone} + {info.attention.upper()}" if info.attention != "none" else info.backbone
+    return (
+        "<header class='chip-header'><h1>Chip Inspector</h1>"
+        f"<p>model <strong>{escape(info.name)}</strong> <code>{escape(info.revision)}</code>"
+        f"<span class='made'> · {escape(made)}, trained on {escape(info.data)} "
+        f"({escape(info.data_licence)})</span></p></header>"
+    )
+
+
+def intro_html(info: ModelInfo) -> str:
+    """What stands in the verdict's place before there is one."""
+    metrics = [
+        f"{name} {info.test[key]:.3f}" for key, name in SHOWN_METRICS.items() if _is_number(info.test, key)
+    ]
+    part = escape(str(info.test.get("part", "held-out photographs")))
+    measured = f"<p>{', '.join(metrics)} <small>({part})</small></p>" if metrics else ""
+    return (
+        "<section class='verdict waiting' role='status'><p class='word'>No photograph yet</p>"
+        "<p>Drop a photograph of a chip, paste it, take one with the camera, or choose an example. "
+        "You will see the verdict, where it comes from, and what the threshold means.</p>"
+        f"<p>The model knows {escape(info.data)} photographs; others are marked as unlike them.</p>"
+        f"{measured}</section>"
+    )
+
+
+def _is_number(values, key: str) -> bool:
+    return isinstance(values.get(key), (int, float)) and math.isfinite(values[key])
+
+
+def verdict_html(inspection: Inspection, info: ModelInfo) -> str:
+    """The verdict in one word, the probability with the threshold, and what the threshold means."""
+    probability, threshold = inspection.abnormal_probability, inspection.threshold
+    if inspection.unlike_training:
+        kind, word = "unlike", "Unlike the training photographs"
+        remark = (
+            f"<p>This photograph is {inspection.distance:.1f} times as far from the training photographs "
+            f"({escape(info.data)}) as the limit allows. The network says “{escape(inspection.verdict)}”; "
+            "do not trust it here.</p>"
+        )
+    else:
+        kind, word, remark = inspection.verdict, inspection.verdict.upper(), ""
+    return (
+        f"<section class='verdict {escape(kind)}' role='status' aria-live='polite'>"
+        f"<p class='word'>{escape(word)}</p>{remark}"
+        f"<p class='probability'>abnormal probability <strong>{probability:.2f}</strong>, "
+        f"threshold <strong>{threshold:.2f}</strong></p>"
+        f"{_bar(probability, threshold)}"
+        f"<p class='meaning'>{meaning(info, threshold)}</p></section>"
+    )
+
+
+def _bar(probability: float, threshold: float) -> str:
+    return (
+        f"<div class='bar' role='img' aria-label='Probability {probability:.2f} on a bar from 0 to 1, "
+        f"threshold at {threshold:.2f}'>"
+        f"<div class='fill' style='width:{100 * probability:.1f}%'></div>"
+        f"<div class='mark' style='left:{100 * threshold:.1f}%'></div></div>"
+        "<div class='bar-ends' aria-hidden='true'><span>0</span><span>1</span></div>"
+    )
+
+
+def meaning(info: ModelInfo, threshold: float) -> str:
+    """What a threshold did to the held-out part, as a sentence of HTML."""
+    point = info.validation.at(threshold)
+    facts = []
+    if math.isfinite(point.false_alarm_rate):
+        facts.append(
+            f"of {CHIPS:,} good chips <strong>{CHIPS * point.false_alarm_rate:.0f}</strong> would be stopped"
+        )
+    if math.isfinite(point.recall):
+        facts.append(f"of 100 defective <strong>{100 * point.recall:.0f}</strong> are caught")
+    if math.isfinite(point.precision):
+        facts.append(f"of 100 stopped <strong>{100 * point.precision:.0f}</strong> are defective")
+    else:
+        facts.append("none of the held-out photographs was stopped")
+    return f"At this threshold {'; '.join(facts)} <small>({escape(info.validation.part)})</small>."
+
+
+NOT_INSPECTED = (
+    "<section class='verdict waiting' role='status'><p class='word'>Not inspected</p>"
+    "<p>There is no verdict on this file. Choose another photograph or an example.</p></section>"
+)
+
+
+def regions_html(regions: Sequence[Region]) -> str:
+    if not regions:
+        return "<section class='regions'><h2>Regions</h2><p>None: no place reaches half heat.</p></section>"
+    rows = "".join(
+        f"<tr><th scope='row'>{number}</th><td>{r.x}, {r.y}</td><td>{r.width} × {r.height}</td>"
+        f"<td>{r.area:,} px</td><td>{r.score:.2f}</td></tr>"
+        for number, r in enumerate(regions, 1)
+    )
+    return (
+        "<section class='regions'><h2>Regions <small>where the evidence reaches half heat; pixels of the "
+        "upright photograph</small></h2><table><thead><tr><th scope='col'>no.</th><th scope='col'>left, top"
+        "</th><th scope='col'>size</th><th scope='col'>area</th><th scope='col'>heat</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></section>"
+    )
+
+
+def details_html(inspection: Inspection) -> str:
+    """The strongest channels and the timings."""
+    return _channels(inspection.channels) + _timings(inspection)
+
+
+def _channels(channels: Sequence[Channel]) -> str:
+    if not channels:
+        return "<p>This model has no channel attention.</p>"
+    cells = "".join(
+        f"<figure><img src='{_thumbnail(channel.heat)}' alt='Feature map of channel {channel.index}'>"
+        f"<figcaption>channel {channel.index}<br>weight {channel.weight:.2f}</figcaption></figure>"
+        for channel in channels
+    )
+    return (
+        "<h2>Strongest channels <small>what CBAM lets through most; each map stretched to its own maximum"
+        f"</small></h2><div class='channels'>{cells}</div>"
+    )
+
+
+def _thumbnail(heat: np.ndarray) -> str:
+    image = Image.new("RGB", (THUMBNAIL, THUMBNAIL), (70, 78, 86))
+    overlay = overlay_rgba(heat, image.size, ATTENTION)
+    image.paste(overlay.convert("RGB"), mask=overlay.getchannel("A"))
+    return data_uri(png_bytes(image), "png")
+
+
+def _timings(inspection: Inspection) -> str:
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(step)}</th><td>{ms:.1f} ms</td></tr>"
+        for step, ms in inspection.timing_ms.items()
+    )
+    total = sum(inspection.timing_ms.values())
+    return (
+        "<h2>Timings <small>this photograph, this server</small></h2><table><tbody>"
+        f"{rows}<tr class='total'><th scope='row'>together</th><td>{total:.1f} ms</td></tr></tbody></table>"
+    )
+
+
+def examples_html(examples: Sequence[Example]) -> str:
+    """Buttons with small pictures; the server knows an example by its number alone."""
+    if not examples:
+        return (
+            "<section class='examples'><p>No examples here. For photographs of solar cells, install "
+            f"<code>elpv-dataset</code> ({escape(ELPV_CREDIT)}) and start again.</p></section>"
+        )
+    buttons = "".join(
+        f"<button type='button' data-index='{index}' title='{escape(example.caption)}'>"
+        f"<img src='{_small(example)}' alt='{escape(example.caption)}'></button>"
+        for index, example in enumerate(examples)
+    )
+    return (
+        "<section class='examples'><h2>Examples <small>solar cells by electroluminescence · "
+        f"{escape(ELPV_CREDIT)}</small></h2><div class='strip'>{buttons}</div></section>"
+    )
+
+
+def _small(example: Example) -> str:
+    with Image.open(example.path) as image:
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        stream = BytesIO()
+        image.convert("RGB").save(stream, "JPEG", quality=85)
+    return data_uri(stream.getvalue(), "jpeg")
+
+
+def verdict_word(inspection: Inspection) -> str:
+    """For the alternative text of the picture."""
+    if inspection.unlike_training:
+        return "unlike the training photographs"
+    return "abnormal" if inspection.verdict == ABNORMAL else "normal"

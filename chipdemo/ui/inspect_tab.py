@@ -1,0 +1,257 @@
+"""The Inspect tab: layout, then wiring. What it does is in inspecting.py."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+
+from chipdemo.errors import ChipDemoError
+from chipdemo.examples import Example
+from chipdemo.inspection import Inspector
+from chipdemo.settings import Settings
+from chipdemo.ui import fragments, inspecting
+from chipdemo.ui.inspecting import Current
+from chipdemo.ui.look import stage_template
+from chipdemo.ui.uploads import uploaded_path
+
+MODEL_QUEUE = "model"  # events that run the network share one limit
+KEEP_S = 3600  # seconds that an idle visitor's photograph stays inspectable
+PENDING = "(...values) => { window.chip.pending(); return values; }"
+# Opening the camera is an input too, of nothing: the last result stays
+PENDING_WITH_FILE = "(...values) => { if (values[0]) window.chip.pending(); return values; }"
+FAILED = "() => window.chip.failed()"
+STAGE_JS = "window.chip.mount(element, props, watch);"
+EXAMPLES_JS = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button[data-index]');
+  if (button) trigger('select', {index: +button.dataset.index, value: button.title});
+});
+"""
+NOTHING = "Inspect a photograph first; the last one is no longer kept here."
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components of the tab that events read or write."""
+
+    current: gr.State
+    stage: gr.HTML
+    photograph: gr.Image
+    examples: gr.HTML
+    verdict: gr.HTML
+    threshold: gr.Slider
+    reset: gr.Button
+    method: gr.Radio
+    regions: gr.HTML
+    details: gr.HTML
+    raw: gr.JSON
+    get_overlay: gr.Button
+    get_json: gr.Button
+    overlay_file: gr.DownloadButton
+    json_file: gr.DownloadButton
+    opacity: gr.Number
+
+    @property
+    def shown(self) -> list[Any]:
+        """Where _results goes, in order."""
+        return [self.photograph, self.current, self.stage, self.verdict, self.regions, self.details, self.raw]
+
+
+def layout(inspector: Inspector, settings: Settings, examples: Sequence[Example]) -> Parts:
+    """The tab's components, to be called inside its gr.Tab."""
+    info = inspector.info
+    current = gr.State(None, time_to_live=KEEP_S)
+    with gr.Row(elem_classes="inspect"):
+        with gr.Column(elem_classes="area-stage"):
+            stage = gr.HTML(
+                {"state": "empty"},
+                html_template=stage_template(),
+                js_on_load=STAGE_JS,
+                apply_default_css=False,
+                elem_id="stage",
+            )
+        with gr.Column(elem_classes="area-input"):
+            photograph = gr.Image(
+                sources=["upload", "webcam", "clipboard"],
+                type="filepath",
+                label="Photograph of a chip",
+                placeholder="Drop a photograph of a chip here\nor click to choose one; Ctrl+V pastes\n"
+                + f"PNG, JPEG, TIFF, BMP, WebP or GIF, up to {settings.max_megapixels:g} megapixels",
+                elem_id="photograph",
+                buttons=[],
+            )
+            example_strip = gr.HTML(
+                fragments.examples_html(examples),
+                js_on_load=EXAMPLES_JS,
+                apply_default_css=False,
+                elem_id="examples",
+            )
+        with gr.Column(elem_classes="area-verdict"):
+            verdict = gr.HTML(fragments.intro_html(info), apply_default_css=False, elem_id="verdict")
+            with gr.Group(elem_classes="controls"):
+                with gr.Row(elem_classes="threshold-row"):
+                    threshold = gr.Slider(
+                        0,
+                        1,
+                        info.threshold,
+                        step=0.005,
+                        label="Threshold: stopped from here on",
+                        elem_id="threshold",
+                        buttons=[],
+                        scale=4,
+                    )
+                    reset = gr.Button(
+                        f"Model's own {info.threshold:.2f}", size="sm", elem_id="reset", min_width=96
+                    )
+                method = gr.Radio(
+                    list(inspector.methods), value=inspector.methods[0], label="Explanation", elem_id="method"
+                )
+            regions = gr.HTML("", apply_default_css=False, elem_id="regions")
+            with gr.Row(elem_classes="downloads"):
+                get_overlay = gr.Button("Download overlay (PNG)", size="sm", elem_id="get-overlay")
+                get_json = gr.Button("Download result (JSON)", size="sm", elem_id="get-json")
+            with gr.Accordion("Details: channels, timings, raw JSON", open=False, elem_classes="details"):
+                details = gr.HTML("", apply_default_css=False, elem_id="details")
+                raw = gr.JSON(label="Inspection", elem_id="raw", open=True)
+    overlay_file = gr.DownloadButton("overlay", visible="hidden", elem_id="overlay-file")
+    json_file = gr.DownloadButton("result", visible="hidden", elem_id="json-file")
+    opacity = gr.Number(0.8, visible="hidden")
+    return Parts(
+        current, stage, photograph, example_strip, verdict, threshold, reset, method, regions, details, raw,
+        get_overlay, get_json, overlay_file, json_file, opacity,
+    )  # fmt: skip
+
+
+def wire(parts: Parts, inspector: Inspector, settings: Settings, examples: Sequence[Example]) -> None:
+    """The events. None of them is part of the API; api.py is."""
+    info, limit = inspector.info, settings.max_megapixels
+    heavy = {
+        "api_visibility": "private",
+        "concurrency_limit": settings.concurrency,
+        "concurrency_id": MODEL_QUEUE,
+    }
+    light = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
+
+    def on_photograph(payload: dict[str, Any] | None, threshold: float, method: str):
+        if payload is None:
+            return [gr.skip()] * len(parts.shown)
+        return _results(lambda: judged(uploaded_path(payload), threshold, method), payload.get("orig_name"))
+
+    def on_example(threshold: float, method: str, chosen: gr.SelectData):
+        example = examples[int(chosen.index)]
+        return _results(lambda: judged(example.path, threshold, method), example.path.name)
+
+    def judged(path, threshold: float, method: str) -> Current:
+        return inspecting.inspect_photograph(inspector, path, threshold, method, limit)
+
+    def _results(work: Callable[[], Current], name: str | None):
+        try:
+            return [None, *results_of(work())]
+        except ChipDemoError as error:
+            return [None, *failure_of(str(error), name or "")]
+
+    def results_of(current: Current) -> list[Any]:
+        inspection = current.inspection
+        return [
+            current,
+            dict(current.view),
+            fragments.verdict_html(inspection, info),
+            fragments.regions_html(inspection.regions),
+            fragments.details_html(inspection),
+            inspecting.inspection_json(current),
+        ]
+
+    def on_threshold(current: Current | None, threshold: float):
+        if current is None:
+            return gr.skip(), gr.skip(), gr.skip()
+        current = inspecting.rejudge(current, threshold)
+        return current, fragments.verdict_html(current.inspection, info), inspecting.inspection_json(current)
+
+    def on_reset(current: Current | None):
+        return info.threshold, *on_threshold(current, info.threshold)
+
+    def on_method(current: Current | None, method: str):
+        if current is None:
+            return gr.skip(), gr.skip()
+        with shown_errors():
+            current = inspecting.explain_current(inspector, current, method, limit)
+        return current, dict(current.view)
+
+    def make_overlay(current: Current | None, method: str, opacity: float) -> str:
+        with shown_errors():
+            data = inspecting.overlay_file(inspector, needed(current), method, opacity, limit)
+        return save_bytes_to_cache(
+            data, inspecting.file_stem(current.name) + "-overlay.png", get_upload_folder()
+        )
+
+    def make_json(current: Current | None) -> str:
+        data = json.dumps(inspecting.inspection_json(needed(current)), indent=2).encode()
+        return save_bytes_to_cache(
+            data, inspecting.file_stem(current.name) + "-inspection.json", get_upload_folder()
+        )
+
+    judging = [parts.threshold, parts.method]
+    judged_now = [parts.current, parts.verdict, parts.raw]
+    # preprocess=False: gradio would decode the file itself, and clip 16 bits to 8
+    parts.photograph.input(
+        on_photograph,
+        [parts.photograph, *judging],
+        parts.shown,
+        preprocess=False,
+        js=PENDING_WITH_FILE,
+        trigger_mode="multiple",
+        show_progress="hidden",
+        **heavy,
+    ).failure(None, js=FAILED, api_visibility="private")
+    parts.examples.select(
+        on_example, judging, parts.shown, js=PENDING, trigger_mode="multiple", show_progress="hidden", **heavy
+    ).failure(None, js=FAILED, api_visibility="private")
+    parts.threshold.input(
+        on_threshold, [parts.current, parts.threshold], judged_now, trigger_mode="always_last", **light
+    )
+    parts.reset.click(on_reset, parts.current, [parts.threshold, *judged_now], **light)
+    parts.method.input(
+        on_method,
+        [parts.current, parts.method],
+        [parts.current, parts.stage],
+        trigger_mode="always_last",
+        show_progress="minimal",
+        **heavy,
+    )
+    parts.get_overlay.click(
+        make_overlay,
+        [parts.current, parts.method, parts.opacity],
+        parts.overlay_file,
+        js="(current, method, _) => [current, method, window.chip.opacity()]",
+        **heavy,
+    ).success(None, js="() => document.querySelector('#overlay-file').click()", api_visibility="private")
+    parts.get_json.click(make_json, parts.current, parts.json_file, **light).success(
+        None, js="() => document.querySelector('#json-file').click()", api_visibility="private"
+    )
+
+
+def failure_of(message: str, name: str) -> list[Any]:
+    """What the tab shows where a photograph could not be inspected; nothing of the last one stays."""
+    stage = {"state": "error", "name": name, "message": message}
+    return [None, stage, fragments.NOT_INSPECTED, "", "", None]
+
+
+def needed(current: Current | None) -> Current:
+    if current is None:
+        raise gr.Error(NOTHING, print_exception=False)
+    return current
+
+
+class shown_errors:
+    """with shown_errors(): a ChipDemoError inside becomes a message on the page."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, ChipDemoError):
+            raise gr.Error(str(error), print_exception=False) from error

@@ -1,0 +1,143 @@
+"""What the Inspect tab and the API do, as functions of values; inspect_tab.py wires them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from chipdemo.images import Photograph, read_photograph
+from chipdemo.inspection import Inspection, Inspector
+from chipdemo.overlay import ATTENTION, EVIDENCE, blend, css_gradient, overlay_rgba, png_bytes
+from chipdemo.ui import fragments
+
+PREVIEW_SIDE = 1600  # pixels, of the photograph on the page
+LOSSLESS = 512 * 512  # pixels; previews up to here are PNG, since cracks are thin
+HEAT_SIDE = 512  # pixels, of the overlay on the page
+
+
+@dataclass(frozen=True)
+class Current:
+    """What one visitor is looking at; lives in gr.State. Complete when built.
+
+    path: the upload, read again when an explanation or a download needs its pixels, which
+    would be too large to keep for each visitor. view: what the stage shows, page.js.
+    """
+
+    path: Path
+    name: str
+    notes: tuple[str, ...]
+    inspection: Inspection
+    view: Mapping[str, Any]
+
+
+def inspect_photograph(
+    inspector: Inspector, path: Path, threshold: float, method: str, max_megapixels: float
+) -> Current:
+    """Read, judge and draw one photograph. Raises ImageError."""
+    started = perf_counter()
+    photograph = read_photograph(path, max_megapixels)
+    read_ms = (perf_counter() - started) * 1000
+    inspection = inspector.inspect(photograph.image, threshold)
+    inspection = replace(inspection, timing_ms={"read the file": read_ms, **inspection.timing_ms})
+    heat = heat_of(inspector, photograph.image, inspection, method)
+    view = stage_view(photograph, path.name, inspection) | heat_view(heat, method, photograph.image.size)
+    return Current(path, path.name, photograph.notes, inspection, view)
+
+
+def heat_of(inspector: Inspector, image: Image.Image, inspection: Inspection, method: str) -> np.ndarray:
+    """The heat of an explanation: at hand, or asked of the inspector. (h, w) float32, 0-1."""
+    if method in inspection.heat:
+        return inspection.heat[method]
+    return inspector.explain(image, method)
+
+
+def explain_current(inspector: Inspector, current: Current, method: str, max_megapixels: float) -> Current:
+    """The same photograph under another explanation. Raises ImageError."""
+    if method in current.inspection.heat:
+        heat = current.inspection.heat[method]
+    else:
+        heat = inspector.explain(read_photograph(current.path, max_megapixels).image, method)
+    view = {**current.view, **heat_view(heat, method, current.inspection.image_size)}
+    return replace(current, view=view)
+
+
+def rejudge(current: Current, threshold: float) -> Current:
+    """The same photograph under another threshold, without running the model."""
+    return replace(current, inspection=current.inspection.judged_at(threshold))
+
+
+def palette_of(method: str) -> str:
+    """Red is for the evidence alone: only there does it mean the same in every photograph."""
+    return EVIDENCE if method == "evidence" else ATTENTION
+
+
+def stage_view(photograph: Photograph, name: str, inspection: Inspection) -> dict[str, Any]:
+    """The photograph's part of what page.js shows."""
+    width, height = photograph.image.size
+    about = " · ".join((f"{width:,} × {height:,} px {photograph.format}".strip(), *photograph.notes))
+    return {
+        "state": "result",
+        "name": name,
+        "about": about,
+        "alt": f"{name}, judged {fragments.verdict_word(inspection)}",
+        "width": width,
+        "height": height,
+        "photo": preview(photograph.image),
+        "regions": [
+            {
+                "left": 100 * region.x / width,
+                "top": 100 * region.y / height,
+                "width": 100 * region.width / width,
+                "height": 100 * region.height / height,
+            }
+            for region in inspection.regions
+        ],
+    }
+
+
+def heat_view(heat: np.ndarray, method: str, size: tuple[int, int]) -> dict[str, Any]:
+    """The overlay's part of what page.js shows. size: (width, height) of the photograph."""
+    palette = palette_of(method)
+    scale = HEAT_SIDE / max(size)
+    small = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    return {
+        "heat": fragments.data_uri(png_bytes(overlay_rgba(heat, small, palette)), "png"),
+        "gradient": css_gradient(palette),
+        "explanation": fragments.explanation_text(method),
+        "method": method,
+    }
+
+
+def preview(image: Image.Image) -> str:
+    """The decoded photograph as a data URI: browsers show neither TIFF nor 16 bits."""
+    if image.width * image.height <= LOSSLESS:
+        return fragments.data_uri(png_bytes(image), "png")
+    small = image.copy()
+    small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), reducing_gap=2.0)
+    stream = BytesIO()
+    small.save(stream, "JPEG", quality=90)
+    return fragments.data_uri(stream.getvalue(), "jpeg")
+
+
+def inspection_json(current: Current) -> dict[str, Any]:
+    return {**current.inspection.to_json(), "notes": list(current.notes)}
+
+
+def overlay_file(
+    inspector: Inspector, current: Current, method: str, opacity: float, max_megapixels: float
+) -> bytes:
+    """The photograph with overlay, boxes and colour bar, in its own size: a PNG file."""
+    image = read_photograph(current.path, max_megapixels).image
+    heat = heat_of(inspector, image, current.inspection, method)
+    return png_bytes(blend(image, heat, opacity, current.inspection.regions, palette_of(method)))
+
+
+def file_stem(name: str) -> str:
+    """A harmless start for the name of a download."""
+    return re.sub(r"[^\w.-]", "_", Path(name).stem)[:60].strip(".") or "photograph"

@@ -1,0 +1,270 @@
+"""The Inspect tab in a real browser, with a fake inspector: dark is abnormal, light is normal."""
+
+import base64
+import json
+
+import pytest
+from PIL import Image
+
+from tests.fakes import METHODS
+
+FILE = "#photograph input[type=file]"
+WORD = "#verdict .word"
+
+
+def choose(page, path) -> None:
+    """Upload a photograph and wait for its own result."""
+    page.set_input_files(FILE, path)
+    page.wait_for_function(
+        "name => document.querySelector('.stage-name strong').textContent === name"
+        " && /result|error/.test(document.querySelector('.stage').dataset.state)",
+        arg=path.name,
+    )
+
+
+def wait_for_word(page, word: str) -> None:
+    page.wait_for_function("word => document.querySelector('#verdict .word')?.textContent === word", arg=word)
+
+
+def style(page, selector: str, name: str) -> str:
+    return page.evaluate("([s, n]) => getComputedStyle(document.querySelector(s))[n]", [selector, name])
+
+
+@pytest.fixture
+def page(open_page):
+    return open_page()
+
+
+def test_the_empty_page_says_what_to_do_next(page):
+    assert "Drop a photograph of a chip" in page.inner_text("#verdict")
+    assert "drawn chips, test, 10 photographs" in page.inner_text("#verdict")
+    assert not page.is_visible(".viewer") and not page.is_visible("#threshold")
+
+
+def test_an_upload_gets_a_verdict_with_its_overlay_and_regions(page, photographs):
+    choose(page, photographs / "dark.png")
+    wait_for_word(page, "ABNORMAL")
+    assert page.is_visible(".viewer .photo") and page.locator(".box").count() == 1
+    assert page.get_attribute(".viewer .photo", "alt") == "dark.png, judged abnormal"
+    assert "drawn chips, validation, 9 photographs" in page.inner_text("#verdict")
+    assert page.locator("#regions tbody tr").count() == 1
+    choose(page, photographs / "light.png")
+    wait_for_word(page, "NORMAL")
+    assert page.locator(".box").count() == 0
+
+
+def test_an_example_is_inspected_by_one_click(page):
+    page.click("#examples button")
+    wait_for_word(page, "ABNORMAL")
+    assert page.inner_text(".stage-name strong") == "dark.png"
+
+
+def test_a_tiff_is_shown_though_browsers_cannot_show_it(page, photographs):
+    choose(page, photographs / "deep.tif")
+    page.wait_for_function("document.querySelector('.photo').naturalWidth === 120")
+    assert "16-bit" in page.inner_text(".stage-name span")
+
+
+def test_a_photograph_unlike_the_training_ones_gets_no_confident_verdict(page, photographs):
+    choose(page, photographs / "red.png")
+    wait_for_word(page, "Unlike the training photographs")
+    assert "2.5 times as far" in page.inner_text("#verdict")
+
+
+def test_the_threshold_rejudges_at_once_and_without_the_model(page, photographs, inspector):
+    choose(page, photographs / "dark.png")
+    wait_for_word(page, "ABNORMAL")
+    before = inspector.inspections
+    slider = page.locator("#threshold input[type=range]")
+    slider.focus()
+    page.keyboard.press("End")
+    wait_for_word(page, "NORMAL")
+    assert "none of the held-out photographs was stopped" in page.inner_text("#verdict")
+    page.click("#reset")
+    wait_for_word(page, "ABNORMAL")
+    assert slider.input_value() == "0.4"
+    assert inspector.inspections == before
+
+
+def test_each_explanation_changes_the_picture_and_says_what_it_shows(page, photographs):
+    choose(page, photographs / "dark.png")
+    seen = {page.get_attribute(".heat", "src")}
+    for method in METHODS[1:]:
+        page.get_by_role("radio", name=method, exact=True).check()
+        page.wait_for_function(
+            "start => document.querySelector('.legend figcaption').textContent.startsWith(start)",
+            arg=f"{method}: ",
+        )
+        seen.add(page.get_attribute(".heat", "src"))
+    assert len(seen) == len(METHODS)
+
+
+def test_opening_the_camera_keeps_the_last_result_and_a_snap_is_inspected(open_page, photographs):
+    page = open_page(permissions=["camera"])
+    choose(page, photographs / "dark.png")
+    page.get_by_role("button", name="Capture from camera").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('#photograph video')?.videoWidth > 0")
+    assert page.inner_text(WORD) == "ABNORMAL" and page.inner_text(".stage-name strong") == "dark.png"
+    page.get_by_role("button", name="capture photo").click()
+    page.wait_for_function("!/dark/.test(document.querySelector('.stage-name').textContent)")
+    page.wait_for_selector(".stage[data-state=result]")
+
+
+def test_a_bad_file_says_so_leaves_nothing_of_the_last_result_and_the_page_goes_on(page, photographs):
+    choose(page, photographs / "dark.png")
+    wait_for_word(page, "ABNORMAL")
+    choose(page, photographs / "bad.png")
+    wait_for_word(page, "Not inspected")
+    assert "found text" in page.inner_text(".stage-message")
+    assert not page.is_visible(".viewer") and not page.is_visible("#regions")
+    assert "ABNORMAL" not in page.inner_text("#verdict")
+    choose(page, photographs / "light.png")
+    wait_for_word(page, "NORMAL")
+
+
+def test_a_hostile_name_is_shown_as_text(page, photographs):
+    name = "<img src=x onerror=document.title=1>.png"
+    page.set_input_files(FILE, photographs / name)
+    wait_for_word(page, "ABNORMAL")
+    assert page.locator("img[src='x']").count() == 0
+    assert page.title() == "Chip Inspector"
+
+
+def test_the_page_works_by_keyboard_alone(page, photographs):
+    page.locator("#examples button").focus()
+    page.keyboard.press("Enter")
+    wait_for_word(page, "ABNORMAL")
+    page.keyboard.press("o")
+    assert style(page, ".veil", "opacity") == "0"
+    page.keyboard.press("o")
+    assert style(page, ".veil", "opacity") == "0.8"
+    page.keyboard.press("[")
+    assert style(page, ".veil", "opacity") == "0.7"
+    page.keyboard.press("]")
+    assert style(page, ".veil", "opacity") == "0.8"
+    page.keyboard.press("b")
+    assert style(page, ".boxes", "display") == "none"
+    page.keyboard.press("t")
+    page.keyboard.press("End")
+    wait_for_word(page, "NORMAL")
+    page.locator(".split").focus()
+    page.keyboard.press("End")
+    assert page.locator(".viewer.comparing").count() == 1
+    page.keyboard.press("?")
+    assert page.is_visible("#chip-keys")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#chip-keys")
+
+
+def test_keys_do_nothing_while_a_number_is_typed(page, photographs):
+    choose(page, photographs / "dark.png")
+    page.locator("#threshold input[type=number]").focus()
+    page.keyboard.press("b")
+    assert style(page, ".boxes", "display") != "none"
+
+
+def test_focus_is_visible(page):
+    page.locator("#examples button").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")
+    assert style(page, "#examples button", "outlineStyle") == "solid"
+
+
+TRANSFER = """([kind, name, data]) => {
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], name, { type: 'image/png' }));
+  const more = kind === 'paste' ? { clipboardData: transfer } : { dataTransfer: transfer };
+  const Kind = kind === 'paste' ? ClipboardEvent : DragEvent;
+  document.body.dispatchEvent(new Kind(kind, { bubbles: true, cancelable: true, ...more }));
+}"""
+
+
+@pytest.mark.parametrize("kind", ["paste", "drop"])
+def test_a_photograph_may_be_pasted_or_dropped_anywhere(page, photographs, kind):
+    data = base64.b64encode((photographs / "light.png").read_bytes()).decode()
+    page.evaluate(TRANSFER, [kind, f"{kind}.png", data])
+    wait_for_word(page, "NORMAL")
+    assert page.inner_text(".stage-name strong") == f"{kind}.png"
+
+
+def test_overlay_and_result_can_be_downloaded(page, photographs, tmp_path):
+    choose(page, photographs / "dark.png")
+    with page.expect_download() as download:
+        page.click("#get-overlay")
+    assert download.value.suggested_filename == "dark-overlay.png"
+    download.value.save_as(tmp_path / "overlay.png")
+    with Image.open(tmp_path / "overlay.png") as image:
+        assert image.width == 120 and image.height > 90
+    with page.expect_download() as download:
+        page.click("#get-json")
+    assert download.value.suggested_filename == "dark-inspection.json"
+    download.value.save_as(tmp_path / "result.json")
+    assert json.loads((tmp_path / "result.json").read_text())["verdict"] == "abnormal"
+
+
+def test_the_details_show_channels_timings_and_the_raw_json(page, photographs):
+    choose(page, photographs / "dark.png")
+    page.get_by_role("button", name="Details").click()
+    page.wait_for_selector("#details .channels img")
+    assert page.locator("#details .channels img").count() == 6
+    assert "12.5 ms" in page.inner_text("#details")
+    assert "abnormal_probability" in page.inner_text("#raw")
+
+
+def test_two_visitors_do_not_see_each_other(open_page, photographs):
+    first, second = open_page(), open_page()
+    choose(first, photographs / "dark.png")
+    choose(second, photographs / "light.png")
+    first.locator("#threshold input[type=range]").focus()
+    first.keyboard.press("End")
+    wait_for_word(first, "NORMAL")
+    assert "dark.png" in first.inner_text(".stage-name") and "light.png" in second.inner_text(".stage-name")
+    assert "threshold 0.40" in second.inner_text("#verdict")
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_nothing_scrolls_sideways(open_page, photographs, width, color_scheme):
+    page = open_page(width, color_scheme=color_scheme)
+    wide = "() => document.documentElement.scrollWidth - innerWidth"
+    assert page.evaluate(wide) <= 0
+    choose(page, photographs / "dark.png")
+    wait_for_word(page, "ABNORMAL")
+    assert page.evaluate(wide) <= 0
+    word, panel = page.locator(WORD).bounding_box(), page.locator("#verdict").bounding_box()
+    assert page.evaluate("() => document.querySelector('#verdict .word').scrollWidth") <= word["width"] + 1
+    assert word["width"] <= panel["width"]
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_the_verdict_has_contrast_enough_to_be_read(open_page, photographs, color_scheme):
+    page = open_page(color_scheme=color_scheme)
+    for name, word in (
+        ("dark.png", "ABNORMAL"),
+        ("light.png", "NORMAL"),
+        ("red.png", "Unlike the training photographs"),
+    ):
+        choose(page, photographs / name)
+        wait_for_word(page, word)
+        assert (
+            contrast(style(page, WORD, "color"), style(page, "#verdict .verdict", "backgroundColor")) >= 4.5
+        )
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two "rgb(r, g, b)" as WCAG 2 defines it, 1-21."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(part) / 255 for part in colour[4:-1].split(",")]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_the_address_keeps_the_tab(open_page):
+    page = open_page(path="/#inspect")
+    assert page.get_attribute("#inspect-button", "aria-selected") == "true"

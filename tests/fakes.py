@@ -1,0 +1,87 @@
+"""An Inspector without a network: quick, and deterministic from the pixels alone."""
+
+import threading
+
+import numpy as np
+from PIL import Image
+
+from chipdemo.images import content_sha256
+from chipdemo.inspection import Channel, Inspection, ModelInfo, Region, judge
+from chipdemo.operating import OperatingCurve
+
+METHODS = ("evidence", "CBAM", "Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "EigenCAM")
+GRID = 9  # heat is GRID x GRID
+INFO = ModelInfo(
+    name="fake-inspector",
+    revision="0123456789ab",
+    backbone="none",
+    attention="cbam",
+    starting_weights="none",
+    image_size=224,
+    data="drawn chips",
+    data_licence="CC0",
+    threshold=0.4,
+    # At 0.4: 3 of 4 abnormal caught, 1 of 5 normal stopped
+    validation=OperatingCurve(
+        part="drawn chips, validation, 9 photographs",
+        probabilities=(0.1, 0.2, 0.3, 0.35, 0.45, 0.38, 0.6, 0.8, 0.9),
+        abnormal=(False, False, False, False, False, True, True, True, True),
+    ),
+    test={"part": "drawn chips, test, 10 photographs", "accuracy": 0.9, "auroc": 0.95},
+)
+
+
+class FakeInspector:
+    """Dark photographs are abnormal: the probability is 1 - mean brightness. Red is unlike.
+
+    inspections, explanations: how often each was asked for, to show what runs the model again.
+    """
+
+    info, methods = INFO, METHODS
+
+    def __init__(self):
+        self.inspections = self.explanations = 0
+        self._lock = threading.Lock()
+
+    def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
+        with self._lock:
+            self.inspections += 1
+        threshold = self.info.threshold if threshold is None else threshold
+        red, green, _ = np.asarray(image, np.float32).mean((0, 1)) / 255
+        probability = float(round(1 - np.asarray(image.convert("L")).mean() / 255, 4))
+        unlike = bool(red > green + 0.3)
+        heat = darkness(image)
+        width, height = image.size
+        region = Region(
+            width // 4, height // 4, width // 3, height // 5, float(heat.max()), width * height // 20
+        )
+        return Inspection(
+            verdict=judge(probability, threshold),
+            abnormal_probability=probability,
+            threshold=threshold,
+            log_odds=float(np.log((probability + 1e-6) / (1 - probability + 1e-6))),
+            unlike_training=unlike,
+            distance=2.5 if unlike else 0.5,
+            regions=(region,) if heat.max() >= 0.5 else (),
+            heat={"evidence": heat, "CBAM": 1 - heat},
+            channels=tuple(Channel(i, 0.9 - i / 10, np.roll(heat, i, axis=1)) for i in range(6)),
+            model_name=self.info.name,
+            model_revision=self.info.revision,
+            image_sha256=content_sha256(image),
+            image_size=image.size,
+            timing_ms={"resize": 1.25, "network": 12.5, "heat and regions": 2.0},
+        )
+
+    def explain(self, image: Image.Image, method: str) -> np.ndarray:
+        if method not in self.methods:
+            raise ValueError(f"method is {method!r}; choose one of {', '.join(self.methods)}")
+        with self._lock:
+            self.explanations += 1
+        heat = np.roll(darkness(image), self.methods.index(method), axis=0)
+        return heat / max(float(heat.max()), 1e-6)
+
+
+def darkness(image: Image.Image) -> np.ndarray:
+    """(GRID, GRID) float32, 0-1: how dark each part is; 0 for light grey."""
+    grey = image.convert("L").resize((GRID, GRID), Image.Resampling.BOX)
+    return np.clip(1.6 * (1 - np.asarray(grey, np.float32) / 255) - 0.5, 0, 1).astype(np.float32)

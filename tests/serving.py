@@ -1,0 +1,25 @@
+"""A launched app on a free port, for tests that need a real server."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from chipdemo.examples import Example
+from chipdemo.inspection import Inspector
+from chipdemo.settings import Settings
+from chipdemo.ui.build import build_app, serve
+
+
+@contextmanager
+def served(inspector: Inspector, examples: tuple[Example, ...] = (), **settings) -> Iterator[str]:
+    """The address of the app while it runs."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    chosen = Settings(port=port, **settings)
+    app = build_app(inspector, chosen, examples)
+    serve(app, chosen, prevent_thread_lock=True, quiet=True)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        app.close(verbose=False)

@@ -1,0 +1,149 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from tests.fakes import FakeInspector
+from tests.serving import served
+
+
+@pytest.fixture(scope="module")
+def inspector() -> FakeInspector:
+    return FakeInspector()
+
+
+@pytest.fixture(scope="module")
+def address(inspector):
+    with served(inspector) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(address, tmp_path_factory) -> Client:
+    return Client(address, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
+
+
+@pytest.fixture
+def grey(tmp_path) -> Path:
+    Image.new("RGB", (60, 40), (127, 127, 127)).save(tmp_path / "grey.png")
+    return tmp_path / "grey.png"
+
+
+def inspect(client: Client, path: Path, **more):
+    return client.predict(image=handle_file(path), api_name="/inspect", **more)
+
+
+def test_inspect_returns_the_inspection_and_the_overlay(client, grey):
+    result, overlay = inspect(client, grey)
+    assert result["verdict"] == "abnormal"
+    assert result["abnormal_probability"] == pytest.approx(0.502)
+    assert result["threshold"] == 0.4
+    assert result["model"] == {"name": "fake-inspector", "revision": "0123456789ab"}
+    assert (result["image"]["width"], result["image"]["height"]) == (60, 40)
+    assert set(result) == {
+        "verdict", "abnormal_probability", "threshold", "unlike_training", "distance", "regions", "model",
+        "image", "timing_ms", "notes",
+    }  # fmt: skip
+    with Image.open(overlay) as image:
+        assert image.format == "PNG" and image.width == 60
+    assert Path(overlay).name == "grey-overlay.png"
+
+
+def test_a_threshold_may_be_given(client, grey):
+    result, _ = inspect(client, grey, threshold=0.9)
+    assert (result["verdict"], result["threshold"]) == ("normal", 0.9)
+
+
+@pytest.mark.parametrize("threshold", [1.5, -0.1])
+def test_a_threshold_that_is_no_probability_is_a_clean_error(client, grey, threshold):
+    with pytest.raises(AppError, match="threshold: expected a number from 0 to 1"):
+        inspect(client, grey, threshold=threshold)
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("text.png", b"this is no photograph", "found text"),
+        ("empty.png", b"", "found an empty file"),
+        ("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "found an SVG drawing"),
+        ("cut.png", b"\x89PNG\r\n\x1a\n" + bytes(20), "damaged or cut short"),
+    ],
+)
+def test_a_bad_file_is_a_clean_error_and_the_app_goes_on(client, grey, tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AppError, match=message) as error:
+        inspect(client, tmp_path / name)
+    assert "Traceback" not in str(error.value) and str(tmp_path) not in str(error.value)
+    assert inspect(client, grey)[0]["verdict"] == "abnormal"
+
+
+def test_without_a_photograph_the_error_says_what_to_do(client):
+    with pytest.raises(AppError, match="Drop, paste or choose a file"):
+        client.predict(image=None, api_name="/inspect")
+
+
+def test_requests_at_the_same_time_are_not_mixed_up(client, tmp_path):
+    expected = {}
+    for level in range(20):
+        path = tmp_path / f"level{level}.png"
+        Image.new("RGB", (40 + level, 30), (12 * level,) * 3).save(path)
+        expected[path] = inspect(client, path)[0]
+    with ThreadPoolExecutor(20) as pool:
+        answers = dict(zip(expected, pool.map(lambda path: inspect(client, path)[0], expected)))
+    for path, alone in expected.items():
+        together = answers[path]
+        assert {**together, "timing_ms": 0} == {**alone, "timing_ms": 0}
+
+
+@pytest.fixture
+def private(tmp_path) -> Path:
+    """A picture on the server's machine that nobody uploaded."""
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "private.png")
+    return tmp_path / "private.png"
+
+
+def call(address: str, fn_index: int, data: list) -> str:
+    """A request as a hostile client writes it, past gradio_client's own checks; the answer's text."""
+    join = {"data": data, "fn_index": fn_index, "session_hash": "hostile"}
+    httpx.post(f"{address}/gradio_api/queue/join", json=join).raise_for_status()
+    with httpx.stream("GET", f"{address}/gradio_api/queue/data?session_hash=hostile", timeout=20) as events:
+        for line in events.iter_lines():
+            if "process_completed" in line or "unexpected_error" in line:
+                return line
+    raise AssertionError("the server gave no answer")
+
+
+MARK = {"meta": {"_type": "gradio.FileData"}}
+
+
+@pytest.mark.parametrize("mark", [{}, MARK])
+def test_no_request_makes_the_server_read_a_file_that_was_not_uploaded(address, inspector, private, mark):
+    """Of every event that takes a file, public or not, with and without gradio's mark."""
+    config = httpx.get(f"{address}/config").json()
+    files = {c["id"] for c in config["components"] if c["type"] in ("image", "file")}
+    takers = [
+        d for d in config["dependencies"] if d["inputs"] and d["inputs"][0] in files and d["backend_fn"]
+    ]
+    assert len(takers) >= 2
+    before = inspector.inspections
+    for taker in takers:
+        rest = [0.4, "evidence"][: len(taker["inputs"]) - 1]
+        call(address, taker["id"], [{"path": str(private), **mark}, *rest])
+    assert inspector.inspections == before
+
+
+def test_files_of_the_machine_are_not_served(address, private):
+    for path in (private, "/etc/passwd", "app.py"):
+        assert httpx.get(f"{address}/gradio_api/file={path}").status_code in (403, 404)
+
+
+def test_an_account_is_asked_for_where_one_is_set(grey):
+    with served(FakeInspector(), auth=(("ada", "secret"),)) as address:
+        assert httpx.get(f"{address}/config").status_code == 401
+        client = Client(address, auth=("ada", "secret"), verbose=False)
+        assert inspect(client, grey)[0]["verdict"] == "abnormal"

@@ -1,0 +1,154 @@
+"""Imports point one way: app.py -> ui -> the core; app.py -> vision -> the core; training -> vision.
+
+Every form counts: import, from, inside a function, under `if TYPE_CHECKING`, importlib, __import__.
+"""
+
+import ast
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+CORE = tuple(
+    f"chipdemo/{name}.py"
+    for name in ("images", "settings", "errors", "operating", "inspection", "overlay", "report", "examples")
+)
+TORCH = ("torch", "torchvision", "timm", "pytorch_grad_cam", "torchmetrics")
+GRADIO = ("gradio", "gradio_client")
+HUB = ("huggingface_hub",)
+MAY_TALK_TO_THE_HUB = (
+    "chipdemo/labeling/publish.py",
+    "chipdemo/vision/checkpoint.py",
+    "training/*",
+    "space/deploy.py",
+)
+
+# files, what they may not import, files that may nevertheless
+RULES = [
+    (CORE, (*TORCH, *GRADIO, "chipdemo.ui", "chipdemo.vision", "chipdemo.labeling", "training"), ()),
+    (("chipdemo/ui/*",), (*TORCH, "chipdemo.vision", "training"), ()),
+    (("chipdemo/vision/*", "chipdemo/labeling/*"), (*GRADIO, "chipdemo.ui", "training"), ()),
+    (("chipdemo/labeling/*",), (*TORCH, "chipdemo.vision"), ()),
+    (("training/*",), (*GRADIO, "chipdemo.ui"), ()),
+    (("chipdemo/*",), ("training", "tests", "app"), ()),
+    (("app.py", "chipdemo/*", "training/*", "space/*"), HUB, MAY_TALK_TO_THE_HUB),
+]
+
+
+def sources() -> list[str]:
+    """Our Python files, relative to the root, with forward slashes."""
+    folders = [ROOT / name for name in ("chipdemo", "training", "space")]
+    files = [ROOT / "app.py", *(file for folder in folders for file in folder.rglob("*.py"))]
+    return sorted(file.relative_to(ROOT).as_posix() for file in files if file.exists())
+
+
+def imported(source: str, path: str) -> Iterator[str]:
+    """The dotted names that a file imports in any way. path: relative, to resolve "from . import"."""
+    tree = ast.parse(source)
+    importers = {"__import__", "import_module"} | {
+        alias.asname
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "importlib"
+        for alias in node.names
+        if alias.name in ("import_module", "__import__") and alias.asname
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node.module or "", node.level, path)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and _called(node) in importers:
+            yield _literal(node)
+
+
+def _absolute(module: str, level: int, path: str) -> str:
+    package = Path(path).parent.parts
+    above = package[: len(package) - level + 1] if level else ()
+    return ".".join((*above, *filter(None, [module])))
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def _literal(node: ast.Call) -> str:
+    """The name given to import_module; "?" where it is not written out, which no rule allows."""
+    named = [keyword.value for keyword in node.keywords if keyword.arg == "name"]
+    given = [*node.args, *named][:1]
+    return given[0].value if given and isinstance(given[0], ast.Constant) else "?"
+
+
+def offences(source: str, path: str) -> list[str]:
+    """What a file imports against the rules, as "path imports name"."""
+    names = sorted(set(imported(source, path)))
+    found = []
+    for files, forbidden, excepted in RULES:
+        if not any(fnmatch(path, pattern) for pattern in files) or any(fnmatch(path, p) for p in excepted):
+            continue
+        for name in names:
+            if name == "?" or any(name == banned or name.startswith(banned + ".") for banned in forbidden):
+                found.append(f"{path} imports {name}")
+    return found
+
+
+@pytest.mark.parametrize("path", sources())
+def test_imports_point_one_way(path):
+    assert offences((ROOT / path).read_text(encoding="utf-8"), path) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import torch",
+        "import torch.nn.functional as F",
+        "from torch import nn",
+        "def f():\n    import torch",
+        "if TYPE_CHECKING:\n    from torch import Tensor",
+        "import importlib\nimportlib.import_module('torch')",
+        "from importlib import import_module as load\nload('torch.nn')",
+        "import importlib\nimportlib.import_module(name='timm')",
+        "__import__('torch')",
+        "import importlib\nimportlib.import_module('to' + 'rch')",
+        "from chipdemo import vision",
+        "from chipdemo.vision.inspector import load_inspector",
+        "from .. import vision",
+        "from ..vision import inspector",
+        "from huggingface_hub import HfApi",
+    ],
+)
+def test_every_form_of_a_forbidden_import_is_found(source):
+    assert offences(source, "chipdemo/ui/some_tab.py")
+
+
+@pytest.mark.parametrize(
+    "source, path",
+    [
+        ("import torchlight", "chipdemo/ui/look.py"),
+        ("import gradio as gr", "chipdemo/ui/look.py"),
+        ("from chipdemo.inspection import Inspector", "chipdemo/ui/look.py"),
+        ("from . import fragments", "chipdemo/ui/look.py"),
+        ("import importlib.util\nimportlib.util.find_spec('torch')", "chipdemo/examples.py"),
+        ("from huggingface_hub import snapshot_download", "chipdemo/vision/checkpoint.py"),
+    ],
+)
+def test_what_is_allowed_is_not_complained_of(source, path):
+    assert offences(source, path) == []
+
+
+@pytest.mark.parametrize(
+    "source, path",
+    [
+        ("import gradio", "chipdemo/vision/explain.py"),
+        ("import gradio", "chipdemo/overlay.py"),
+        ("from chipdemo.ui import build", "training/train.py"),
+        ("import torch", "chipdemo/images.py"),
+        ("import training.train", "chipdemo/vision/model.py"),
+    ],
+)
+def test_each_room_has_its_own_rules(source, path):
+    assert offences(source, path)

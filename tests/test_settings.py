@@ -1,0 +1,97 @@
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from app import main
+from chipdemo.errors import SettingsError
+from chipdemo.settings import Settings, command_line, flag, variable
+
+ROOT = Path(__file__).parent.parent
+
+
+def settings(*arguments: str, **environ: str) -> Settings:
+    return Settings.from_env(environ).with_flags(command_line().parse_args(arguments))
+
+
+def test_without_flags_and_variables_the_app_listens_on_this_machine_alone():
+    assert settings() == Settings()
+    assert (Settings().host, Settings().port, Settings().share) == ("127.0.0.1", 7860, False)
+
+
+def test_a_flag_beats_its_variable():
+    assert settings("--port", "8001", CHIPDEMO_PORT="8000").port == 8001
+    assert settings(CHIPDEMO_PORT="8000").port == 8000
+
+
+def test_no_share_beats_a_variable_that_shares():
+    assert settings(CHIPDEMO_SHARE="yes").share is True
+    assert settings("--no-share", CHIPDEMO_SHARE="yes").share is False
+
+
+def test_the_address_of_a_space_is_used_unless_we_have_our_own():
+    assert settings(GRADIO_SERVER_NAME="0.0.0.0").host == "0.0.0.0"
+    assert settings(GRADIO_SERVER_NAME="0.0.0.0", CHIPDEMO_HOST="10.0.0.1").host == "10.0.0.1"
+
+
+def test_several_accounts_may_sign_in_and_a_password_may_hold_a_colon():
+    assert settings(CHIPDEMO_AUTH="ada:a:b,bob:c").auth == (("ada", "a:b"), ("bob", "c"))
+
+
+def test_the_shipped_model_is_used_unless_one_is_named():
+    assert settings().model_source.endswith("elpv-efficientnet-lite0-cbam")
+    assert settings("--model", "owner/name").model_source == "owner/name"
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("CHIPDEMO_PORT", "eighty"),
+        ("CHIPDEMO_PORT", "70000"),
+        ("CHIPDEMO_PORT", "-1"),
+        ("CHIPDEMO_SHARE", "perhaps"),
+        ("CHIPDEMO_MAX_MEGAPIXELS", "0"),
+        ("CHIPDEMO_MAX_MEGAPIXELS", "nan"),
+        ("CHIPDEMO_CONCURRENCY", "0"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name_and_by_what_was_found(name, text):
+    with pytest.raises(SettingsError, match=f"{name}: expected .*; found '{text}'"):
+        settings(**{name: text})
+
+
+def test_passwords_show_neither_in_a_printed_setting_nor_in_a_complaint():
+    assert "secret" not in repr(settings(CHIPDEMO_AUTH="ada:secret"))
+    with pytest.raises(SettingsError) as complaint:
+        settings(CHIPDEMO_AUTH="secret-without-a-user")
+    assert "secret-without-a-user" not in str(complaint.value)
+
+
+def test_every_setting_has_a_flag_and_a_variable_in_the_help():
+    text = command_line().format_help()
+    for setting in fields(Settings):
+        assert flag(setting.name) in text
+        assert variable(setting.name) in " ".join(text.split())
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys, app\n"
+        "try: app.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(bool({'torch', 'gradio', 'numpy', 'PIL'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_bad_flag_ends_in_one_line_and_status_2(capsys):
+    assert main(["--port", "none"]) == 2
+    assert capsys.readouterr().err.startswith("app.py: --port: expected a whole number from 1 to 65535")
+
+
+def test_a_missing_model_ends_in_one_line_and_status_2(capsys, tmp_path):
+    assert main(["--model", str(tmp_path / "nowhere" / "at all")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("app.py: Expected a checkpoint") and message.count("\n") == 1

@@ -1,0 +1,199 @@
+import base64
+import json
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from chipdemo.errors import ImageTooLargeError, UnreadableImageError
+from chipdemo.examples import ELPV_CREDIT, Example, elpv_examples
+from chipdemo.inspection import ModelInfo
+from chipdemo.settings import Settings
+from chipdemo.ui import fragments, inspecting
+from chipdemo.ui.build import build_app
+from chipdemo.ui.look import stage_template
+from chipdemo.ui.uploads import uploaded_path
+from tests.fakes import INFO, METHODS, FakeInspector
+
+HOSTILE = "<img src=x onerror=alert(1)>${alert(2)}{{value}}"
+
+
+@pytest.fixture
+def dark(tmp_path) -> Path:
+    """A black photograph: abnormal for the fake inspector, probability 1."""
+    Image.new("RGB", (60, 40), "black").save(tmp_path / "dark.png")
+    return tmp_path / "dark.png"
+
+
+@pytest.fixture
+def inspector() -> FakeInspector:
+    return FakeInspector()
+
+
+def inspected(inspector: FakeInspector, path: Path, threshold: float = 0.4, method: str = "evidence"):
+    return inspecting.inspect_photograph(inspector, path, threshold, method, 64)
+
+
+def picture(uri: str) -> Image.Image:
+    return Image.open(BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+def test_another_threshold_changes_the_verdict_without_running_the_model(inspector, tmp_path):
+    Image.new("RGB", (60, 40), (128, 128, 128)).save(tmp_path / "grey.png")
+    current = inspected(inspector, tmp_path / "grey.png", threshold=0.4)
+    assert current.inspection.verdict == "abnormal"
+    assert inspecting.rejudge(current, 0.6).inspection.verdict == "normal"
+    assert inspector.inspections == 1
+
+
+def test_the_maps_at_hand_cost_no_explanation(inspector, dark):
+    current = inspected(inspector, dark)
+    inspecting.explain_current(inspector, current, "CBAM", 64)
+    assert inspector.explanations == 0
+    inspecting.explain_current(inspector, current, "Grad-CAM", 64)
+    assert inspector.explanations == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_explanation_says_what_it_shows_and_on_what_scale(inspector, dark, method):
+    view = inspected(inspector, dark, method=method).view
+    assert view["explanation"].startswith(f"{method}: ")
+    assert ("cannot be compared" in view["explanation"]) == (method not in ("evidence", "CBAM"))
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_only_the_evidence_may_be_red(inspector, dark, method):
+    pixels = np.asarray(picture(inspected(inspector, dark, method=method).view["heat"])).astype(int)
+    assert (pixels[..., 0] <= pixels[..., 2]).all()
+
+
+def test_the_page_shows_the_decoded_upright_photograph_and_not_the_upload(inspector, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40), "gray").save(tmp_path / "turned.jpg", exif=exif)
+    view = inspected(inspector, tmp_path / "turned.jpg").view
+    assert (view["width"], view["height"]) == (40, 60) == picture(view["photo"]).size
+    assert "Turned upright" in view["about"]
+
+
+def test_a_16_bit_photograph_is_shown_scaled_with_a_note(inspector, tmp_path):
+    values = np.linspace(1000, 4000, 2400).astype(np.uint16).reshape(40, 60)
+    Image.fromarray(values).save(tmp_path / "deep.tif")
+    current = inspected(inspector, tmp_path / "deep.tif")
+    assert picture(current.view["photo"]).convert("L").getextrema() == (0, 255)
+    assert "16-bit" in current.view["about"]
+    assert inspecting.inspection_json(current)["notes"] == list(current.notes) != []
+
+
+def test_a_large_photograph_travels_as_a_bounded_preview_and_regions_keep_their_place(inspector, tmp_path):
+    Image.new("RGB", (4000, 1000), "black").save(tmp_path / "large.png")
+    view = inspected(inspector, tmp_path / "large.png").view
+    assert picture(view["photo"]).size == (1600, 400)
+    assert view["regions"][0]["left"] == 25 and view["regions"][0]["top"] == 25
+
+
+def test_a_photograph_over_the_limit_is_refused(inspector, tmp_path):
+    Image.new("1", (2000, 1000)).save(tmp_path / "large.png")
+    with pytest.raises(ImageTooLargeError):
+        inspecting.inspect_photograph(inspector, tmp_path / "large.png", 0.4, "evidence", 1)
+    assert inspector.inspections == 0
+
+
+def test_the_timings_begin_with_reading_the_file(inspector, dark):
+    assert list(inspected(inspector, dark).inspection.timing_ms) == [
+        "read the file", "resize", "network", "heat and regions",
+    ]  # fmt: skip
+
+
+def test_the_overlay_to_download_has_the_size_of_the_photograph_and_a_bar(inspector, dark):
+    current = inspected(inspector, dark)
+    data = inspecting.overlay_file(inspector, current, "evidence", 1.0, 64)
+    image = Image.open(BytesIO(data))
+    assert image.format == "PNG" and image.width == 60 and image.height > 40
+
+
+def test_the_verdict_says_what_its_threshold_means_and_on_what(inspector, dark):
+    text = fragments.verdict_html(inspected(inspector, dark).inspection, INFO)
+    assert "ABNORMAL" in text
+    assert "of 1,000 good chips <strong>200</strong> would be stopped" in text
+    assert "of 100 defective <strong>75</strong> are caught" in text
+    assert "drawn chips, validation, 9 photographs" in text
+
+
+def test_a_threshold_that_stops_nothing_says_so_instead_of_nan():
+    text = fragments.meaning(INFO, 1.0)
+    assert "none of the held-out photographs was stopped" in text and "nan" not in text
+
+
+def test_a_photograph_unlike_the_training_photographs_gets_no_verdict_in_red(inspector, tmp_path):
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "red.png")
+    text = fragments.verdict_html(inspected(inspector, tmp_path / "red.png").inspection, INFO)
+    assert "Unlike the training photographs" in text
+    assert "class='verdict unlike'" in text and "ABNORMAL" not in text
+
+
+def test_names_from_outside_are_escaped():
+    info = ModelInfo(
+        **{**vars(INFO), "name": HOSTILE, "data": HOSTILE, "test": {"part": HOSTILE, "accuracy": 1}}
+    )
+    for text in (fragments.header_html(info), fragments.intro_html(info)):
+        assert "<img" not in text
+
+
+def test_no_value_passes_through_the_template_that_gradio_evaluates():
+    assert not any(part in stage_template() for part in ("${", "{{", "`"))
+
+
+def test_examples_name_their_licence_and_a_missing_package_its_remedy():
+    assert ELPV_CREDIT in fragments.examples_html(elpv_examples())
+    assert "elpv-dataset" in fragments.examples_html(())
+
+
+def test_the_examples_are_there_and_readable(inspector):
+    examples = elpv_examples()
+    assert len(examples) == 6
+    for example in examples:
+        assert inspected(inspector, example.path).inspection.image_size == (300, 300)
+
+
+def test_a_path_that_was_not_uploaded_is_refused(dark):
+    for payload in (
+        str(dark),
+        {"path": str(dark)},
+        {"path": f"{get_upload_folder()}/../../etc/passwd"},
+        None,
+        {},
+    ):
+        with pytest.raises(UnreadableImageError):
+            uploaded_path(payload)
+
+
+@pytest.mark.parametrize(
+    "name, stem",
+    [
+        ("cell0001.png", "cell0001"),
+        ("../../etc/passwd", "passwd"),
+        ("a b;rm.png", "a_b_rm"),
+        (".png", "png"),
+        ("", "photograph"),
+    ],
+)
+def test_a_download_has_a_harmless_name(name, stem):
+    assert inspecting.file_stem(name) == stem
+
+
+def test_only_inspect_is_part_of_the_api(inspector, tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "example.png")
+    app = build_app(inspector, Settings(), [Example(tmp_path / "example.png", "drawn")])
+    assert list(app.get_api_info()["named_endpoints"]) == ["/inspect"]
+    assert not app.get_api_info()["unnamed_endpoints"]
+
+
+def test_the_json_of_an_inspection_is_json(inspector, dark):
+    assert (
+        json.loads(json.dumps(inspecting.inspection_json(inspected(inspector, dark))))["verdict"]
+        == "abnormal"
+    )
