@@ -6,7 +6,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-HEAT_QUANTILE = 0.98  # of validation normals judged normal stay below half heat
+HEAT_QUANTILE = 0.99  # of validation normals judged normal stay below half heat
 DISTANCE_QUANTILE = 0.995  # of validation photographs are like the training ones ...
 DISTANCE_MARGIN = 1.1  # ... with this much to spare
 
@@ -29,7 +29,7 @@ def choose_threshold(log_odds: np.ndarray, abnormal: np.ndarray, temperature: fl
     """
     platt = LogisticRegression(C=1e4).fit(log_odds[:, None], abnormal)
     crossing = -platt.intercept_[0] / platt.coef_[0, 0]
-    return float(np.clip(expit(crossing / temperature), 0.01, 0.99))
+    return round(float(np.clip(expit(crossing / temperature), 0.01, 0.99)), 3)
 
 
 def fit_heat_scale(highest_evidence: np.ndarray) -> float:

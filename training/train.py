@@ -162,7 +162,7 @@ def train(options: Options) -> Path:
             f"Expected both classes in every part; found one only in {data.name}. Add photographs."
         )
     # What the people who labelled were unsure of is learned as unsure: a soft label.
-    target = torch.from_numpy(photographs.probability[rows["train"]])
+    target, val_target = (torch.from_numpy(photographs.probability[rows[part]]) for part in ("train", "val"))
     train_pixels = torch.from_numpy(pixels["train"])
     if trunk:
         views = cached_views(
@@ -188,7 +188,14 @@ def train(options: Options) -> Path:
     best = deepcopy(averaged.module)
     modules = {"net": net, "averaged": averaged, "best": best}
     wanted = {k: v for k, v in asdict(options).items() if k not in LOCAL}
-    done = {"options": wanted, "epoch": 0, "best_auroc": 0.0, "best_epoch": 0, "seconds": 0.0}
+    done = {
+        "options": wanted,
+        "epoch": 0,
+        "best_loss": math.inf,
+        "best_auroc": 0.0,
+        "best_epoch": 0,
+        "seconds": 0.0,
+    }
     if options.resume:
         done = load_state(out, modules, optimizer)
         if done["options"] != wanted:
@@ -220,15 +227,17 @@ def train(options: Options) -> Path:
             averaged.update_parameters(net)
             losses.append(loss.item())
             bar.set_postfix(loss=f"{losses[-1]:.3f}", val_auroc=f"{done['best_auroc']:.4f}")
-        score = auroc(predict(averaged.module, pixels["val"], spec).log_odds, abnormal["val"])
+        on_val = predict(averaged.module, pixels["val"], spec).log_odds
+        val_auroc = auroc(on_val, abnormal["val"])
+        val_loss = F.binary_cross_entropy_with_logits(torch.from_numpy(on_val), val_target).item()
         done |= {"epoch": epoch + 1, "seconds": done["seconds"] + time.perf_counter() - started}
-        if score >= done["best_auroc"]:
-            done |= {"best_auroc": score, "best_epoch": epoch + 1}
+        if val_loss < done["best_loss"]:  # of a few hundred photographs, the AUROC is too coarse to choose by
+            done |= {"best_loss": val_loss, "best_auroc": val_auroc, "best_epoch": epoch + 1}
             best.load_state_dict(averaged.module.state_dict())
         save_state(out, modules, optimizer, done)
         print(
-            f"epoch {epoch + 1}/{options.epochs} loss {sum(losses) / steps:.4f} "
-            f"val_auroc {score:.4f} best {done['best_auroc']:.4f} seconds {done['seconds']:.0f}",
+            f"epoch {epoch + 1}/{options.epochs} loss {sum(losses) / steps:.4f} val_loss {val_loss:.4f} "
+            f"val_auroc {val_auroc:.4f} best epoch {done['best_epoch']} seconds {done['seconds']:.0f}",
             flush=True,
         )
 

@@ -1,7 +1,8 @@
 """The Inspect tab: layout, then wiring. What it does is in inspecting.py."""
 
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +98,8 @@ def layout(inspector: Inspector, settings: Settings, examples: Sequence[Example]
                     threshold = gr.Slider(
                         0,
                         1,
-                        info.threshold,
-                        step=0.005,
+                        round(info.threshold, 3),
+                        step=0.001,
                         label="Threshold: stopped from here on",
                         elem_id="threshold",
                         buttons=[],
@@ -158,7 +159,7 @@ def wire(parts: Parts, inspector: Inspector, settings: Settings, examples: Seque
         inspection = current.inspection
         return [
             current,
-            dict(current.view),
+            fresh(current.view),
             fragments.verdict_html(inspection, info),
             fragments.regions_html(inspection.regions),
             fragments.details_html(inspection),
@@ -172,7 +173,7 @@ def wire(parts: Parts, inspector: Inspector, settings: Settings, examples: Seque
         return current, fragments.verdict_html(current.inspection, info), inspecting.inspection_json(current)
 
     def on_reset(current: Current | None):
-        return info.threshold, *on_threshold(current, info.threshold)
+        return round(info.threshold, 3), *on_threshold(current, info.threshold)
 
     def on_method(current: Current | None, method: str):
         if current is None:
@@ -234,10 +235,15 @@ def wire(parts: Parts, inspector: Inspector, settings: Settings, examples: Seque
     )
 
 
+def fresh(view: Mapping[str, Any]) -> dict[str, Any]:
+    """The view, unlike any before: the page hears of changes only, and waits for one after a drop."""
+    return {**view, "serial": time.time_ns()}
+
+
 def failure_of(message: str, name: str) -> list[Any]:
     """What the tab shows where a photograph could not be inspected; nothing of the last one stays."""
     stage = {"state": "error", "name": name, "message": message}
-    return [None, stage, fragments.NOT_INSPECTED, "", "", None]
+    return [None, fresh(stage), fragments.NOT_INSPECTED, "", "", None]
 
 
 def needed(current: Current | None) -> Current:

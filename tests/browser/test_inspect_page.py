@@ -59,6 +59,21 @@ def test_an_example_is_inspected_by_one_click(page):
     assert page.inner_text(".stage-name strong") == "dark.png"
 
 
+@pytest.mark.parametrize("name", ["dark.png", "bad.png"])
+def test_the_same_file_again_is_answered_again(page, photographs, name):
+    page.evaluate(
+        "() => { window.seen = []; const stage = document.querySelector('.stage');"
+        "new MutationObserver(() => seen.push(stage.dataset.state)).observe(stage, {attributes: true}); }"
+    )
+    ended = "error" if name == "bad.png" else "result"
+    for times in (1, 2):
+        page.set_input_files(FILE, photographs / name)
+        page.wait_for_function(
+            "([end, n]) => seen.filter((state) => state === end).length >= n", arg=[ended, times]
+        )
+    assert page.evaluate("() => document.querySelector('.stage').dataset.state") == ended
+
+
 def test_a_tiff_is_shown_though_browsers_cannot_show_it(page, photographs):
     choose(page, photographs / "deep.tif")
     page.wait_for_function("document.querySelector('.photo').naturalWidth === 120")
