@@ -1,0 +1,77 @@
+"""The README's pictures: the running app in headless Chromium, with a cell that is drawn here.
+
+    python docs/screenshots.py
+
+The ELPV photographs may be shown by the app but not be committed, so the pictures show a drawing
+of a monocrystalline cell under electroluminescence, with a crack that has cut an area off.
+"""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
+from chipdemo.vision.inspector import load_inspector  # noqa: E402
+from tests.serving import served  # noqa: E402
+
+SIDE = 300  # pixels, as the ELPV photographs
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+
+
+def drawn_cell(seed: int = 3) -> Image.Image:
+    """A grey cell with busbars, finger lines and grain; one crack and the dark area it cut off."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE - 0.5
+    cell = 110 - 70 * (x**2 + y**2) + np.sin(np.arange(SIDE) * 2 * np.pi / 5)[None]
+    blotches = np.asarray(
+        Image.fromarray(generator.normal(128, 40, (12, 12)).clip(0, 255).astype(np.uint8)).resize(
+            (SIDE, SIDE), 3
+        )
+    )
+    cell = cell + (blotches.astype(float) - 128) * 0.15 + generator.normal(0, 4, (SIDE, SIDE))
+    image = Image.fromarray(cell.clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    for bar in (0.17, 0.5, 0.83):
+        draw.line((0, bar * SIDE, SIDE, bar * SIDE), fill=45, width=7)
+    corner = 26
+    for cx, cy in ((0, 0), (SIDE, 0), (0, SIDE), (SIDE, SIDE)):
+        draw.polygon(((cx, cy), (abs(cx - corner), cy), (cx, abs(cy - corner))), fill=8)
+    draw.polygon(
+        ((172, 159), (214, 174), (262, 168), (282, 200), (262, 236), (205, 244), (178, 215)), fill=26
+    )
+    crack = ((118, 60), (131, 92), (150, 118), (158, 148), (172, 159), (178, 215), (205, 244))
+    draw.line(crack, fill=30, width=3, joint="curve")
+    return image.filter(ImageFilter.GaussianBlur(1.6)).convert("RGB")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        path = Path(folder) / "drawn-cell.png"
+        drawn_cell().save(path)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+        with served(load_inspector(str(DEFAULT_MODEL))) as address:
+            for name, width, height, scheme in (
+                ("inspect", 1440, 1000, "light"),
+                ("inspect-dark", 1440, 1000, "dark"),
+                ("inspect-phone", 390, 844, "light"),
+            ):
+                page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+                page.goto(f"{address}/?__theme={scheme}")
+                page.set_input_files("input[type=file]", path)
+                page.locator("#verdict").get_by_text("threshold").first.wait_for()
+                page.wait_for_timeout(1500)  # until the picture has faded in
+                page.screenshot(path=ROOT / "docs" / f"{name}.png")
+                page.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The model in the repository, on photographs it was not trained on."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from chipdemo.examples import elpv_examples
+from chipdemo.images import read_photograph
+from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.vision.checkpoint import METRICS, SPLIT, WEIGHTS, read_json
+from chipdemo.vision.inspector import load_inspector
+from training.data import read_elpv
+
+ROOT = Path(__file__).parent.parent
+TRANSISTORS = ROOT.parent / "shared" / "data" / "mvtec-transistor" / "test" / "good"
+
+
+@pytest.fixture(scope="module")
+def inspector():
+    return load_inspector(str(DEFAULT_MODEL))
+
+
+@pytest.fixture(scope="module")
+def judged(inspector):
+    """Every fourth photograph of the test part with its label and inspection."""
+    test = set(read_json(ROOT / "benchmarks" / "elpv_split.json")["test_files"])
+    samples = [sample for sample in read_elpv().samples if sample.path.name in test][::4]
+    return [(sample.label, inspector.inspect(read_photograph(sample.path).image)) for sample in samples]
+
+
+def test_the_examples_on_offer_are_of_its_test_part():
+    test = set(read_json(ROOT / "benchmarks" / "elpv_split.json")["test_files"])
+    labels = {sample.path.name: sample.label for sample in read_elpv().samples}
+    for example in elpv_examples():
+        assert example.path.name in test
+        assert ("defective" in example.caption) == (labels[example.path.name] == "abnormal")
+
+
+def test_it_is_small_and_complete():
+    assert sum(path.stat().st_size for path in DEFAULT_MODEL.iterdir()) < 15e6
+    names = {path.name for path in DEFAULT_MODEL.iterdir()}
+    assert {WEIGHTS, "config.json", METRICS, SPLIT, "README.md"} <= names
+
+
+def test_it_was_trained_and_judged_on_the_published_division():
+    published, own = read_json(ROOT / "benchmarks" / "elpv_split.json"), read_json(DEFAULT_MODEL / SPLIT)
+    assert all(own[part] == published[part] for part in ("train", "val", "test"))
+    assert read_json(DEFAULT_MODEL / METRICS)["test"]["part"] == "ELPV, test, 656 photographs"
+
+
+def test_its_verdicts_are_as_good_as_its_card_says(judged):
+    accuracy = np.mean([label == inspection.verdict for label, inspection in judged])
+    stated = read_json(DEFAULT_MODEL / METRICS)["test"]["accuracy"]
+    assert accuracy == pytest.approx(stated, abs=0.06)  # three standard errors of 164 photographs
+
+
+def test_normal_chips_show_no_red(judged):
+    passed = [i for label, i in judged if label == i.verdict == "normal"]
+    assert len(passed) > 80
+    assert np.mean([inspection.heat["evidence"].max() < 0.5 for inspection in passed]) >= 0.95
+
+
+def test_most_caught_defects_show_where(judged):
+    caught = [i for label, i in judged if label == i.verdict == "abnormal"]
+    assert np.mean([len(inspection.regions) > 0 for inspection in caught]) > 0.6
+
+
+def test_evidence_adds_up_to_the_log_odds(inspector, judged):
+    head = inspector.engine.net.head
+    bias = (head.bias[1] - head.bias[0]).item()
+    for sample in read_elpv().samples[:5]:
+        image = read_photograph(sample.path).image
+        pixels = inspector._pixels(image)
+        evidence = inspector.engine.run(pixels).evidence[0]
+        assert evidence.mean() + bias == pytest.approx(inspector.inspect(image).log_odds, abs=1e-4)
+
+
+def test_its_own_kind_of_photograph_is_familiar(judged):
+    assert np.mean([inspection.unlike_training for _, inspection in judged]) < 0.03
+
+
+def test_noise_and_plain_grey_are_unlike_the_training_photographs(inspector):
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    assert inspector.inspect(Image.fromarray(noise)).unlike_training
+    assert inspector.inspect(Image.new("RGB", (300, 300), "grey")).unlike_training
+
+
+@pytest.mark.skipif(
+    not TRANSISTORS.exists(), reason=f"no photographs of transistors at ../shared{os.sep}data"
+)
+def test_another_kind_of_chip_is_unlike_the_training_photographs(inspector):
+    images = [read_photograph(path).image for path in sorted(TRANSISTORS.glob("*"))[:20]]
+    assert all(inspector.inspect(image).unlike_training for image in images)
