@@ -38,6 +38,12 @@ def options(chips, out, **changes):
     return Options(data=str(chips), out=str(out), **(defaults | changes))
 
 
+def command(chips, out, epochs):
+    """The same run as options(), as a process of its own that can be killed."""
+    flags = f"--backbone {BACKBONE} --init none --image-size 64 --batch-size 8 --freeze 0 --epochs {epochs}"
+    return [sys.executable, SCRIPT, "--data", chips, "--out", out, *flags.split()]
+
+
 @pytest.fixture(scope="module")
 def trained(chips, tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "trained"
@@ -83,34 +89,15 @@ def test_the_same_seed_gives_the_same_weights(chips, tmp_path):
 def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(chips, tmp_path):
     whole = load_file(train(options(chips, tmp_path / "whole", epochs=4)) / WEIGHTS)
     out = tmp_path / "killed"
-    command = [
-        sys.executable,
-        SCRIPT,
-        "--data",
-        chips,
-        "--out",
-        out,
-        "--backbone",
-        BACKBONE,
-        "--init",
-        "none",
-        "--image-size",
-        "64",
-        "--epochs",
-        "4",
-        "--batch-size",
-        "8",
-        "--freeze",
-        "0",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    run = command(chips, out, epochs=4)
+    process = subprocess.Popen(run, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("epoch 2/4"):
             process.send_signal(signal.SIGKILL)
             break
     process.wait()
     assert (out / STATE).exists() and not (out / WEIGHTS).exists()
-    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    subprocess.run([*run, "--resume"], check=True, capture_output=True)
     resumed = load_file(out / WEIGHTS)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert not (out / STATE).exists()
@@ -118,26 +105,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(chips, tmp_path)
 
 def test_resuming_another_run_is_refused(chips, tmp_path):
     process = subprocess.Popen(
-        [
-            sys.executable,
-            SCRIPT,
-            "--data",
-            chips,
-            "--out",
-            tmp_path,
-            "--backbone",
-            BACKBONE,
-            "--init",
-            "none",
-            "--image-size",
-            "64",
-            "--epochs",
-            "50",
-            "--batch-size",
-            "8",
-            "--freeze",
-            "0",
-        ],
+        command(chips, tmp_path, epochs=50),
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -35,7 +35,7 @@ Chip Inspector: `python app.py --model FOLDER_OR_HUB_ID`.
 | expected calibration error | {expected_calibration_error:.3f} |
 
 Threshold {threshold:.3f} and temperature {temperature:.3f} were chosen on the validation part;
-the test part was looked at once, with the weights as stored here.
+this run measured the test part once, at its end, with the weights as stored here.
 
 | {part} | judged normal | judged abnormal |
 |---|---|---|
