@@ -26,8 +26,8 @@ from chipdemo.vision.checkpoint import METRICS, load_checkpoint, read_json, writ
 from chipdemo.vision.transforms import pixels_of  # noqa: E402
 from training.data import load_photographs, read_elpv, split_by_hash  # noqa: E402
 from training.measure import measure  # noqa: E402
-from training.predict import predict  # noqa: E402
 from training.resume import STATE  # noqa: E402
+from training.teacher import predict_turned  # noqa: E402
 
 SPLIT = ROOT / "benchmarks" / "elpv_split.json"
 FRACTIONS = (0.65, 0.10, 0.25)  # train, validation, test
@@ -69,8 +69,7 @@ def with_turns(out: Path) -> dict[str, float]:
     )
     chosen = [photographs.sha256.index(h) for h in read_json(SPLIT)["test"]]
     pixels, abnormal = photographs.pixels[chosen], photographs.abnormal[chosen]
-    views = [np.rot90(side, turn, (1, 2)) for side in (pixels, pixels[:, ::-1]) for turn in range(4)]
-    log_odds = np.mean([predict(net, np.ascontiguousarray(v), spec).log_odds for v in views], 0)
+    log_odds = predict_turned(net, pixels, spec).log_odds
     return measure(expit(log_odds / spec.temperature), abnormal, spec.threshold)
 
 

@@ -118,3 +118,45 @@ def test_photographs_are_decoded_as_they_are_served(tmp_path):
     sizes = []
     load_photographs(read_folder(tmp_path), lambda image: sizes.append(image.size) or small(image))
     assert (4, 8) in sizes
+
+
+def write_csv(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_csv_names_photographs_beside_itself(tmp_path):
+    path = write_csv(
+        tmp_path / "chips.csv", "image,label,probability,defect_type\na.png,OK,0.25,\nb/c.png,ng,,crack\n"
+    )
+    data = read_data(str(path))
+    assert data.name == "chips"
+    assert [(s.path, s.label, s.probability, s.defect_type) for s in data.samples] == [
+        (tmp_path / "a.png", "normal", 0.25, ""),
+        (tmp_path / "b/c.png", "abnormal", 1.0, "crack"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "found no rows"),
+        ("file,label\na.png,ok\n", "found file, label"),
+        ("image,label\na.png,perhaps\n", "line 2 of"),
+        ("image,label\na.png,ok\nb.png\n", "line 3 of"),
+        ("image,label,probability\na.png,ok,1.5\n", "line 2 of"),
+        ("image,label,probability\na.png,ok,high\n", "line 2 of"),
+        ("image,label\n,ok\n", "line 2 of"),
+    ],
+)
+def test_a_csv_that_cannot_be_taken_says_where(tmp_path, text, message):
+    with pytest.raises(DataError, match=message):
+        read_data(str(write_csv(tmp_path / "chips.csv", text)))
+
+
+def test_a_csv_that_is_none_is_refused(tmp_path):
+    with pytest.raises(DataError, match="could not be read"):
+        read_data(str(tmp_path / "missing.csv"))
+    (tmp_path / "picture.csv").write_bytes(b"\xff\xd8\xff\x00" * 9)
+    with pytest.raises(DataError, match="could not be read"):
+        read_data(str(tmp_path / "picture.csv"))

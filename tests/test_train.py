@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from chipdemo.errors import DataError
+from chipdemo.images import read_photograph
 from chipdemo.vision.checkpoint import WEIGHTS
 from chipdemo.vision.inspector import load_inspector
 from chipdemo.vision.model import ChipNet
@@ -171,3 +172,44 @@ def test_a_run_starts_from_another_checkpoint_or_from_backbone_weights(trained, 
     torch.testing.assert_close(other.backbone.conv_stem.weight, net.backbone.conv_stem.weight)
     with pytest.raises(DataError, match="does not fit the backbone"):
         load_starting_weights(ChipNet("resnet18"), "resnet18", str(tmp_path / "backbone.safetensors"))
+
+
+def test_mixup_trains_on_other_photographs(chips, tmp_path):
+    plain, mixed = (
+        load_file(train(options(chips, tmp_path / str(m), epochs=1, mixup=m)) / WEIGHTS) for m in (0.0, 0.4)
+    )
+    assert not torch.equal(plain["head.weight"], mixed["head.weight"])
+
+
+def test_a_student_learns_from_a_teacher_alone_where_the_labels_have_no_share(chips, trained, tmp_path):
+    """The training labels all say the same: what it knows of the classes, it has from the teacher."""
+    learned = json.loads((trained / "split.json").read_text())["train"]
+    table = tmp_path / "unsure.csv"
+    rows = ["image,label,probability"]
+    for path in sorted(chips.rglob("*.png")):
+        unsure = read_photograph(path).sha256 in learned
+        rows.append(f"{path},{path.relative_to(chips).parts[0]},{0.5 if unsure else ''}")
+    table.write_text("\n".join(rows) + "\n")
+    flags = {"epochs": 25, "learning_rate": 3e-3, "split": str(trained / "split.json")}
+    teachers = {"teacher": f"{trained},{trained}", "teacher_share": 1.0}
+    alone = train(options(table, tmp_path / "alone", **flags))
+    taught = train(options(table, tmp_path / "taught", **flags, **teachers))
+    area = [json.loads((out / "metrics.json").read_text())["validation"]["auroc"] for out in (alone, taught)]
+    assert area[1] > 0.8 and area[1] > area[0] + 0.1
+    assert load_file(taught / WEIGHTS).keys() == load_file(trained / WEIGHTS).keys()
+
+
+def test_a_distilled_run_resumes_to_the_same_weights(chips, trained, tmp_path):
+    flags = {"teacher": str(trained), "mixup": 0.4, "epochs": 3}
+    whole = load_file(train(options(chips, tmp_path / "whole", **flags)) / WEIGHTS)
+    out = tmp_path / "killed"
+    run = [*command(chips, out, epochs=3), "--teacher", trained, "--mixup", "0.4"]
+    process = subprocess.Popen(run, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("epoch 2/3"):
+            process.kill()
+            break
+    process.wait()
+    subprocess.run([*run, "--resume"], check=True, capture_output=True)
+    resumed = load_file(out / WEIGHTS)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)

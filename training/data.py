@@ -78,8 +78,10 @@ class Photographs:
 
 
 def read_data(name: str) -> LabelledData:
-    """The data set a `--data` flag names: "elpv" or a folder. Raises DataError."""
-    return read_elpv() if name == "elpv" else read_folder(Path(name))
+    """The data set a `--data` flag names: "elpv", a CSV file or a folder. Raises DataError."""
+    if name == "elpv":
+        return read_elpv()
+    return read_csv(Path(name)) if name.lower().endswith(".csv") else read_folder(Path(name))
 
 
 def read_elpv() -> LabelledData:
@@ -99,6 +101,38 @@ def read_elpv() -> LabelledData:
         label = ABNORMAL if float(probability) > 0.5 else NORMAL
         samples.append(Sample(root / path, label, float(probability), f"{label}, {cell_type}"))
     return LabelledData("ELPV", "CC BY-NC-SA 4.0 (non-commercial)", tuple(samples))
+
+
+def read_csv(path: Path) -> LabelledData:
+    """A CSV with a header: `image` (path, relative to the CSV) and `label`.
+
+    Optional columns: `probability` (of being abnormal, 0-1), `defect_type`.
+    Labels are those of folders: normal, good, ok, 0 ... or abnormal, defect, ng, 1 ...
+    Raises DataError that names the first line it cannot take.
+    """
+    try:
+        rows = list(csv.DictReader(path.open(encoding="utf-8-sig", newline="")))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise DataError(f"{path} could not be read as CSV: {error}. Check --data.") from error
+    if not rows or not {"image", "label"} <= rows[0].keys():
+        found = ", ".join(str(name) for name in rows[0]) if rows else "no rows"
+        raise DataError(f"Expected columns image and label in {path}; found {found}. Add a header line.")
+    samples = []
+    for line, row in enumerate(rows, 2):
+        name, defect_type = (row["label"] or "").strip().lower(), (row.get("defect_type") or "").strip()
+        label = NORMAL if name in NORMAL_FOLDERS else ABNORMAL if name in ABNORMAL_FOLDERS else None
+        try:
+            probability = float(row.get("probability") or (label == ABNORMAL))
+        except ValueError:
+            probability = -1.0
+        if label is None or not 0 <= probability <= 1 or not row["image"]:
+            raise DataError(
+                f"Expected an image, normal or abnormal, and a probability of 0-1; line {line} of {path} "
+                f"says {dict(row)}. Correct that line."
+            )
+        stratum = f"{label}, {defect_type}" if defect_type else label
+        samples.append(Sample(path.parent / row["image"], label, probability, stratum, defect_type))
+    return LabelledData(path.resolve().stem, "", tuple(samples))
 
 
 def read_folder(root: Path) -> LabelledData:

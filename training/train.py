@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
+import numpy as np
 import torch
 from scipy.special import expit
 from torch.nn import functional as F
@@ -48,6 +49,7 @@ from training.measure import auroc, draw, measure
 from training.predict import predict
 from training.resume import STATE, load_state, save_state
 from training.starting_weights import load_starting_weights
+from training.teacher import Distillation, listen
 from training.trunk import FrozenTrunk, cached_views, gather
 
 
@@ -74,11 +76,14 @@ class Options:
     weight_decay: float = flag(0.05, "of AdamW")
     averaging: float = flag(0.99, "decay a step of the averaged weights that are kept")
     dropout: float = flag(0.2, "of the pooled features, fraction")
+    mixup: float = flag(0.0, "Beta(a, a) of mixing pairs of photographs and labels; 0 mixes none")
     freeze: int = flag(4, "how many of the backbone's first blocks, the stem included, stay as they start")
     views: int = flag(
         6, "augmented views of each photograph that the frozen blocks see; they are kept on disk"
     )
     cache: str = flag("runs/cache", "folder for them; may be deleted after training")
+    teacher: str = flag("", "distil from these checkpoints: folders or Hub ids, commas between them")
+    teacher_share: float = flag(0.5, "of the teachers in the target, 0-1; the labels have the rest")
     seed: int = flag(0, "of weights, order and augmentation; the split does not depend on it")
     resume: bool = flag(False, "go on with a run that was killed")
 
@@ -163,6 +168,11 @@ def train(options: Options) -> Path:
         )
     # What the people who labelled were unsure of is learned as unsure: a soft label.
     target, val_target = (torch.from_numpy(photographs.probability[rows[part]]) for part in ("train", "val"))
+    lesson, distillation = None, None
+    if options.teacher:
+        lesson = listen(options.teacher.split(","), data, split["train"], device, progress_bar)
+        target = torch.lerp(target, lesson.probability, options.teacher_share)
+        distillation = Distillation(net.head.in_features, lesson.features.shape[1]).to(device)
     train_pixels = torch.from_numpy(pixels["train"])
     if trunk:
         views = cached_views(
@@ -181,12 +191,14 @@ def train(options: Options) -> Path:
 
     # The loop
     new = [p for n, p in net.named_parameters() if not n.startswith("backbone.")]
+    new += distillation.parameters() if distillation else []
     old = [p for p in net.backbone.parameters() if p.requires_grad]
     peaks = (options.learning_rate, options.learning_rate * options.head_rate)
     optimizer = torch.optim.AdamW([{"params": old}, {"params": new}], weight_decay=options.weight_decay)
     averaged = AveragedModel(net, multi_avg_fn=moving_average(options.averaging), use_buffers=True)
     best = deepcopy(averaged.module)
     modules = {"net": net, "averaged": averaged, "best": best}
+    modules |= {"distillation": distillation} if distillation else {}
     wanted = {k: v for k, v in asdict(options).items() if k not in LOCAL}
     done = {
         "options": wanted,
@@ -207,6 +219,7 @@ def train(options: Options) -> Path:
         started, losses = time.perf_counter(), []
         torch.manual_seed(options.seed * 10_000 + epoch)  # so that a resumed run is the same run
         generator = torch.Generator().manual_seed(options.seed * 10_000 + epoch)
+        mixing = np.random.default_rng([options.seed, epoch])
         order = torch.randperm(len(target), generator=generator)
         bar = progress_bar(range(steps), desc=f"epoch {epoch + 1}/{options.epochs}")
         for step in bar:
@@ -215,12 +228,22 @@ def train(options: Options) -> Path:
                 batch = gather(views, (first_view[chosen] + epoch) % options.views, chosen, device)
             else:
                 batch = normalise(augment(train_pixels[chosen].to(device), generator), spec.mean, spec.std)
+            truth = target[chosen].to(device)
+            lesson_features = lesson.features[chosen].to(device) if lesson else None
+            if options.mixup:  # Zhang et al., ICLR 2018: the batch with itself in reverse
+                share = mixing.beta(options.mixup, options.mixup)
+                batch = share * batch + (1 - share) * batch.flip(0)
+                truth = share * truth + (1 - share) * truth.flip(0)
+                if lesson:
+                    lesson_features = share * lesson_features + (1 - share) * lesson_features.flip(0)
             for group, peak in zip(optimizer.param_groups, peaks):
                 group["lr"] = peak * rate((epoch * steps + step + 1) / (options.epochs * steps))
             with trunk.skipped(net) if trunk else nullcontext(), autocast():
-                logits = net.train()(batch).logits
-            log_odds = (logits[:, 1] - logits[:, 0]).float()  # (N, 2) -> (N,)
-            loss = F.binary_cross_entropy_with_logits(log_odds, target[chosen].to(device))
+                output = net.train()(batch)
+            log_odds = (output.logits[:, 1] - output.logits[:, 0]).float()  # (N, 2) -> (N,)
+            loss = F.binary_cross_entropy_with_logits(log_odds, truth)
+            if distillation:
+                loss = loss + distillation(output.embedding.float(), lesson_features)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
