@@ -6,11 +6,13 @@ The composition root: settings -> inspector -> page. `python app.py --help` expl
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from chipdemo.errors import ChipDemoError, SettingsError
 from chipdemo.settings import Settings, command_line
 
 EXIT_USAGE = 2
+ABLATION = Path(__file__).parent / "chipdemo" / "ablation" / "elpv.json"  # what the Compare tab opens with
 
 
 def read_settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Settings:
@@ -26,7 +28,9 @@ def run(settings: Settings) -> None:
     from chipdemo.vision.inspector import load_inspector
 
     inspector = load_inspector(settings.model_source)
-    app = build_app(inspector, settings, elpv_examples())
+    app = build_app(
+        inspector, settings, elpv_examples(), ABLATION, load=lambda folder: load_inspector(str(folder))
+    )
     try:
         serve(app, settings)
     except OSError as error:

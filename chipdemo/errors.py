@@ -6,7 +6,8 @@
     |  |- UnreadableImageError   not an image, damaged, or of a kind we do not read
     |  `- ImageTooLargeError     more pixels than the limit; refused from the header
     |- CheckpointError        a model folder or Hub repository that cannot be loaded
-    `- DataError              training data that cannot be used
+    |- DataError              training data that cannot be used
+    `- AblationError          an ablation.json that cannot be used
 
 Every message says what was expected, what was found, and what to do next, in words that
 may be shown to the person who caused it. ui/ alone turns them into gr.Error.
@@ -39,3 +40,7 @@ class CheckpointError(ChipDemoError):
 
 class DataError(ChipDemoError):
     """Training data cannot be used."""
+
+
+class AblationError(ChipDemoError):
+    """An ablation.json cannot be used."""

@@ -1,9 +1,11 @@
 """Example photographs: solar cells of the ELPV data set, from its package."""
 
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)  # a name may come from a stranger's file: no folders
 ELPV_CREDIT = "ELPV, CC BY-NC-SA 4.0 (non-commercial)"
 # Of the test part of benchmarks/elpv_split.json, so that the shipped model has not learnt them by heart.
 ELPV_EXAMPLES = (
@@ -29,12 +31,14 @@ def elpv_examples() -> tuple[Example, ...]:
 
     The package is found, not imported: its import reads all 2,624 photographs.
     """
+    found = ((elpv_photograph(name), name, caption) for name, caption in ELPV_EXAMPLES)
+    return tuple(Example(path, f"{Path(name).stem}, {caption}") for path, name, caption in found if path)
+
+
+def elpv_photograph(name: str) -> Path | None:
+    """The photograph of the package elpv-dataset with this file name, where it is installed."""
     spec = importlib.util.find_spec("elpv_dataset")
-    if spec is None or spec.origin is None:
-        return ()
-    folder = Path(spec.origin).parent / "data" / "images"
-    return tuple(
-        Example(folder / name, f"{Path(name).stem}, {caption}")
-        for name, caption in ELPV_EXAMPLES
-        if (folder / name).is_file()
-    )
+    if spec is None or spec.origin is None or not FILE_NAME.fullmatch(name):
+        return None
+    path = Path(spec.origin).parent / "data" / "images" / name
+    return path if path.is_file() else None

@@ -1,8 +1,9 @@
 """A launched app on a free port, for tests that need a real server."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from chipdemo.examples import Example
 from chipdemo.inspection import Inspector
@@ -11,13 +12,19 @@ from chipdemo.ui.build import build_app, serve
 
 
 @contextmanager
-def served(inspector: Inspector, examples: tuple[Example, ...] = (), **settings) -> Iterator[str]:
+def served(
+    inspector: Inspector,
+    examples: tuple[Example, ...] = (),
+    ablation: Path | None = None,
+    load: Callable[[Path], Inspector] | None = None,
+    **settings,
+) -> Iterator[str]:
     """The address of the app while it runs."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     chosen = Settings(port=port, **settings)
-    app = build_app(inspector, chosen, examples)
+    app = build_app(inspector, chosen, examples, ablation, load)
     serve(app, chosen, prevent_thread_lock=True, quiet=True)
     try:
         yield f"http://127.0.0.1:{port}"

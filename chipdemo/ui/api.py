@@ -7,9 +7,11 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError, SettingsError
+from chipdemo.images import read_photograph
 from chipdemo.inspection import Inspector
 from chipdemo.settings import Settings
 from chipdemo.ui import inspecting
+from chipdemo.ui.comparing import Lineup, answers
 from chipdemo.ui.inspect_tab import MODEL_QUEUE
 from chipdemo.ui.uploads import uploaded_path
 
@@ -18,10 +20,15 @@ ABOUT = (
     "model's own unless given. Returns the inspection as JSON and the photograph with overlay, boxes and "
     "colour bar as a PNG file."
 )
+ABOUT_COMPARE = (
+    "Judge a photograph by every model that is here: the one in use, and those of the shipped comparison "
+    "whose checkpoints are on this machine. image: as for /inspect. Returns a list, an entry a model: id, "
+    "name, and either inspection (as /inspect returns it) or error."
+)
 
 
-def add_api(inspector: Inspector, settings: Settings) -> None:
-    """Add /inspect to the gr.Blocks around the call.
+def add_api(inspector: Inspector, lineup: Lineup, settings: Settings) -> None:
+    """Add /inspect and /compare to the gr.Blocks around the call.
 
     Through components that are never shown, rather than gr.api: gr.api neither insists on gradio's
     mark on a file nor checks a plain path, so a client could name any file of this machine.
@@ -30,6 +37,10 @@ def add_api(inspector: Inspector, settings: Settings) -> None:
     def inspect(image: dict[str, Any], threshold: float | None = None) -> tuple[dict[str, Any], str]:
         return answer(inspector, image, threshold, settings.max_megapixels)
 
+    def compare(image: dict[str, Any]) -> list[dict[str, Any]]:
+        return compared(lineup, image, settings.max_megapixels)
+
+    model_queue = {"concurrency_limit": settings.concurrency, "concurrency_id": MODEL_QUEUE}
     image = gr.File(visible=False, label="image")
     threshold = gr.Number(None, visible=False, label="threshold")
     result = gr.JSON(visible=False, label="inspection")
@@ -41,8 +52,16 @@ def add_api(inspector: Inspector, settings: Settings) -> None:
         api_name="inspect",
         api_description=ABOUT,
         preprocess=False,  # gr.File would leave an empty temporary file behind for each call
-        concurrency_limit=settings.concurrency,
-        concurrency_id=MODEL_QUEUE,
+        **model_queue,
+    )
+    gr.Button(visible=False).click(
+        compare,
+        gr.File(visible=False, label="image"),
+        gr.JSON(visible=False, label="models"),
+        api_name="compare",
+        api_description=ABOUT_COMPARE,
+        preprocess=False,
+        **model_queue,
     )
 
 
@@ -63,6 +82,15 @@ def answer(
         raise gr.Error(str(error), print_exception=False) from error
     name = inspecting.file_stem(current.name) + "-overlay.png"
     return inspecting.inspection_json(current), save_bytes_to_cache(data, name, get_upload_folder())
+
+
+def compared(lineup: Lineup, payload: dict[str, Any] | None, max_megapixels: float) -> list[dict[str, Any]]:
+    """Each model's answer as JSON. Raises gr.Error where the photograph cannot be read."""
+    try:
+        photograph = read_photograph(uploaded_path(payload), max_megapixels)
+    except ChipDemoError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    return [answer.to_json(photograph.notes) for answer in answers(lineup, photograph)]
 
 
 def checked_threshold(given: Any, default: float) -> float:

@@ -1,6 +1,7 @@
-"""The page: header, tabs, API. One room for each tab; Compare and Label move in later."""
+"""The page: header, tabs, API. One room for each tab; Label moves in later."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -8,17 +9,30 @@ import gradio as gr
 from chipdemo.examples import Example
 from chipdemo.inspection import Inspector
 from chipdemo.settings import Settings
-from chipdemo.ui import api, fragments, inspect_tab
+from chipdemo.ui import ablation_tab, api, fragments, inspect_tab
+from chipdemo.ui.comparing import Lineup
 from chipdemo.ui.look import launch_options
 
 CACHE_CHECK_S, CACHE_KEEP_S = 600, 2 * inspect_tab.KEEP_S  # seconds
 SESSIONS = 500  # visitors whose last photograph is remembered
-OPEN_TAB = "() => window.chip.openTab(location.hash.slice(1))"
+OPEN_TAB = "() => window.chip.openAsked()"
 
 
-def build_app(inspector: Inspector, settings: Settings, examples: Sequence[Example] = ()) -> gr.Blocks:
-    """The whole app, not yet launched. examples: photographs on offer, by trusted paths."""
+def build_app(
+    inspector: Inspector,
+    settings: Settings,
+    examples: Sequence[Example] = (),
+    ablation: Path | None = None,
+    load: Callable[[Path], Inspector] | None = None,
+) -> gr.Blocks:
+    """The whole app, not yet launched.
+
+    examples: photographs on offer, by trusted paths. ablation: the ablation.json that Compare opens
+    with, trusted too; it need not exist. load: a checkpoint folder -> its inspector, for the rows of
+    the ablation; raises ChipDemoError.
+    """
     examples = tuple(examples)
+    lineup = Lineup(inspector, settings.model_source, ablation, load)
     with gr.Blocks(
         title="Chip Inspector",
         analytics_enabled=False,
@@ -30,8 +44,12 @@ def build_app(inspector: Inspector, settings: Settings, examples: Sequence[Examp
             with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
                 parts = inspect_tab.layout(inspector, settings, examples)
             keep_address(tab, "inspect")
+            with gr.Tab("Compare", id="compare", elem_id="compare") as compare:
+                compare_parts = ablation_tab.layout(settings)
+            keep_address(compare, "compare")
         inspect_tab.wire(parts, inspector, settings, examples)
-        api.add_api(inspector, settings)
+        ablation_tab.wire(compare_parts, compare, lineup, settings)
+        api.add_api(inspector, lineup, settings)
         app.load(None, js=OPEN_TAB, api_visibility="private")
     app.queue(max_size=settings.queue_size, default_concurrency_limit=settings.concurrency)
     return app

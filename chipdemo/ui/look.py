@@ -50,13 +50,16 @@ def theme() -> gr.themes.ThemeClass:
 
 def launch_options() -> dict[str, Any]:
     """What Blocks.launch needs to know of the look."""
-    script = (HERE / "page.js").read_text(encoding="utf-8")
     return {
         "theme": theme(),
-        "css": (HERE / "look.css").read_text(encoding="utf-8"),
-        "head": f"<script>{script}</script>",
+        "css": _joined("look.css", "ablation.css"),
+        "head": f"<script>{_joined('page.js', 'ablation.js')}</script>",
         "footer_links": ["api"],
     }
+
+
+def _joined(*names: str) -> str:
+    return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
 
 
 def stage_template() -> str:

@@ -121,8 +121,11 @@
   }
 
   // A dropped or pasted file goes through gradio's own upload, as if it had been chosen there.
+  const INPUTS = ["#photograph", "#compare-photograph"];
+  const openInput = () => INPUTS.map((selector) => one(selector)).find((input) => input?.offsetParent);
+
   function give(file) {
-    const input = one('#photograph input[type="file"]');
+    const input = one('input[type="file"]', openInput());
     if (!input) return false;
     const transfer = new DataTransfer();
     transfer.items.add(file);
@@ -133,7 +136,7 @@
 
   function offer(file) {
     if (give(file)) return;
-    one('#photograph button[aria-label*="pload"]')?.click(); // the camera was on: back to files
+    one('button[aria-label*="pload"]', openInput())?.click(); // the camera was on: back to files
     requestAnimationFrame(() => requestAnimationFrame(() => give(file)));
   }
 
@@ -141,7 +144,7 @@
 
   document.addEventListener("paste", (event) => {
     const file = [...(event.clipboardData?.files || [])].find((f) => f.type.startsWith("image/"));
-    if (!file || typing(event.target) || !inspecting()) return;
+    if (!file || typing(event.target) || !openInput()) return;
     event.preventDefault();
     offer(file);
   });
@@ -150,7 +153,7 @@
   });
   document.addEventListener("drop", (event) => {
     const file = event.dataTransfer?.files?.[0];
-    if (!file || event.target.closest?.("#photograph") || !inspecting()) return;
+    if (!file || !openInput() || event.target.closest?.(INPUTS.join())) return;
     event.preventDefault();
     offer(file);
   });
@@ -173,13 +176,22 @@
     action();
   });
 
-  // The address keeps the tab: #inspect, and later #compare and #label.
+  // The address keeps the tab: #inspect, #compare, and later #label.
   function openTab(name) {
     const button = /^[a-z]+$/.test(name) ? document.getElementById(`${name}-button`) : null;
     if (button && button.getAttribute("aria-selected") !== "true") button.click();
   }
   addEventListener("hashchange", () => openTab(location.hash.slice(1)));
-  const keepTab = (name) => history.replaceState(null, "", "#" + name);
 
-  window.chip = { mount, pending, failed, openTab, keepTab, opacity: () => (view.overlay ? view.opacity / 100 : 0) };
+  // Gradio selects the first tab by itself while the page is made: until the tab that the address asks
+  // for has been opened, that must not overwrite the address.
+  let asked = location.hash.slice(1);
+  const keepTab = (name) => asked || history.replaceState(null, "", "#" + name);
+  function openAsked() {
+    const name = asked;
+    asked = "";
+    openTab(name);
+  }
+
+  window.chip = { mount, pending, failed, openAsked, keepTab, opacity: () => (view.overlay ? view.opacity / 100 : 0) };
 })();

@@ -23,6 +23,6 @@ def uploaded_path(payload: Mapping[str, Any] | str | None) -> Path:
     resolved = Path(path).resolve()
     if not resolved.is_relative_to(Path(get_upload_folder()).resolve()):
         raise UnreadableImageError(
-            "Expected an uploaded photograph; found a path that was not uploaded. Upload the file itself."
+            "Expected an uploaded file; found a path that was not uploaded. Upload the file itself."
         )
     return resolved
