@@ -1,5 +1,6 @@
 """A small ablation for tests: three models, two seeds each, on six photographs that do not exist."""
 
+import json
 from typing import Any
 
 from chipdemo.ablation import METRICS, Ablation, ablation_of
@@ -19,7 +20,7 @@ def ablation_json(**changes: Any) -> dict[str, Any]:
         "p": 0.031,
         "test": "paired",
     }
-    return {
+    content = {
         "format": 1,
         "command": "python training/ablate.py --seeds 2",
         "date": "2026-11-21",
@@ -44,7 +45,8 @@ def ablation_json(**changes: Any) -> dict[str, Any]:
             row_json("plain", "Plain", UNSURE, 0.667, latency_ms=10.0),
             row_json("svm", "SVM", UNSURE, 0.6, latency_ms=2.0),
         ],
-    } | changes
+    }
+    return json.loads(json.dumps(content | changes))  # nothing in it is shared
 
 
 def row_json(

@@ -14,7 +14,18 @@ ROOT = Path(__file__).parent.parent
 
 CORE = tuple(
     f"chipdemo/{name}.py"
-    for name in ("images", "settings", "errors", "operating", "inspection", "overlay", "report", "examples")
+    for name in (
+        "ablation",
+        "curves",
+        "errors",
+        "examples",
+        "images",
+        "inspection",
+        "operating",
+        "overlay",
+        "report",
+        "settings",
+    )  # fmt: skip
 )
 TORCH = ("torch", "torchvision", "timm", "pytorch_grad_cam", "torchmetrics")
 GRADIO = ("gradio", "gradio_client")

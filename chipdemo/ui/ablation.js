@@ -35,11 +35,10 @@
       const button = event.target.closest("thead button");
       if (button) sortBy(button.closest("th"));
     });
-    element.addEventListener("change", () => {
-      const ticked = [...element.querySelectorAll("tbody input:checked")].map((box) => box.value);
-      trigger("select", { index: ticked.length, value: ticked });
-    });
+    element.addEventListener("change", () => trigger("select"));
   }
 
-  window.chip.mountTable = mountTable;
+  const ticked = () => [...document.querySelectorAll("#compare-table tbody input:checked")].map((box) => box.value);
+
+  Object.assign(window.chip, { mountTable, ticked });
 })();

@@ -17,6 +17,8 @@ from chipdemo.ui.comparing import Lineup
 from chipdemo.ui.inspect_tab import MODEL_QUEUE, shown_errors
 from chipdemo.ui.uploads import uploaded_path
 
+# Not as data of the event: gradio drops that where an event has to wait for the one before
+TICKED_JS = "(loaded, _) => [loaded, window.chip.ticked()]"
 TABLE_JS = "window.chip.mountTable(element, trigger);"
 CHART_METRICS = ("accuracy", "auroc")
 SHIPPED = ""  # what `loaded` holds for the ablation that the app brings along
@@ -38,6 +40,7 @@ class Parts:
     stop: gr.Button
     answers: gr.HTML
     table: gr.HTML
+    ticked: gr.JSON
     metric: gr.Radio
     scatter: gr.HTML
     drawn: gr.HTML
@@ -81,6 +84,7 @@ def layout(settings: Settings) -> Parts:
     answers = html("answers")
     stop = gr.Button("Stop", visible=False, size="sm", elem_id="compare-stop")
     table = html("table", js_on_load=TABLE_JS)
+    ticked = gr.JSON(visible="hidden")
     metric = gr.Radio(
         [(METRICS[name], name) for name in CHART_METRICS],
         value=CHART_METRICS[0],
@@ -89,7 +93,7 @@ def layout(settings: Settings) -> Parts:
         elem_id="compare-metric",
     )
     return Parts(
-        loaded, about, load, back, message, photograph, stop, answers, table, metric,
+        loaded, about, load, back, message, photograph, stop, answers, table, ticked, metric,
         html("scatter"), html("drawn"), html("disagreements"),
     )  # fmt: skip
 
@@ -121,9 +125,9 @@ def wire(parts: Parts, tab: gr.Tab, lineup: Lineup, settings: Settings) -> None:
     def on_metric(loaded: str | None, metric: str):
         return fragments.scatter_html(comparing.beside_twins(current(loaded).rows), metric)
 
-    def on_tick(loaded: str | None, ticked: gr.SelectData):
+    def on_tick(loaded: str | None, ticked: list[str] | None):
         ablation = current(loaded)
-        return drawn(ablation, comparing.ticked_rows(comparing.beside_twins(ablation.rows), ticked.value))
+        return drawn(ablation, comparing.ticked_rows(comparing.beside_twins(ablation.rows), ticked))
 
     def current(loaded: str | None) -> Ablation:
         with shown_errors():
@@ -142,7 +146,12 @@ def wire(parts: Parts, tab: gr.Tab, lineup: Lineup, settings: Settings) -> None:
     parts.back.click(on_back, parts.metric, parts.shown, **light)
     parts.metric.input(on_metric, parts_of_metric, parts.scatter, **light)
     parts.table.select(
-        on_tick, parts.loaded, [parts.drawn, parts.disagreements], trigger_mode="always_last", **light
+        on_tick,
+        [parts.loaded, parts.ticked],
+        [parts.drawn, parts.disagreements],
+        js=TICKED_JS,
+        trigger_mode="always_last",
+        **light,
     )
     judging = parts.photograph.input(
         on_photograph,

@@ -89,10 +89,11 @@ class Lineup:
         """Raises ChipDemoError where the checkpoint cannot be loaded."""
         if contender.folder is None:
             return self.inspector
-        with self._lock:
-            if contender.folder not in self._loaded:
-                self._loaded[contender.folder] = self.load(contender.folder)
-            return self._loaded[contender.folder]
+        if contender.folder not in self._loaded:
+            with self._lock:  # another visitor may be loading it right now
+                if contender.folder not in self._loaded:
+                    self._loaded[contender.folder] = self.load(contender.folder)
+        return self._loaded[contender.folder]
 
     def _folders(self) -> list[tuple[Row, Path]]:
         if self.ablation is None or self.load is None or not self.ablation.exists():

@@ -11,6 +11,7 @@ from tests.fakes import FakeInspector
 from tests.serving import served
 
 WAIT_MS = 20_000  # for a condition, on a slow machine
+READY = ("#photograph input[type=file]", "#stage .stage")  # what a page shows when it can be used
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a green test picture
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", *CAMERA]
 
@@ -57,7 +58,9 @@ def open_page(chromium, address):
     """open_page(width=..., color_scheme=...) -> the page, ready; fails on errors and outside requests."""
     contexts, complaints = [], []
 
-    def open_(width: int = 1440, height: int = 900, path: str = "/", **options):
+    def open_(
+        width: int = 1440, height: int = 900, path: str = "/", ready: tuple[str, ...] = READY, **options
+    ):
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
@@ -65,8 +68,8 @@ def open_page(chromium, address):
         page.on("pageerror", lambda error: complaints.append(f"error on the page: {error}"))
         page.on("request", lambda request: complaints.extend(outside(request.url, address)))
         page.goto(address + path)
-        page.wait_for_selector("#photograph input[type=file]", state="attached")
-        page.wait_for_selector("#stage .stage", state="attached")
+        for selector in ready:
+            page.wait_for_selector(selector, state="attached")
         return page
 
     yield open_
