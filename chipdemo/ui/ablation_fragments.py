@@ -136,8 +136,8 @@ def table_html(ablation: Ablation, rows: Sequence[Row]) -> str:
     """Every row, to be sorted by ablation.js, and the paper's. rows: in the order to start with."""
     headings = (("model", "ticked: drawn below"), *((column.title, column.unit) for column in COLUMNS))
     titles = "".join(
-        f"<th scope='col' aria-sort='none'><button type='button'>{title.replace(' ', chr(10), 1)}"
-        f"<small>{unit}</small></button></th>"
+        f"<th scope='col' aria-sort='none'><button type='button'>"
+        f"<span>{title.replace(' ', '<br>', 1)}</span><small>{unit}</small></button></th>"
         for title, unit in headings
     )
     body = "".join(_row(number, row) for number, row in enumerate(rows, 1))

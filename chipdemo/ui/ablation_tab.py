@@ -67,7 +67,7 @@ def layout(settings: Settings) -> Parts:
             about = html("about")
             with gr.Row(elem_classes="compare-load"):
                 load = gr.UploadButton(
-                    "Load another ablation.json", file_types=[".json"], size="sm", elem_id="compare-load"
+                    "Load an ablation.json", file_types=[".json"], size="sm", elem_id="compare-load"
                 )
                 back = gr.Button("Back to the shipped one", visible=False, size="sm", elem_id="compare-back")
             message = html("message")
