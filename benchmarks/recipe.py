@@ -37,7 +37,9 @@ PLAIN = {"freeze": 0, "epochs": 10}
 VARIANTS = {
     "plain": PLAIN,
     "mixup": PLAIN | {"mixup": 0.4},
-    "288px": PLAIN | {"image_size": 288},
+    "warp": PLAIN | {"mixup": 0.4, "warp": 0.12},
+    "rate": PLAIN | {"learning_rate": 1.5e-3, "head_rate": 2.0},
+    "300px": PLAIN | {"image_size": 300, "epochs": 8},
     "distilled": PLAIN | {"mixup": 0.4, "teacher": f"{RUNS}/plain-0,{RUNS}/mixup-0"},
 }
 

@@ -76,6 +76,9 @@ class Options:
     weight_decay: float = flag(0.05, "of AdamW")
     averaging: float = flag(0.99, "decay a step of the averaged weights that are kept")
     dropout: float = flag(0.2, "of the pooled features, fraction")
+    warp: float = flag(
+        0.0, "most that photographs are zoomed (fraction) and tilted (radians); needs --freeze 0"
+    )
     mixup: float = flag(0.0, "Beta(a, a) of mixing pairs of photographs and labels; 0 mixes none")
     freeze: int = flag(4, "how many of the backbone's first blocks, the stem included, stay as they start")
     views: int = flag(
@@ -88,6 +91,7 @@ class Options:
     resume: bool = flag(False, "go on with a run that was killed")
 
 
+LONG = ("part", "probabilities", "abnormal")
 LOCAL = ("resume", "out", "cache")  # options that do not change the model
 
 
@@ -227,7 +231,9 @@ def train(options: Options) -> Path:
             if trunk:
                 batch = gather(views, (first_view[chosen] + epoch) % options.views, chosen, device)
             else:
-                batch = normalise(augment(train_pixels[chosen].to(device), generator), spec.mean, spec.std)
+                batch = normalise(
+                    augment(train_pixels[chosen].to(device), generator, options.warp), spec.mean, spec.std
+                )
             truth = target[chosen].to(device)
             lesson_features = lesson.features[chosen].to(device) if lesson else None
             if options.mixup:  # Zhang et al., ICLR 2018: the batch with itself in reverse
@@ -291,7 +297,12 @@ def train(options: Options) -> Path:
         "data": data.name,
         "data_licence": data.licence,
         "starting_weights": starting_weights,
-        "test": {"part": part_name["test"], **measure(test_probability, abnormal["test"], threshold)},
+        "test": {
+            "part": part_name["test"],
+            **measure(test_probability, abnormal["test"], threshold),
+            "probabilities": [round(float(p), 5) for p in test_probability],
+            "abnormal": abnormal["test"].tolist(),
+        },
         "validation": {
             "part": part_name["val"],
             **measure(val_probability, abnormal["val"], threshold),
@@ -313,7 +324,7 @@ def train(options: Options) -> Path:
     write_json(out / SPLIT, split)
     (out / "README.md").write_text(model_card(spec, metrics), encoding="utf-8")
     (out / STATE).unlink(missing_ok=True)
-    shown = {name: value for name, value in metrics["test"].items() if name != "part"}
+    shown = {name: value for name, value in metrics["test"].items() if name not in LONG}
     print(f"{metrics['test']['part']}: {json.dumps(shown)}\nwrote {out}", flush=True)
     return out
 
