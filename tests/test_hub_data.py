@@ -14,6 +14,7 @@ from chipdemo.errors import DataError
 from chipdemo.images import content_sha256
 from tests.tiny import draw_chip, draw_chips
 from training.data import load_photographs
+from training.hub_data import ADDRESS
 from training.sources import group_by_path, read_data
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
@@ -121,6 +122,26 @@ def test_a_data_set_that_is_not_there_says_what_to_check(tmp_path):
         read_data(f"hf:{tmp_path / 'empty'}")
     with pytest.raises(DataError, match="Expected hf:OWNER/NAME"):
         read_data("hf:chips")
+
+
+@pytest.mark.parametrize(
+    "name, found",
+    [
+        ("me/chips", ("me/chips", None, None)),
+        ("me/chips@v1.2", ("me/chips", None, "v1.2")),
+        ("me/chips/labels", ("me/chips", "labels", None)),
+        ("me/chips/labels@refs/pr/1", ("me/chips", "labels", "refs/pr/1")),
+    ],
+)
+def test_an_address_names_repository_config_and_revision(name, found):
+    assert ADDRESS.fullmatch(name).group("repository", "config", "revision") == found
+
+
+def test_a_data_set_out_of_reach_says_what_to_check(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match="hf:me/chips; it could not be read: .*me/chips.*HF_TOKEN"):
+        read_data("hf:me/chips")
 
 
 def events(*rows):
