@@ -67,7 +67,7 @@ def model_card(spec: ModelSpec, metrics: dict[str, Any]) -> str:
         temperature=spec.temperature,
         data=metrics["data"],
         data_licence=metrics["data_licence"] or "unknown",
-        licence="cc-by-nc-sa-4.0" if "BY-NC-SA" in metrics["data_licence"] else "other",
+        licence="cc-by-nc-sa-4.0" if "BY-NC-SA" in metrics["data_licence"].upper() else "other",
         starting_weights=metrics["starting_weights"],
         train_count=training["train_count"],
         val_count=training["val_count"],
