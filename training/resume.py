@@ -11,8 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from chipdemo.errors import DataError
-
-STATE = "state.safetensors"  # beside the checkpoint until the run has ended
+from chipdemo.vision.checkpoint import STATE
 
 
 def save_state(
