@@ -47,6 +47,7 @@ from training.card import model_card
 from training.data import PARTS, load_photographs, read_data, split_by_hash
 from training.measure import auroc, draw, measure
 from training.predict import predict
+from training.push import OWN, destination, push
 from training.resume import STATE, load_state, save_state
 from training.starting_weights import load_starting_weights
 from training.teacher import Distillation, listen
@@ -86,9 +87,17 @@ class Options:
     teacher_share: float = flag(0.5, "of the teachers in the target, 0-1; the labels have the rest")
     seed: int = flag(0, "of weights, order and augmentation; the split does not depend on it")
     resume: bool = flag(False, "go on with a run that was killed")
+    push_to_hub: str = flag(
+        "",
+        "push the checkpoint to the Hugging Face Hub, under your own name unless OWNER/NAME is given",
+        nargs="?",
+        const=OWN,
+        metavar="OWNER/NAME",
+    )
+    public: bool = flag(False, "where --push-to-hub makes a new repository, open it to everyone")
 
 
-LOCAL = ("resume", "out", "cache")  # options that do not change the model
+LOCAL = ("resume", "out", "cache", "push_to_hub", "public")  # options that do not change the model
 
 
 def parse(arguments: list[str] | None = None) -> Options:
@@ -102,7 +111,10 @@ def parse(arguments: list[str] | None = None) -> Options:
             parser.add_argument(name, action="store_true", help=help)
         else:
             parser.add_argument(name, type=option.type, default=option.default, help=help, **metadata)
-    return Options(**vars(parser.parse_args(arguments)))
+    options = Options(**vars(parser.parse_args(arguments)))
+    if options.public and not options.push_to_hub:
+        parser.error("--public is about what --push-to-hub pushes; add that")
+    return options
 
 
 def rate(progress: float) -> float:
@@ -120,10 +132,11 @@ def moving_average(decay: float):
 
 
 def train(options: Options) -> Path:
-    """Train, calibrate on validation, measure on test; returns the checkpoint folder."""
+    """Train, calibrate on validation, measure on test, push where told; returns the checkpoint folder."""
     slug = f"{Path(options.data).name}-{options.backbone}-{options.attention}"
     out = Path(options.out or Path("runs") / slug)
     out.mkdir(parents=True, exist_ok=True)
+    repository = destination(options.push_to_hub, out) if options.push_to_hub else ""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     capabilities = torch.cpu.get_capabilities()
     half = device.type == "cuda" or capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
@@ -315,6 +328,8 @@ def train(options: Options) -> Path:
     (out / STATE).unlink(missing_ok=True)
     shown = {name: value for name, value in metrics["test"].items() if name != "part"}
     print(f"{metrics['test']['part']}: {json.dumps(shown)}\nwrote {out}", flush=True)
+    if repository:
+        push(out, repository, options.public)
     return out
 
 
