@@ -211,7 +211,7 @@ def test_a_folder_gives_a_name_that_the_hub_allows(tmp_path, name, expected):
 @pytest.mark.parametrize(
     "name",
     ["chips", "ada/", "/chips", "../../etc/passwd", "ada/../bob", "ada/a/b", "https://hub.example/ada/chips",
-     "ada/chips.git", "ada/chi ps", "ada/chips\n", "ada/--chips", "datasets/ada/chips", "-ada/chips", "ada/é"],
+     "ada/chips.git", "ada/chi ps", "ada/chips\n", "ada/--chips", "datasets/ada/chips", "-a/chips", "ada/é"],
 )  # fmt: skip
 def test_a_hostile_name_is_refused(hub, folder, name):
     with pytest.raises(HubError, match="Expected owner/name .* For example ada/chips-tiny"):

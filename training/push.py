@@ -182,7 +182,7 @@ def told(error: Exception) -> str:
         said = f" ({cause.server_message})" if cause.server_message else ""
         step = NEXT_STEPS.get(min(status, 500), "Correct that first.")
         return f"HTTP status {status}{said}. {step}"
-    step = NETWORK if isinstance(cause, (httpx2.TransportError, OSError)) else "Correct that first."
+    step = "Correct that first." if isinstance(cause, ValueError) else NETWORK
     return f"{type(cause).__name__} ({cause}). {step}"
 
 

@@ -75,7 +75,7 @@ class WatchedInspector:
             if revision != self._settled and self._is_whole(revision):
                 self._take_or_refuse(revision)
             self._seen = revision
-        except CheckpointOutOfReachError as error:
+        except Exception as error:  # noqa: BLE001 - mostly out of reach; the thread outlives any answer
             if self._in_reach:  # said once, not at every look
                 log.warning("cannot look for a newer model, tried again every %g s: %s", self.every_s, error)
             self._in_reach = False
