@@ -15,6 +15,7 @@ import json
 import re
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -177,6 +178,8 @@ class Hub:
         }
         for name, value in constants.items():
             monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+        bars = sys.modules["huggingface_hub.utils.tqdm"]  # by name: the package hides it behind a class
+        monkeypatch.setattr(bars, "HF_HUB_DISABLE_PROGRESS_BARS", True)
         monkeypatch.setenv("HF_TOKEN", token)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
         close_session()  # the client's connections, which may be to an earlier Hub
