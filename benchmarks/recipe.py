@@ -37,6 +37,7 @@ FRACTIONS = (0.70, 0.08, 0.22)  # train, validation, held out; of the 1,968
 PLAIN = {"freeze": 0, "epochs": 10}
 VARIANTS = {
     "plain": PLAIN,
+    "frozen": {},
     "mixup": PLAIN | {"mixup": 0.4},
     "warp": PLAIN | {"mixup": 0.4, "warp": 0.12},
     "rate": PLAIN | {"learning_rate": 1.5e-3, "head_rate": 2.0},

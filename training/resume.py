@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from chipdemo.errors import DataError
+from chipdemo.vision.checkpoint import STATE
 
-STATE = "state.safetensors"  # where the checkpoint will be, until the run has ended
 PARTIAL_STATE = STATE + ".part"
 
 

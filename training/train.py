@@ -48,6 +48,7 @@ from training.data import PARTS, check_parts, load_photographs, read_split, spli
 from training.measure import PICTURES, auroc, draw, measure
 from training.output import replacing
 from training.predict import predict
+from training.push import OWN, destination, push
 from training.resume import PARTIAL_STATE, STATE, load_state, save_state
 from training.sources import DATA_HELP, GROUP_HELP, read_data
 from training.starting_weights import load_starting_weights
@@ -92,10 +93,18 @@ class Options:
     teacher_share: float = flag(0.5, "of the teachers in the target, 0-1; the labels have the rest")
     seed: int = flag(0, "of weights, order and augmentation; the split does not depend on it")
     resume: bool = flag(False, "go on with a run that was killed")
+    push_to_hub: str = flag(
+        "",
+        "push the checkpoint to the Hugging Face Hub, under your own name unless OWNER/NAME is given",
+        nargs="?",
+        const=OWN,
+        metavar="OWNER/NAME",
+    )
+    public: bool = flag(False, "where --push-to-hub makes a new repository, open it to everyone")
 
 
 LONG = ("part", "probabilities", "abnormal")
-LOCAL = ("resume", "out", "cache")  # options that do not change the model
+LOCAL = ("resume", "out", "cache", "push_to_hub", "public")  # options that do not change the model
 
 
 def parse(arguments: list[str] | None = None) -> Options:
@@ -109,7 +118,10 @@ def parse(arguments: list[str] | None = None) -> Options:
             parser.add_argument(name, action="store_true", help=help)
         else:
             parser.add_argument(name, type=option.type, default=option.default, help=help, **metadata)
-    return Options(**vars(parser.parse_args(arguments)))
+    options = Options(**vars(parser.parse_args(arguments)))
+    if options.public and not options.push_to_hub:
+        parser.error("--public is about what --push-to-hub pushes; add that")
+    return options
 
 
 def rate(progress: float) -> float:
@@ -127,12 +139,15 @@ def moving_average(decay: float):
 
 
 def train(options: Options) -> Path:
-    """Train, calibrate on validation, measure on test; returns the checkpoint folder."""
+    """Train, calibrate on validation, measure on test, push where told; returns the checkpoint folder."""
     slug = f"{Path(options.data.partition('@')[0]).name}-{options.backbone}-{options.attention}"
     out = Path(options.out or Path("runs") / slug)
+    repository = destination(options.push_to_hub, out) if options.push_to_hub else ""
     with replacing(out, (*FILES, *PICTURES, STATE, PARTIAL_STATE)) as folder:
         _train(options, out, folder)
     print(f"wrote {out}", flush=True)
+    if repository:
+        push(out, repository, options.public)
     return out
 
 
