@@ -10,6 +10,7 @@ seeds are not trained again; a killed one is resumed. Flags it does not know go 
 import argparse
 import datetime
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def train(seed: int, flags: list[str], out: Path) -> None:
         sys.executable,
         ROOT / "training" / "train.py",
         "--split",
-        SPLIT,
+        os.path.relpath(SPLIT),  # it is recorded, and the same on every machine
         "--seed",
         str(seed),
         "--out",
