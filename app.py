@@ -3,6 +3,7 @@
 The composition root: settings -> inspector -> page. `python app.py --help` explains every flag.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,8 +27,12 @@ def run(settings: Settings) -> None:
     from chipdemo.examples import elpv_examples  # imported late: --help and mistakes answer at once
     from chipdemo.ui.build import build_app, serve
     from chipdemo.vision.inspector import load_inspector
+    from chipdemo.vision.watching import WatchedInspector
 
     inspector = load_inspector(settings.model_source)
+    if settings.watch:
+        inspector = WatchedInspector(inspector, settings.model_source, settings.watch)
+        inspector.start()
     app = build_app(
         inspector, settings, elpv_examples(), ABLATION, load=lambda folder: load_inspector(str(folder))
     )
@@ -40,9 +45,14 @@ def run(settings: Settings) -> None:
             f"Expected port {settings.port} to be free on {settings.host}; it could not be opened. "
             "Stop what uses it, or choose another with --port."
         ) from error
+    finally:
+        if settings.watch:
+            inspector.stop()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("chipdemo").setLevel(logging.INFO)
     try:
         run(read_settings(arguments, os.environ))
     except ChipDemoError as error:

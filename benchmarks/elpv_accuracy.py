@@ -10,6 +10,7 @@ seeds are not trained again; a killed one is resumed. Flags it does not know go 
 import argparse
 import datetime
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -24,9 +25,10 @@ sys.path.insert(0, str(ROOT))
 
 from chipdemo.vision.checkpoint import METRICS, load_checkpoint, read_json, write_json  # noqa: E402
 from chipdemo.vision.transforms import pixels_of  # noqa: E402
-from training.data import load_photographs, read_elpv, split_by_hash  # noqa: E402
+from training.data import load_photographs, split_by_hash  # noqa: E402
 from training.measure import measure  # noqa: E402
 from training.resume import STATE  # noqa: E402
+from training.sources import read_elpv  # noqa: E402
 from training.teacher import predict_turned  # noqa: E402
 
 SPLIT = ROOT / "benchmarks" / "elpv_split.json"
@@ -52,7 +54,7 @@ def train(seed: int, flags: list[str], out: Path) -> None:
         sys.executable,
         ROOT / "training" / "train.py",
         "--split",
-        SPLIT,
+        os.path.relpath(SPLIT),  # it is recorded, and the same on every machine
         "--seed",
         str(seed),
         "--out",

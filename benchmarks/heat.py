@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from chipdemo.images import read_photograph  # noqa: E402
 from chipdemo.vision.checkpoint import SPLIT, find_checkpoint, read_json, write_json  # noqa: E402
 from chipdemo.vision.inspector import load_inspector  # noqa: E402
-from training.data import read_elpv  # noqa: E402
+from training.sources import read_elpv  # noqa: E402
 
 
 def drawn(count: int = 20, size: int = 300) -> dict[str, list[Image.Image]]:

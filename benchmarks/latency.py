@@ -26,7 +26,7 @@ from chipdemo.images import read_photograph  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
 from chipdemo.vision.inspector import load_inspector  # noqa: E402
 from chipdemo.vision.transforms import normalise, pixels_of  # noqa: E402
-from training.data import read_elpv  # noqa: E402
+from training.sources import read_elpv  # noqa: E402
 
 
 def contestants(model: str) -> dict:

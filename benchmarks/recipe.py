@@ -23,10 +23,11 @@ sys.path.insert(0, str(ROOT))
 
 from chipdemo.vision.checkpoint import METRICS, load_checkpoint, read_json, write_json  # noqa: E402
 from chipdemo.vision.transforms import pixels_of  # noqa: E402
-from training.data import load_photographs, read_csv, read_elpv, split_by_hash  # noqa: E402
+from training.data import load_photographs, split_by_hash  # noqa: E402
 from training.measure import measure  # noqa: E402
 from training.predict import predict  # noqa: E402
 from training.resume import STATE  # noqa: E402
+from training.sources import read_csv, read_elpv  # noqa: E402
 from training.teacher import predict_turned  # noqa: E402
 
 SPLIT = ROOT / "benchmarks" / "elpv_split.json"
@@ -36,8 +37,11 @@ FRACTIONS = (0.70, 0.08, 0.22)  # train, validation, held out; of the 1,968
 PLAIN = {"freeze": 0, "epochs": 10}
 VARIANTS = {
     "plain": PLAIN,
+    "frozen": {},
     "mixup": PLAIN | {"mixup": 0.4},
-    "288px": PLAIN | {"image_size": 288},
+    "warp": PLAIN | {"mixup": 0.4, "warp": 0.12},
+    "rate": PLAIN | {"learning_rate": 1.5e-3, "head_rate": 2.0},
+    "300px": PLAIN | {"image_size": 300, "epochs": 8},
     "distilled": PLAIN | {"mixup": 0.4, "teacher": f"{RUNS}/plain-0,{RUNS}/mixup-0"},
 }
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from training.data import read_elpv  # noqa: E402
+from training.sources import read_elpv  # noqa: E402
 
 CLIENTS, REQUESTS, PHOTOGRAPHS = 20, 200, 20
 

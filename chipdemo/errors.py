@@ -6,6 +6,8 @@
     |  |- UnreadableImageError   not an image, damaged, or of a kind we do not read
     |  `- ImageTooLargeError     more pixels than the limit; refused from the header
     |- CheckpointError        a model folder or Hub repository that cannot be loaded
+    |  `- CheckpointOutOfReachError  not now: the Hub does not answer, or training is at work
+    |- HubError               nothing could be pushed to the Hub; what is here stays as it is
     |- DataError              training data that cannot be used
     `- AblationError          an ablation.json that cannot be used
 
@@ -36,6 +38,14 @@ class ImageTooLargeError(ImageError):
 
 class CheckpointError(ChipDemoError):
     """A model folder or Hub repository cannot be loaded."""
+
+
+class CheckpointOutOfReachError(CheckpointError):
+    """Not now: the Hub does not answer, or a training run is at work in the folder. Later may do."""
+
+
+class HubError(ChipDemoError):
+    """Nothing could be pushed to the Hub; what is on this machine stays as it is."""
 
 
 class DataError(ChipDemoError):

@@ -135,6 +135,9 @@ class Inspector(Protocol):
     info: ModelInfo
     methods: Sequence[str]  # explanations by name; the first is the default, "evidence"
 
+    def current(self) -> "Inspector":
+        """The inspector to keep to for one piece of work: itself, unless a newer model may replace it."""
+
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
         """Judge an upright 8-bit RGB photograph, at the model's own threshold unless given.
 

@@ -77,6 +77,13 @@ class Settings:
         7860, _whole(1, 65535), "TCP port to listen on", metavar="PORT", also="GRADIO_SERVER_PORT"
     )
     model: str = _setting("", _text, "checkpoint folder or Hugging Face Hub id; empty for the shipped model")
+    watch: int = _setting(
+        0,
+        _whole(0, 86_400),
+        "seconds between looks for a newer revision of the model, which takes over without a restart; "
+        "0 never looks",
+        metavar="SECONDS",
+    )
     share: bool = _setting(False, _switch, "also open a public link through gradio.live")
     auth: Accounts = _setting(
         (),

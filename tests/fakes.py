@@ -43,6 +43,9 @@ class FakeInspector:
         self.inspections = self.explanations = 0
         self._lock = threading.Lock()
 
+    def current(self) -> "FakeInspector":
+        return self
+
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
         with self._lock:
             self.inspections += 1

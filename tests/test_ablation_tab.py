@@ -107,6 +107,14 @@ def test_the_model_in_use_is_not_asked_twice_where_it_is_a_row(shipped):
     assert loader.folders == []
 
 
+def test_a_newer_model_in_use_judges_as_soon_as_it_has_taken_over(dark):
+    inspector, newer = FakeInspector(), FakeInspector()
+    lineup = Lineup(inspector)
+    inspector.current = lambda: newer
+    list(answers(lineup, photograph(dark)))
+    assert (inspector.inspections, newer.inspections) == (0, 1)
+
+
 @pytest.mark.parametrize("content", [None, "no JSON"])
 def test_without_a_usable_ablation_the_model_in_use_answers_alone(tmp_path, content):
     if content:

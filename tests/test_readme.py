@@ -44,3 +44,5 @@ def test_the_architecture_lists_every_module():
         assert path.name == "__init__.py" or f"  {path.name}" in README
     for path in (ROOT / "chipdemo" / "vision").glob("*.py"):
         assert path.name == "__init__.py" or f"    {path.name}" in README
+    for path in (ROOT / "chipdemo" / "labeling").glob("*.py"):
+        assert path.name == "__init__.py" or f"    {path.name}" in README

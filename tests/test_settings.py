@@ -40,6 +40,11 @@ def test_several_accounts_may_sign_in_and_a_password_may_hold_a_colon():
     assert settings(CHIPDEMO_AUTH="ada:a:b,bob:c").auth == (("ada", "a:b"), ("bob", "c"))
 
 
+def test_nothing_is_watched_unless_told_how_often():
+    assert settings().watch == 0
+    assert settings("--watch", "60").watch == settings(CHIPDEMO_WATCH="60").watch == 60
+
+
 def test_the_shipped_model_is_used_unless_one_is_named():
     assert settings().model_source.endswith("elpv-efficientnet-lite0-cbam")
     assert settings("--model", "owner/name").model_source == "owner/name"
@@ -55,6 +60,8 @@ def test_the_shipped_model_is_used_unless_one_is_named():
         ("CHIPDEMO_MAX_MEGAPIXELS", "0"),
         ("CHIPDEMO_MAX_MEGAPIXELS", "nan"),
         ("CHIPDEMO_CONCURRENCY", "0"),
+        ("CHIPDEMO_WATCH", "often"),
+        ("CHIPDEMO_WATCH", "-1"),
     ],
 )
 def test_a_bad_value_is_refused_by_name_and_by_what_was_found(name, text):

@@ -12,7 +12,7 @@ from chipdemo.images import read_photograph
 from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.vision.checkpoint import METRICS, SPLIT, WEIGHTS, read_json
 from chipdemo.vision.inspector import load_inspector
-from training.data import read_elpv
+from training.sources import read_elpv
 
 ROOT = Path(__file__).parent.parent
 TRANSISTORS = ROOT.parent / "shared" / "data" / "mvtec-transistor" / "test" / "good"

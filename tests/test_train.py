@@ -1,4 +1,6 @@
+import errno
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -132,6 +134,50 @@ def test_an_error_ends_in_one_line_and_a_status(tmp_path):
     )
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: Expected photographs in") and "Traceback" not in ended.stderr
+
+
+def test_a_full_disk_at_the_end_keeps_the_epochs_and_resumes_to_the_same_weights(
+    chips, tmp_path, monkeypatch
+):
+    whole = load_file(train(options(chips, tmp_path / "whole", epochs=2)) / WEIGHTS)
+    out = tmp_path / "full"
+
+    def full_disk(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("training.train.model_card", full_disk)  # what is written last
+        with pytest.raises(DataError, match="No space left on device.*--resume goes on"):
+            train(options(chips, out, epochs=2))
+    assert [path.name for path in out.iterdir()] == [STATE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "whole"]
+    resumed = load_file(train(options(chips, out, epochs=2, resume=True)) / WEIGHTS)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+def test_no_room_for_the_state_ends_in_one_line_and_leaves_nothing(chips, tmp_path):
+    run = shlex.join(map(str, command(chips, tmp_path / "full", epochs=1)))
+    ended = subprocess.run(["bash", "-c", f"ulimit -f 64; {run}"], capture_output=True, text=True)
+    assert ended.returncode == 1
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert "Expected room" in line and "Traceback" not in ended.stderr
+    assert not any((tmp_path / "full").iterdir())
+
+
+def test_bad_data_leaves_no_folder(tmp_path):
+    few = draw_chips(tmp_path / "few", normal=3, abnormal=3)
+    with pytest.raises(DataError, match="every part of few; found train 2 and 2, val 0 and 1, test 1 and 0"):
+        train(options(few, tmp_path / "out"))
+    assert [path.name for path in tmp_path.iterdir()] == ["few"]
+
+
+def test_groups_stay_on_one_side_of_the_split_that_is_written(chips, tmp_path):
+    out = train(options(chips, tmp_path / "out", epochs=1, group_pattern=r"/(\d)\d?\.png"))
+    group_of = {read_photograph(path).sha256: path.stem[0] for path in chips.rglob("*.png")}
+    split = json.loads((out / "split.json").read_text())
+    groups = [{group_of[sha256] for sha256 in split[part]} for part in ("train", "val", "test")]
+    assert all(groups) and len(set.union(*groups)) == sum(map(len, groups))
 
 
 def test_no_flag_is_the_documented_command():

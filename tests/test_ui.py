@@ -51,9 +51,9 @@ def test_another_threshold_changes_the_verdict_without_running_the_model(inspect
 
 def test_the_maps_at_hand_cost_no_explanation(inspector, dark):
     current = inspected(inspector, dark)
-    inspecting.explain_current(inspector, current, "CBAM", 64)
+    inspecting.explain_current(current, "CBAM", 64)
     assert inspector.explanations == 0
-    inspecting.explain_current(inspector, current, "Grad-CAM", 64)
+    inspecting.explain_current(current, "Grad-CAM", 64)
     assert inspector.explanations == 1
 
 
@@ -110,7 +110,7 @@ def test_the_timings_begin_with_reading_the_file(inspector, dark):
 
 def test_the_overlay_to_download_has_the_size_of_the_photograph_and_a_bar(inspector, dark):
     current = inspected(inspector, dark)
-    data = inspecting.overlay_file(inspector, current, "evidence", 1.0, 64)
+    data = inspecting.overlay_file(current, "evidence", 1.0, 64)
     image = Image.open(BytesIO(data))
     assert image.format == "PNG" and image.width == 60 and image.height > 40
 

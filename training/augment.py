@@ -8,12 +8,13 @@ MAX_SHIFT = 0.04  # of the side
 MAX_BRIGHTNESS = MAX_CONTRAST = 0.2
 
 
-def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
+def augment(pixels: Tensor, generator: torch.Generator, warp: float = 0.0) -> Tensor:
     """(N, S, S, 3) uint8 pixels -> (N, S, S, 3) float32, 0-255.
 
     Each photograph gets one of the eight flips and right-angle turns, a shift by whole pixels
     (mirrored at the edge) and its own brightness and contrast. Nothing is interpolated, so
-    that the network trains on photographs as sharp as those it will judge.
+    that the network trains on photographs as sharp as those it will judge; unless `warp` (a
+    fraction, and radians) says how far they may be zoomed and tilted at most.
     """
     count, side = pixels.shape[:2]
 
@@ -28,9 +29,16 @@ def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
     matrix[:, 1, 0] = flips[:, 1] * turn
     matrix[:, 1, 1] = flips[:, 1] * (1 - turn)
     matrix[:, :, 2] = (uniform(count, 2) * MAX_SHIFT * side).round() * 2 / side
+    if warp:
+        zoom, tilt = 1 + warp * uniform(count), warp * uniform(count)
+        cosine, sine = zoom * tilt.cos(), zoom * tilt.sin()
+        turned = torch.stack((cosine, -sine, sine, cosine), 1).view(-1, 2, 2)
+        matrix[:, :, :2] = matrix[:, :, :2] @ turned
     images = pixels.permute(0, 3, 1, 2).float()  # (N, S, S, 3) -> (N, 3, S, S)
     grid = F.affine_grid(matrix, images.shape, align_corners=False)
-    images = F.grid_sample(images, grid, mode="nearest", padding_mode="reflection", align_corners=False)
+    images = F.grid_sample(
+        images, grid, "bilinear" if warp else "nearest", padding_mode="reflection", align_corners=False
+    )
     middle = images.mean((1, 2, 3), keepdim=True)
     contrast = 1 + MAX_CONTRAST * uniform(count, 1, 1, 1)
     brightness = 1 + MAX_BRIGHTNESS * uniform(count, 1, 1, 1)

@@ -1,25 +1,30 @@
 """The model card: what the model is, how good, on what, and under which licence."""
 
+import math
+import re
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
+from timm.models import get_pretrained_cfg
+
 from chipdemo.vision.checkpoint import ModelSpec
+from training.starting_weights import FROM_HUB
+
+# Ours and the Hub's names of what the card's model-index tells of the test part
+HUB_METRICS = {
+    "accuracy": "accuracy",
+    "recall": "recall",
+    "precision": "precision",
+    "f1": "f1",
+    "auroc": "roc_auc",
+    "average_precision": "average_precision",
+}
 
 CARD = """---
-license: {licence}
-library_name: chipdemo
-pipeline_tag: image-classification
-tags:
-- image-classification
-- chip-inspection
-- {backbone}
-metrics:
-- accuracy
-- recall
-- precision
-- roc_auc
+{front_matter}
 ---
 
-# {backbone}{with_attention} on {data}
+# {title}
 
 Tells normal from abnormal photographs and shows where, for
 Chip Inspector: `python app.py --model FOLDER_OR_HUB_ID`.
@@ -56,20 +61,54 @@ def model_card(spec: ModelSpec, metrics: dict[str, Any]) -> str:
     """The README.md of a checkpoint, from its spec and its metrics.json."""
     test, training = metrics["test"], metrics["training"]
     (tn, fp), (fn, tp) = test["confusion"]
+    title = f"{spec.backbone}{' + CBAM' if spec.attention == 'cbam' else ''} on {metrics['data']}"
     return CARD.format(
         **{**test, "threshold": spec.threshold},
+        front_matter=front_matter(title, spec, metrics),
+        title=title,
         tn=tn,
         fp=fp,
         fn=fn,
         tp=tp,
-        backbone=spec.backbone,
-        with_attention=" + CBAM" if spec.attention == "cbam" else "",
         temperature=spec.temperature,
         data=metrics["data"],
         data_licence=metrics["data_licence"] or "unknown",
-        licence="cc-by-nc-sa-4.0" if "BY-NC-SA" in metrics["data_licence"] else "other",
         starting_weights=metrics["starting_weights"],
         train_count=training["train_count"],
         val_count=training["val_count"],
         command=training["command"],
     )
+
+
+def front_matter(title: str, spec: ModelSpec, metrics: dict[str, Any]) -> str:
+    """What the Hub reads of the card, as YAML: licence, tags, ancestors, and the test part's metrics.
+
+    base_model and datasets are there where they are on the Hub.
+    """
+    data, test = metrics["data"], metrics["test"]
+    on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", data) is not None
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=data if on_hub else re.sub(r"\W+", "-", data.lower()),
+            dataset_name=test["part"],
+            dataset_split="test",
+            metric_type=type_,
+            metric_value=round(test[name], 4),
+        )
+        for name, type_ in HUB_METRICS.items()
+        if math.isfinite(test[name])  # YAML's .nan is no number to the Hub
+    ]
+    cfg = get_pretrained_cfg(spec.backbone)
+    card = ModelCardData(
+        license="cc-by-nc-sa-4.0" if "BY-NC-SA" in metrics["data_licence"].upper() else "other",
+        library_name="chipdemo",
+        pipeline_tag="image-classification",
+        tags=["image-classification", "chip-inspection", spec.backbone],
+        base_model=cfg.hf_hub_id if cfg and metrics["starting_weights"] == FROM_HUB else None,
+        datasets=[data] if on_hub else None,
+        metrics=[result.metric_type for result in results],
+        model_name=title,
+        eval_results=results,
+    )
+    return card.to_yaml(original_order=["license"])

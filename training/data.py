@@ -1,22 +1,23 @@
-"""What a model is trained on: photographs with labels, and their split by content hash."""
+"""Labelled photographs: decoded, and divided by content hash. Where they come from: sources.py."""
 
-import csv
 import hashlib
-import importlib.util
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from chipdemo.errors import DataError, ImageError
-from chipdemo.images import read_photograph
-from chipdemo.inspection import ABNORMAL, NORMAL
+from chipdemo.images import Source, read_photograph
+from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
+from chipdemo.vision.checkpoint import read_json
 
-NORMAL_FOLDERS = {"normal", "good", "ok", "pass", "functional", "negative", "0"}
-ABNORMAL_FOLDERS = {
+NORMAL_NAMES = {"normal", "good", "ok", "pass", "functional", "negative", "0"}
+ABNORMAL_NAMES = {
     "abnormal",
     "defect",
     "defects",
@@ -31,14 +32,18 @@ ABNORMAL_FOLDERS = {
 }
 PARTS = ("train", "val", "test")
 DEFAULT_FRACTIONS = (0.7, 0.2, 0.1)  # Kim et al.
+MAX_UNREADABLE = 0.05  # of the photographs; with more of them something else is wrong
 
 
 @dataclass(frozen=True)
 class Sample:
     """One labelled photograph.
 
-    label: "normal" or "abnormal". probability: of being abnormal, 0-1, as sure as the people
-    who labelled it were. stratum: kept in equal shares in every part of a split.
+    path: its file, or a name for messages where content is given. label: "normal" or "abnormal".
+    probability: of being abnormal, 0-1, as sure as the people who labelled it were. stratum: kept
+    in equal shares in every part of a split. group: photographs of one group, such as one wafer,
+    stay on one side of a split; "" is a group of its own. content: gives the photograph where it
+    is no file, as in a table of the Hub.
     """
 
     path: Path
@@ -46,15 +51,26 @@ class Sample:
     probability: float
     stratum: str
     defect_type: str = ""
+    group: str = ""
+    content: Callable[[], Source] | None = None
+
+    @property
+    def source(self) -> Source:
+        """What read_photograph takes."""
+        return self.content() if self.content else self.path
 
 
 @dataclass(frozen=True)
 class LabelledData:
-    """A named data set. licence: as its owner states it; "" when unknown."""
+    """A named data set. licence: as its owner states it; "" when unknown.
+
+    left_out: photographs that nobody can learn from, such as those people disagree on, a line each.
+    """
 
     name: str
     licence: str
     samples: tuple[Sample, ...]
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +78,8 @@ class Photographs:
     """Labelled photographs, decoded: row i of every array is the same photograph.
 
     pixels: (N, size, size, 3) uint8. probability: (N,) float32. sha256: of the content.
-    left_out: why photographs of the data set are not here, a line each.
+    left_out: why photographs of the data set are not here, a line each; unreadable: those of
+    them that could not be read.
     """
 
     pixels: np.ndarray
@@ -70,99 +87,50 @@ class Photographs:
     sha256: tuple[str, ...]
     samples: tuple[Sample, ...]
     left_out: tuple[str, ...]
+    unreadable: tuple[str, ...]
 
     @property
     def abnormal(self) -> np.ndarray:
         """(N,) bool, the truth."""
         return np.array([sample.label == ABNORMAL for sample in self.samples])
 
-
-def read_data(name: str) -> LabelledData:
-    """The data set a `--data` flag names: "elpv", a CSV file or a folder. Raises DataError."""
-    if name == "elpv":
-        return read_elpv()
-    return read_csv(Path(name)) if name.lower().endswith(".csv") else read_folder(Path(name))
+    @property
+    def groups(self) -> dict[str, str]:
+        """The group by sha256, of those that have one."""
+        return {sha256: sample.group for sha256, sample in zip(self.sha256, self.samples) if sample.group}
 
 
-def read_elpv() -> LabelledData:
-    """2,624 photographs of solar cells by electroluminescence, 300x300 grey, from their package.
+def class_of(name: str) -> str | None:
+    """The class that a folder or a label names, by any of its synonyms; None where it names none."""
+    name = name.strip().lower()
+    return NORMAL if name in NORMAL_NAMES else ABNORMAL if name in ABNORMAL_NAMES else None
 
-    Deitsch et al., Solar Energy 185 (2019): experts gave each a probability of being defective,
-    0 and 1/3 count as normal here, 2/3 and 1 as abnormal. Strata are label and cell type.
+
+def sample_of(
+    row: Mapping[str, Any], path: Path, where: str, content: Callable[[], Source] | None = None
+) -> Sample:
+    """A row of a table: `label`, and if there, `probability`, `defect_type` and `group`.
+
+    where: the row, for the message of the DataError about a row that cannot be taken.
     """
-    spec = importlib.util.find_spec("elpv_dataset")  # found, not imported: the import reads all images
-    if spec is None:
-        raise DataError("The data set elpv needs its package; run: pip install elpv-dataset")
-    root = Path(spec.origin).parent / "data"
-    samples = []
-    for path, probability, cell_type in csv.reader(
-        (root / "labels.csv").open(), delimiter=" ", skipinitialspace=True
-    ):
-        label = ABNORMAL if float(probability) > 0.5 else NORMAL
-        samples.append(Sample(root / path, label, float(probability), f"{label}, {cell_type}"))
-    return LabelledData("ELPV", "CC BY-NC-SA 4.0 (non-commercial)", tuple(samples))
-
-
-def read_csv(path: Path) -> LabelledData:
-    """A CSV with a header: `image` (path, relative to the CSV) and `label`.
-
-    Optional columns: `probability` (of being abnormal, 0-1), `defect_type`.
-    Labels are those of folders: normal, good, ok, 0 ... or abnormal, defect, ng, 1 ...
-    Raises DataError that names the first line it cannot take.
-    """
+    label = class_of(_text(row, "label"))
     try:
-        rows = list(csv.DictReader(path.open(encoding="utf-8-sig", newline="")))
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise DataError(f"{path} could not be read as CSV: {error}. Check --data.") from error
-    if not rows or not {"image", "label"} <= rows[0].keys():
-        found = ", ".join(str(name) for name in rows[0]) if rows else "no rows"
-        raise DataError(f"Expected columns image and label in {path}; found {found}. Add a header line.")
-    samples = []
-    for line, row in enumerate(rows, 2):
-        name, defect_type = (row["label"] or "").strip().lower(), (row.get("defect_type") or "").strip()
-        label = NORMAL if name in NORMAL_FOLDERS else ABNORMAL if name in ABNORMAL_FOLDERS else None
-        try:
-            probability = float(row.get("probability") or (label == ABNORMAL))
-        except ValueError:
-            probability = -1.0
-        if label is None or not 0 <= probability <= 1 or not row["image"]:
-            raise DataError(
-                f"Expected an image, normal or abnormal, and a probability of 0-1; line {line} of {path} "
-                f"says {dict(row)}. Correct that line."
-            )
-        stratum = f"{label}, {defect_type}" if defect_type else label
-        samples.append(Sample(path.parent / row["image"], label, probability, stratum, defect_type))
-    return LabelledData(path.resolve().stem, "", tuple(samples))
-
-
-def read_folder(root: Path) -> LabelledData:
-    """A folder that holds `normal/` and `abnormal/` (or synonyms such as `good`, `defect`).
-
-    Upper and lower case are the same; folders below abnormal are defect types.
-    Raises DataError unless both classes have photographs.
-    """
-    if not root.is_dir():
-        raise DataError(f"Expected elpv or a folder of photographs; {root} is neither. Check --data.")
-    samples = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        name = folder.name.lower()
-        if name in NORMAL_FOLDERS:
-            samples += [Sample(path, NORMAL, 0.0, NORMAL) for path in _files(folder)]
-        elif name in ABNORMAL_FOLDERS:
-            for path in _files(folder):
-                defect_type = "/".join(path.relative_to(folder).parts[:-1])
-                samples.append(Sample(path, ABNORMAL, 1.0, f"{ABNORMAL}, {defect_type}", defect_type))
-    counts = Counter(sample.label for sample in samples)
-    if not (counts[NORMAL] and counts[ABNORMAL]):
+        probability = float(_text(row, "probability") or (label == ABNORMAL))
+    except ValueError:
+        probability = -1.0
+    if label is None or not 0 <= probability <= 1 or not row.get("image", path):
         raise DataError(
-            f"Expected photographs in {root}/normal and {root}/abnormal; found {counts[NORMAL]} normal "
-            f"and {counts[ABNORMAL]} abnormal. Put each class in a folder of its name."
+            f"Expected an image, normal or abnormal, and a probability of 0-1; {where} says {dict(row)}. "
+            "Correct it."
         )
-    return LabelledData(root.resolve().name, "", tuple(samples))
+    defect_type = _text(row, "defect_type")
+    stratum = f"{label}, {defect_type}" if defect_type else label
+    return Sample(path, label, probability, stratum, defect_type, _text(row, "group"), content)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+def _text(row: Mapping[str, Any], column: str) -> str:
+    value = row.get(column)
+    return "" if value is None else str(value).strip()
 
 
 def load_photographs(
@@ -171,42 +139,65 @@ def load_photographs(
     """Decode every photograph once.
 
     to_pixels: upright RGB photograph -> (size, size, 3) uint8. progress: such as tqdm.
-    A photograph that cannot be read is left out and named. Of photographs with the same
-    content one is kept if they agree, none if their labels differ. Raises DataError if no
-    photograph of a class is left.
+    A photograph that cannot be read is left out and named; of photographs with the same content
+    one is kept. Raises DataError if more than MAX_UNREADABLE cannot be read, if the same content
+    is in both classes, and if a class has no photograph.
     """
 
     def load(sample: Sample):
         try:
-            photograph = read_photograph(sample.path)
+            photograph = read_photograph(sample.source)
         except ImageError as error:
             return f"{sample.path}: {error}"
         return photograph.sha256, to_pixels(photograph.image)
 
     with ThreadPoolExecutor() as pool:
         loaded = list(progress(pool.map(load, data.samples), total=len(data.samples), desc="reading"))
-    left_out = [entry for entry in loaded if isinstance(entry, str)]
+    unreadable = [entry for entry in loaded if isinstance(entry, str)]
+    if len(unreadable) > MAX_UNREADABLE * len(loaded):
+        raise DataError(
+            f"Expected photographs that can be read; {len(unreadable)} of {len(loaded)} in {data.name} "
+            f"cannot: {_first(unreadable)}. Mend or remove them."
+        )
     same = defaultdict(list)
     for sample, entry in zip(data.samples, loaded):
         if not isinstance(entry, str):
             same[entry[0]].append((sample, entry[1]))
-    kept = []
-    for sha256, twins in same.items():
-        labels_differ = len({sample.label for sample, _ in twins}) > 1
-        left_out += [
-            f"{sample.path}: same content as {twins[0][0].path}" + (", other label" if labels_differ else "")
-            for sample, _ in twins[0 if labels_differ else 1 :]
-        ]
-        if not labels_differ:
-            kept.append((sha256, *twins[0]))
-    if len({sample.label for _, sample, _ in kept}) < 2:
+    _check_one_label(data.name, [[sample for sample, _ in twins] for twins in same.values()])
+    again = [
+        f"{twin.path}: same content as {first.path}"
+        for (first, _), *twins in same.values()
+        for twin, _ in twins
+    ]
+    kept = [(sha256, *twins[0]) for sha256, twins in same.items()]
+    counts = Counter(sample.label for _, sample, _ in kept)
+    if len(counts) < 2:
         raise DataError(
-            f"Expected readable photographs of both classes in {data.name}; found {len(kept)} of one. "
-            f"Left out: {'; '.join(left_out[:3]) or 'none'}"
+            f"Expected photographs of both classes in {data.name}; found {counts[NORMAL]} normal and "
+            f"{counts[ABNORMAL]} abnormal. Add photographs of the other class."
         )
     hashes, samples, pixels = zip(*kept)
     probability = np.array([sample.probability for sample in samples], np.float32)
-    return Photographs(np.stack(pixels), probability, hashes, samples, tuple(left_out))
+    left_out = (*data.left_out, *unreadable, *again)
+    return Photographs(np.stack(pixels), probability, hashes, samples, left_out, tuple(unreadable))
+
+
+def _check_one_label(name: str, same: list[list[Sample]]) -> None:
+    """same: samples of the same content. Which label is right, only a person can say."""
+    torn = [
+        " and ".join(f"{sample.path} ({sample.label})" for sample in samples)
+        for samples in same
+        if len({sample.label for sample in samples}) > 1
+    ]
+    if torn:
+        raise DataError(
+            f"Expected one label a photograph in {name}; found the same photograph in both classes "
+            f"{len(torn)} times: {_first(torn)}. Keep it where it belongs."
+        )
+
+
+def _first(lines: list[str]) -> str:
+    return "; ".join(lines[:3]) + ("; ..." if len(lines) > 3 else "")
 
 
 def split_by_hash(
@@ -214,27 +205,99 @@ def split_by_hash(
     fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
     seed: int = 0,
     known: Mapping[str, Iterable[str]] | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> dict[str, list[str]]:
     """Divide photographs into train, val and test, each stratum in the same shares.
 
     strata: stratum by sha256. fractions: of train, val and test; they sum to 1.
     known: an earlier split; photographs it names keep their part, so that a test photograph
     never becomes a training photograph as the data set grows.
-    The division depends on contents and seed alone, not on names or order.
+    groups: group by sha256, of those that have one. A group stays in one part, that of its known
+    photographs if there are any; the shares are then kept as well as the groups allow.
+    The division depends on contents and seed alone, not on names or order. Raises DataError if
+    the earlier split has a group in two parts.
     """
-    part_of = {sha256: part for part, hashes in (known or {}).items() for sha256 in hashes}
-    split = {part: [] for part in PARTS}
-    taken = np.zeros(len(PARTS))  # photographs given out so far, of the sorted ones
 
     def by_stratum_then_hash(sha256: str):
         return strata[sha256], hashlib.sha256(f"{seed}:{sha256}".encode()).hexdigest()
 
-    for sha256 in sorted(strata, key=by_stratum_then_hash):
-        if sha256 in part_of:
-            split[part_of[sha256]].append(sha256)
-            continue
-        # The part that is furthest behind its share: totals and strata are exact to one.
-        part = int(np.argmax(np.array(fractions) * (taken.sum() + 1) - taken))
-        taken[part] += 1
-        split[PARTS[part]].append(sha256)
+    order = sorted(strata, key=by_stratum_then_hash)
+    part_of = {sha256: part for part, hashes in (known or {}).items() for sha256 in hashes}
+    grouped = _place_groups([h for h in order if (groups or {}).get(h)], strata, groups, part_of, fractions)
+    split = {part: [] for part in PARTS}
+    taken = np.zeros(len(PARTS))  # photographs given out so far, of the sorted ones
+    for _, stratum in groupby(order, key=strata.__getitem__):
+        stratum = list(stratum)
+        for sha256 in stratum:  # first, so that single photographs even out what groups leave uneven
+            if sha256 in grouped:
+                taken[PARTS.index(grouped[sha256])] += 1
+        for sha256 in stratum:
+            part = part_of.get(sha256) or grouped.get(sha256)
+            if part is None:
+                # The part that is furthest behind its share: totals and strata are exact to one.
+                index = int(np.argmax(np.array(fractions) * (taken.sum() + 1) - taken))
+                taken[index] += 1
+                part = PARTS[index]
+            split[part].append(sha256)
     return split
+
+
+def _place_groups(
+    order: list[str],
+    strata: Mapping[str, str],
+    groups: Mapping[str, str],
+    part_of: Mapping[str, str],
+    fractions: tuple[float, float, float],
+) -> dict[str, str]:
+    """The part of every photograph in order that is in a group of several and not yet in part_of.
+
+    Large groups first, each into the part that most lacks what it holds, rare strata weighing
+    as much as common ones.
+    """
+    members = defaultdict(list)
+    for sha256 in order:
+        members[groups[sha256]].append(sha256)
+    several = sorted((hashes for hashes in members.values() if len(hashes) > 1), key=len, reverse=True)
+    total = Counter(strata[sha256] for hashes in several for sha256 in hashes if sha256 not in part_of)
+    taken = Counter()  # by part and stratum
+    placed = {}
+    for hashes in several:
+        new = [sha256 for sha256 in hashes if sha256 not in part_of]
+        counts = Counter(strata[sha256] for sha256 in new)
+
+        def lack(part: str, counts=counts) -> float:
+            share = fractions[PARTS.index(part)]
+            return sum(n * (share - taken[part, stratum] / total[stratum]) for stratum, n in counts.items())
+
+        parts = {part_of[sha256] for sha256 in hashes if sha256 in part_of}
+        if len(parts) > 1:
+            raise DataError(
+                f"Expected the group {groups[hashes[0]]} in one part of the earlier split; found it in "
+                f"{' and '.join(sorted(parts))}. Divide anew, without it, or correct the group."
+            )
+        part = parts.pop() if parts else max(PARTS, key=lack)
+        taken.update({(part, stratum): n for stratum, n in counts.items()})
+        placed |= dict.fromkeys(new, part)
+    return placed
+
+
+def read_split(path: Path) -> dict[str, list[str]]:
+    """The sha256 of the photographs of each part, from a split.json. Raises DataError, CheckpointError."""
+    content = read_json(path)
+    if missing := [part for part in PARTS if not isinstance(content.get(part), list)]:
+        raise DataError(
+            f"Expected lists train, val and test in {path}; {', '.join(missing)} is none. "
+            "Give the split.json of a checkpoint."
+        )
+    return {part: content[part] for part in PARTS}
+
+
+def check_parts(name: str, split: Mapping[str, list[str]], label_of: Mapping[str, str]) -> None:
+    """Raises DataError unless every part has photographs of both classes. label_of: by sha256."""
+    counts = {part: Counter(label_of[sha256] for sha256 in hashes) for part, hashes in split.items()}
+    if any(len(of_part) < len(CLASSES) for of_part in counts.values()):
+        found = ", ".join(f"{part} {n[NORMAL]} and {n[ABNORMAL]}" for part, n in counts.items())
+        raise DataError(
+            f"Expected normal and abnormal photographs in every part of {name}; found {found}. "
+            "Add photographs: about ten of each class, or ten groups, are the least that can be divided."
+        )

@@ -1,17 +1,26 @@
 """What a model is worth: metrics and pictures of one part of the data."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 import torch
 from sklearn import metrics
+from sklearn.calibration import CalibrationDisplay
 from torchmetrics.functional.classification import binary_calibration_error
 
 from chipdemo.inspection import CLASSES
+from chipdemo.operating import OperatingCurve, OperatingPoint
+from training.uncertainty import interval, resampled
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
+
+PICTURES = ("confusion.png", "roc.png", "precision_recall.png")
+RELIABILITY = "reliability.png"
 
 
 def measure(probabilities: np.ndarray, abnormal: np.ndarray, threshold: float) -> dict[str, float | list]:
@@ -48,24 +57,65 @@ def auroc(scores: np.ndarray, abnormal: np.ndarray) -> float:
     return float(metrics.roc_auc_score(abnormal, scores)) if len(set(abnormal)) == 2 else float("nan")
 
 
+def intervals(
+    probabilities: np.ndarray, abnormal: np.ndarray, threshold: float, resamples: int
+) -> dict[str, list[float]]:
+    """The 95 % interval of every metric of measure(), as [low, high], by bootstrap over photographs."""
+    names = [k for k, v in measure(probabilities, abnormal, threshold).items() if isinstance(v, float)]
+
+    def figures(rows: np.ndarray) -> list[float]:
+        metrics_of = measure(probabilities[rows], abnormal[rows], threshold)
+        return [metrics_of[name] for name in names]
+
+    low, high = interval(resampled(figures, abnormal, resamples))
+    return {name: [float(low[i]), float(high[i])] for i, name in enumerate(names)}
+
+
+def operating_point(probabilities: np.ndarray, abnormal: np.ndarray, recall: float) -> OperatingPoint:
+    """The highest threshold, and so the fewest false alarms, that catches this fraction of defects."""
+    caught = np.sort(probabilities[abnormal])[::-1]
+    threshold = caught[math.ceil(recall * len(caught)) - 1]
+    return OperatingCurve("", tuple(probabilities), tuple(abnormal)).at(float(threshold))
+
+
 def draw(probabilities: np.ndarray, abnormal: np.ndarray, threshold: float, part: str, folder: Path) -> None:
-    """Write confusion.png, roc.png and precision_recall.png."""
+    """Write PICTURES: confusion, ROC, precision and recall."""
     stopped = probabilities >= threshold
-    names = list(CLASSES)
-    pictures = {
-        "confusion.png": lambda ax: metrics.ConfusionMatrixDisplay.from_predictions(
-            abnormal, stopped, labels=[False, True], display_labels=names, cmap="Greys", colorbar=False, ax=ax
+    drawn = (
+        lambda ax: metrics.ConfusionMatrixDisplay.from_predictions(
+            abnormal,
+            stopped,
+            labels=[False, True],
+            display_labels=list(CLASSES),
+            cmap="Greys",
+            colorbar=False,
+            ax=ax,
         ),
-        "roc.png": lambda ax: metrics.RocCurveDisplay.from_predictions(
+        lambda ax: metrics.RocCurveDisplay.from_predictions(
             abnormal, probabilities, plot_chance_level=True, ax=ax
         ),
-        "precision_recall.png": lambda ax: metrics.PrecisionRecallDisplay.from_predictions(
+        lambda ax: metrics.PrecisionRecallDisplay.from_predictions(
             abnormal, probabilities, plot_chance_level=True, ax=ax
         ),
-    }
-    for name, draw_on in pictures.items():
-        figure, ax = plt.subplots(figsize=(4.5, 4), layout="constrained")
-        draw_on(ax)
-        ax.set_title(part, fontsize=9)
-        figure.savefig(folder / name, dpi=120)
-        plt.close(figure)
+    )
+    for name, draw_on in zip(PICTURES, drawn):
+        _save(draw_on, part, folder / name)
+
+
+def draw_reliability(probabilities: np.ndarray, abnormal: np.ndarray, part: str, folder: Path) -> None:
+    """Write RELIABILITY: how often photographs of a stated probability are abnormal, in ten bins."""
+    _save(
+        lambda ax: CalibrationDisplay.from_predictions(
+            abnormal, probabilities, n_bins=10, pos_label=True, ax=ax
+        ),
+        part,
+        folder / RELIABILITY,
+    )
+
+
+def _save(draw_on: Callable[[plt.Axes], Any], part: str, path: Path) -> None:
+    figure, ax = plt.subplots(figsize=(4.5, 4), layout="constrained")
+    draw_on(ax)
+    ax.set_title(part, fontsize=9)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

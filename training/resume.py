@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from chipdemo.errors import DataError
+from chipdemo.vision.checkpoint import STATE
 
-STATE = "state.safetensors"  # beside the checkpoint until the run has ended
+PARTIAL_STATE = STATE + ".part"
 
 
 def save_state(
@@ -27,15 +28,19 @@ def save_state(
     for index, values in state["state"].items():
         tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in values.items()}
     metadata = {"progress": json.dumps(progress), "groups": json.dumps(state["param_groups"])}
-    temporary = folder / (STATE + ".part")
-    save_file(
-        {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()},
-        temporary,
-        metadata,
-    )
-    with temporary.open("rb") as written:
-        os.fsync(written.fileno())
-    temporary.replace(folder / STATE)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / PARTIAL_STATE
+    tensors = {
+        name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()
+    }
+    try:
+        save_file(tensors, temporary, metadata)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(folder / STATE)
+    except (OSError, SafetensorError):
+        temporary.unlink(missing_ok=True)  # half a state is of no use, least of all on a full disk
+        raise
 
 
 def load_state(

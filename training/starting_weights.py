@@ -16,6 +16,7 @@ from chipdemo.vision.checkpoint import WEIGHTS, load_weights
 from chipdemo.vision.model import ChipNet
 
 LITE0 = "tf_efficientnet_lite0"
+FROM_HUB = "ImageNet (timm, Hugging Face Hub)"
 
 
 def load_starting_weights(net: ChipNet, backbone: str, init: str) -> str:
@@ -53,7 +54,7 @@ def _load_imagenet(net: ChipNet, backbone: str) -> str:
             f"Check the network, or start from --init FILE.safetensors or --init none."
         ) from error
     _fill_backbone(net, pretrained.state_dict(), backbone)
-    return "ImageNet (timm, Hugging Face Hub)"
+    return FROM_HUB
 
 
 def _hub_in_reach() -> bool:

@@ -30,12 +30,12 @@ from tqdm import tqdm
 from chipdemo.errors import ChipDemoError, DataError
 from chipdemo.vision.checkpoint import (
     CONFIG,
+    FILES,
     METRICS,
     SPLIT,
     WEIGHTS,
     ModelSpec,
     load_weights,
-    read_json,
     save_checkpoint,
     write_json,
 )
@@ -44,10 +44,13 @@ from chipdemo.vision.transforms import normalise, pixels_of
 from training.augment import augment
 from training.calibration import choose_threshold, fit_distance_limit, fit_heat_scale, fit_temperature
 from training.card import model_card
-from training.data import PARTS, load_photographs, read_data, split_by_hash
-from training.measure import auroc, draw, measure
+from training.data import PARTS, check_parts, load_photographs, read_split, split_by_hash
+from training.measure import PICTURES, auroc, draw, measure
+from training.output import replacing
 from training.predict import predict
-from training.resume import STATE, load_state, save_state
+from training.push import OWN, destination, push
+from training.resume import PARTIAL_STATE, STATE, load_state, save_state
+from training.sources import DATA_HELP, GROUP_HELP, read_data
 from training.starting_weights import load_starting_weights
 from training.teacher import Distillation, listen
 from training.trunk import FrozenTrunk, cached_views, gather
@@ -61,7 +64,8 @@ def flag(default, help, **more):
 class Options:
     """Every default of a training run; the command line is built from it."""
 
-    data: str = flag("elpv", "elpv, or a folder with normal/ and abnormal/")
+    data: str = flag("elpv", DATA_HELP)
+    group_pattern: str = flag("", GROUP_HELP)
     backbone: str = flag("tf_efficientnet_lite0", "any convolutional timm model")
     attention: str = flag("cbam", "attention on the last features", choices=ATTENTIONS)
     stages: int = flag(2, "how many of the backbone's last resolutions are joined")
@@ -76,6 +80,9 @@ class Options:
     weight_decay: float = flag(0.05, "of AdamW")
     averaging: float = flag(0.99, "decay a step of the averaged weights that are kept")
     dropout: float = flag(0.2, "of the pooled features, fraction")
+    warp: float = flag(
+        0.0, "most that photographs are zoomed (fraction) and tilted (radians); needs --freeze 0"
+    )
     mixup: float = flag(0.0, "Beta(a, a) of mixing pairs of photographs and labels; 0 mixes none")
     freeze: int = flag(4, "how many of the backbone's first blocks, the stem included, stay as they start")
     views: int = flag(
@@ -86,9 +93,18 @@ class Options:
     teacher_share: float = flag(0.5, "of the teachers in the target, 0-1; the labels have the rest")
     seed: int = flag(0, "of weights, order and augmentation; the split does not depend on it")
     resume: bool = flag(False, "go on with a run that was killed")
+    push_to_hub: str = flag(
+        "",
+        "push the checkpoint to the Hugging Face Hub, under your own name unless OWNER/NAME is given",
+        nargs="?",
+        const=OWN,
+        metavar="OWNER/NAME",
+    )
+    public: bool = flag(False, "where --push-to-hub makes a new repository, open it to everyone")
 
 
-LOCAL = ("resume", "out", "cache")  # options that do not change the model
+LONG = ("part", "probabilities", "abnormal")
+LOCAL = ("resume", "out", "cache", "push_to_hub", "public")  # options that do not change the model
 
 
 def parse(arguments: list[str] | None = None) -> Options:
@@ -102,7 +118,10 @@ def parse(arguments: list[str] | None = None) -> Options:
             parser.add_argument(name, action="store_true", help=help)
         else:
             parser.add_argument(name, type=option.type, default=option.default, help=help, **metadata)
-    return Options(**vars(parser.parse_args(arguments)))
+    options = Options(**vars(parser.parse_args(arguments)))
+    if options.public and not options.push_to_hub:
+        parser.error("--public is about what --push-to-hub pushes; add that")
+    return options
 
 
 def rate(progress: float) -> float:
@@ -120,10 +139,20 @@ def moving_average(decay: float):
 
 
 def train(options: Options) -> Path:
-    """Train, calibrate on validation, measure on test; returns the checkpoint folder."""
-    slug = f"{Path(options.data).name}-{options.backbone}-{options.attention}"
+    """Train, calibrate on validation, measure on test, push where told; returns the checkpoint folder."""
+    slug = f"{Path(options.data.partition('@')[0]).name}-{options.backbone}-{options.attention}"
     out = Path(options.out or Path("runs") / slug)
-    out.mkdir(parents=True, exist_ok=True)
+    repository = destination(options.push_to_hub, out) if options.push_to_hub else ""
+    with replacing(out, (*FILES, *PICTURES, STATE, PARTIAL_STATE)) as folder:
+        _train(options, out, folder)
+    print(f"wrote {out}", flush=True)
+    if repository:
+        push(out, repository, options.public)
+    return out
+
+
+def _train(options: Options, out: Path, folder: Path) -> None:
+    """The run. out: holds its state until it has ended. folder: gets the checkpoint."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     capabilities = torch.cpu.get_capabilities()
     half = device.type == "cuda" or capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
@@ -145,15 +174,16 @@ def train(options: Options) -> Path:
     trunk = FrozenTrunk(net, options.freeze) if options.freeze else None
 
     # The photographs
-    data = read_data(options.data)
+    data = read_data(options.data, options.group_pattern)
     photographs = load_photographs(
         data, partial(pixels_of, size=spec.image_size, interpolation=spec.interpolation), progress_bar
     )
     for line in photographs.left_out:
         print("left out", line)
     strata = {h: sample.stratum for h, sample in zip(photographs.sha256, photographs.samples)}
-    known = {part: read_json(Path(options.split))[part] for part in PARTS} if options.split else None
-    split = split_by_hash(strata, known=known)
+    known = read_split(Path(options.split)) if options.split else None
+    split = split_by_hash(strata, known=known, groups=photographs.groups)
+    check_parts(data.name, split, {h: s.label for h, s in zip(photographs.sha256, photographs.samples)})
     row = {sha256: index for index, sha256 in enumerate(photographs.sha256)}
     rows = {part: [row[sha256] for sha256 in split[part]] for part in PARTS}
     pixels = {part: photographs.pixels[rows[part]] for part in PARTS}
@@ -162,10 +192,6 @@ def train(options: Options) -> Path:
         part: f"{data.name}, {name}, {len(rows[part]):,} photographs"
         for part, name in zip(PARTS, ("training", "validation", "test"))
     }
-    if any(len(set(abnormal[part])) < 2 for part in PARTS):
-        raise DataError(
-            f"Expected both classes in every part; found one only in {data.name}. Add photographs."
-        )
     # What the people who labelled were unsure of is learned as unsure: a soft label.
     target, val_target = (torch.from_numpy(photographs.probability[rows[part]]) for part in ("train", "val"))
     lesson, distillation = None, None
@@ -227,7 +253,9 @@ def train(options: Options) -> Path:
             if trunk:
                 batch = gather(views, (first_view[chosen] + epoch) % options.views, chosen, device)
             else:
-                batch = normalise(augment(train_pixels[chosen].to(device), generator), spec.mean, spec.std)
+                batch = normalise(
+                    augment(train_pixels[chosen].to(device), generator, options.warp), spec.mean, spec.std
+                )
             truth = target[chosen].to(device)
             lesson_features = lesson.features[chosen].to(device) if lesson else None
             if options.mixup:  # Zhang et al., ICLR 2018: the batch with itself in reverse
@@ -266,8 +294,8 @@ def train(options: Options) -> Path:
 
     # What is stored is what is calibrated and measured: the best epoch's weights, rounded.
     best.familiarity.fit(torch.from_numpy(predict(best, pixels["train"], spec).embedding).to(device))
-    save_checkpoint(out, best, spec)
-    load_weights(best, out / WEIGHTS)
+    save_checkpoint(folder, best, spec)
+    load_weights(best, folder / WEIGHTS)
     on_val = predict(best, pixels["val"], spec)
     temperature = fit_temperature(on_val.log_odds, abnormal["val"])
     threshold = choose_threshold(on_val.log_odds, abnormal["val"], temperature)
@@ -281,17 +309,22 @@ def train(options: Options) -> Path:
         heat_scale=fit_heat_scale(on_val.highest_evidence[passed]),
         distance_limit=fit_distance_limit(on_val.distance),
     )
-    write_json(out / CONFIG, asdict(spec))
+    write_json(folder / CONFIG, asdict(spec))
 
     # The test part, once
     on_test = predict(best, pixels["test"], spec)
     test_probability = expit(on_test.log_odds / temperature)
-    draw(test_probability, abnormal["test"], threshold, part_name["test"], out)
+    draw(test_probability, abnormal["test"], threshold, part_name["test"], folder)
     metrics = {
         "data": data.name,
         "data_licence": data.licence,
         "starting_weights": starting_weights,
-        "test": {"part": part_name["test"], **measure(test_probability, abnormal["test"], threshold)},
+        "test": {
+            "part": part_name["test"],
+            **measure(test_probability, abnormal["test"], threshold),
+            "probabilities": [round(float(p), 5) for p in test_probability],
+            "abnormal": abnormal["test"].tolist(),
+        },
         "validation": {
             "part": part_name["val"],
             **measure(val_probability, abnormal["val"], threshold),
@@ -309,13 +342,11 @@ def train(options: Options) -> Path:
             "precision": "bfloat16" if half else "float32",
         },
     }
-    write_json(out / METRICS, metrics)
-    write_json(out / SPLIT, split)
-    (out / "README.md").write_text(model_card(spec, metrics), encoding="utf-8")
-    (out / STATE).unlink(missing_ok=True)
-    shown = {name: value for name, value in metrics["test"].items() if name != "part"}
-    print(f"{metrics['test']['part']}: {json.dumps(shown)}\nwrote {out}", flush=True)
-    return out
+    write_json(folder / METRICS, metrics)
+    write_json(folder / SPLIT, split)
+    (folder / "README.md").write_text(model_card(spec, metrics), encoding="utf-8")
+    shown = {name: value for name, value in metrics["test"].items() if name not in LONG}
+    print(f"{metrics['test']['part']}: {json.dumps(shown)}", flush=True)
 
 
 def _changed(options: Options) -> list[str]:

@@ -111,8 +111,12 @@ def cached_views(
             features = trunk(normalise(augment.augment(part, generator), mean, std))
             chunks.append(features.permute(0, 2, 3, 1).half().cpu().numpy())  # (n, C, h, w) -> (n, h, w, C)
         temporary = path.with_suffix(".part.npy")
-        np.save(temporary, np.concatenate(chunks))
-        temporary.replace(path)
+        try:
+            np.save(temporary, np.concatenate(chunks))
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # views are large: half of one would keep a disk full
+            raise
     return [np.load(path, mmap_mode="r") for path in paths]
 
 

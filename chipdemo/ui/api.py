@@ -72,12 +72,13 @@ def answer(
 
     Raises gr.Error, whose text reaches the client.
     """
+    inspector = inspector.current()
     try:
         threshold = checked_threshold(threshold, inspector.info.threshold)
         method = inspector.methods[0]
         path = uploaded_path(payload)
         current = inspecting.inspect_photograph(inspector, path, threshold, method, max_megapixels)
-        data = inspecting.overlay_file(inspector, current, method, 1.0, max_megapixels)
+        data = inspecting.overlay_file(current, method, 1.0, max_megapixels)
     except ChipDemoError as error:
         raise gr.Error(str(error), print_exception=False) from error
     name = inspecting.file_stem(current.name) + "-overlay.png"

@@ -7,11 +7,12 @@ from typing import Any
 import gradio as gr
 
 from chipdemo.examples import Example
-from chipdemo.inspection import Inspector
+from chipdemo.inspection import Inspector, ModelInfo
 from chipdemo.settings import Settings
 from chipdemo.ui import ablation_tab, api, fragments, inspect_tab
 from chipdemo.ui.comparing import Lineup
 from chipdemo.ui.look import launch_options
+from chipdemo.ui.model_in_use import carried_over, updates
 
 CACHE_CHECK_S, CACHE_KEEP_S = 600, 2 * inspect_tab.KEEP_S  # seconds
 SESSIONS = 500  # visitors whose last photograph is remembered
@@ -39,10 +40,10 @@ def build_app(
         fill_width=True,
         delete_cache=(CACHE_CHECK_S, CACHE_KEEP_S),
     ) as app:
-        gr.HTML(fragments.header_html(inspector.info), apply_default_css=False, elem_id="header")
+        header = gr.HTML(fragments.header_html(inspector.info), apply_default_css=False, elem_id="header")
         with gr.Tabs(selected="inspect", elem_id="tabs"):
             with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
-                parts = inspect_tab.layout(inspector, settings, examples)
+                parts = inspect_tab.layout(inspector, header, settings, examples)
             keep_address(tab, "inspect")
             with gr.Tab("Compare", id="compare", elem_id="compare") as compare:
                 compare_parts = ablation_tab.layout(settings)
@@ -51,8 +52,30 @@ def build_app(
         ablation_tab.wire(compare_parts, compare, lineup, settings)
         api.add_api(inspector, lineup, settings)
         app.load(None, js=OPEN_TAB, api_visibility="private")
+        if settings.watch:
+            open_with_model_in_use(app, parts, inspector)
     app.queue(max_size=settings.queue_size, default_concurrency_limit=settings.concurrency)
     return app
+
+
+def open_with_model_in_use(app: gr.Blocks, parts: inspect_tab.Parts, inspector: Inspector) -> None:
+    """A page that is opened now shows the model in use now, not the one the app began with."""
+
+    def on_open(shown: ModelInfo, threshold: float, method: str) -> list[Any]:
+        now = inspector.current()
+        threshold, method = carried_over(shown, now, threshold, method)
+        intro = gr.skip() if shown == now.info else fragments.intro_html(now.info)
+        return [intro, *updates(shown, now, threshold, method)]
+
+    model = parts.model
+    app.load(
+        on_open,
+        [model.shown, model.threshold, model.method],
+        [parts.verdict, *model],
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_limit=None,
+    )
 
 
 def keep_address(tab: gr.Tab, name: str) -> None:

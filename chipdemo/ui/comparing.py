@@ -76,7 +76,7 @@ class Lineup:
 
     def contenders(self) -> list[Contender]:
         """The model in use, then the rows in the order of the ablation."""
-        own = Contender(IN_USE, self.inspector.info.name, None)
+        own = Contender(IN_USE, self.inspector.current().info.name, None)
         others = []
         for row, folder in self._folders():
             if self.source and folder == Path(self.source).resolve():
@@ -88,7 +88,7 @@ class Lineup:
     def inspector_of(self, contender: Contender) -> Inspector:
         """Raises ChipDemoError where the checkpoint cannot be loaded."""
         if contender.folder is None:
-            return self.inspector
+            return self.inspector.current()
         if contender.folder not in self._loaded:
             with self._lock:  # another visitor may be loading it right now
                 if contender.folder not in self._loaded:

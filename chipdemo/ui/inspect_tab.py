@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,11 +13,12 @@ from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError
 from chipdemo.examples import Example
-from chipdemo.inspection import Inspector
+from chipdemo.inspection import Inspector, ModelInfo
 from chipdemo.settings import Settings
-from chipdemo.ui import fragments, inspecting
+from chipdemo.ui import fragments, inspecting, model_in_use
 from chipdemo.ui.inspecting import Current
 from chipdemo.ui.look import stage_template
+from chipdemo.ui.model_in_use import ModelParts
 from chipdemo.ui.uploads import uploaded_path
 
 MODEL_QUEUE = "model"  # events that run the network share one limit
@@ -39,14 +41,12 @@ NOTHING = "Inspect a photograph first; the last one is no longer kept here."
 class Parts:
     """The components of the tab that events read or write."""
 
+    model: ModelParts
     current: gr.State
     stage: gr.HTML
     photograph: gr.Image
     examples: gr.HTML
     verdict: gr.HTML
-    threshold: gr.Slider
-    reset: gr.Button
-    method: gr.Radio
     regions: gr.HTML
     details: gr.HTML
     raw: gr.JSON
@@ -59,12 +59,15 @@ class Parts:
     @property
     def shown(self) -> list[Any]:
         """Where _results goes, in order."""
-        return [self.photograph, self.current, self.stage, self.verdict, self.regions, self.details, self.raw]
+        photograph = [self.photograph, self.current, self.stage, self.verdict, self.regions, self.details]
+        return [*photograph, self.raw, *self.model]
 
 
-def layout(inspector: Inspector, settings: Settings, examples: Sequence[Example]) -> Parts:
-    """The tab's components, to be called inside its gr.Tab."""
+def layout(inspector: Inspector, header: gr.HTML, settings: Settings, examples: Sequence[Example]) -> Parts:
+    """The tab's components, to be called inside its gr.Tab. header: the page's."""
+    inspector = inspector.current()
     info = inspector.info
+    shown = gr.State(info)
     current = gr.State(None, time_to_live=KEEP_S)
     with gr.Row(elem_classes="inspect"):
         with gr.Column(elem_classes="area-stage"):
@@ -98,7 +101,7 @@ def layout(inspector: Inspector, settings: Settings, examples: Sequence[Example]
                     threshold = gr.Slider(
                         0,
                         1,
-                        round(info.threshold, 3),
+                        model_in_use.own_threshold(info),
                         step=0.001,
                         label="Threshold: stopped from here on",
                         elem_id="threshold",
@@ -106,7 +109,7 @@ def layout(inspector: Inspector, settings: Settings, examples: Sequence[Example]
                         scale=4,
                     )
                     reset = gr.Button(
-                        f"Model's own {info.threshold:.2f}", size="sm", elem_id="reset", min_width=96
+                        model_in_use.own_threshold_label(info), size="sm", elem_id="reset", min_width=96
                     )
                 method = gr.Radio(
                     list(inspector.methods), value=inspector.methods[0], label="Explanation", elem_id="method"
@@ -122,14 +125,15 @@ def layout(inspector: Inspector, settings: Settings, examples: Sequence[Example]
     json_file = gr.DownloadButton("result", visible="hidden", elem_id="json-file")
     opacity = gr.Number(0.8, visible="hidden")
     return Parts(
-        current, stage, photograph, example_strip, verdict, threshold, reset, method, regions, details, raw,
+        ModelParts(shown, header, threshold, reset, method),
+        current, stage, photograph, example_strip, verdict, regions, details, raw,
         get_overlay, get_json, overlay_file, json_file, opacity,
     )  # fmt: skip
 
 
 def wire(parts: Parts, inspector: Inspector, settings: Settings, examples: Sequence[Example]) -> None:
     """The events. None of them is part of the API; api.py is."""
-    info, limit = inspector.info, settings.max_megapixels
+    limit, model = settings.max_megapixels, parts.model
     heavy = {
         "api_visibility": "private",
         "concurrency_limit": settings.concurrency,
@@ -137,30 +141,33 @@ def wire(parts: Parts, inspector: Inspector, settings: Settings, examples: Seque
     }
     light = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
 
-    def on_photograph(payload: dict[str, Any] | None, threshold: float, method: str):
+    def on_photograph(payload: dict[str, Any] | None, shown: ModelInfo, threshold: float, method: str):
         if payload is None:
             return [gr.skip()] * len(parts.shown)
-        return _results(lambda: judged(uploaded_path(payload), threshold, method), payload.get("orig_name"))
+        return judged(lambda: uploaded_path(payload), payload.get("orig_name"), shown, threshold, method)
 
-    def on_example(threshold: float, method: str, chosen: gr.SelectData):
-        example = examples[int(chosen.index)]
-        return _results(lambda: judged(example.path, threshold, method), example.path.name)
+    def on_example(shown: ModelInfo, threshold: float, method: str, chosen: gr.SelectData):
+        path = examples[int(chosen.index)].path
+        return judged(lambda: path, path.name, shown, threshold, method)
 
-    def judged(path, threshold: float, method: str) -> Current:
-        return inspecting.inspect_photograph(inspector, path, threshold, method, limit)
-
-    def _results(work: Callable[[], Current], name: str | None):
+    def judged(
+        path: Callable[[], Path], name: str | None, shown: ModelInfo, threshold: float, method: str
+    ) -> list[Any]:
+        now = inspector.current()
+        threshold, method = model_in_use.carried_over(shown, now, threshold, method)
         try:
-            return [None, *results_of(work())]
+            results = results_of(inspecting.inspect_photograph(now, path(), threshold, method, limit))
         except ChipDemoError as error:
-            return [None, *failure_of(str(error), name or "")]
+            results = failure_of(str(error), name or "")
+        model_in_use.announce(shown, now)
+        return [None, *results, *model_in_use.updates(shown, now, threshold, method)]
 
     def results_of(current: Current) -> list[Any]:
         inspection = current.inspection
         return [
             current,
             fresh(current.view),
-            fragments.verdict_html(inspection, info),
+            fragments.verdict_html(inspection, current.inspector.info),
             fragments.regions_html(inspection.regions),
             fragments.details_html(inspection),
             inspecting.inspection_json(current),
@@ -170,21 +177,22 @@ def wire(parts: Parts, inspector: Inspector, settings: Settings, examples: Seque
         if current is None:
             return gr.skip(), gr.skip(), gr.skip()
         current = inspecting.rejudge(current, threshold)
-        return current, fragments.verdict_html(current.inspection, info), inspecting.inspection_json(current)
+        verdict = fragments.verdict_html(current.inspection, current.inspector.info)
+        return current, verdict, inspecting.inspection_json(current)
 
-    def on_reset(current: Current | None):
-        return round(info.threshold, 3), *on_threshold(current, info.threshold)
+    def on_reset(current: Current | None, shown: ModelInfo):
+        return model_in_use.own_threshold(shown), *on_threshold(current, shown.threshold)
 
     def on_method(current: Current | None, method: str):
         if current is None:
             return gr.skip(), gr.skip()
         with shown_errors():
-            current = inspecting.explain_current(inspector, current, method, limit)
+            current = inspecting.explain_current(current, method, limit)
         return current, dict(current.view)
 
     def make_overlay(current: Current | None, method: str, opacity: float) -> str:
         with shown_errors():
-            data = inspecting.overlay_file(inspector, needed(current), method, opacity, limit)
+            data = inspecting.overlay_file(needed(current), method, opacity, limit)
         return save_bytes_to_cache(
             data, inspecting.file_stem(current.name) + "-overlay.png", get_upload_folder()
         )
@@ -195,7 +203,7 @@ def wire(parts: Parts, inspector: Inspector, settings: Settings, examples: Seque
             data, inspecting.file_stem(current.name) + "-inspection.json", get_upload_folder()
         )
 
-    judging = [parts.threshold, parts.method]
+    judging = [model.shown, model.threshold, model.method]
     judged_now = [parts.current, parts.verdict, parts.raw]
     # preprocess=False: gradio would decode the file itself, and clip 16 bits to 8
     parts.photograph.input(
@@ -211,13 +219,13 @@ def wire(parts: Parts, inspector: Inspector, settings: Settings, examples: Seque
     parts.examples.select(
         on_example, judging, parts.shown, js=PENDING, trigger_mode="multiple", show_progress="hidden", **heavy
     ).failure(None, js=FAILED, api_visibility="private")
-    parts.threshold.input(
-        on_threshold, [parts.current, parts.threshold], judged_now, trigger_mode="always_last", **light
+    model.threshold.input(
+        on_threshold, [parts.current, model.threshold], judged_now, trigger_mode="always_last", **light
     )
-    parts.reset.click(on_reset, parts.current, [parts.threshold, *judged_now], **light)
-    parts.method.input(
+    model.reset.click(on_reset, [parts.current, model.shown], [model.threshold, *judged_now], **light)
+    model.method.input(
         on_method,
-        [parts.current, parts.method],
+        [parts.current, model.method],
         [parts.current, parts.stage],
         trigger_mode="always_last",
         show_progress="minimal",
@@ -225,7 +233,7 @@ def wire(parts: Parts, inspector: Inspector, settings: Settings, examples: Seque
     )
     parts.get_overlay.click(
         make_overlay,
-        [parts.current, parts.method, parts.opacity],
+        [parts.current, model.method, parts.opacity],
         parts.overlay_file,
         js="(current, method, _) => [current, method, window.chip.opacity()]",
         **heavy,

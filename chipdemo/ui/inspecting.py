@@ -25,10 +25,12 @@ HEAT_SIDE = 512  # pixels, of the overlay on the page
 class Current:
     """What one visitor is looking at; lives in gr.State. Complete when built.
 
+    inspector: the one that judged it, which goes on explaining it when a newer model takes over.
     path: the upload, read again when an explanation or a download needs its pixels, which
     would be too large to keep for each visitor. view: what the stage shows, page.js.
     """
 
+    inspector: Inspector
     path: Path
     name: str
     notes: tuple[str, ...]
@@ -40,6 +42,7 @@ def inspect_photograph(
     inspector: Inspector, path: Path, threshold: float, method: str, max_megapixels: float
 ) -> Current:
     """Read, judge and draw one photograph. Raises ImageError."""
+    inspector = inspector.current()
     started = perf_counter()
     photograph = read_photograph(path, max_megapixels)
     read_ms = (perf_counter() - started) * 1000
@@ -47,7 +50,7 @@ def inspect_photograph(
     inspection = replace(inspection, timing_ms={"read the file": read_ms, **inspection.timing_ms})
     heat = heat_of(inspector, photograph.image, inspection, method)
     view = stage_view(photograph, path.name, inspection) | heat_view(heat, method, photograph.image.size)
-    return Current(path, path.name, photograph.notes, inspection, view)
+    return Current(inspector, path, path.name, photograph.notes, inspection, view)
 
 
 def heat_of(inspector: Inspector, image: Image.Image, inspection: Inspection, method: str) -> np.ndarray:
@@ -57,12 +60,12 @@ def heat_of(inspector: Inspector, image: Image.Image, inspection: Inspection, me
     return inspector.explain(image, method)
 
 
-def explain_current(inspector: Inspector, current: Current, method: str, max_megapixels: float) -> Current:
+def explain_current(current: Current, method: str, max_megapixels: float) -> Current:
     """The same photograph under another explanation. Raises ImageError."""
     if method in current.inspection.heat:
         heat = current.inspection.heat[method]
     else:
-        heat = inspector.explain(read_photograph(current.path, max_megapixels).image, method)
+        heat = current.inspector.explain(read_photograph(current.path, max_megapixels).image, method)
     view = {**current.view, **heat_view(heat, method, current.inspection.image_size)}
     return replace(current, view=view)
 
@@ -129,12 +132,10 @@ def inspection_json(current: Current) -> dict[str, Any]:
     return {**current.inspection.to_json(), "notes": list(current.notes)}
 
 
-def overlay_file(
-    inspector: Inspector, current: Current, method: str, opacity: float, max_megapixels: float
-) -> bytes:
+def overlay_file(current: Current, method: str, opacity: float, max_megapixels: float) -> bytes:
     """The photograph with overlay, boxes and colour bar, in its own size: a PNG file."""
     image = read_photograph(current.path, max_megapixels).image
-    heat = heat_of(inspector, image, current.inspection, method)
+    heat = heat_of(current.inspector, image, current.inspection, method)
     return png_bytes(blend(image, heat, opacity, current.inspection.regions, palette_of(method)))
 
 

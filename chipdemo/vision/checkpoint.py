@@ -6,27 +6,34 @@ A checkpoint is a folder or a Hub model repository:
     metrics.json        what was measured, on what, from which starting weights
     split.json          sha256 of every train, val and test photograph
     README.md           the model card
+While training is at work in a folder, state.safetensors lies beside them.
 """
 
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import PyTorchModelHubMixin, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+import httpx2  # what huggingface_hub speaks HTTP with; some of its errors come through
+from huggingface_hub import HfApi, PyTorchModelHubMixin, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from chipdemo.errors import CheckpointError
+from chipdemo.errors import CheckpointError, CheckpointOutOfReachError
 from chipdemo.inspection import CLASSES, ModelInfo
 from chipdemo.operating import OperatingCurve
 from chipdemo.vision.model import ChipNet
 
 WEIGHTS, CONFIG, METRICS, SPLIT = "model.safetensors", "config.json", "metrics.json", "split.json"
-FILES = (WEIGHTS, CONFIG, METRICS, SPLIT, "README.md", "memory.safetensors")
+CARD, MEMORY = "README.md", "memory.safetensors"
+FILES = (WEIGHTS, CONFIG, METRICS, SPLIT, CARD, MEMORY)
+STATE = "state.safetensors"  # beside a checkpoint until its training run has ended
+HUB_TIMEOUT_S = 10
+# HfHubHTTPError is the first two; a bad repository name or an answer that is no JSON the third
+HUB_ERRORS = (httpx2.HTTPError, OSError, ValueError)
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
@@ -90,10 +97,39 @@ def find_checkpoint(model: str, revision: str | None = None) -> Path:
         )
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(
-            f"{model} is no folder here and could not be fetched from the Hub ({type(error).__name__}). "
-            f"Check the name, the network, and for a private model HF_TOKEN or `hf auth login`."
+    except HUB_ERRORS as error:
+        raise _out_of_reach(model, error) from error
+
+
+def _out_of_reach(model: str, error: Exception) -> CheckpointOutOfReachError:
+    return CheckpointOutOfReachError(
+        f"{model} is no folder here and could not be fetched from the Hub ({type(error).__name__}). "
+        f"Check the name, the network, and for a private model HF_TOKEN or `hf auth login`."
+    )
+
+
+def latest_revision(model: str) -> str:
+    """What changes whenever the model does: a Hub repository's commit, or a hash of a folder's files.
+
+    One small request, or one reading of the files, so that it may be asked again and again.
+    Raises CheckpointOutOfReachError while the Hub does not answer or training is at work in the folder.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        try:
+            return HfApi().model_info(model, expand=["sha"], timeout=HUB_TIMEOUT_S).sha
+        except HUB_ERRORS as error:
+            raise _out_of_reach(model, error) from error
+    if (folder / STATE).exists():
+        raise CheckpointOutOfReachError(
+            f"Expected a finished checkpoint in {folder}; found {STATE}, so its training run has not ended. "
+            f"Let it end, or go on with it by --resume."
+        )
+    try:
+        return _content_revision(folder, [name for name in FILES if (folder / name).exists()])
+    except OSError as error:
+        raise CheckpointOutOfReachError(
+            f"{folder} could not be read ({error}); it is tried again later."
         ) from error
 
 
@@ -167,29 +203,29 @@ def _info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
         validation = metrics["validation"]
         return ModelInfo(
             name=folder.resolve().name if Path(model).expanduser().is_dir() else model,
-            revision=_content_revision(folder),
+            revision=_content_revision(folder, (WEIGHTS, CONFIG)),
             backbone=spec.backbone,
             attention=spec.attention,
-            starting_weights=metrics["starting_weights"],
+            starting_weights=str(metrics["starting_weights"]),
             image_size=spec.image_size,
-            data=metrics["data"],
-            data_licence=metrics["data_licence"],
+            data=str(metrics["data"]),
+            data_licence=str(metrics["data_licence"]),
             threshold=spec.threshold,
             validation=OperatingCurve(
                 validation["part"],
                 tuple(validation["probabilities"]),
                 tuple(map(bool, validation["abnormal"])),
             ),
-            test=metrics["test"],
+            test=dict(metrics["test"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / METRICS} lacks {error}; fetch or train the model again.") from error
 
 
-def _content_revision(folder: Path) -> str:
-    """12 hex digits that change with the weights or the config, wherever they lie."""
+def _content_revision(folder: Path, names: Iterable[str]) -> str:
+    """12 hex digits that change with the content of the named files, wherever they lie."""
     digest = hashlib.sha256()
-    for name in (WEIGHTS, CONFIG):
+    for name in names:
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()[:12]
 

@@ -29,6 +29,9 @@ class NetworkInspector:
         attention = (CBAM,) if spec.attention == "cbam" else ()
         self.methods = (EVIDENCE, *attention, *GRADIENT_METHODS)
 
+    def current(self) -> "NetworkInspector":
+        return self
+
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
         """Judge an upright 8-bit RGB photograph, at the model's own threshold unless given."""
         times = [perf_counter()]
@@ -85,7 +88,7 @@ class NetworkInspector:
         return heat
 
 
-def load_inspector(model: str) -> NetworkInspector:
-    """The inspector of a checkpoint folder or Hub id. Raises CheckpointError."""
-    net, spec, info = load_checkpoint(model)
+def load_inspector(model: str, revision: str | None = None) -> NetworkInspector:
+    """The inspector of a checkpoint folder or Hub id, there of a commit. Raises CheckpointError."""
+    net, spec, info = load_checkpoint(model, revision)
     return NetworkInspector(TorchEngine(net, spec), spec, info)

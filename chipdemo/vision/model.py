@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chipdemo.inspection import CLASSES
+from chipdemo.vision import baselines  # noqa: F401 - timm learns their names
 from chipdemo.vision.attention import CBAM
 from chipdemo.vision.familiarity import Familiarity
 

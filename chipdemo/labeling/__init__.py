@@ -1,0 +1,1 @@
+"""What people say of photographs. No torch, no gradio."""

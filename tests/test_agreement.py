@@ -1,0 +1,155 @@
+from datetime import datetime, timedelta, timezone
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chipdemo.errors import DataError
+from chipdemo.labeling.agreement import Truth, current_truth
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+
+
+class Event(NamedTuple):
+    event_id: str
+    label: str = "normal"
+    annotator: str = "ann"
+    created_at: datetime = NOON
+    retracts: str = ""
+    defect_type: str = ""
+    image_sha256: str = "chip"
+
+
+def at(minute):
+    return NOON + timedelta(minutes=minute)
+
+
+def label_of(*events):
+    truth = current_truth(events)
+    return truth["chip"].label if truth else None
+
+
+def test_the_latest_label_of_an_annotator_counts():
+    assert label_of(Event("a", "normal"), Event("b", "abnormal", created_at=at(1))) == "abnormal"
+
+
+def test_an_undone_label_leaves_the_one_before():
+    first, second = Event("a", "normal"), Event("b", "abnormal", created_at=at(1))
+    assert label_of(first, second, Event("c", retracts="b", created_at=at(2))) == "normal"
+
+
+def test_undoing_the_only_label_leaves_none():
+    assert current_truth([Event("a"), Event("b", retracts="a", created_at=at(1))]) == {}
+
+
+def test_an_undone_undo_brings_the_label_back():
+    label, undo = Event("a", "abnormal"), Event("b", retracts="a", created_at=at(1))
+    redo, undo_again = (Event(i, retracts=r, created_at=at(2)) for i, r in (("c", "b"), ("d", "c")))
+    assert label_of(label, undo, redo) == "abnormal"
+    assert label_of(label, undo, redo, undo_again) is None
+
+
+def test_an_undo_is_no_label_whatever_it_says():
+    assert label_of(Event("a", "normal"), Event("b", "abnormal", retracts="elsewhere")) == "normal"
+
+
+def test_an_undo_of_the_same_moment_counts():
+    assert label_of(Event("z", "normal"), Event("a", retracts="z")) is None
+
+
+def test_most_annotators_decide():
+    events = [Event("a", "normal", "ann"), Event("b", "abnormal", "bob"), Event("c", "abnormal", "cy")]
+    truth = current_truth(events)["chip"]
+    assert truth == Truth("abnormal", {"normal": 1, "abnormal": 2})
+    assert truth.probability == pytest.approx(2 / 3)
+
+
+def test_a_tie_is_a_disagreement():
+    truth = current_truth([Event("a", "normal", "ann"), Event("b", "abnormal", "bob")])["chip"]
+    assert truth.label == "disagreement" and str(truth) == "disagreement (1 abnormal, 1 normal)"
+
+
+def test_being_unsure_is_a_vote():
+    votes = [Event("a", "unsure", "ann"), Event("b", "normal", "bob")]
+    assert label_of(*votes[:1]) == "unsure"
+    assert label_of(*votes) == "disagreement"
+    truth = current_truth([*votes, Event("c", "normal", "cy")])["chip"]
+    assert truth.label == "normal" and truth.probability == pytest.approx(1 / 6)
+
+
+def test_the_defect_type_is_the_one_most_often_given():
+    names = [("ann", "scratch"), ("bob", "crack"), ("cy", "crack"), ("di", "")]
+    events = [Event(who, "abnormal", who, defect_type=name) for who, name in names]
+    assert current_truth(events)["chip"].defect_type == "crack"
+
+
+def test_photographs_are_judged_each_for_itself():
+    events = [Event("a", "normal"), Event("b", "abnormal", image_sha256="other")]
+    assert {sha256: truth.label for sha256, truth in current_truth(events).items()} == {
+        "chip": "normal",
+        "other": "abnormal",
+    }
+
+
+def test_events_that_undo_each_other_are_an_error():
+    with pytest.raises(DataError, match="retract each other"):
+        current_truth([Event("a", retracts="b"), Event("b", retracts="a")])
+
+
+LABELS = st.sampled_from(["normal", "abnormal", "unsure"])
+
+
+@st.composite
+def histories(draw):
+    """Events that undo any earlier one, many of them of the same moment."""
+    events = []
+    for index in range(draw(st.integers(0, 12))):
+        earlier = [""] + [event.event_id for event in events]
+        events.append(
+            Event(
+                f"{draw(st.integers(0, 99)):02}-{index}",  # ids that do not follow time
+                draw(LABELS),
+                draw(st.sampled_from(["ann", "bob", "cy"])),
+                at(draw(st.integers(0, 2))),
+                draw(st.sampled_from(earlier)),
+                draw(st.sampled_from(["", "crack", "scratch"])),
+                draw(st.sampled_from(["chip", "other"])),
+            )
+        )
+    return events
+
+
+@given(histories(), st.randoms())
+def test_the_order_in_which_events_arrive_does_not_matter(events, random):
+    shuffled = random.sample(events + events[:3], len(events) + len(events[:3]))
+    assert current_truth(shuffled) == current_truth(events)
+
+
+@given(histories())
+def test_an_undo_and_its_undo_change_nothing(events):
+    for target in events:
+        undo = Event("undo", retracts=target.event_id, created_at=at(9))
+        redo = Event("redo", retracts="undo", created_at=at(9))
+        assert current_truth([*events, undo, redo]) == current_truth(events)
+
+
+@given(histories())
+def test_everyone_has_one_vote_a_photograph(events):
+    for truth in current_truth(events).values():
+        assert 1 <= sum(truth.votes.values()) <= 3
+        assert 0 <= truth.probability <= 1
+        if truth.label in ("normal", "abnormal"):
+            assert (truth.probability > 0.5) == (truth.label == "abnormal")
+
+
+@given(st.lists(st.one_of(LABELS, st.just("undo")), max_size=15))
+def test_one_annotator_with_an_undo_key_is_a_stack(actions):
+    events, stack = [], []
+    for minute, action in enumerate(actions):
+        if action != "undo":
+            events.append(Event(str(minute), action, created_at=at(minute)))
+            stack.append(events[-1])
+        elif stack:
+            events.append(Event(str(minute), retracts=stack.pop().event_id, created_at=at(minute)))
+    assert label_of(*events) == (stack[-1].label if stack else None)

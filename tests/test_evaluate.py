@@ -1,0 +1,181 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chipdemo.errors import DataError
+from chipdemo.images import read_photograph
+from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.vision.checkpoint import SPLIT, write_json
+from tests.tiny import draw_chip, draw_chips, tiny_checkpoint
+from training import evaluate as script
+from training.evaluate import evaluate, parse
+from training.measure import intervals, operating_point
+
+SCRIPT = Path(__file__).parent.parent / "training" / "evaluate.py"
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(script, "RESAMPLES", 20)
+
+
+@pytest.fixture
+def chips(tmp_path):
+    """20 normal photographs, 6 with a crack, 2 scratched."""
+    folder = draw_chips(tmp_path / "chips", normal=20, abnormal=6)
+    (folder / "abnormal" / "scratch").mkdir()
+    for index in range(2):
+        draw_chip(2000 + index, abnormal=True).save(folder / "abnormal" / "scratch" / f"{index}.png")
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path):
+    return tiny_checkpoint(tmp_path / "model")
+
+
+def hashes(folder):
+    return [read_photograph(path).sha256 for path in sorted(folder.glob("*.png"))]
+
+
+def report_of(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_a_report_says_how_good_on_what_and_how_sure(chips, model, tmp_path):
+    out = evaluate(str(model), str(chips), out=str(tmp_path / "out"))
+    assert {path.name for path in out.iterdir()} == {
+        "report.json",
+        "report.md",
+        "confusion.png",
+        "roc.png",
+        "precision_recall.png",
+        "reliability.png",
+    }
+    report = report_of(out)
+    metrics = report["metrics"]
+    (tn, fp), (fn, tp) = metrics["confusion"]
+    assert (tn + fp, fn + tp) == (20, 8)
+    assert metrics["accuracy"] == pytest.approx((tn + tp) / 28)
+    assert report["false_alarms"] == {"normal": 20, "stopped": fp}
+    assert {name: counts["count"] for name, counts in report["defect_types"].items()} == {
+        "crack": 6,
+        "scratch": 2,
+    }
+    assert sum(counts["caught"] for counts in report["defect_types"].values()) == tp
+    for name in ("accuracy", "recall", "precision", "f1", "auroc", "average_precision"):
+        low, high = report["interval_95"][name]
+        assert 0 <= low <= high <= 1
+    assert report["recall_98"]["recall"] == 1.0
+    assert report["latency_ms"]["median"] > 0 and report["latency_ms"]["photographs"] == 28
+    assert report["data"]["part"] == "chips, test, 28 photographs"
+    page = (out / "report.md").read_text()
+    assert page.startswith("# model on chips\n") and "| crack | 6 |" in page
+    assert f"{metrics['auroc']:.3f}" in page and "Every photograph could be read." in page
+
+
+def test_what_the_model_has_learnt_from_is_left_out_with_a_warning(chips, model, tmp_path, capsys):
+    normal = hashes(chips / "normal")
+    write_json(model / SPLIT, {"train": normal[:5], "val": normal[5:7], "test": normal[7:9]})
+    report = report_of(evaluate(str(model), str(chips), out=str(tmp_path / "out")))
+    assert report["metrics"]["count"] == 21
+    assert report["learnt"] == {"train": 5, "val": 2, "left_out": True}
+    warning = "warning: model was trained on 5 and calibrated on 2 of these 28 photographs; they are left out"
+    assert warning in capsys.readouterr().out
+
+
+def test_all_photographs_are_judged_where_that_is_asked_for(chips, model, tmp_path, capsys):
+    write_json(model / SPLIT, {"train": hashes(chips / "normal")[:5], "val": [], "test": []})
+    report = report_of(evaluate(str(model), str(chips), part="all", out=str(tmp_path / "out")))
+    assert report["metrics"]["count"] == 28
+    assert report["learnt"] == {"train": 5, "val": 0, "left_out": False}
+    assert "figures that count them flatter it" in capsys.readouterr().out
+
+
+def test_a_split_names_the_photographs_to_judge(chips, model, tmp_path):
+    chosen = hashes(chips / "normal")[:4] + hashes(chips / "abnormal" / "crack")[:3]
+    write_json(tmp_path / "split.json", {"train": [], "val": [], "test": [*chosen, "of another day"]})
+    write_json(model / SPLIT, {"train": chosen[:1], "val": [], "test": []})
+    out = evaluate(str(model), str(chips), split=str(tmp_path / "split.json"), out=str(tmp_path / "out"))
+    assert np.sum(report_of(out)["metrics"]["confusion"], 1).tolist() == [3, 3]
+
+
+def test_nothing_left_to_judge_is_an_error(chips, model):
+    write_json(model / SPLIT, {"train": hashes(chips / "normal"), "val": [], "test": []})
+    with pytest.raises(DataError, match="found 0 normal and 8 abnormal.*--part all"):
+        evaluate(str(model), str(chips))
+
+
+def test_photographs_that_could_not_be_read_are_listed(chips, model, tmp_path):
+    (chips / "normal" / "broken.png").write_bytes(b"no image")
+    out = evaluate(str(model), str(chips), out=str(tmp_path / "out"))
+    (line,) = report_of(out)["unreadable"]
+    assert "broken.png" in line
+    page = (out / "report.md").read_text()
+    assert "1 photographs were left out, 1 of them unreadable" in page and line in page
+
+
+def test_photographs_unlike_the_training_photographs_are_counted(chips, model, tmp_path):
+    config = json.loads((model / "config.json").read_text())
+    for limit, count in ((1e-6, 28), (1e9, 0)):
+        write_json(model / "config.json", config | {"distance_limit": limit})
+        out = evaluate(str(model), str(chips), out=str(tmp_path / "out"))
+        assert report_of(out)["unlike_training"] == count
+
+
+def test_the_verdicts_are_those_of_the_app(chips, model, tmp_path):
+    inspector = script.NetworkInspector(*engine_of(model))
+    stopped = sum(
+        inspector.inspect(read_photograph(path).image).verdict == "abnormal"
+        for path in (chips / "normal").glob("*.png")
+    )
+    out = evaluate(str(model), str(chips), out=str(tmp_path / "out"))
+    assert report_of(out)["false_alarms"]["stopped"] == stopped
+
+
+def engine_of(model):
+    net, spec, info = script.load_checkpoint(model)
+    return script.TorchEngine(net, spec), spec, info
+
+
+def test_an_error_ends_in_one_line_and_a_status(tmp_path):
+    (tmp_path / "empty").mkdir()
+    ended = subprocess.run(
+        [sys.executable, SCRIPT, "--data", tmp_path / "empty"], capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: Expected photographs in") and "Traceback" not in ended.stderr
+
+
+def test_the_shipped_model_and_elpv_are_the_defaults():
+    options = parse([])
+    assert (options.data, options.part, options.model) == ("elpv", "test", str(DEFAULT_MODEL))
+
+
+def test_an_interval_holds_the_figure_and_narrows_with_more_photographs():
+    generator = np.random.default_rng(0)
+    widths = []
+    for count in (50, 500):
+        abnormal = generator.random(count) < 0.3
+        probabilities = np.clip(0.3 + 0.3 * abnormal + 0.2 * generator.standard_normal(count), 0, 1)
+        low, high = intervals(probabilities, abnormal, 0.5, 100)["accuracy"]
+        assert low <= np.mean((probabilities >= 0.5) == abnormal) <= high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 2
+
+
+def test_a_perfect_model_has_no_doubt_about_its_accuracy():
+    abnormal = np.array([False] * 30 + [True])  # often no abnormal one is drawn
+    assert intervals(abnormal.astype(float), abnormal, 0.5, 50)["auroc"] == [1.0, 1.0]
+
+
+def test_the_operating_point_catches_as_many_as_asked_at_the_fewest_false_alarms():
+    probabilities = np.array([0.9, 0.8, 0.7, 0.2, 0.75, 0.3, 0.1])
+    abnormal = np.array([True, True, True, True, False, False, False])
+    point = operating_point(probabilities, abnormal, 0.75)
+    assert (point.threshold, point.recall, point.precision) == (0.7, 0.75, 0.75)
+    assert operating_point(probabilities, abnormal, 0.76).threshold == 0.2

@@ -1,0 +1,204 @@
+"""Push a trained checkpoint to the Hugging Face Hub.
+
+    python training/push.py FOLDER [owner/name] [--public]
+
+is what `python training/train.py --push-to-hub` does when training has ended, and what tries it
+again. Without owner/name it goes under the name of whoever is signed in (`hf auth login`, or the
+variable HF_TOKEN). A new repository is private unless --public; one that exists stays as it is.
+"""
+
+import argparse
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
+
+import httpx2
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.utils import validate_repo_id
+from safetensors import SafetensorError, safe_open
+
+from chipdemo.errors import CheckpointError, ChipDemoError, HubError
+from chipdemo.vision.checkpoint import CARD, FILES, MEMORY, load_checkpoint
+
+OWN = "own"  # instead of owner/name: the signed-in user's name and the folder's
+PAUSES_S = (1, 4, 16)  # before another try
+PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
+SIGN_IN = "Sign in by `hf auth login` or the variable HF_TOKEN with a token that may write"
+NETWORK = "Check the network, and HF_ENDPOINT and HF_HUB_OFFLINE where they are set."
+NEXT_STEPS = {
+    401: f"The Hub does not accept the token. {SIGN_IN}.",
+    403: f"The token may not write there. {SIGN_IN}, or choose an owner/name that is yours.",
+    404: "There is no such repository for this token. Check owner/name.",
+    409: "Someone else is changing the repository. Wait until they have ended.",
+    412: "Someone else is changing the repository. Wait until they have ended.",
+    429: "The Hub has had too many requests. Wait a few minutes.",
+    500: "The Hub has trouble of its own. Wait a few minutes.",
+}
+
+Result = TypeVar("Result")
+
+
+def destination(name: str, folder: Path) -> str:
+    """owner/name to push to, after checking that whoever is signed in may. Raises HubError.
+
+    name: owner/name, or OWN. Asked before training, so that hours of it do not end in a refusal.
+    """
+    try:
+        user = persistently(HfApi().whoami)
+    except LocalTokenNotFoundError as error:
+        raise HubError(f"Expected to be signed in to the Hub; found no token. {SIGN_IN}.") from error
+    except Exception as error:  # noqa: BLE001 - network, proxy and Hub raise errors of many types
+        raise HubError(f"Expected to learn from the Hub who is signed in; found {told(error)}") from error
+    role = user.get("auth", {}).get("accessToken", {}).get("role")
+    if role == "read":
+        raise HubError(f"Expected a token that may write; {user['name']}'s may only read. {SIGN_IN}.")
+    repository = f"{user['name']}/{slug(folder)}" if name == OWN else name
+    owners = [user["name"], *(org["name"] for org in user.get("orgs", []))]
+    try:
+        validate_repo_id(repository)
+        owner, _ = repository.split("/")
+    except (HFValidationError, ValueError) as error:
+        raise HubError(
+            f"Expected owner/name of letters, digits, '-', '_' and '.'; found {repository!r}. "
+            f"For example {user['name']}/{slug(folder)}."
+        ) from error
+    if owner.lower() not in [each.lower() for each in owners]:
+        raise HubError(
+            f"Expected an owner among {', '.join(owners)}, as whom you are signed in; found {owner}. "
+            f"For example {user['name']}/{slug(folder)}."
+        )
+    return repository
+
+
+def slug(folder: Path) -> str:
+    """The folder's name as the Hub allows names: "Chips (new)" -> "Chips-new"."""
+    name = re.sub(r"[^A-Za-z0-9_.-]|--+|\.\.+", "-", folder.resolve().name)
+    name = re.sub(r"-+", "-", name)[:90].removesuffix(".git").strip("-._")
+    return name or "chip-inspector"
+
+
+def pushable(folder: Path) -> list[str]:
+    """The files of a checkpoint that are pushed, and no others: no pickle, no state, no photograph.
+
+    Its weights, its JSON, its card and the pictures that the card shows. Raises CheckpointError.
+    """
+    if missing := [name for name in FILES if name != MEMORY and not (folder / name).is_file()]:
+        raise CheckpointError(
+            f"Expected a whole checkpoint in {folder}; {', '.join(missing)} is not there. Train one first."
+        )
+    files = [name for name in FILES if (folder / name).is_file()]
+    if MEMORY in files:
+        _check_safetensors(folder / MEMORY)
+    card = (folder / CARD).read_text(encoding="utf-8")
+    pictures = dict.fromkeys(re.findall(r"!\[[^\]]*\]\(([\w.-]+\.png)\)", card))
+    return files + [name for name in pictures if _is_png(folder / name)]
+
+
+def _check_safetensors(path: Path) -> None:
+    try:
+        with safe_open(path, "pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}). Fit it again.") from error
+
+
+def _is_png(path: Path) -> bool:
+    return path.is_file() and path.read_bytes().startswith(PNG)
+
+
+def push(folder: Path, repository: str, public: bool = False) -> CommitInfo:
+    """Push a checkpoint in one commit and print where it is. Raises HubError, CheckpointError.
+
+    repository: from destination(). public: of a new repository; one that exists stays as it is.
+    Nothing on this machine changes, and pushing the same again adds nothing.
+    """
+    files, api = pushable(folder), HfApi()
+    _, _, info = load_checkpoint(folder)  # what cannot be used here is of no use to others
+    try:
+        persistently(lambda: api.create_repo(repository, private=not public, exist_ok=True))
+        private = persistently(lambda: api.model_info(repository, expand=["private"])).private
+        visibility = "private" if private else "public"
+        if private == public:
+            print(f"{repository} is {visibility} and stays so", flush=True)
+        commit = persistently(lambda: _commit(api, folder, repository, files, info.revision))
+    except Exception as error:  # noqa: BLE001 - network, proxy, storage and Hub raise errors of many types
+        again = ["python", "training/push.py", str(folder), repository, *["--public"] * public]
+        raise HubError(
+            f"Expected to push to {repository}; found {told(error)} The checkpoint is whole in {folder}. "
+            f"Try again with: {shlex.join(again)}"
+        ) from error
+    print(f"pushed revision {info.revision} as {commit.oid}, {visibility}: {commit.commit_url}")
+    print(f"open it with: python app.py --model {repository}", flush=True)
+    return commit
+
+
+def _commit(api: HfApi, folder: Path, repository: str, files: list[str], revision: str) -> CommitInfo:
+    """One commit: the files, and none of an earlier checkpoint's that this one lacks.
+
+    create_commit rather than upload_folder, which may make several. Made anew for each try: then
+    it sees what an earlier try has left on the Hub, and adds nothing twice.
+    """
+    there = [sibling.rfilename for sibling in api.model_info(repository).siblings or ()]
+    operations = [CommitOperationAdd(name, folder / name) for name in files]
+    operations += [CommitOperationDelete(name) for name in FILES if name in there and name not in files]
+    message = f"Chip Inspector model, revision {revision}"
+    return api.create_commit(repository, operations, commit_message=message)
+
+
+def persistently(call: Callable[[], Result]) -> Result:
+    """The call's result; it is tried again while the Hub is busy, failing or out of reach.
+
+    huggingface_hub tries uploads again by itself and wraps what fails for good in a RuntimeError.
+    """
+    for pause_s in PAUSES_S:
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001 - raised again unless it may pass
+            if not _may_pass(error):
+                raise
+            print(f"The Hub is busy or out of reach, next try in {pause_s} s", file=sys.stderr, flush=True)
+            time.sleep(pause_s)
+    return call()
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in (408, 429) or error.response.status_code >= 500
+    return isinstance(error, httpx2.TransportError)
+
+
+def told(error: Exception) -> str:
+    """What went wrong and what helps, as sentences."""
+    cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+    if isinstance(cause, HfHubHTTPError):
+        status = cause.response.status_code
+        said = f" ({cause.server_message})" if cause.server_message else ""
+        step = NEXT_STEPS.get(min(status, 500), "Correct that first.")
+        return f"HTTP status {status}{said}. {step}"
+    step = "Correct that first." if isinstance(cause, ValueError) else NETWORK
+    return f"{type(cause).__name__} ({cause}). {step}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="checkpoint folder, as train.py writes it")
+    parser.add_argument("repository", nargs="?", default=OWN, metavar="owner/name", help="where to push it")
+    parser.add_argument("--public", action="store_true", help="a new repository is open to everyone")
+    options = parser.parse_args(arguments)
+    push(options.folder, destination(options.repository, options.folder), options.public)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ChipDemoError as error:
+        sys.exit(f"error: {error}")

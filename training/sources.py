@@ -1,0 +1,160 @@
+"""Where labelled photographs come from: `--data` of every training command."""
+
+import csv
+import importlib.util
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from chipdemo.errors import DataError
+from chipdemo.inspection import ABNORMAL, NORMAL
+from training.data import LabelledData, Sample, class_of, sample_of
+
+DATA_HELP = (
+    "elpv, a CSV, a folder with normal/ and abnormal/ or as of MVTec AD, "
+    "or hf:OWNER/NAME[/CONFIG][@REVISION] of the Hugging Face Hub"
+)
+GROUP_HELP = (
+    "regular expression; its first group, found in a photograph's path, names the photographs "
+    "that stay on one side of the split"
+)
+PART_FOLDERS = ("train", "val", "validation", "test")
+NO_DEFECTS = {"ground_truth", "masks", "unsure"}  # what else may lie beside good/
+
+
+def read_data(name: str, group_pattern: str = "") -> LabelledData:
+    """The data set that `--data` names, grouped by `--group-pattern` where that is given.
+
+    "elpv", "hf:..." (see read_hub), a CSV file or a folder. Raises DataError.
+    """
+    if name == "elpv":
+        data = read_elpv()
+    elif name.startswith("hf:"):
+        from training.hub_data import read_hub  # here, since importing datasets takes a second or two
+
+        data = read_hub(name)
+    elif name.lower().endswith(".csv"):
+        data = read_csv(Path(name))
+    else:
+        data = read_folder(Path(name))
+    return group_by_path(data, group_pattern) if group_pattern else data
+
+
+def group_by_path(data: LabelledData, pattern: str) -> LabelledData:
+    """Every sample in the group that the pattern's first group finds in its path.
+
+    A path where it finds nothing is in no group. Raises DataError if that is all of them.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise DataError(
+            f"Expected a regular expression in --group-pattern; {pattern!r} is none: {error}."
+        ) from error
+    if not expression.groups:
+        raise DataError(
+            f"Expected parentheses around what names a group; found none in --group-pattern {pattern!r}. "
+            "Write, for example, (wafer\\d+)."
+        )
+    found = [expression.search(sample.path.as_posix()) for sample in data.samples]
+    if not any(found):
+        raise DataError(
+            f"Expected --group-pattern {pattern!r} to be found in the paths of {data.name}; it is in none, "
+            f"such as {data.samples[0].path.as_posix()}. Correct it."
+        )
+    groups = [match[1] or "" if match else "" for match in found]
+    samples = tuple(replace(sample, group=group) for sample, group in zip(data.samples, groups))
+    return replace(data, samples=samples)
+
+
+def read_elpv() -> LabelledData:
+    """2,624 photographs of solar cells by electroluminescence, 300x300 grey, from their package.
+
+    Deitsch et al., Solar Energy 185 (2019): experts gave each a probability of being defective,
+    0 and 1/3 count as normal here, 2/3 and 1 as abnormal. Strata are label and cell type.
+    """
+    spec = importlib.util.find_spec("elpv_dataset")  # found, not imported: the import reads all images
+    if spec is None:
+        raise DataError("The data set elpv needs its package; run: pip install elpv-dataset")
+    root = Path(spec.origin).parent / "data"
+    samples = []
+    for path, probability, cell_type in csv.reader(
+        (root / "labels.csv").open(), delimiter=" ", skipinitialspace=True
+    ):
+        label = ABNORMAL if float(probability) > 0.5 else NORMAL
+        samples.append(Sample(root / path, label, float(probability), f"{label}, {cell_type}"))
+    return LabelledData("ELPV", "CC BY-NC-SA 4.0 (non-commercial)", tuple(samples))
+
+
+def read_csv(path: Path) -> LabelledData:
+    """A CSV with a header: `image` (path, relative to the CSV) and `label`.
+
+    Optional columns: `probability` (of being abnormal, 0-1), `defect_type`, `group`.
+    Labels are those of folders: normal, good, ok, 0 ... or abnormal, defect, ng, 1 ...
+    Raises DataError that names the first line it cannot take.
+    """
+    try:
+        rows = list(csv.DictReader(path.open(encoding="utf-8-sig", newline="")))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise DataError(f"{path} could not be read as CSV: {error}. Check --data.") from error
+    if not rows or not {"image", "label"} <= rows[0].keys():
+        found = ", ".join(str(name) for name in rows[0]) if rows else "no rows"
+        raise DataError(f"Expected columns image and label in {path}; found {found}. Add a header line.")
+    samples = tuple(
+        sample_of(row, path.parent / (row["image"] or ""), f"line {line} of {path}")
+        for line, row in enumerate(rows, 2)
+    )
+    return LabelledData(path.resolve().stem, "", samples)
+
+
+def read_folder(root: Path) -> LabelledData:
+    """A folder of photographs, in one of three layouts; upper and lower case are the same.
+
+    `normal/` and `abnormal/` (or synonyms such as `good`, `defect`); folders below abnormal are
+    defect types. Or `good/` (or a synonym) beside one folder a defect type. Or any of these in
+    `train/`, `val/` and `test/`, as MVTec AD has it: all photographs are taken together then, and
+    `ground_truth/`, which holds masks, is passed over. Raises DataError unless both classes have
+    photographs.
+    """
+    if not root.is_dir():
+        raise DataError(f"Expected elpv, hf:..., a CSV or a folder; {root} is none of these. Check --data.")
+    parts = [folder for folder in _folders(root) if folder.name.lower() in PART_FOLDERS]
+    classes = [folder for folder in _folders(root) if class_of(folder.name)]
+    if parts and classes:
+        raise DataError(
+            f"Expected either classes or parts such as train/ and test/ in {root}; found "
+            f"{classes[0].name}/ beside {parts[0].name}/. Give the folder that you mean."
+        )
+    samples = [sample for part in parts or [root] for sample in _classes_of(part)]
+    counts = Counter(sample.label for sample in samples)
+    if not (counts[NORMAL] and counts[ABNORMAL]):
+        raise DataError(
+            f"Expected photographs in {root}/normal and {root}/abnormal; found {counts[NORMAL]} normal "
+            f"and {counts[ABNORMAL]} abnormal. Put each class in a folder of its name."
+        )
+    return LabelledData(root.resolve().name, "", tuple(samples))
+
+
+def _classes_of(part: Path) -> list[Sample]:
+    """The photographs of a folder that holds one folder a class."""
+    # Beside a folder that says abnormal, one of another name may be anything, such as notes.
+    named = any(class_of(folder.name) == ABNORMAL for folder in _folders(part))
+    samples = []
+    for folder in _folders(part):
+        label = class_of(folder.name)
+        if label == NORMAL:
+            samples += [Sample(path, NORMAL, 0.0, NORMAL) for path in _files(folder)]
+        elif label == ABNORMAL or not named and folder.name.lower() not in NO_DEFECTS:
+            for path in _files(folder):
+                defect_type = "/".join(path.relative_to(folder if label else part).parts[:-1])
+                samples.append(Sample(path, ABNORMAL, 1.0, f"{ABNORMAL}, {defect_type}", defect_type))
+    return samples
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))

@@ -1,0 +1,36 @@
+"""How sure a figure is: the bootstrap over photographs (Efron and Tibshirani, 1993)."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+RESAMPLES = 1000
+
+
+def resampled(
+    statistic: Callable[[np.ndarray], np.ndarray], abnormal: np.ndarray, resamples: int
+) -> np.ndarray:
+    """A statistic of as many photographs, drawn anew with replacement: (resamples, ...).
+
+    statistic: (N,) row numbers -> a number or an array. abnormal: (N,) bool. Draws without both
+    classes, which happen where one has a handful of photographs, are drawn again. The draws are
+    the same at every call, so that statistics of the same photographs are paired.
+    """
+    generator, drawn = np.random.default_rng(0), []
+    while len(drawn) < resamples:
+        rows = generator.integers(len(abnormal), size=len(abnormal))
+        if len(set(abnormal[rows])) == 2:
+            drawn.append(statistic(rows))
+    return np.array(drawn)
+
+
+def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the 95 % percentile interval of resampled values, (resamples, ...) -> two of (...)."""
+    low, high = np.percentile(values, (2.5, 97.5), axis=0)
+    return low, high
+
+
+def two_sided_p(differences: np.ndarray) -> float:
+    """Two-sided p of "no difference", from (resamples,) differences; one resample's share at least."""
+    below = np.mean(differences <= 0)
+    return float(np.clip(2 * min(below, 1 - below), 1 / len(differences), 1))
