@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a scri
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from scipy.special import expit
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -143,21 +144,26 @@ def train(options: Options) -> Path:
     slug = f"{Path(options.data.partition('@')[0]).name}-{options.backbone}-{options.attention}"
     out = Path(options.out or Path("runs") / slug)
     repository = destination(options.push_to_hub, out) if options.push_to_hub else ""
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    if not accelerator.is_main_process:
+        _train(options, out, out, accelerator)
+        return out
     with replacing(out, (*FILES, *PICTURES, STATE, PARTIAL_STATE)) as folder:
-        _train(options, out, folder)
+        _train(options, out, folder, accelerator)
     print(f"wrote {out}", flush=True)
     if repository:
         push(out, repository, options.public)
     return out
 
 
-def _train(options: Options, out: Path, folder: Path) -> None:
-    """The run. out: holds its state until it has ended. folder: gets the checkpoint."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _train(options: Options, out: Path, folder: Path, accelerator: Accelerator) -> None:
+    """The run, in each process. out: holds its state until it has ended. folder: gets the checkpoint."""
+    device = accelerator.device
     capabilities = torch.cpu.get_capabilities()
     half = device.type == "cuda" or capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=bool(half))
-    progress_bar = partial(tqdm, disable=None, leave=False)  # none where the output is a file
+    first = accelerator.is_main_process
+    progress_bar = partial(tqdm, disable=None if first else True, leave=False)  # none in a file either
 
     # The network
     torch.manual_seed(options.seed)
@@ -179,7 +185,7 @@ def _train(options: Options, out: Path, folder: Path) -> None:
         data, partial(pixels_of, size=spec.image_size, interpolation=spec.interpolation), progress_bar
     )
     for line in photographs.left_out:
-        print("left out", line)
+        accelerator.print("left out", line)
     strata = {h: sample.stratum for h, sample in zip(photographs.sha256, photographs.samples)}
     known = read_split(Path(options.split)) if options.split else None
     split = split_by_hash(strata, known=known, groups=photographs.groups)
@@ -201,13 +207,14 @@ def _train(options: Options, out: Path, folder: Path) -> None:
         distillation = Distillation(net.head.in_features, lesson.features.shape[1]).to(device)
     train_pixels = torch.from_numpy(pixels["train"])
     if trunk:
-        views = cached_views(
-            trunk, pixels["train"], spec.mean, spec.std, options.views, Path(options.cache), progress_bar
-        )
+        with accelerator.main_process_first():  # it writes them, the others read them
+            views = cached_views(
+                trunk, pixels["train"], spec.mean, spec.std, options.views, Path(options.cache), progress_bar
+            )
         first_view = torch.randint(
             options.views, (len(target),), generator=torch.Generator().manual_seed(options.seed)
         )
-    print(
+    accelerator.print(
         ", ".join(part_name.values()),
         "| from",
         starting_weights,
@@ -225,6 +232,9 @@ def _train(options: Options, out: Path, folder: Path) -> None:
     best = deepcopy(averaged.module)
     modules = {"net": net, "averaged": averaged, "best": best}
     modules |= {"distillation": distillation} if distillation else {}
+    trained = accelerator.prepare(net)  # the gradients of all processes are averaged
+    compared = accelerator.prepare(distillation) if distillation else None
+    mine = slice(accelerator.process_index, None, accelerator.num_processes)  # of each batch
     wanted = {k: v for k, v in asdict(options).items() if k not in LOCAL}
     done = {
         "options": wanted,
@@ -267,17 +277,19 @@ def _train(options: Options, out: Path, folder: Path) -> None:
             for group, peak in zip(optimizer.param_groups, peaks):
                 group["lr"] = peak * rate((epoch * steps + step + 1) / (options.epochs * steps))
             with trunk.skipped(net) if trunk else nullcontext(), autocast():
-                output = net.train()(batch)
+                output = trained.train()(batch[mine])
             log_odds = (output.logits[:, 1] - output.logits[:, 0]).float()  # (N, 2) -> (N,)
-            loss = F.binary_cross_entropy_with_logits(log_odds, truth)
-            if distillation:
-                loss = loss + distillation(output.embedding.float(), lesson_features)
+            loss = F.binary_cross_entropy_with_logits(log_odds, truth[mine])
+            if compared:
+                loss = loss + compared(output.embedding.float(), lesson_features[mine])
             optimizer.zero_grad()
-            loss.backward()
+            accelerator.backward(loss)
             optimizer.step()
             averaged.update_parameters(net)
             losses.append(loss.item())
             bar.set_postfix(loss=f"{losses[-1]:.3f}", val_auroc=f"{done['best_auroc']:.4f}")
+        if not first:
+            continue
         on_val = predict(averaged.module, pixels["val"], spec).log_odds
         val_auroc = auroc(on_val, abnormal["val"])
         val_loss = F.binary_cross_entropy_with_logits(torch.from_numpy(on_val), val_target).item()
@@ -291,6 +303,10 @@ def _train(options: Options, out: Path, folder: Path) -> None:
             f"val_auroc {val_auroc:.4f} best epoch {done['best_epoch']} seconds {done['seconds']:.0f}",
             flush=True,
         )
+
+    accelerator.end_training()
+    if not first:
+        return
 
     # What is stored is what is calibrated and measured: the best epoch's weights, rounded.
     best.familiarity.fit(torch.from_numpy(predict(best, pixels["train"], spec).embedding).to(device))

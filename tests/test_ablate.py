@@ -1,0 +1,118 @@
+import json
+
+import numpy as np
+import pytest
+
+from chipdemo.ablation import read_ablation
+from chipdemo.errors import DataError
+from tests.tiny import BACKBONE, draw_chips
+from training import ablate
+from training.ablate import Plan, pair
+from training.classical import LEARNERS, Fitted, hog_features
+from training.uncertainty import interval, resampled, two_sided_p
+
+QUICK = {"init": "none", "freeze": 0, "image_size": 64, "epochs": 1, "batch_size": 8, "stages": 1}
+
+
+@pytest.fixture(scope="module")
+def chips(tmp_path_factory):
+    return draw_chips(tmp_path_factory.mktemp("data") / "chips", normal=50, abnormal=40)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The same machinery with a tiny network, one learner and few resamples."""
+    plain, with_cbam = pair(BACKBONE, "Tiny", "tiny", "a test", **QUICK)
+    plans = (plain, with_cbam, Plan("svm-hog", "SVM, HOG", "a test", learner="svm_hog"))
+    monkeypatch.setattr(ablate, "PLANS", plans)
+    monkeypatch.setattr(ablate, "RESAMPLES", 20)
+    monkeypatch.setattr(ablate, "TIMED", 4)
+
+
+def test_every_row_is_measured_on_the_same_test_part_and_resumed_row_by_row(small, chips, tmp_path, capfd):
+    flags = ["--data", str(chips), "--out", str(tmp_path), "--seeds", "2"]
+    ablate.main([*flags, "--rows", "tiny", "svm-hog"])
+    assert [row.id for row in read_ablation(tmp_path / "ablation.json").rows] == ["tiny", "svm-hog"]
+    capfd.readouterr()
+    ablate.main(flags)
+    assert "Tiny, seed" not in capfd.readouterr().out  # only what is missing is trained
+
+    ablation = read_ablation(tmp_path / "ablation.json")
+    plain, with_cbam, svm = ablation.rows
+    assert [len(row.seeds) for row in ablation.rows] == [2, 2, 1]
+    assert with_cbam.twin == "tiny" and with_cbam.versus_twin.metric == "auroc"
+    assert plain.versus_twin is None and svm.summary["accuracy"].sd is None
+    assert plain.parameters < with_cbam.parameters and plain.macs > 0 and svm.macs == 0
+    assert plain.starting_weights == "none (random)" and svm.starting_weights == "none"
+    assert (tmp_path / plain.checkpoint / "model.safetensors").exists()
+    assert ablation.photographs.sha256 == tuple(json.loads((tmp_path / "split.json").read_text())["test"])
+    table = (tmp_path / "ablation.md").read_text()
+    assert "Tiny + CBAM" in table and "private" in table and ablation.command in table
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        "latency.png",
+        "roc.png",
+        "reliability.png",
+        "confusion.png",
+    }
+
+
+def test_rows_of_another_division_are_not_mixed(small, chips, tmp_path):
+    (tmp_path / "split.json").write_text(json.dumps({"train": [], "val": [], "test": []}))
+    with pytest.raises(DataError, match="Expected the division of the finished rows"):
+        ablate.main(["--data", str(chips), "--out", str(tmp_path)])
+
+
+def test_a_report_of_nothing_says_so(small, chips, tmp_path):
+    with pytest.raises(DataError, match="Expected a finished row"):
+        ablate.main(["--data", str(chips), "--out", str(tmp_path), "--report"])
+
+
+def test_a_training_that_fails_is_an_error_and_leaves_no_result(small, chips, tmp_path, monkeypatch):
+    broken = Plan("broken", "Broken", "a test", QUICK | {"backbone": "no_such_network"})
+    monkeypatch.setattr(ablate, "PLANS", (broken,))
+    with pytest.raises(DataError, match="Training broken, seed 0, failed"):
+        ablate.main(["--data", str(chips), "--out", str(tmp_path)])
+    assert not (tmp_path / "broken-0.json").exists()
+
+
+def test_twins_differ_in_attention_alone():
+    for plan in ablate.PLANS:
+        if plan.twin:
+            twin = next(other for other in ablate.PLANS if other.id == plan.twin)
+            assert plan.flags | {"attention": "none"} == twin.flags and plan.seeds == twin.seeds == 3
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_learner_tells_separable_classes_apart_with_calibrated_probabilities(name):
+    generator = np.random.default_rng(0)
+
+    def draw(count):
+        abnormal = np.arange(count) % 3 == 0
+        return generator.normal(0, 1, (count, 8)) + 3 * abnormal[:, None], abnormal
+
+    (features, abnormal), (val, val_abnormal), (test, test_abnormal) = draw(90), draw(60), draw(60)
+    fitted = Fitted(name, 0, features, abnormal, val, val_abnormal)
+    probability = fitted.probability(test)
+    assert probability[test_abnormal].min() > probability[~test_abnormal].mean()
+    assert ((probability >= fitted.threshold) == test_abnormal).mean() > 0.9
+
+
+def test_hog_sees_a_crack_and_not_the_brightness():
+    flat = np.full((1, 64, 64, 3), 90, np.uint8)
+    cracked = flat.copy()
+    cracked[0, 20:24, 5:60] = 0
+    assert np.abs(hog_features(flat) - hog_features(flat + 60)).max() < 1e-3
+    assert np.abs(hog_features(cracked) - hog_features(flat)).max() > 0.1
+
+
+def test_resamples_are_paired_hold_both_classes_and_give_an_interval():
+    abnormal = np.array([True] + [False] * 9)
+    first, second = (resampled(lambda rows: rows, abnormal, 50) for _ in range(2))
+    assert (first == second).all() and all(0 < abnormal[rows].sum() < 10 for rows in first)
+    low, high = interval(np.stack((np.arange(1001), np.zeros(1001)), 1))
+    assert low.tolist() == [25, 0] and high.tolist() == [975, 0]
+
+
+def test_p_is_small_where_the_difference_has_one_sign_and_large_where_it_has_both():
+    assert two_sided_p(np.full(1000, 0.1)) == 0.001
+    assert two_sided_p(np.linspace(-1, 1, 1000)) == pytest.approx(1.0)

@@ -1,0 +1,113 @@
+"""An ablation as a Markdown table and as pictures."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from chipdemo.ablation import METRICS, PUBLISHED, PUBLISHED_SOURCE, Ablation, Row
+from sklearn import metrics
+from sklearn.calibration import CalibrationDisplay
+
+from chipdemo.inspection import CLASSES
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
+
+
+def table(ablation: Ablation) -> str:
+    """Markdown: every row's figures, twins' differences, and what paper 1 reports of its own data."""
+    rows = pd.DataFrame([_cells(row) for row in ablation.rows])
+    theirs = pd.DataFrame(
+        {
+            "model": one.name,
+            **{n: f"{getattr(one, n):.2f}" for n in ("accuracy", "recall", "precision")},
+        }
+        for one in PUBLISHED
+    )
+    data = ablation.data
+    return (
+        f"# {data.part}\n\n"
+        f"Trained on {data.train:,} photographs, threshold and calibration on {data.validation:,} others. "
+        "Mean ± standard deviation over the seeds, and a 95 % bootstrap interval over the photographs in "
+        f"brackets. Licence of the data: {data.licence or 'unknown'}. "
+        f"{ablation.date}, {ablation.machine}.\n\n"
+        f"`{ablation.command}`\n\n{_markdown(rows)}\n\n## {PUBLISHED_SOURCE}\n\n{_markdown(theirs)}\n"
+    )
+
+
+def _cells(row: Row) -> dict[str, str]:
+    cells = {"model": row.name, "from": row.source, "seeds": str(len(row.seeds))}
+    for name, shown in METRICS.items():
+        one = row.summary[name]
+        spread = "" if one.sd is None else f" ± {one.sd:.3f}"
+        cells[shown] = f"{one.mean:.3f}{spread} [{one.low:.3f}, {one.high:.3f}]"
+    (tn, fp), (fn, tp) = row.confusion
+    cells["tn, fp, fn, tp"] = f"{tn:.0f}, {fp:.0f}, {fn:.0f}, {tp:.0f}"
+    twin = row.versus_twin
+    cells["AUROC less the twin's"] = (
+        f"{twin.difference:+.3f} [{twin.low:+.3f}, {twin.high:+.3f}], p {twin.p:.3f}" if twin else ""
+    )
+    return cells | {
+        "parameters": f"{row.parameters / 1e6:.2f} M",
+        "MACs": f"{row.macs / 1e6:,.0f} M",
+        "one, ms": f"{row.latency_ms:.1f}",
+        "32, a second": f"{row.throughput:.0f}",
+        "training, min": f"{row.training_seconds / 60:.1f}",
+        "starting weights": row.starting_weights,
+    }
+
+
+def _markdown(rows: pd.DataFrame) -> str:
+    lines = [list(rows.columns), ["---"] * len(rows.columns), *rows.to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def draw(ablation: Ablation, folder: Path) -> None:
+    """Write latency.png, roc.png, reliability.png and confusion.png."""
+    abnormal = ablation.abnormal
+    figure, ax = plt.subplots(figsize=(7, 5), layout="constrained")
+    for row in ablation.rows:
+        accuracy = row.summary["accuracy"]
+        ax.errorbar(row.latency_ms, accuracy.mean, yerr=accuracy.sd or 0, fmt="o", capsize=3)
+        ax.annotate(row.name, (row.latency_ms, accuracy.mean), (5, 4), textcoords="offset points", fontsize=7)
+    ax.set(xscale="log", xlabel="one photograph, ms", ylabel="accuracy", title=ablation.data.part)
+    _save(figure, folder / "latency.png")
+
+    figure, ax = plt.subplots(figsize=(7, 6), layout="constrained")
+    for row in ablation.rows:
+        metrics.RocCurveDisplay.from_predictions(abnormal, row.probabilities, name=row.name, ax=ax)
+    ax.set_title(ablation.data.part)
+    ax.legend(fontsize=7)
+    _save(figure, folder / "roc.png")
+
+    figure, ax = plt.subplots(figsize=(7, 6), layout="constrained")
+    for row in ablation.rows:
+        CalibrationDisplay.from_predictions(abnormal, row.probabilities, name=row.name, ax=ax)
+    ax.set_title(ablation.data.part)
+    ax.legend(fontsize=7)
+    _save(figure, folder / "reliability.png")
+
+    columns = 4
+    figure, axes = plt.subplots(
+        -(-len(ablation.rows) // columns),
+        columns,
+        figsize=(11, 2.9 * -(-len(ablation.rows) // columns)),
+        layout="constrained",
+        squeeze=False,
+    )
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for row, ax in zip(ablation.rows, axes.flat):
+        ax.set_axis_on()
+        shown = metrics.ConfusionMatrixDisplay(
+            np.round(row.confusion).astype(int), display_labels=list(CLASSES)
+        )
+        shown.plot(cmap="Greys", colorbar=False, ax=ax)
+        ax.set_title(row.name, fontsize=9)
+    _save(figure, folder / "confusion.png")
+
+
+def _save(figure, path: Path) -> None:
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
