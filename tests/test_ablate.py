@@ -67,10 +67,15 @@ def test_a_report_of_nothing_says_so(small, chips, tmp_path):
         ablate.main(["--data", str(chips), "--out", str(tmp_path), "--report"])
 
 
-def test_a_training_that_fails_is_an_error_and_leaves_no_result(small, chips, tmp_path, monkeypatch):
-    broken = Plan("broken", "Broken", "a test", QUICK | {"backbone": "no_such_network"})
+def test_a_row_that_cannot_be_trained_ends_the_run_and_leaves_no_result(small, chips, tmp_path, monkeypatch):
+    broken = Plan(
+        "broken",
+        "Broken",
+        "a test",
+        QUICK | {"backbone": BACKBONE, "attention": "none", "init": "no_such_folder"},
+    )
     monkeypatch.setattr(ablate, "PLANS", (broken,))
-    with pytest.raises(DataError, match="Training broken, seed 0, failed"):
+    with pytest.raises(DataError, match="no_such_folder"):
         ablate.main(["--data", str(chips), "--out", str(tmp_path)])
     assert not (tmp_path / "broken-0.json").exists()
 

@@ -12,7 +12,6 @@ import datetime
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -23,6 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a scri
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
 from chipdemo.ablation import METRICS as SHOWN
 from chipdemo.ablation import (
     Ablation,
@@ -34,9 +36,6 @@ from chipdemo.ablation import (
     Summary,
     write_ablation,
 )
-from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
-
 from chipdemo.errors import ChipDemoError, DataError
 from chipdemo.vision.checkpoint import METRICS, SPLIT, ModelSpec, load_checkpoint, read_json, write_json
 from chipdemo.vision.engine import TorchEngine
@@ -50,6 +49,7 @@ from training.predict import predict
 from training.resume import STATE
 from training.sources import read_data
 from training.starting_weights import load_starting_weights
+from training.train import Options, train
 from training.uncertainty import RESAMPLES, interval, resampled, two_sided_p
 
 SCRATCH = {"init": "none", "freeze": 0, "learning_rate": 2e-3, "head_rate": 1.0}
@@ -148,14 +148,9 @@ def start_of(plan: Plan, run: Run) -> dict[str, str | int]:
 def train_network(plan: Plan, seed: int, run: Run, out: Path) -> dict:
     """Train one seed of a network, or go on with it, and say what came out."""
     if not (out / METRICS).exists():
-        flags = {"data": run.data, "split": run.split, "seed": seed, "out": out, "cache": run.out / "cache"}
+        flags = {"data": run.data, "split": str(run.split), "out": str(out), "cache": str(run.out / "cache")}
         flags |= plan.flags | start_of(plan, run)
-        command = [sys.executable, Path(__file__).parent / "train.py"]
-        for name, value in flags.items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
-        command += ["--resume"] if (out / STATE).exists() else []
-        if subprocess.run(command).returncode:
-            raise DataError(f"Training {plan.id}, seed {seed}, failed; what it says stands above.")
+        train(Options(**flags, seed=seed, resume=(out / STATE).exists()))
     metrics = read_json(out / METRICS)
     net, spec, _ = load_checkpoint(out)
     teacher = metrics["training"]["options"]["teacher"]

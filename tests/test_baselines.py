@@ -1,0 +1,31 @@
+import pytest
+import timm
+import torch
+
+from chipdemo.vision.model import ChipNet
+from training.trunk import FrozenTrunk
+
+NAMES = {"chip_small_cnn": (256, 4), "chip_unet": (48, 32), "chip_vgg16": (512, 8)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("attention", ["none", "cbam"])
+def test_a_baseline_is_a_backbone_like_any_other(name, attention):
+    channels, side = NAMES[name]
+    output = ChipNet(name, attention).eval()(torch.randn(2, 3, 128, 128))
+    assert output.features.shape == (2, channels, side, side)
+    log_odds = output.logits[:, 1] - output.logits[:, 0]
+    assert log_odds.requires_grad and log_odds.shape == (2,)
+
+
+def test_vgg16_keeps_its_first_four_blocks_and_tunes_the_fifth():
+    net = ChipNet("chip_vgg16", "none")
+    FrozenTrunk(net, 1)
+    tuned = [name for name, parameter in net.backbone.named_parameters() if parameter.requires_grad]
+    assert tuned == [f"features.{i}.{part}" for i in (24, 26, 28) for part in ("weight", "bias")]
+
+
+@pytest.mark.parametrize("name", ["chip_small_cnn", "chip_unet"])
+def test_weights_that_do_not_exist_are_not_pretended(name):
+    with pytest.raises(ValueError, match="no ImageNet weights"):
+        timm.create_model(name, pretrained=True)
