@@ -39,10 +39,10 @@ VARIANTS = {
     "plain": PLAIN,
     "frozen": {},
     "mixup": PLAIN | {"mixup": 0.4},
-    "warp": PLAIN | {"mixup": 0.4, "warp": 0.12},
+    "warp": PLAIN | {"warp": 0.12},
     "rate": PLAIN | {"learning_rate": 1.5e-3, "head_rate": 2.0},
     "300px": PLAIN | {"image_size": 300, "epochs": 8},
-    "distilled": PLAIN | {"mixup": 0.4, "teacher": f"{RUNS}/plain-0,{RUNS}/mixup-0"},
+    "distilled": {"teacher": f"{RUNS}/frozen-0,{RUNS}/plain-0"},
 }
 
 
