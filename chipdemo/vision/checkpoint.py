@@ -20,7 +20,7 @@ from typing import Any
 import httpx2  # what huggingface_hub speaks HTTP with; some of its errors come through
 from huggingface_hub import HfApi, PyTorchModelHubMixin, snapshot_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from chipdemo.errors import CheckpointError, CheckpointOutOfReachError
 from chipdemo.inspection import CLASSES, ModelInfo
@@ -242,7 +242,8 @@ def save_checkpoint(folder: Path, net: ChipNet, spec: ModelSpec) -> None:
         name: (tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor).cpu().contiguous()
         for name, tensor in net.state_dict().items()
     }
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    data = save(tensors, metadata={"format": "pt"})
+    (folder / WEIGHTS).write_bytes(data)  # save_file would make it readable by its owner alone
     write_json(folder / CONFIG, asdict(spec))
 
 
