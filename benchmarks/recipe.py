@@ -42,6 +42,7 @@ VARIANTS = {
     "warp": PLAIN | {"warp": 0.12},
     "rate": PLAIN | {"learning_rate": 1.5e-3, "head_rate": 2.0},
     "300px": PLAIN | {"image_size": 300, "epochs": 8},
+    "long": {"epochs": 16},
     "distilled": {"teacher": f"{RUNS}/frozen-0,{RUNS}/plain-0"},
 }
 
