@@ -65,7 +65,7 @@ def test_normal_chips_show_no_red(judged):
 
 def test_most_caught_defects_show_where(judged):
     caught = [i for label, i in judged if label == i.verdict == "abnormal"]
-    assert np.mean([len(inspection.regions) > 0 for inspection in caught]) > 0.6
+    assert np.mean([len(inspection.regions) > 0 for inspection in caught]) > 0.8
 
 
 def test_evidence_adds_up_to_the_log_odds(inspector, judged):
