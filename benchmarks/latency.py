@@ -1,6 +1,6 @@
 """One call of the inspector against the bare network and against pytorch-grad-cam.
 
-    python benchmarks/latency.py --model runs/elpv_accuracy/seed0
+    python benchmarks/latency.py --model FOLDER [FOLDER ...]
 
 Decoded photograph in; verdict, evidence, CBAM map and regions out. Batch 1, every contestant in
 turn within one round, so that a machine whose speed drifts is fair to all. Medians of ratios.
@@ -23,10 +23,13 @@ import sys  # noqa: E402
 sys.path.insert(0, str(ROOT))
 
 from chipdemo.images import read_photograph  # noqa: E402
+from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
 from chipdemo.vision.inspector import load_inspector  # noqa: E402
 from chipdemo.vision.transforms import normalise, pixels_of  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
+
+WARM_UP = 10  # rounds that are not timed
 
 
 def contestants(model: str) -> dict:
@@ -43,7 +46,7 @@ def contestants(model: str) -> dict:
         return normalise(torch.from_numpy(pixels), spec.mean, spec.std)
 
     def grad_cam(image):
-        with GradCAM(bare, [bare.conv_head]) as cam:
+        with GradCAM(bare, [bare.get_submodule(bare.feature_info[-1]["module"])]) as cam:
             return cam(prepared(image), targets=[lambda logits: logits[1] - logits[0]])
 
     def forward(network, given):
@@ -58,33 +61,38 @@ def contestants(model: str) -> dict:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default=str(ROOT / "chipdemo/weights/elpv-efficientnet-lite0-cbam"))
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "latency.json")
-    options = parser.parse_args()
-    runs = contestants(options.model)
-    images = [read_photograph(sample.path).image for sample in read_elpv().samples[: options.rounds + 10]]
+def measured(model: str, rounds: int) -> dict:
+    """Medians of every contestant, and of the inspector's ratio to each of the others."""
+    runs = contestants(model)
+    images = [read_photograph(sample.path).image for sample in read_elpv().samples[: rounds + WARM_UP]]
     times = {name: [] for name in runs}
     for number, image in enumerate(images):
         for name, run in runs.items():
             started = time.perf_counter()
             run(image)
-            if number >= 10:  # the first ten warm up
+            if number >= WARM_UP:
                 times[name].append((time.perf_counter() - started) * 1000)
-    ratios = {
-        name: float(np.median(np.array(times["inspector"]) / np.array(values)))
-        for name, values in times.items()
+    ours = np.array(times.pop("inspector"))
+    return {
+        "inspector_ms": round(float(np.median(ours)), 2),
+        "median_ms": {name: round(float(np.median(values)), 2) for name, values in times.items()},
+        "inspector_over": {name: round(float(np.median(ours / values)), 3) for name, values in times.items()},
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", nargs="+", default=[str(DEFAULT_MODEL)])
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "latency.json")
+    options = parser.parse_args()
     report = {
         "command": " ".join(["python benchmarks/latency.py", *sys.argv[1:]]),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "rounds": options.rounds,
-        "median_ms": {name: round(float(np.median(values)), 2) for name, values in times.items()},
-        "inspector_over": {name: round(ratio, 3) for name, ratio in ratios.items() if name != "inspector"},
+        "models": {Path(model).name: measured(model, options.rounds) for model in options.model},
     }
     write_json(options.report, report)
     print(json.dumps(report, indent=1))

@@ -43,6 +43,7 @@ VARIANTS = {
     "rate": PLAIN | {"learning_rate": 1.5e-3, "head_rate": 2.0},
     "300px": PLAIN | {"image_size": 300, "epochs": 8},
     "long": {"epochs": 16},
+    "stride8": {"stages": 3},
     "distilled": {"teacher": f"{RUNS}/frozen-0,{RUNS}/plain-0"},
 }
 

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
+from huggingface_hub import HfApi
 
 from chipdemo.errors import DataError
-from chipdemo.images import content_sha256
+from chipdemo.images import content_sha256, read_photograph
+from tests.hub import Account, Hub
 from tests.tiny import draw_chip, draw_chips
 from training.data import load_photographs
 from training.hub_data import ADDRESS
@@ -68,6 +70,31 @@ def test_photographs_of_the_hub_are_read_from_their_table(tmp_path):
     photographs = load_photographs(data, small)
     assert photographs.sha256 == (content_sha256(draw_chip(0)), content_sha256(draw_chip(1)))
     assert [sample.group for sample in group_by_path(data, r"(lot\d)").samples] == ["lot1", ""]
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    with Hub({"hf_ada": Account("ada")}) as hub:
+        hub.serve(monkeypatch, tmp_path / "home", "hf_ada")
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.address)
+        yield hub
+
+
+def test_a_private_data_set_is_read_from_the_hub_as_it_is_and_as_it_was(hub, tmp_path, monkeypatch):
+    card = "---\nlicense: cc-by-4.0\n---\n"
+    stored(tmp_path / "first", {"image": [{"bytes": png(0)}], "label": ["OK"]}, card=card)
+    stored(tmp_path / "second", {"image": [{"bytes": png(0)}], "label": ["ng"]}, card=card)
+    api = HfApi()
+    api.create_repo("ada/chips", repo_type="dataset", private=True)
+    first = api.upload_folder(repo_id="ada/chips", folder_path=tmp_path / "first", repo_type="dataset")
+    api.upload_folder(repo_id="ada/chips", folder_path=tmp_path / "second", repo_type="dataset")
+    with monkeypatch.context() as nobody, pytest.raises(DataError, match="HF_TOKEN or .hf auth login"):
+        nobody.setenv("HF_TOKEN", "")
+        read_data("hf:ada/chips")
+    now, before = read_data("hf:ada/chips"), read_data(f"hf:ada/chips@{first.oid}")
+    assert (now.name, now.licence) == ("ada/chips", "cc-by-4.0")
+    assert [s.label for s in now.samples] == ["abnormal"] and [s.label for s in before.samples] == ["normal"]
+    assert content_sha256(read_photograph(now.samples[0].source).image) == content_sha256(draw_chip(0))
 
 
 def test_classes_of_the_hub_count_by_their_names(tmp_path):

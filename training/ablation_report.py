@@ -35,7 +35,8 @@ def table(ablation: Ablation) -> str:
         "Mean ± standard deviation over the seeds, and a 95 % bootstrap interval over the photographs in "
         f"brackets. Licence of the data: {data.licence or 'unknown'}. "
         f"{ablation.date}, {ablation.machine}.\n\n"
-        f"`{ablation.command}`\n\n{_markdown(rows)}\n\n## {PUBLISHED_SOURCE}\n\n{_markdown(theirs)}\n"
+        f"`{ablation.command}`\n\n{markdown_table(rows)}\n\n"
+        f"## {PUBLISHED_SOURCE}\n\n{markdown_table(theirs)}\n"
     )
 
 
@@ -72,7 +73,7 @@ def precision_at_recall(row: Row, abnormal: np.ndarray) -> float:
     )
 
 
-def _markdown(rows: pd.DataFrame) -> str:
+def markdown_table(rows: pd.DataFrame) -> str:
     lines = [list(rows.columns), ["---"] * len(rows.columns), *rows.to_numpy().tolist()]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
