@@ -2,10 +2,11 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import logit
 
 from chipdemo.ablation import read_ablation
 from chipdemo.errors import DataError
-from tests.tiny import BACKBONE, draw_chips
+from tests.tiny import BACKBONE, draw_chips, tiny_checkpoint
 from training import ablate
 from training.ablate import Plan, pair
 from training.classical import LEARNERS, Fitted, hog_features
@@ -54,6 +55,43 @@ def test_every_row_is_measured_on_the_same_test_part_and_resumed_row_by_row(smal
         "reliability.png",
         "confusion.png",
     }
+
+
+def test_an_ensemble_is_the_mean_of_its_finished_members(small, chips, tmp_path, monkeypatch):
+    ensemble = Plan("both", "Both", "a test", members=("tiny", "tiny-cbam"))
+    monkeypatch.setattr(ablate, "PLANS", (*ablate.PLANS[:2], ensemble))
+    flags = ["--data", str(chips), "--out", str(tmp_path), "--seeds", "1"]
+    with pytest.raises(DataError, match="members of Both to be finished; tiny-0, tiny-cbam-0 is not"):
+        ablate.main([*flags, "--rows", "both"])
+    ablate.main(flags)
+    plain, with_cbam, both = read_ablation(tmp_path / "ablation.json").rows
+    means = (
+        logit(plain.probabilities.clip(1e-5, 1 - 1e-5)) + logit(with_cbam.probabilities.clip(1e-5, 1 - 1e-5))
+    ) / 2
+    assert (np.argsort(both.probabilities, kind="stable") == np.argsort(means, kind="stable")).mean() > 0.9
+    assert both.parameters == plain.parameters + with_cbam.parameters and both.checkpoint == ""
+    assert both.latency_ms == pytest.approx(plain.latency_ms + with_cbam.latency_ms)
+    assert both.throughput < min(plain.throughput, with_cbam.throughput)
+
+
+def test_a_backbone_without_imagenet_weights_learns_from_the_teacher_once(
+    small, chips, tmp_path, monkeypatch, capfd
+):
+    def out_of_reach(*_):
+        raise DataError("no network")
+
+    flags = {name: value for name, value in QUICK.items() if name != "init"}
+    monkeypatch.setattr(ablate, "PLANS", pair(BACKBONE, "Tiny", "tiny", "a test", **flags))
+    monkeypatch.setattr(ablate, "load_starting_weights", out_of_reach)
+    monkeypatch.setattr(ablate, "START", QUICK | {"attention": "none"})
+    teacher = tiny_checkpoint(tmp_path / "teacher")
+    out = tmp_path / "out"
+    ablate.main(["--data", str(chips), "--out", str(out), "--seeds", "1", "--teacher", str(teacher)])
+    assert capfd.readouterr().out.count("to start from") == 1
+    rows = read_ablation(out / "ablation.json").rows
+    assert {row.starting_weights for row in rows} == {f"weights {BACKBONE}.distilled.safetensors"}
+    learned = json.loads((out / f"{BACKBONE}-start" / "metrics.json").read_text())["training"]["options"]
+    assert learned["teacher"] == str(teacher)
 
 
 def test_rows_of_another_division_are_not_mixed(small, chips, tmp_path):
