@@ -9,7 +9,9 @@
     |  `- CheckpointOutOfReachError  not now: the Hub does not answer, or training is at work
     |- HubError               nothing could be pushed to the Hub; what is here stays as it is
     |- DataError              training data that cannot be used
-    `- AblationError          an ablation.json that cannot be used
+    |- AblationError          an ablation.json that cannot be used
+    |- LabelError             a label that cannot be kept
+    `- JournalError           the journal of labels cannot be read or written
 
 Every message says what was expected, what was found, and what to do next, in words that
 may be shown to the person who caused it. ui/ alone turns them into gr.Error.
@@ -54,3 +56,11 @@ class DataError(ChipDemoError):
 
 class AblationError(ChipDemoError):
     """An ablation.json cannot be used."""
+
+
+class LabelError(ChipDemoError):
+    """A label cannot be kept; nothing was written."""
+
+
+class JournalError(ChipDemoError):
+    """The journal of labels cannot be read or written; what it holds is as it was."""

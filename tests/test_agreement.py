@@ -19,6 +19,7 @@ class Event(NamedTuple):
     retracts: str = ""
     defect_type: str = ""
     image_sha256: str = "chip"
+    decides: bool = False
 
 
 def at(minute):
@@ -32,6 +33,15 @@ def label_of(*events):
 
 def test_the_latest_label_of_an_annotator_counts():
     assert label_of(Event("a", "normal"), Event("b", "abnormal", created_at=at(1))) == "abnormal"
+
+
+def test_a_reviewer_decides_whatever_the_others_said_and_may_change_their_mind():
+    torn = Event("a", "normal"), Event("b", "abnormal", "bob"), Event("c", "abnormal", "cy")
+    assert label_of(*torn, Event("d", "normal", "ruth", at(1), decides=True)) == "normal"
+    both = Event("d", "normal", "ruth", at(1), decides=True), Event("e", "unsure", "ann", at(2), decides=True)
+    assert label_of(*torn, *both) == "unsure"
+    assert label_of(*torn, *both, Event("f", "abnormal", "ruth", at(3), decides=True)) == "abnormal"
+    assert label_of(*torn, both[0], Event("g", "", "ruth", at(4), retracts="d")) == "abnormal"
 
 
 def test_an_undone_label_leaves_the_one_before():

@@ -21,7 +21,7 @@ from training.data import LabelledData, Sample, sample_of
 ADDRESS = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?(@(?P<revision>.+))?")
 LABELS = ("image", "label")
 EVENTS = (*LABELS, "event_id", "image_sha256", "annotator", "created_at", "retracts")
-OPTIONAL = ("defect_type", "group", "probability")
+OPTIONAL = ("defect_type", "group", "probability", "decides")
 
 
 def read_hub(address: str) -> LabelledData:
@@ -104,7 +104,8 @@ def _agreed(name: str, rows: list[dict], images: Dataset) -> tuple[list[Sample],
             )
         rows_of.setdefault(row["image_sha256"], []).append(index)
     events = [
-        SimpleNamespace(**{"defect_type": "", **row, "created_at": time}) for row, time in zip(rows, times)
+        SimpleNamespace(**{"defect_type": "", "decides": False, **row, "created_at": time})
+        for row, time in zip(rows, times)
     ]
     samples, left_out = [], []
     for sha256, truth in current_truth(events).items():

@@ -3,7 +3,7 @@
 A label is an event and is never edited. An event that retracts another undoes it, and is itself
 no label; it can be retracted like any other, and then what it undid holds again. Of each
 annotator the latest label that was not undone is their vote; a photograph is what most of its
-annotators say it is.
+annotators say it is, or what a reviewer has decided since.
 """
 
 from collections import Counter, defaultdict
@@ -15,8 +15,8 @@ from typing import Protocol
 
 from chipdemo.errors import DataError
 from chipdemo.inspection import ABNORMAL, NORMAL
+from chipdemo.labeling.label import UNSURE
 
-UNSURE = "unsure"
 DISAGREEMENT = "disagreement"
 
 
@@ -25,7 +25,7 @@ class LabelEvent(Protocol):
 
     label: "normal", "abnormal" or "unsure". created_at: UTC, and all events with a time zone or
     all without. defect_type: "" or None when not given. retracts: the event_id that this event
-    undoes; "" or None for a label.
+    undoes; "" or None for a label. decides: given in a review of a disagreement; None is no.
     """
 
     event_id: str
@@ -35,6 +35,7 @@ class LabelEvent(Protocol):
     created_at: datetime
     defect_type: str | None
     retracts: str | None
+    decides: bool | None
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,14 @@ def current_truth(events: Iterable[LabelEvent]) -> dict[str, Truth]:
     one moment are taken in the order of their ids. Raises DataError if events retract each other.
     """
     votes: dict[str, dict[str, LabelEvent]] = defaultdict(dict)  # by photograph, then annotator
-    for event in sorted(_standing(events), key=lambda event: (event.created_at, event.event_id)):
+    for event in sorted(standing(events), key=lambda event: (event.created_at, event.event_id)):
         if not event.retracts:
-            votes[event.image_sha256][event.annotator] = event  # a later one replaces an earlier one
+            votes[event.image_sha256].pop(event.annotator, None)  # a later one replaces an earlier one, ...
+            votes[event.image_sha256][event.annotator] = event  # ... at its own place in time
     return {sha256: _majority(list(of_image.values())) for sha256, of_image in sorted(votes.items())}
 
 
-def _standing(events: Iterable[LabelEvent]) -> list[LabelEvent]:
+def standing(events: Iterable[LabelEvent]) -> list[LabelEvent]:
     """The events that were not undone, by anything that was not undone itself."""
     by_id = {event.event_id: event for event in events}
     undone_by = {event_id: [] for event_id in by_id}
@@ -93,7 +95,9 @@ def _standing(events: Iterable[LabelEvent]) -> list[LabelEvent]:
 
 
 def _majority(votes: list[LabelEvent]) -> Truth:
-    counts = Counter(vote.label for vote in votes)
+    """votes: by time. The latest that decides counts alone, without one each counts once."""
+    deciding = [vote for vote in votes if vote.decides]
+    counts = Counter(vote.label for vote in deciding[-1:] or votes)
     most = max(counts.values())
     leading = [label for label in (NORMAL, ABNORMAL, UNSURE) if counts[label] == most]
     if len(leading) != 1:

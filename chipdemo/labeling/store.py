@@ -1,0 +1,441 @@
+"""The journal of labels: SQLite, where an acknowledged label stays.
+
+Write-ahead logging with full synchronisation: when append returns, the event is on the disk.
+Several threads and processes may write at once; each waits for the other's few milliseconds.
+Events are only ever added. What they add up to (`votes`) is kept beside them, in the same
+transaction, so that no question reads them all.
+"""
+
+import json
+import re
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from chipdemo.errors import JournalError, LabelError
+from chipdemo.labeling.agreement import standing
+from chipdemo.labeling.label import Box, Label, Said
+
+BUSY_S = 30  # waited for another process before giving up
+TRIES = 999  # parameters of one statement
+
+# Each step brings a journal from the version of its index to the next. Never change one that was released.
+MIGRATIONS = (
+    """
+    CREATE TABLE photographs (
+        id INTEGER PRIMARY KEY,
+        sha256 TEXT NOT NULL UNIQUE,  -- images.content_sha256
+        name TEXT NOT NULL,           -- as it was first called, for people
+        path TEXT NOT NULL,           -- its file where it is not kept in contents; '' where it is
+        width INTEGER NOT NULL,
+        height INTEGER NOT NULL,
+        added_at INTEGER NOT NULL,    -- microseconds since 1970, UTC, like every time here
+        votes INTEGER NOT NULL DEFAULT 0,  -- annotators whose label stands
+        priority REAL NOT NULL DEFAULT 0,  -- the highest comes first; queue.py sets it
+        reason TEXT NOT NULL DEFAULT ''    -- why it comes when it does, for people
+    );
+    CREATE INDEX photographs_by_priority ON photographs (votes, priority DESC, id);
+    CREATE TABLE contents (
+        sha256 TEXT PRIMARY KEY,
+        bytes BLOB NOT NULL           -- the file as it came
+    );
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        event_id TEXT NOT NULL UNIQUE,
+        image_sha256 TEXT NOT NULL REFERENCES photographs (sha256),
+        label TEXT NOT NULL,
+        annotator TEXT NOT NULL,
+        defect_type TEXT NOT NULL,
+        boxes TEXT NOT NULL,          -- JSON: [[x, y, width, height], ...]
+        mask BLOB NOT NULL,
+        note TEXT NOT NULL,
+        said TEXT NOT NULL,           -- JSON: [name, revision, abnormal_probability]; '' for nothing
+        retracts TEXT NOT NULL,
+        decides INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        shard TEXT                    -- the file of the data set that holds it; NULL until published
+    );
+    CREATE INDEX events_by_image ON events (image_sha256, seq);
+    CREATE INDEX events_by_annotator ON events (annotator, seq);
+    CREATE INDEX events_unpublished ON events (seq) WHERE shard IS NULL;
+    CREATE TABLE votes (
+        image_sha256 TEXT NOT NULL,
+        annotator TEXT NOT NULL,
+        seq INTEGER NOT NULL REFERENCES events (seq),
+        label TEXT NOT NULL,
+        PRIMARY KEY (image_sha256, annotator)
+    ) WITHOUT ROWID;
+    CREATE INDEX votes_by_annotator ON votes (annotator, seq);
+    CREATE TABLE skips (              -- who does not want to label what
+        image_sha256 TEXT NOT NULL,
+        annotator TEXT NOT NULL,
+        PRIMARY KEY (image_sha256, annotator)
+    ) WITHOUT ROWID;
+    CREATE TABLE leases (             -- who is labelling what just now
+        image_sha256 TEXT NOT NULL,
+        annotator TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (image_sha256, annotator)
+    ) WITHOUT ROWID;
+    CREATE TABLE scores (             -- what a model says of it, for the order of the queue
+        image_sha256 TEXT PRIMARY KEY,
+        revision TEXT NOT NULL,
+        abnormal_probability REAL NOT NULL,
+        embedding BLOB NOT NULL       -- float32, little-endian, of unit length; x'' for none
+    ) WITHOUT ROWID;
+    """,
+)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A photograph that the journal knows. path: its file where its content is not kept; or None."""
+
+    sha256: str
+    name: str
+    path: Path | None
+    width: int
+    height: int
+    votes: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """photographs: known. labelled: with a standing label. events: ever. pending: not yet published."""
+
+    photographs: int
+    labelled: int
+    events: int
+    pending: int
+
+
+class Journal:
+    """The journal in one file, made where there is none. Its methods may be called from any thread.
+
+    Every method raises JournalError where the file cannot be read or written: another program's
+    file, a newer version, a full disk, a folder that may not be written to.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._writing = threading.Lock()  # SQLite's own waiting is a poll; in one process, a queue is faster
+
+    def __enter__(self) -> "Journal":
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Make the file, or bring it to this version."""
+        with self._told():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.write() as database:
+                version = database.execute("PRAGMA user_version").fetchone()[0]
+                if version > len(MIGRATIONS):
+                    raise JournalError(
+                        f"Expected a journal of version {len(MIGRATIONS)} or older in {self.path}; found "
+                        f"version {version}. Update Chip Inspector."
+                    )
+                for step in MIGRATIONS[version:]:
+                    for statement in _statements(step):
+                        database.execute(statement)
+                database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+    def close(self) -> None:
+        """End the connections of all threads; a later call opens one again."""
+        while self._connections:
+            self._connections.pop().close()
+        self._local = threading.local()
+
+    # The ways in
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection for questions. Rows can be asked by column name."""
+        with self._told():
+            yield self._connection()
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: all of it is on the disk when the block has ended, or none of it."""
+        with self._told(), self._writing:
+            database = self._connection()
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+                database.execute("COMMIT")
+            except BaseException:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+                raise
+
+    # Photographs
+
+    def add_photograph(
+        self, sha256: str, size: tuple[int, int], name: str, content: bytes = b"", path: Path | None = None
+    ) -> bool:
+        """Make a photograph known; False where it was, under whatever name.
+
+        size: (width, height), pixels. content: its file, to be kept; without it, path is where it lies,
+        and its content is kept when it is first labelled.
+        """
+        with self.write() as database:
+            new = database.execute(
+                "INSERT INTO photographs (sha256, name, path, width, height, added_at) "
+                "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (sha256, name, "" if content else str(path), *size, _now()),
+            ).rowcount
+            if content:
+                _keep(database, sha256, content)
+            return bool(new)
+
+    def photograph(self, sha256: str) -> Stored:
+        """Raises LabelError where it is not known."""
+        with self.read() as database:
+            row = database.execute("SELECT * FROM photographs WHERE sha256 = ?", (sha256,)).fetchone()
+        if row is None:
+            raise LabelError(
+                f"Expected a photograph of the queue; found none of sha256 {sha256[:80]!r}. Add it first."
+            )
+        return stored_of(row)
+
+    def content(self, sha256: str) -> bytes:
+        """The photograph's file. Raises LabelError where it is not known or its file is gone."""
+        with self.read() as database:
+            row = database.execute("SELECT bytes FROM contents WHERE sha256 = ?", (sha256,)).fetchone()
+        if row:
+            return row["bytes"]
+        photograph = self.photograph(sha256)
+        try:
+            return photograph.path.read_bytes()
+        except OSError as error:
+            raise LabelError(
+                f"Expected the photograph {photograph.name} where it was when it was added; it cannot be "
+                f"read ({error.strerror}). Put it back, or skip it."
+            ) from error
+
+    # Events
+
+    def append(self, *labels: Label) -> list[bool]:
+        """Keep events, all or none; False for each that was kept before. On the disk when it returns.
+
+        Raises LabelError where a photograph is not known, where its file is gone, and where an event
+        retracts one that is not the same annotator's on the same photograph.
+        """
+        contents = {label.image_sha256: self._unkept(label.image_sha256) for label in labels}
+        with self.write() as database:
+            for sha256, content in contents.items():
+                if content:
+                    _keep(database, sha256, content)
+            return [_append(database, label) for label in labels]
+
+    def events(
+        self,
+        image_sha256: str = "",
+        after: int = 0,
+        annotator: str = "",
+        unpublished: bool = False,
+        limit: int = -1,
+    ) -> list[tuple[int, Label]]:
+        """Events with their numbers, oldest first. limit: at most so many; -1 for all."""
+        wanted = [("seq > ?", after)]
+        wanted += [("image_sha256 = ?", image_sha256)] if image_sha256 else []
+        wanted += [("annotator = ?", annotator)] if annotator else []
+        where = " AND ".join([clause for clause, _ in wanted] + ["shard IS NULL"] * unpublished)
+        with self.read() as database:
+            rows = database.execute(
+                f"SELECT * FROM events WHERE {where} ORDER BY seq LIMIT ?",
+                (*(value for _, value in wanted), limit),
+            )
+            return [(row["seq"], _label_of(row)) for row in rows]
+
+    def event(self, event_id: str) -> Label | None:
+        with self.read() as database:
+            row = database.execute("SELECT * FROM events WHERE event_id = ?", (event_id,)).fetchone()
+        return _label_of(row) if row else None
+
+    def vote(self, image_sha256: str, annotator: str) -> Label | None:
+        """The label of this annotator that stands, if there is one."""
+        with self.read() as database:
+            row = database.execute(
+                "SELECT events.* FROM votes JOIN events USING (seq) "
+                "WHERE votes.image_sha256 = ? AND votes.annotator = ?",
+                (image_sha256, annotator),
+            ).fetchone()
+        return _label_of(row) if row else None
+
+    def mark_published(self, event_ids: Iterable[str], shard: str) -> int:
+        """Note in which file of the data set events are; gives how many of them were not known to be."""
+        with self.write() as database:
+            before = database.total_changes
+            database.executemany(
+                "UPDATE events SET shard = ? WHERE event_id = ? AND shard IS NULL",
+                ((shard, event_id) for event_id in event_ids),
+            )
+            return database.total_changes - before
+
+    def counts(self) -> Counts:
+        with self.read() as database:
+            row = database.execute(
+                "SELECT (SELECT COUNT(*) FROM photographs), "
+                "(SELECT COUNT(*) FROM photographs WHERE votes > 0), "
+                "(SELECT COUNT(*) FROM events), "
+                "(SELECT COUNT(*) FROM events WHERE shard IS NULL)"
+            ).fetchone()
+        return Counts(*row)
+
+    # Under them
+
+    def _unkept(self, sha256: str) -> bytes:
+        """The content of a photograph that is labelled for the first time and lies elsewhere; or b""."""
+        with self.read() as database:
+            kept = database.execute("SELECT 1 FROM contents WHERE sha256 = ?", (sha256,)).fetchone()
+        return b"" if kept else self.content(sha256)
+
+    def _connection(self) -> sqlite3.Connection:
+        """This thread's own."""
+        if not hasattr(self._local, "database"):
+            database = sqlite3.connect(
+                self.path,
+                timeout=BUSY_S,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+            )
+            database.row_factory = sqlite3.Row
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute("PRAGMA foreign_keys = ON")
+            self._local.database = database
+            self._connections.append(database)
+        return self._local.database
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """SQLite's errors, and those of the folder, in our words."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(
+                f"The journal {self.path} cannot be read or written ({error}). Check that the disk has room, "
+                "that its folder may be written to, and that the file is a journal; then try again."
+            ) from error
+
+
+def stored_of(row: sqlite3.Row) -> Stored:
+    """A row of photographs."""
+    return Stored(
+        row["sha256"],
+        row["name"],
+        Path(row["path"]) if row["path"] else None,
+        row["width"],
+        row["height"],
+        row["votes"],
+        row["reason"],
+    )
+
+
+def _append(database: sqlite3.Connection, label: Label) -> bool:
+    new = database.execute(
+        "INSERT INTO events (event_id, image_sha256, label, annotator, defect_type, boxes, mask, note, said, "
+        "retracts, decides, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            label.event_id,
+            label.image_sha256,
+            label.label,
+            label.annotator,
+            label.defect_type,
+            json.dumps([astuple(box) for box in label.boxes]),
+            label.mask,
+            label.note,
+            json.dumps(list(asdict(label.said).values())) if label.said else "",
+            label.retracts,
+            label.decides,
+            _microseconds(label.created_at),
+        ),
+    ).rowcount
+    if not new:
+        return False
+    if (
+        label.retracts
+        and not database.execute(
+            "SELECT 1 FROM events WHERE event_id = ? AND image_sha256 = ? AND annotator = ?",
+            (label.retracts, label.image_sha256, label.annotator),
+        ).fetchone()
+    ):
+        raise LabelError(
+            f"Expected an own event on the same photograph to retract; found {label.retracts}, which is none "
+            f"of {label.annotator!r}. Nothing was kept."
+        )
+    _count_vote(database, label.image_sha256, label.annotator)
+    database.execute(
+        "DELETE FROM leases WHERE image_sha256 = ? AND annotator = ?", (label.image_sha256, label.annotator)
+    )
+    return True
+
+
+def _count_vote(database: sqlite3.Connection, sha256: str, annotator: str) -> None:
+    """Set what of this annotator stands on this photograph, from the few events there are of it."""
+    rows = database.execute(
+        "SELECT * FROM events WHERE image_sha256 = ? AND annotator = ? ORDER BY seq", (sha256, annotator)
+    )
+    labels = {row["event_id"]: (row["seq"], _label_of(row)) for row in rows}
+    latest = max(
+        (event for event in standing(label for _, label in labels.values()) if not event.retracts),
+        key=lambda event: (event.created_at, event.event_id),
+        default=None,
+    )
+    database.execute("DELETE FROM votes WHERE image_sha256 = ? AND annotator = ?", (sha256, annotator))
+    if latest:
+        seq = labels[latest.event_id][0]
+        database.execute("INSERT INTO votes VALUES (?, ?, ?, ?)", (sha256, annotator, seq, latest.label))
+    database.execute(
+        "UPDATE photographs SET votes = (SELECT COUNT(*) FROM votes WHERE image_sha256 = sha256) "
+        "WHERE sha256 = ?",
+        (sha256,),
+    )
+
+
+def _keep(database: sqlite3.Connection, sha256: str, content: bytes) -> None:
+    database.execute("INSERT INTO contents VALUES (?, ?) ON CONFLICT DO NOTHING", (sha256, content))
+
+
+def _label_of(row: sqlite3.Row) -> Label:
+    return Label(
+        image_sha256=row["image_sha256"],
+        label=row["label"],
+        annotator=row["annotator"],
+        defect_type=row["defect_type"],
+        boxes=tuple(Box(*box) for box in json.loads(row["boxes"])),
+        mask=row["mask"],
+        note=row["note"],
+        said=Said(*json.loads(row["said"])) if row["said"] else None,
+        retracts=row["retracts"],
+        decides=bool(row["decides"]),
+        event_id=row["event_id"],
+        created_at=datetime.fromtimestamp(row["created_at"] // 1_000_000, timezone.utc).replace(
+            microsecond=row["created_at"] % 1_000_000
+        ),
+    )
+
+
+def _microseconds(time: datetime) -> int:
+    return int(time.timestamp()) * 1_000_000 + time.microsecond
+
+
+def _now() -> int:
+    return _microseconds(datetime.now(timezone.utc))
+
+
+def _statements(script: str) -> Sequence[str]:
+    """Its statements; executescript would commit the transaction that they belong to."""
+    return [statement for statement in re.sub("--.*", "", script).split(";") if statement.strip()]

@@ -1,0 +1,85 @@
+import pytest
+
+from chipdemo.errors import LabelError
+from chipdemo.labeling.label import Label
+from chipdemo.labeling.queue import Queue
+from chipdemo.labeling.store import Journal
+
+SHAS = [letter * 64 for letter in "abcde"]
+
+
+@pytest.fixture
+def journal(tmp_path):
+    with Journal(tmp_path / "labels.db") as journal:
+        for sha256 in SHAS:
+            journal.add_photograph(sha256, (64, 64), sha256[0], b"content")
+        yield journal
+
+
+def names(stored):
+    return "".join(photograph.name for photograph in stored)
+
+
+def test_two_people_get_different_photographs_and_each_the_same_again(journal):
+    queue = Queue(journal)
+    assert names(queue.next("ann", 2)) == "ab"
+    assert names(queue.next("bob", 2)) == "cd"
+    assert names(queue.next("ann", 2)) == "ab"
+    assert names(queue.next("cy", 2)) == "e"
+
+
+def test_what_is_labelled_or_skipped_does_not_come_again(journal):
+    queue = Queue(journal)
+    queue.next("ann", 2)
+    journal.append(Label(SHAS[0], "normal", "ann"))
+    queue.skip(SHAS[1], "ann")
+    assert names(queue.next("ann", 9)) == "cde"
+    queue.release(SHAS[2:], "ann")
+    assert names(queue.next("bob", 9)) == "bcde"  # what ann skipped is for others
+    queue.release(SHAS, "bob")
+    queue.unskip(SHAS[1], "ann")
+    assert names(queue.next("ann", 9)) == "bcde"
+
+
+def test_a_photograph_goes_to_as_many_people_as_wanted(journal):
+    queue = Queue(journal, people=2)
+    assert names(queue.next("ann")) == names(queue.next("bob")) == "a"
+    assert names(queue.next("cy")) == "b"
+    journal.append(Label(SHAS[0], "normal", "ann"))
+    assert names(queue.next("bob")) == "a" and names(queue.next("ann")) == "b"
+    journal.append(Label(SHAS[0], "normal", "bob"))
+    queue.release(SHAS, "cy")
+    assert "a" not in names(queue.next("cy", 9))
+
+
+def test_a_lease_runs_out(journal):
+    assert names(Queue(journal, lease_s=0).next("ann", 5)) == "abcde"
+    assert names(Queue(journal).next("bob", 5)) == "abcde"
+
+
+def test_the_order_can_be_chosen(journal):
+    with journal.write() as database:
+        database.execute("UPDATE photographs SET priority = 0.9, reason = 'undecided' WHERE name = 'd'")
+    queue = Queue(journal)
+    first = queue.next("ann", 5)
+    assert names(first) == "dabce" and first[0].reason == "undecided"
+    assert names(queue.next("ann", 5, "plain")) == "abcde"
+    at_random = names(queue.next("ann", 5, "random"))
+    assert sorted(at_random) == list("abcde") and at_random == names(queue.next("ann", 5, "random"))
+    with pytest.raises(LabelError, match="Expected an order among informative, plain, random"):
+        queue.next("ann", 5, "1; DROP TABLE events")
+
+
+def test_progress_counts_photographs_and_ones_own_labels(journal):
+    queue = Queue(journal, people=2)
+    journal.append(
+        Label(SHAS[0], "normal", "ann"), Label(SHAS[0], "normal", "bob"), Label(SHAS[1], "unsure", "ann")
+    )
+    progress = queue.progress("ann")
+    assert (progress.photographs, progress.done, progress.own, progress.own_last_hour, progress.pending) == (
+        5,
+        1,
+        2,
+        2,
+        3,
+    )

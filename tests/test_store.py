@@ -1,0 +1,238 @@
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from chipdemo.errors import JournalError, LabelError
+from chipdemo.labeling.label import Box, Label, Said, retraction_of
+from chipdemo.labeling.store import MIGRATIONS, Journal
+
+ROOT = Path(__file__).parent.parent
+SHA, OTHER = "a" * 64, "b" * 64
+PNG = b"\x89PNG\r\n\x1a\n..."
+HOSTILE = (
+    "<script>alert(1)</script> =1+1 \u202e\x00\x1b[31m ' \" ; DROP TABLE events; \U0001f4a5" + "x" * 9_000
+)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    with Journal(tmp_path / "labels.db") as journal:
+        journal.add_photograph(SHA, (300, 200), "chip.png", PNG)
+        yield journal
+
+
+def test_an_event_comes_back_exactly(journal):
+    label = Label(
+        SHA,
+        "abnormal",
+        HOSTILE[:200],
+        defect_type="a\u202eb",
+        boxes=(Box(0, 1, 20, 30),),
+        mask=PNG,
+        note=HOSTILE,
+        said=Said("model", "abc", 0.125),
+        decides=True,
+        created_at=datetime(2026, 1, 1, 12, 0, 0, 123457, timezone.utc),
+    )
+    assert journal.append(label) == [True]
+    assert journal.events() == [(1, label)]
+    assert journal.event(label.event_id) == label
+
+
+def test_the_same_event_again_is_kept_once(journal):
+    label = Label(SHA, "normal", "ann")
+    assert journal.append(label, label) == [True, False]
+    assert journal.append(label) == [False]
+    assert journal.counts().events == 1
+
+
+def test_the_same_photograph_under_two_names_is_one(journal):
+    assert not journal.add_photograph(SHA, (300, 200), "again.png", PNG)
+    assert journal.photograph(SHA).name == "chip.png"
+    assert journal.counts().photographs == 1
+
+
+def test_undo_brings_the_vote_before_back_and_undoing_it_again_the_one_after(journal):
+    first, second = Label(SHA, "normal", "ann"), Label(SHA, "abnormal", "ann")
+    undo = retraction_of(second, "ann")
+    for events, vote in (
+        ((first, second), second),
+        ((undo,), first),
+        ((retraction_of(undo, "ann"),), second),
+    ):
+        journal.append(*events)
+        assert journal.vote(SHA, "ann") == vote
+        assert journal.photograph(SHA).votes == 1
+
+
+def test_undoing_the_only_label_leaves_none(journal):
+    label = Label(SHA, "normal", "ann")
+    journal.append(label, Label(SHA, "normal", "bob"))
+    assert journal.photograph(SHA).votes == 2
+    journal.append(retraction_of(label, "ann"))
+    assert journal.vote(SHA, "ann") is None and journal.photograph(SHA).votes == 1
+
+
+@pytest.mark.parametrize("annotator, sha256", [("bob", SHA), ("ann", OTHER)])
+def test_only_an_own_event_on_the_same_photograph_can_be_undone(journal, annotator, sha256):
+    journal.add_photograph(OTHER, (300, 200), "other.png", PNG)
+    label = Label(SHA, "normal", "ann")
+    journal.append(label)
+    wrong = Label(sha256, "", annotator, retracts=label.event_id)
+    with pytest.raises(LabelError, match="Expected an own event"):
+        journal.append(wrong)
+    assert journal.counts().events == 1 and journal.vote(SHA, "ann") == label
+
+
+def test_events_are_kept_together_or_not_at_all(journal):
+    with pytest.raises(LabelError, match="found none of sha256"):
+        journal.append(Label(SHA, "normal", "ann"), Label(OTHER, "normal", "ann"))
+    assert journal.counts().events == 0
+
+
+def test_a_file_is_copied_when_it_is_first_labelled_and_may_then_be_removed(journal, tmp_path):
+    file = tmp_path / "chip.jpg"
+    file.write_bytes(b"content")
+    journal.add_photograph(OTHER, (300, 200), "chip.jpg", path=file)
+    assert journal.content(OTHER) == b"content"
+    journal.append(Label(OTHER, "normal", "ann"))
+    file.unlink()
+    assert journal.content(OTHER) == b"content"
+
+
+def test_a_file_that_was_removed_before_it_was_labelled_says_so(journal, tmp_path):
+    journal.add_photograph(OTHER, (300, 200), "gone.jpg", path=tmp_path / "gone.jpg")
+    with pytest.raises(LabelError, match="Expected the photograph gone.jpg where it was"):
+        journal.append(Label(OTHER, "normal", "ann"))
+    assert journal.counts().events == 0
+
+
+def test_an_event_is_published_once_under_the_first_name(journal):
+    label = Label(SHA, "normal", "ann")
+    journal.append(label)
+    assert [event for _, event in journal.events(unpublished=True)] == [label]
+    assert journal.mark_published([label.event_id], "one.parquet") == 1
+    assert journal.mark_published([label.event_id, "unknown"], "two.parquet") == 0
+    assert journal.events(unpublished=True) == [] and journal.counts().pending == 0
+
+
+def test_events_are_found_by_photograph_annotator_and_number(journal):
+    journal.add_photograph(OTHER, (300, 200), "other.png", PNG)
+    labels = [Label(SHA, "normal", "ann"), Label(OTHER, "normal", "ann"), Label(OTHER, "normal", "bob")]
+    journal.append(*labels)
+    assert [event for _, event in journal.events(OTHER)] == labels[1:]
+    assert [event for _, event in journal.events(annotator="ann")] == labels[:2]
+    assert journal.events(after=2) == [(3, labels[2])]
+    assert journal.events(limit=1) == [(1, labels[0])]
+
+
+def test_a_journal_is_as_it_was_when_it_is_opened_again(journal):
+    label = Label(SHA, "normal", "ann")
+    journal.append(label)
+    journal.close()
+    with Journal(journal.path) as again:
+        assert again.events() == [(1, label)]
+
+
+def test_many_threads_may_write_at_once(journal):
+    labels = [[Label(SHA, "normal", f"annotator {n}") for _ in range(20)] for n in range(10)]
+    threads = [
+        threading.Thread(target=lambda own=own: [journal.append(one) for one in own]) for own in labels
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {event.event_id for _, event in journal.events()} == {
+        one.event_id for own in labels for one in own
+    }
+    assert journal.photograph(SHA).votes == 10
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from chipdemo.labeling.label import Label
+from chipdemo.labeling.store import Journal
+
+with Journal(Path(sys.argv[1])) as journal:
+    for _ in range(int(sys.argv[2])):
+        label = Label("a" * 64, "normal", sys.argv[3])
+        journal.append(label)
+        print(label.event_id, flush=True)  # acknowledged
+"""
+
+
+def writer(journal, count, annotator):
+    command = [sys.executable, "-c", WRITER, str(journal.path), str(count), annotator]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def test_processes_may_write_at_once(journal):
+    writers = [writer(journal, 30, f"annotator {n}") for n in range(3)]
+    acknowledged = [set(one.communicate()[0].split()) for one in writers]
+    assert [len(ids) for ids in acknowledged] == [30, 30, 30]
+    assert {event.event_id for _, event in journal.events()} == set.union(*acknowledged)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 on this system")
+def test_what_was_acknowledged_survives_kill_9(journal):
+    victim = writer(journal, 100_000, "ann")
+    acknowledged = [victim.stdout.readline().strip() for _ in range(25)]
+    os.kill(victim.pid, signal.SIGKILL)
+    acknowledged += victim.stdout.read().split("\n")[:-1]  # what it still said before it died
+    victim.wait()
+    kept = {event.event_id for _, event in journal.events()}
+    assert set(acknowledged) <= kept and len(kept) <= len(acknowledged) + 1
+    journal.append(Label(SHA, "normal", "ann"))
+
+
+def test_it_is_synchronised_in_full_and_ahead_of_the_file(journal):
+    with journal.read() as database:
+        assert database.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        assert database.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
+
+
+def test_a_journal_of_a_newer_version_is_left_alone(tmp_path):
+    path = tmp_path / "labels.db"
+    with sqlite3.connect(path) as database:
+        database.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    with pytest.raises(JournalError, match="Update Chip Inspector"):
+        Journal(path).open()
+
+
+def test_another_programs_file_is_left_alone(tmp_path):
+    path = tmp_path / "labels.db"
+    path.write_text("not a journal " * 100)
+    with pytest.raises(JournalError, match="cannot be read or written .*not a database"):
+        Journal(path).open()
+    assert path.read_text() == "not a journal " * 100
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalError, match="may be written to"):
+        Journal(tmp_path / "file" / "labels.db").open()
+
+
+def test_a_full_disk_loses_nothing_and_the_journal_goes_on(journal):
+    label = Label(SHA, "normal", "ann")
+    journal.append(label)
+    with journal.read() as database:
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+        database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(JournalError, match="disk has room"):
+        for _ in range(1_000):
+            journal.append(Label(SHA, "normal", "ann", note="n" * 5_000))
+    kept = journal.counts().events
+    with journal.read() as database:
+        database.execute("PRAGMA max_page_count = 1000000")
+    journal.append(Label(SHA, "normal", "bob"))
+    assert journal.counts().events == kept + 1 and journal.event(label.event_id) == label
