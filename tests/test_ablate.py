@@ -122,7 +122,7 @@ def test_twins_differ_in_attention_alone():
     for plan in ablate.PLANS:
         if plan.twin:
             twin = next(other for other in ablate.PLANS if other.id == plan.twin)
-            assert plan.flags | {"attention": "none"} == twin.flags and plan.seeds == twin.seeds == 3
+            assert plan.flags | {"attention": "none"} == twin.flags and plan.seeds == twin.seeds >= 3
 
 
 @pytest.mark.parametrize("name", LEARNERS)

@@ -81,17 +81,18 @@ class Plan:
     seeds: int = 1
 
 
-def pair(backbone: str, name: str, id: str, source: str, **flags) -> tuple[Plan, Plan]:
+def pair(backbone: str, name: str, id: str, source: str, seeds: int = 3, **flags) -> tuple[Plan, Plan]:
     """A network without and with CBAM, trained alike."""
     flags |= {"backbone": backbone}
-    plain = Plan(id, name, source, flags | {"attention": "none"}, seeds=3)
-    return plain, Plan(f"{id}-cbam", f"{name} + CBAM", source, flags | {"attention": "cbam"}, id, seeds=3)
+    plain = Plan(id, name, source, flags | {"attention": "none"}, seeds=seeds)
+    with_cbam = flags | {"attention": "cbam"}
+    return plain, Plan(f"{id}-cbam", f"{name} + CBAM", source, with_cbam, id, seeds=seeds)
 
 
 PLANS = (
     *pair("mobilenetv2_100", "MobileNetV2", "mobilenetv2", KIM, stages=1),
     *pair("resnet50", "ResNet-50", "resnet50", KIM, stages=1),
-    *pair("tf_efficientnet_lite0", "EfficientNet-Lite0", "lite0", "the shipped default"),
+    *pair("tf_efficientnet_lite0", "EfficientNet-Lite0", "lite0", "the shipped default", seeds=5),
     Plan(
         "vgg16",
         "VGG16, block 5 tuned",
