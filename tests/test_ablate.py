@@ -94,6 +94,23 @@ def test_a_backbone_without_imagenet_weights_learns_from_the_teacher_once(
     assert learned["teacher"] == str(teacher)
 
 
+def test_what_is_shipped_is_the_report_with_the_checkpoints_of_a_few_rows(
+    small, chips, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ablate, "SHIPPED", ("tiny-cbam",))
+    monkeypatch.setattr(ablate, "DEFAULT", "tiny")
+    out, app = tmp_path / "chips", tmp_path / "app" / "ablation"
+    flags = ["--data", str(chips), "--out", str(out), "--seeds", "1", "--rows", "tiny", "tiny-cbam"]
+    ablate.main([*flags, "--ship", str(app)])
+    shipped = read_ablation(app / "chips.json")
+    default, with_cbam = shipped.rows
+    assert (
+        app / with_cbam.checkpoint / "model.safetensors"
+    ).exists() and with_cbam.checkpoint == "chips/tiny-cbam"
+    assert (app / default.checkpoint).resolve() == ablate.DEFAULT_MODEL.resolve()
+    assert default.seeds == read_ablation(out / "ablation.json").rows[0].seeds
+
+
 def test_rows_of_another_division_are_not_mixed(small, chips, tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({"train": [], "val": [], "test": []}))
     with pytest.raises(DataError, match="Expected the division of the finished rows"):

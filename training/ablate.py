@@ -4,7 +4,8 @@
 
 trains each row and seed, writes what it measured into a folder of its own, and then ablation.json,
 ablation.md and pictures of all that are finished. Rows that are finished are not trained again; a
-killed one goes on. `--rows` does some only, `--report` none.
+killed one goes on. `--rows` does some only, `--report` none. `--ship chipdemo/ablation` also puts
+what is finished where the app opens it, with the checkpoints of a few rows.
 """
 
 import argparse
@@ -12,8 +13,9 @@ import datetime
 import os
 import platform
 import shlex
+import shutil
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
@@ -36,9 +38,11 @@ from chipdemo.ablation import (
     Row,
     SeedResult,
     Summary,
+    read_ablation,
     write_ablation,
 )
 from chipdemo.errors import ChipDemoError, DataError
+from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.vision.checkpoint import METRICS, SPLIT, ModelSpec, load_checkpoint, read_json, write_json
 from chipdemo.vision.engine import TorchEngine
 from chipdemo.vision.model import ChipNet
@@ -126,6 +130,8 @@ PLANS = (
         seeds=3,
     ),
 )
+SHIPPED = ("mobilenetv2", "mobilenetv2-cbam", "resnet50-cbam")  # rows whose checkpoints the app brings ...
+DEFAULT = "lite0-cbam"  # ... beside its default model, which is a seed of this row
 DEEP_FEATURES = "tf_efficientnet_lite0"  # pooled, of the last resolution, as ImageNet left them
 
 
@@ -441,6 +447,20 @@ def report(run: Run) -> Path:
     return run.out / "ablation.json"
 
 
+def ship(written: Path, folder: Path, name: str) -> Path:
+    """The ablation for the app: folder/NAME.json, and the checkpoints of SHIPPED in folder/NAME/."""
+    ablation, rows = read_ablation(written), []
+    for row in ablation.rows:
+        checkpoint = Path(os.path.relpath(DEFAULT_MODEL, folder)).as_posix() if row.id == DEFAULT else ""
+        if row.id in SHIPPED and row.checkpoint:
+            checkpoint = f"{name}/{row.id}"
+            shutil.copytree(written.parent / row.checkpoint, folder / checkpoint, dirs_exist_ok=True)
+        rows.append(replace(row, checkpoint=checkpoint))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_ablation(folder / f"{name}.json", replace(ablation, rows=tuple(rows)))
+    return folder / f"{name}.json"
+
+
 def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
 
@@ -469,6 +489,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rows", nargs="+", choices=ids, default=ids, metavar="ROW", help=", ".join(ids))
     parser.add_argument("--seeds", type=int, help="at most so many of a row's seeds")
     parser.add_argument("--report", action="store_true", help="train nothing, report what is finished")
+    parser.add_argument(
+        "--ship", type=Path, metavar="FOLDER", help="bring what is finished to the app's FOLDER"
+    )
     return parser.parse_args(arguments)
 
 
@@ -486,7 +509,10 @@ def main(arguments: list[str] | None = None) -> None:
             for plan in PLANS:
                 if plan.id in options.rows and seed < min(plan.seeds, options.seeds or plan.seeds):
                     finish(plan, seed, run)
-    print("wrote", report(run))
+    written = report(run)
+    print("wrote", written)
+    if options.ship:
+        print("wrote", ship(written, options.ship, out.name))
 
 
 def division(data: str, given: Path | None, out: Path) -> Path:
