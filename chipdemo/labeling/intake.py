@@ -75,10 +75,11 @@ def add_paths(
     """Folders (all that is below them), photographs and zips that stay where they are.
 
     Photographs are kept by path until they are first labelled, those in a zip by content. Links are
-    not followed, hidden files are passed over. Raises ExchangeError where one of paths is not there
-    or cannot be read; what was added before stays.
+    not followed, hidden files are passed over. Raises ExchangeError, before anything is added, where
+    one of paths leads nowhere.
     """
-    return _add(journal, chain.from_iterable(_at(path, limits) for path in paths), progress, limits)
+    found = [_at(path, limits) for path in paths]  # so that a mistyped path is told before anything is added
+    return _add(journal, chain.from_iterable(found), progress, limits)
 
 
 def add_uploads(
@@ -87,11 +88,8 @@ def add_uploads(
     progress: Progress = lambda done: None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Intake:
-    """Uploaded files, as (name, path): photographs, of which the content is kept, and zips of them.
-
-    Raises ExchangeError for a zip that cannot be taken; what was added before stays.
-    """
-    found = (_in_zip(path, limits) if _is_zip(path) else [Found(name, path)] for name, path in uploads)
+    """Uploaded files, as (name, path): photographs, of which the content is kept, and zips of them."""
+    found = (_in_zip(path, name, limits) if _is_zip(path) else [Found(name, path)] for name, path in uploads)
     return _add(journal, chain.from_iterable(found), progress, limits)
 
 
@@ -150,13 +148,15 @@ def _add(journal: Journal, found: Iterable[Found | str], progress: Progress, lim
         added, known = added + sum(new), known + len(new) - sum(new)
         batch.clear()
 
-    with closing(in_parallel(read, found)) as results:
-        for done, result in enumerate(results, 1):
-            (refused if isinstance(result, str) else batch).append(result)
-            if len(batch) == BATCH or sum(len(photograph.content) for photograph in batch) > BATCH_BYTES:
-                keep()
-            progress(done)
-    keep()
+    try:
+        with closing(in_parallel(read, found)) as results:
+            for done, result in enumerate(results, 1):
+                (refused if isinstance(result, str) else batch).append(result)
+                if len(batch) == BATCH or sum(len(photograph.content) for photograph in batch) > BATCH_BYTES:
+                    keep()
+                progress(done)
+    finally:
+        keep()  # also when it is stopped
     return Intake(added, known, tuple(refused))
 
 
@@ -217,29 +217,22 @@ def _at(path: Path, limits: Limits) -> Iterable[Found | str]:
         raise ExchangeError(
             f"Expected a folder, a zip or a photograph at {shown(str(path))}; found nothing. Check the path."
         )
-    return _in_zip(path, limits) if _is_zip(path) else [Found(path.name, path, keep=False)]
+    return _in_zip(path, path.name, limits) if _is_zip(path) else [Found(path.name, path, keep=False)]
 
 
 def _in_folder(root: Path) -> Iterator[Found | str]:
     """Every file below a folder, in the order of their names."""
-    try:
-        os.scandir(root).close()
-    except OSError as error:
-        raise ExchangeError(
-            f"Expected a folder that can be read; {shown(str(root))} cannot ({error.strerror}). "
-            "Check its permissions."
-        ) from error
     unreadable, hidden = [], 0
     for folder, folders, files in os.walk(root, onerror=unreadable.append):
         visible = sorted(name for name in folders if not name.startswith("."))
         hidden += len(folders) - len(visible)
-        folders[:] = [name for name in visible if not Path(folder, name).is_symlink()]
+        folders[:] = [name for name in visible if not _is_link(Path(folder, name))]
         yield from (_link(Path(folder, name), root) for name in visible if name not in folders)
         for name in sorted(files):
             path = Path(folder, name)
             if name.startswith("."):
                 hidden += 1
-            elif path.is_symlink():
+            elif _is_link(path):
                 yield _link(path, root)
             else:
                 yield Found(path.relative_to(root).as_posix(), path, keep=False)
@@ -249,26 +242,34 @@ def _in_folder(root: Path) -> Iterator[Found | str]:
         yield f"{shown(root.name)}: {hidden:,} hidden files and folders were passed over."
 
 
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:
+        return False  # reading it says why
+
+
 def _link(path: Path, root: Path) -> str:
     return f"{shown(path.relative_to(root).as_posix())}: a link, which is not followed. Add what it leads to."
 
 
-def _in_zip(path: Path, limits: Limits) -> Iterator[Found | str]:
-    """Every file of a zip, unpacked in memory one after the other. Raises ExchangeError."""
+def _in_zip(path: Path, name: str, limits: Limits) -> Iterator[Found | str]:
+    """Every file of a zip, unpacked in memory one after the other."""
+    name = shown(name)
     try:
         archive = zipfile.ZipFile(path)
     except ZIP_ERRORS as error:
-        raise ExchangeError(
-            f"Expected a zip at {shown(path.name)}; it is damaged or cannot be read ({error}). Pack it again."
-        ) from error
+        yield f"{name}: a zip that is damaged or cannot be read ({shown(str(error))}). Pack it again."
+        return
     with archive:
         files = [info for info in archive.infolist() if not info.is_dir()]
         total = sum(info.file_size for info in files)
         if len(files) > limits.files or total > limits.total_bytes:
-            raise ExchangeError(
-                f"Expected a zip of at most {limits.files:,} files and {limits.total_bytes / 1e9:g} GB when "
-                f"unpacked; {shown(path.name)} has {len(files):,} and {total / 1e9:,.1f} GB. Pack several."
+            yield (
+                f"{name}: a zip of {len(files):,} files and {total / 1e9:,.1f} GB when unpacked; expected at "
+                f"most {limits.files:,} and {limits.total_bytes / 1e9:g} GB. Pack several."
             )
+            return
         hidden = 0
         for info in files:
             if _is_hidden(info):
@@ -278,7 +279,7 @@ def _in_zip(path: Path, limits: Limits) -> Iterator[Found | str]:
             else:
                 yield _unpacked(archive, info)
         if hidden:
-            yield f"{shown(path.name)}: {hidden:,} hidden files were passed over."
+            yield f"{name}: {hidden:,} hidden files were passed over."
 
 
 def _parts(info: zipfile.ZipInfo) -> tuple[str, ...]:

@@ -33,10 +33,10 @@ SIGNS = {"metadata.jsonl": "imagefolder", "annotations.json": "coco", "labels.cs
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written. labels: photographs by what holds of them, those left out too.
+    """What was written. labels: photographs by the label that people agree on.
 
-    left_out: how many were left out, by reason: photographs ("disagreement", and what the format
-    cannot hold) and masks that are damaged.
+    left_out: how many were left out, by reason: disagreements, those of labels that the format cannot
+    hold, and damaged masks.
     """
 
     folder: Path
@@ -57,8 +57,10 @@ def export_labels(
 
     def entries() -> Iterator[Entry]:
         for done, entry in enumerate(entries_of(journal, left_out), 1):
-            labels[entry.truth.label] += 1
-            if entry.truth.label != DISAGREEMENT:
+            if entry.truth.label == DISAGREEMENT:
+                left_out[DISAGREEMENT] += 1
+            else:
+                labels[entry.truth.label] += 1
                 yield entry
             progress(done)
 
@@ -69,6 +71,10 @@ def export_labels(
             raise ExchangeError(f"Expected a new folder; {folder} is there and not empty. Choose another.")
         part.mkdir(parents=True)
         left_out.update(write(part, entries()))
+        if not labels:
+            raise ExchangeError(
+                f"Expected labels that people agree on in {journal.path}; found none. Label more first."
+            )
         if folder.exists():
             folder.rmdir()  # empty; Windows renames onto no folder
         part.rename(folder)
@@ -79,8 +85,7 @@ def export_labels(
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    left_out.update({DISAGREEMENT: labels[DISAGREEMENT]})
-    return Exported(folder, dict(+labels), dict(+left_out))
+    return Exported(folder, dict(labels), dict(left_out))
 
 
 def import_labels(
