@@ -7,8 +7,10 @@ so that --help and mistakes answer at once.
 import argparse
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from chipdemo.errors import ChipDemoError
@@ -99,8 +101,10 @@ def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
     print(f"unpublished    {status.pending:,} events")
     print(f"new            {new} (normal or abnormal, and not seen by {settings.model_source})")
     print("To train from them:")
-    print("  python -m chipdemo labels export my_labels")
-    print("  python training/train.py --data my_labels")
+    journal = f" --journal {shlex.quote(flags.journal)}" if flags.journal else ""
+    folder = f"labels-{datetime.now():%Y%m%d-%H%M%S}"  # exports go to a new folder each time
+    print(f"  python -m chipdemo labels export {folder}{journal}")
+    print(f"  python training/train.py --data {folder}")
 
 
 def _counted(counts: dict[str, int]) -> str:

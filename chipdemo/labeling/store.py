@@ -288,7 +288,8 @@ class Journal:
     def votes(self) -> Iterator[list[Label]]:
         """What stands of every labelled photograph: a label an annotator, photograph by photograph.
 
-        In the order of their sha256, one photograph in memory at a time, all as of one moment.
+        In the order of their sha256, one photograph in memory at a time, all as of one moment, whatever
+        other threads and processes add meanwhile.
         """
         with self.read() as database:
             rows = database.execute(
