@@ -104,7 +104,10 @@ def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
     journal = f" --journal {shlex.quote(flags.journal)}" if flags.journal else ""
     folder = f"labels-{datetime.now():%Y%m%d-%H%M%S}"  # exports go to a new folder each time
     print(f"  python -m chipdemo labels export {folder}{journal}")
-    print(f"  python training/train.py --data {folder}")
+    # Where the model learned from some of these, its test photographs stay test photographs.
+    known = status.new is not None and status.new < status.agreed["normal"] + status.agreed["abnormal"]
+    split = f" --split {shlex.quote(str(Path(settings.model_source, 'split.json')))}" if known else ""
+    print(f"  python training/train.py --data {folder}{split}")
 
 
 def _counted(counts: dict[str, int]) -> str:

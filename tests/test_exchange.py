@@ -396,7 +396,7 @@ def test_a_plain_csv_is_imported_and_what_is_wrong_in_it_is_refused_line_by_line
     assert [line.split(";")[0] for line in refused] == [
         "labels.csv, line 4: Expected a file in the folder of the labels",
         "labels.csv, line 5: Expected a file in the folder of the labels",
-        "missing.png: Expected a photograph at missing.png",
+        "missing.png: Expected a photograph that can be read",
         "a.png: Expected normal, abnormal or unsure",
         "labels.csv, line 8: Expected a photograph in the column image",
         "b.png: Expected normal, abnormal or unsure",
@@ -413,6 +413,21 @@ def test_one_photograph_with_two_labels_is_refused(fresh, tmp_path):
         "normal/a.png: normal; as abnormal/again.png it is abnormal. Keep one.",
         "normal/twin.png: normal; as abnormal/again.png it is abnormal. Keep one.",
     )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are text on Windows")
+def test_names_that_are_no_text_are_imported(fresh, tmp_path):
+    root = fill(tmp_path / "chips", normal__a=0)
+    (root / "normal" / "a.png").rename(os.fsdecode(bytes(root / "normal" / "caf") + b"\xe9.png"))
+    assert imported(fresh, root) == ({NORMAL: ("normal", "", ())}, ())
+    assert fresh.photograph(NORMAL).name == "normal/caf\\udce9.png"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_does_not_hang_an_import(fresh, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "labels.csv").write_text("image,label\npipe.png,ok\n")
+    assert "found a folder, a pipe or a device" in imported(fresh, tmp_path / "labels.csv")[1][0]
 
 
 def test_a_link_out_of_the_folder_is_not_followed(fresh, tmp_path):

@@ -1,5 +1,7 @@
 """python -m chipdemo, as it is typed."""
 
+import json
+import re
 import shlex
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from chipdemo.__main__ import EXPORTS, IMPORTS, main
+from chipdemo.images import read_photograph
 from chipdemo.labeling.exchange import READERS, WRITERS
 from chipdemo.labeling.store import Journal
 from tests.drawn import picture
@@ -67,6 +70,20 @@ def test_the_training_command_that_status_shows_can_be_typed(journal, chips, tmp
     assert export[:3] == ["python", "-m", "chipdemo"] and main(export[3:]) == 0
     assert train[:3] == ["python", "training/train.py", "--data"]
     assert [sample.label for sample in read_data(train[3]).samples] == ["abnormal", "normal", "normal"]
+
+
+def test_photographs_that_judged_the_model_are_kept_apart_by_the_training_command(
+    journal, chips, tmp_path, capsys
+):
+    main(["labels", "import", str(chips), "--annotator", "ann"])
+    seen = read_photograph(picture(0)).sha256
+    for test, ending in (([], ""), ([seen], f" --split {tmp_path / 'split.json'}")):
+        (tmp_path / "split.json").write_text(json.dumps({"train": [], "val": [], "test": test}))
+        capsys.readouterr()
+        main(["labels", "status", "--model", str(tmp_path)])
+        out = capsys.readouterr().out
+        assert re.search(rf"train.py --data labels-[\d-]+{re.escape(ending)}\n$", out)
+        assert f"new            {3 - len(test)} (" in out
 
 
 def test_a_flag_beats_the_variable(journal, chips, tmp_path):

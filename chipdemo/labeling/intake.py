@@ -9,7 +9,7 @@ import stat
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -105,7 +105,7 @@ def add_contents(
 
 def add_one(journal: Journal, source: Path | bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> str:
     """One photograph, of which the content is kept; gives its sha256. Raises ImageError."""
-    photograph = _read(Found(name, source), limits)
+    photograph = read_file(Found(name, source), limits)
     journal.add_photographs(photograph)
     return photograph.sha256
 
@@ -126,6 +126,11 @@ def in_parallel(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[
                 future.cancel()
 
 
+def is_full(batch: Sequence[NewPhotograph]) -> bool:
+    """Whether these should be kept before there are more."""
+    return len(batch) >= BATCH or sum(len(photograph.content) for photograph in batch) > BATCH_BYTES
+
+
 def shown(name: str) -> str:
     """A name fit for one line of a message: the end of it, without characters that cannot be seen."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name[-80:])
@@ -136,7 +141,7 @@ def _add(journal: Journal, found: Iterable[Found | str], progress: Progress, lim
 
     def read(one: Found | str) -> NewPhotograph | str:
         try:
-            return one if isinstance(one, str) else _read(one, limits)
+            return one if isinstance(one, str) else read_file(one, limits)
         except ImageError as error:
             return f"{shown(one.name)}: {error}"
 
@@ -152,7 +157,7 @@ def _add(journal: Journal, found: Iterable[Found | str], progress: Progress, lim
         with closing(in_parallel(read, found)) as results:
             for done, result in enumerate(results, 1):
                 (refused if isinstance(result, str) else batch).append(result)
-                if len(batch) == BATCH or sum(len(photograph.content) for photograph in batch) > BATCH_BYTES:
+                if is_full(batch):
                     keep()
                 progress(done)
     finally:
@@ -160,8 +165,8 @@ def _add(journal: Journal, found: Iterable[Found | str], progress: Progress, lim
     return Intake(added, known, tuple(refused))
 
 
-def _read(found: Found, limits: Limits) -> NewPhotograph:
-    """Raises ImageError."""
+def read_file(found: Found, limits: Limits = DEFAULT_LIMITS) -> NewPhotograph:
+    """The photograph in a file. Raises ImageError."""
     source, path = found.source, None
     if isinstance(source, Path):
         path = source.absolute()
@@ -177,8 +182,11 @@ def _read(found: Found, limits: Limits) -> NewPhotograph:
 
 def _content(path: Path, limits: Limits) -> bytes:
     try:
-        if (size := path.stat().st_size) > limits.file_bytes:
-            raise ImageError(_too_large(size, limits))
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ImageError("Expected a file; found a folder, a pipe or a device. Check the path.")
+        if found.st_size > limits.file_bytes:
+            raise ImageError(_too_large(found.st_size, limits))
         return path.read_bytes()
     except OSError as error:
         raise ImageError(

@@ -15,7 +15,7 @@ from PIL import Image
 from chipdemo.errors import ChipDemoError, ExchangeError, LabelError
 from chipdemo.images import content_sha256, read_photograph
 from chipdemo.labeling.folders import label_of
-from chipdemo.labeling.intake import BATCH, Progress, in_parallel, shown
+from chipdemo.labeling.intake import Found, Progress, in_parallel, is_full, read_file, shown
 from chipdemo.labeling.label import Box, Label
 from chipdemo.labeling.store import Journal, NewPhotograph
 
@@ -64,13 +64,15 @@ def keep_rows(
         except (ChipDemoError, *MALFORMED) as error:
             return f"{shown(row.name)}: {_reason(error)}"
 
-    counts, refused, batch = Counter(), [], []
+    counts, refused = Counter(), []
+    photographs, labels = [], []  # that the next transaction keeps
     seen: dict[str, tuple[str, str]] = {}  # label and name by sha256
 
     def keep() -> None:
-        journal.add_photographs(*(photograph for photograph, _ in batch))
-        counts.update(journal.append(*(label for _, label in batch)))
-        batch.clear()
+        journal.add_photographs(*photographs)
+        counts.update(journal.append(*labels))
+        photographs.clear()
+        labels.clear()
 
     with closing(in_parallel(read, rows)) as results:
         for done, result in enumerate(results, 1):
@@ -80,12 +82,13 @@ def keep_rows(
                 row, photograph, label = result
                 first, name = seen.setdefault(label.image_sha256, (label.label, row.name))
                 if first == label.label:
-                    batch.append((photograph, label))
+                    photographs.append(photograph)
+                    labels.append(label)
                 else:
                     refused.append(
                         f"{shown(row.name)}: {label.label}; as {shown(name)} it is {first}. Keep one."
                     )
-            if len(batch) == BATCH:
+            if is_full(photographs):
                 keep()
             progress(done)
     keep()
@@ -121,16 +124,13 @@ def _event(row: Row, annotator: str) -> tuple[NewPhotograph, Label]:
     label = label_of(row.label)
     if label is None:
         raise LabelError(f"Expected normal, abnormal or unsure; found {shown(row.label)!r}. Correct it.")
-    photograph = read_photograph(row.path)
-    size = photograph.image.size
-    boxes = tuple(_clipped(box, size) for box in row.boxes)
-    mask, mask_sha256 = _mask(row.mask, size) if row.mask else (b"", "")
+    photograph = read_file(Found(row.name, row.path))
+    boxes = tuple(_clipped(box, photograph.size) for box in row.boxes)
+    mask, mask_sha256 = _mask(row.mask, photograph.size) if row.mask else (b"", "")
     event = Label(photograph.sha256, label, annotator, row.defect_type, boxes, mask, row.note)
     said = [annotator, photograph.sha256, label, row.defect_type, [astuple(box) for box in boxes]]
     event_id = str(uuid.uuid5(EVENTS, json.dumps([*said, mask_sha256, row.note])))
-    return NewPhotograph(photograph.sha256, size, row.name, path=row.path.absolute()), replace(
-        event, event_id=event_id
-    )
+    return photograph, replace(event, event_id=event_id)
 
 
 def _clipped(box: tuple[float, float, float, float], size: tuple[int, int]) -> Box:
