@@ -141,6 +141,31 @@ def test_what_stands_is_given_photograph_by_photograph(journal):
     ]
 
 
+def steps(journal, act):
+    """How many hundreds of steps SQLite takes for it."""
+    taken = []
+    with journal.read() as database:
+        database.set_progress_handler(lambda: taken.append(1), 100)
+        act()
+        database.set_progress_handler(None, 0)
+    return len(taken)
+
+
+def test_appending_and_asking_cost_the_same_however_much_an_annotator_has_labelled(journal):
+    def cost():
+        return (
+            steps(journal, lambda: journal.append(Label(SHA, "normal", "ann"))),
+            steps(journal, lambda: journal.events(SHA, annotator="ann")),
+            steps(journal, lambda: journal.vote(SHA, "ann")),
+        )
+
+    few = cost()
+    many = [NewPhotograph(f"{n:064x}", (4, 2), f"{n}.png", PNG) for n in range(1_000)]
+    journal.add_photographs(*many)
+    journal.append(*(Label(photograph.sha256, "normal", "ann") for photograph in many))
+    assert all(after <= before + 2 for before, after in zip(few, cost()))
+
+
 def test_an_event_is_published_once_under_the_first_name(journal):
     label = Label(SHA, "normal", "ann")
     journal.append(label)

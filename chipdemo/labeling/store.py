@@ -261,7 +261,8 @@ class Journal:
         """Events with their numbers, oldest first. limit: at most so many; -1 for all."""
         wanted = [("seq > ?", after)]
         wanted += [("image_sha256 = ?", image_sha256)] if image_sha256 else []
-        wanted += [("annotator = ?", annotator)] if annotator else []
+        # +: with a photograph, by its few events; SQLite would go through all of the annotator's
+        wanted += [("+annotator = ?" if image_sha256 else "annotator = ?", annotator)] if annotator else []
         where = " AND ".join([clause for clause, _ in wanted] + ["shard IS NULL"] * unpublished)
         with self.read() as database:
             rows = database.execute(
@@ -426,7 +427,9 @@ def _append(database: sqlite3.Connection, label: Label) -> bool:
 def _count_vote(database: sqlite3.Connection, sha256: str, annotator: str) -> None:
     """Set what of this annotator stands on this photograph, from the few events there are of it."""
     rows = database.execute(
-        "SELECT * FROM events WHERE image_sha256 = ? AND annotator = ? ORDER BY seq", (sha256, annotator)
+        # +: by photograph, which has few events; SQLite would go through all of the annotator's
+        "SELECT * FROM events WHERE image_sha256 = ? AND +annotator = ? ORDER BY seq",
+        (sha256, annotator),
     )
     labels = {row["event_id"]: (row["seq"], _label_of(row)) for row in rows}
     latest = max(
