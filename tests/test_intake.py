@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chipdemo.errors import ExchangeError, LabelError, UnreadableImageError
+from chipdemo.errors import ExchangeError, JournalError, LabelError, UnreadableImageError
 from chipdemo.images import read_photograph
 from chipdemo.labeling.intake import Limits, add_contents, add_one, add_paths, add_uploads
 from chipdemo.labeling.label import Label
@@ -192,6 +192,16 @@ def test_a_zip_that_cannot_be_read_is_refused_under_its_name_and_the_rest_is_add
     root = fill(tmp_path / "uploads", one=b"PK\x03\x04 and no more", two=None)
     intake = add_uploads(journal, [("one.zip", root / "one"), ("two.png", root / "two")])
     assert names(journal) == ["two.png"] and "one.zip: a zip that is damaged" in intake.refused[0]
+
+
+def test_a_full_disk_is_told_and_what_was_added_before_stays(journal):
+    with journal.read() as database:
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+        database.execute(f"PRAGMA max_page_count = {pages + 20}")
+    with pytest.raises(JournalError, match="disk has room"):
+        add_contents(journal, ((f"{n}.png", picture(n)) for n in range(2_000)))
+    assert 0 < journal.counts().photographs < 2_000
+    assert len(names(journal)) == journal.counts().photographs
 
 
 def test_a_photograph_that_moved_is_found_again_when_its_new_folder_is_added(journal, tmp_path):

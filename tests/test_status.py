@@ -38,6 +38,16 @@ def test_it_counts_photographs_by_what_holds_and_those_the_model_has_not_seen(jo
     assert status_of(journal).new is None
 
 
+def test_most_votes_and_decisions_count(journal):
+    *_, torn, other = hashes(journal)
+    journal.append(
+        Label(torn, "abnormal", "cy"), Label(other, "normal", "ann"), Label(other, "normal", "bob")
+    )
+    journal.append(Label(other, "abnormal", "ruth", decides=True))
+    assert status_of(journal).agreed == {"normal": 1, "abnormal": 3, "unsure": 1}
+    assert status_of(journal).disagreements == 0
+
+
 def test_what_a_model_has_seen_is_in_its_split(tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({"train": ["a"], "val": ["b"], "test": ["c"], "seed": 0}))
     assert photographs_seen(str(tmp_path)) == {"a", "b", "c"}

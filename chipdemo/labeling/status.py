@@ -32,10 +32,15 @@ def status_of(journal: Journal, seen: Collection[str] | None = None) -> Status:
     """seen: sha256 of the photographs that the model was trained and measured on; None for unknown."""
     counts = journal.counts()
     labels, new = Counter(), 0
-    for votes in journal.votes():
-        ((sha256, truth),) = current_truth(votes).items()
-        labels[truth.label] += 1
-        new += seen is not None and truth.label in CLASSES and sha256 not in seen
+    with journal.read() as database:
+        rows = database.execute(
+            "SELECT image_sha256, MIN(label), COUNT(DISTINCT label) FROM votes GROUP BY image_sha256"
+        )
+        for sha256, label, different in rows:
+            if different > 1:
+                label = current_truth(event for _, event in journal.events(sha256))[sha256].label
+            labels[label] += 1
+            new += seen is not None and label in CLASSES and sha256 not in seen
     return Status(
         counts.photographs,
         counts.labelled,
