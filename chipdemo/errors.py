@@ -11,6 +11,7 @@
     |- DataError              training data that cannot be used
     |- AblationError          an ablation.json that cannot be used
     |- LabelError             a label that cannot be kept
+    |- ExchangeError          photographs or labels that cannot be taken in or written out
     `- JournalError           the journal of labels cannot be read or written
 
 Every message says what was expected, what was found, and what to do next, in words that
@@ -60,6 +61,10 @@ class AblationError(ChipDemoError):
 
 class LabelError(ChipDemoError):
     """A label cannot be kept; nothing was written."""
+
+
+class ExchangeError(ChipDemoError):
+    """Photographs or labels cannot be taken in or written out; what is there stays as it is."""
 
 
 class JournalError(ChipDemoError):

@@ -44,6 +44,8 @@ READERS = (
     (rb"BM", BmpImagePlugin.BmpImageFile),
 )
 
+SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
+
 # What people drop by mistake, by its first bytes after white space and a byte order mark.
 OTHER_KINDS = (
     (rb"$", "an empty file"),
@@ -110,6 +112,12 @@ def photograph_of(image: Image.Image, max_megapixels: float = MAX_MEGAPIXELS) ->
     """
     with _refusing_damage("the image"):
         return _photograph_of(image, max_megapixels)
+
+
+def file_suffix(content: bytes) -> str:
+    """How the name of a file with this content ends, by its first bytes: ".png", ".jpg", ..."""
+    readers = (r for signature, r in READERS if re.match(signature, content[:HEAD_BYTES], re.DOTALL))
+    return SUFFIXES[reader.format] if (reader := next(readers, None)) else ""
 
 
 def content_sha256(image: Image.Image) -> str:

@@ -1,12 +1,12 @@
 """Every setting in one place: its flag, its CHIPDEMO_* variable, its unit and its default.
 
-A flag beats its variable; a variable beats the default. app.py builds the command line from
-this dataclass, so a new field is a new flag with its help.
+A flag beats its variable; a variable beats the default. app.py and python -m chipdemo build their
+command lines from this dataclass, so a new field is a new flag with its help.
 """
 
 import argparse
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from chipdemo.errors import SettingsError
 
 PREFIX = "CHIPDEMO_"
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "elpv-efficientnet-lite0-cbam"
+DEFAULT_JOURNAL = Path("~/.chipdemo/labels.db")  # the same wherever the program is started
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 Accounts = tuple[tuple[str, str], ...]
@@ -65,7 +66,7 @@ def _setting(default: Any, parse: Callable[[str], Any], help: str, **more: Any) 
 
 @dataclass(frozen=True)
 class Settings:
-    """What app.py can be told. Complete and valid when built by from_env and with_flags."""
+    """What the program can be told. Complete and valid when built by from_env and with_flags."""
 
     host: str = _setting(
         "127.0.0.1",
@@ -83,6 +84,12 @@ class Settings:
         "seconds between looks for a newer revision of the model, which takes over without a restart; "
         "0 never looks",
         metavar="SECONDS",
+    )
+    journal: str = _setting(
+        "",
+        _text,
+        "file that keeps photographs and labels; empty for .chipdemo/labels.db in the home folder",
+        metavar="FILE",
     )
     share: bool = _setting(False, _switch, "also open a public link through gradio.live")
     auth: Accounts = _setting(
@@ -129,6 +136,16 @@ class Settings:
         """The checkpoint folder or Hub id to load: the shipped model unless set."""
         return self.model or str(DEFAULT_MODEL)
 
+    @property
+    def journal_path(self) -> Path:
+        """The file of the journal. Raises SettingsError where its home folder is not known."""
+        try:
+            return Path(self.journal or DEFAULT_JOURNAL).expanduser().absolute()
+        except RuntimeError as error:
+            raise SettingsError(
+                f"{variable('journal')}: expected a home folder; found none. Name the file of the journal."
+            ) from error
+
 
 def variable(name: str) -> str:
     """max_megapixels -> CHIPDEMO_MAX_MEGAPIXELS."""
@@ -146,7 +163,13 @@ def command_line() -> argparse.ArgumentParser:
         description="Chip Inspector: inspect photographs of chips in the browser.",
         epilog="Each flag has a variable, named in its help; a flag beats its variable.",
     )
-    for setting in fields(Settings):
+    add_flags(parser, [setting.name for setting in fields(Settings)])
+    return parser
+
+
+def add_flags(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
+    """The flags of these settings, each with its help."""
+    for setting in (setting for setting in fields(Settings) if setting.name in names):
         about = setting.metadata
         shown = "none" if setting.default in ("", ()) else setting.default
         shown = {True: "yes", False: "no"}.get(shown, shown) if setting.type is bool else shown
@@ -157,7 +180,6 @@ def command_line() -> argparse.ArgumentParser:
         else:
             metavar = about.get("metavar", setting.name.upper())
             parser.add_argument(flag(setting.name), metavar=metavar, default=None, help=text)
-    return parser
 
 
 def _parsed(setting: Any, text: str, source: str) -> Any:

@@ -18,6 +18,7 @@ from chipdemo.images import (
     MAX_MEGAPIXELS,
     Photograph,
     content_sha256,
+    file_suffix,
     photograph_of,
     read_photograph,
 )
@@ -762,3 +763,22 @@ def test_one_changed_value_changes_the_hash(image, data):
     place = data.draw(st.tuples(*(st.integers(0, length - 1) for length in pixels.shape)))
     pixels[place] ^= data.draw(st.integers(1, 255))
     assert content_sha256(Image.fromarray(pixels)) != content_sha256(image)
+
+
+@pytest.mark.parametrize(
+    "format, suffix",
+    [
+        ("PNG", ".png"),
+        ("JPEG", ".jpg"),
+        ("TIFF", ".tif"),
+        ("WEBP", ".webp"),
+        ("GIF", ".gif"),
+        ("BMP", ".bmp"),
+    ],
+)
+def test_a_file_is_called_by_what_is_in_it(format, suffix):
+    assert file_suffix(encode(Image.new("RGB", (3, 2)), format)) == suffix
+
+
+def test_what_is_no_photograph_has_no_suffix():
+    assert file_suffix(b"text") == file_suffix(b"") == ""

@@ -50,6 +50,14 @@ def test_the_shipped_model_is_used_unless_one_is_named():
     assert settings("--model", "owner/name").model_source == "owner/name"
 
 
+def test_labels_are_kept_in_the_home_folder_unless_a_file_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert settings().journal_path == tmp_path / ".chipdemo" / "labels.db"
+    assert settings(CHIPDEMO_JOURNAL="~/a.db").journal_path == tmp_path / "a.db"
+    assert settings("--journal", "b.db", CHIPDEMO_JOURNAL="a.db").journal_path == Path.cwd() / "b.db"
+
+
 @pytest.mark.parametrize(
     "name, text",
     [

@@ -88,6 +88,15 @@ def test_a_csv_that_is_none_is_refused(tmp_path):
         read_data(str(tmp_path / "picture.csv"))
 
 
+def test_photographs_that_people_are_unsure_of_are_left_out_and_listed(tmp_path):
+    path = write_csv(tmp_path / "chips.csv", "image,label\na.png,ok\nb.png,unsure\n")
+    data = read_data(str(path))
+    assert len(data.samples) == 1 and data.left_out == (f"{tmp_path / 'b.png'}: unsure",)
+    root = make(tmp_path / "chips", "normal/0.png", "abnormal/0.png", "unsure/0.png", "masks/0.png")
+    data = read_data(str(root))
+    assert len(data.samples) == 2 and data.left_out == (f"{root / 'unsure/0.png'}: unsure",)
+
+
 def test_a_csv_may_name_groups(tmp_path):
     path = write_csv(tmp_path / "chips.csv", "image,label,group\na.png,ok,wafer 1\nb.png,ng,\n")
     assert [sample.group for sample in read_data(str(path)).samples] == ["wafer 1", ""]

@@ -11,7 +11,7 @@ import pytest
 
 from chipdemo.errors import JournalError, LabelError
 from chipdemo.labeling.label import Box, Label, Said, retraction_of
-from chipdemo.labeling.store import MIGRATIONS, Journal
+from chipdemo.labeling.store import MIGRATIONS, Journal, NewPhotograph
 
 ROOT = Path(__file__).parent.parent
 SHA, OTHER = "a" * 64, "b" * 64
@@ -112,6 +112,58 @@ def test_a_file_that_was_removed_before_it_was_labelled_says_so(journal, tmp_pat
     with pytest.raises(LabelError, match="Expected the photograph gone.jpg where it was"):
         journal.append(Label(OTHER, "normal", "ann"))
     assert journal.counts().events == 0
+
+
+def test_photographs_are_added_together_or_not_at_all(journal):
+    good, bad = NewPhotograph(OTHER, (4, 2), "a.png", PNG), NewPhotograph("c" * 64, (None, 2), "b.png", PNG)
+    with pytest.raises(JournalError):
+        journal.add_photographs(good, bad)
+    assert journal.counts().photographs == 1
+    assert journal.add_photographs(good, NewPhotograph(SHA, (300, 200), "again.png", PNG)) == [True, False]
+
+
+def test_the_path_of_a_photograph_that_moved_is_corrected_unless_its_content_is_kept(journal, tmp_path):
+    for sha256 in (OTHER, SHA):
+        for name in ("before.png", "after.png"):
+            journal.add_photograph(sha256, (4, 2), "a.png", path=tmp_path / name)
+    assert journal.photograph(OTHER).path == tmp_path / "after.png"
+    assert journal.photograph(SHA).path is None
+
+
+def test_what_stands_is_given_photograph_by_photograph(journal):
+    journal.add_photograph(OTHER, (4, 2), "other.png", PNG)
+    first, second = Label(OTHER, "normal", "ann"), Label(OTHER, "abnormal", "ann")
+    journal.append(first, second, Label(OTHER, "unsure", "bob"), Label(SHA, "normal", "ann"))
+    journal.append(retraction_of(second, "ann"))
+    assert [[(vote.annotator, vote.label) for vote in votes] for votes in journal.votes()] == [
+        [("ann", "normal")],
+        [("ann", "normal"), ("bob", "unsure")],
+    ]
+
+
+def steps(journal, act):
+    """How many hundreds of steps SQLite takes for it."""
+    taken = []
+    with journal.read() as database:
+        database.set_progress_handler(lambda: taken.append(1), 100)
+        act()
+        database.set_progress_handler(None, 0)
+    return len(taken)
+
+
+def test_appending_and_asking_cost_the_same_however_much_an_annotator_has_labelled(journal):
+    def cost():
+        return (
+            steps(journal, lambda: journal.append(Label(SHA, "normal", "ann"))),
+            steps(journal, lambda: journal.events(SHA, annotator="ann")),
+            steps(journal, lambda: journal.vote(SHA, "ann")),
+        )
+
+    few = cost()
+    many = [NewPhotograph(f"{n:064x}", (4, 2), f"{n}.png", PNG) for n in range(1_000)]
+    journal.add_photographs(*many)
+    journal.append(*(Label(photograph.sha256, "normal", "ann") for photograph in many))
+    assert all(after <= before + 2 for before, after in zip(few, cost()))
 
 
 def test_an_event_is_published_once_under_the_first_name(journal):

@@ -14,22 +14,9 @@ import numpy as np
 from chipdemo.errors import DataError, ImageError
 from chipdemo.images import Source, read_photograph
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
+from chipdemo.labeling.folders import class_of
 from chipdemo.vision.checkpoint import read_json
 
-NORMAL_NAMES = {"normal", "good", "ok", "pass", "functional", "negative", "0"}
-ABNORMAL_NAMES = {
-    "abnormal",
-    "defect",
-    "defects",
-    "defective",
-    "bad",
-    "ng",
-    "nok",
-    "fail",
-    "anomaly",
-    "positive",
-    "1",
-}
 PARTS = ("train", "val", "test")
 DEFAULT_FRACTIONS = (0.7, 0.2, 0.1)  # Kim et al.
 MAX_UNREADABLE = 0.05  # of the photographs; with more of them something else is wrong
@@ -98,12 +85,6 @@ class Photographs:
     def groups(self) -> dict[str, str]:
         """The group by sha256, of those that have one."""
         return {sha256: sample.group for sha256, sample in zip(self.sha256, self.samples) if sample.group}
-
-
-def class_of(name: str) -> str | None:
-    """The class that a folder or a label names, by any of its synonyms; None where it names none."""
-    name = name.strip().lower()
-    return NORMAL if name in NORMAL_NAMES else ABNORMAL if name in ABNORMAL_NAMES else None
 
 
 def sample_of(

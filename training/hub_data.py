@@ -80,13 +80,16 @@ def _rows(table: Dataset, columns: tuple[str, ...]) -> list[dict]:
 
 
 def _labelled(name: str, rows: list[dict], images: Dataset) -> tuple[list[Sample], list[str]]:
-    """A sample a row; none is left out."""
+    """A sample a row, and a line for every photograph that is labelled unsure."""
     files = pc.struct_field(images.with_format("arrow")["image"][:], "path").to_pylist()
-    samples = []
+    samples, left_out = [], []
     for index, (row, file) in enumerate(zip(rows, files)):
-        where, content = f"row {index} of {name}", partial(_photograph, images, [index])
-        samples.append(sample_of(row, Path(name) / (file or f"row {index}"), where, content))
-    return samples, []
+        path, content = Path(name) / (file or f"row {index}"), partial(_photograph, images, [index])
+        if row["label"] == UNSURE:
+            left_out.append(f"{path}: unsure")
+        else:
+            samples.append(sample_of(row, path, f"row {index} of {name}", content))
+    return samples, left_out
 
 
 def _agreed(name: str, rows: list[dict], images: Dataset) -> tuple[list[Sample], list[str]]:

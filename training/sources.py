@@ -9,7 +9,9 @@ from pathlib import Path
 
 from chipdemo.errors import DataError
 from chipdemo.inspection import ABNORMAL, NORMAL
-from training.data import LabelledData, Sample, class_of, sample_of
+from chipdemo.labeling.folders import class_of, folders_in, labelled_files, part_folders
+from chipdemo.labeling.label import UNSURE
+from training.data import LabelledData, Sample, sample_of
 
 DATA_HELP = (
     "elpv, a CSV, a folder with normal/ and abnormal/ or as of MVTec AD, "
@@ -19,8 +21,6 @@ GROUP_HELP = (
     "regular expression; its first group, found in a photograph's path, names the photographs "
     "that stay on one side of the split"
 )
-PART_FOLDERS = ("train", "val", "validation", "test")
-NO_DEFECTS = {"ground_truth", "masks", "unsure"}  # what else may lie beside good/
 
 
 def read_data(name: str, group_pattern: str = "") -> LabelledData:
@@ -91,7 +91,8 @@ def read_csv(path: Path) -> LabelledData:
     """A CSV with a header: `image` (path, relative to the CSV) and `label`.
 
     Optional columns: `probability` (of being abnormal, 0-1), `defect_type`, `group`.
-    Labels are those of folders: normal, good, ok, 0 ... or abnormal, defect, ng, 1 ...
+    Labels are those of folders: normal, good, ok, 0 ... or abnormal, defect, ng, 1 ...; photographs
+    labelled unsure are left out and listed.
     Raises DataError that names the first line it cannot take.
     """
     try:
@@ -101,11 +102,14 @@ def read_csv(path: Path) -> LabelledData:
     if not rows or not {"image", "label"} <= rows[0].keys():
         found = ", ".join(str(name) for name in rows[0]) if rows else "no rows"
         raise DataError(f"Expected columns image and label in {path}; found {found}. Add a header line.")
-    samples = tuple(
-        sample_of(row, path.parent / (row["image"] or ""), f"line {line} of {path}")
-        for line, row in enumerate(rows, 2)
-    )
-    return LabelledData(path.resolve().stem, "", samples)
+    samples, left_out = [], []
+    for line, row in enumerate(rows, 2):
+        photograph = path.parent / (row["image"] or "")
+        if row["label"] == UNSURE:
+            left_out.append(f"{photograph}: unsure")
+        else:
+            samples.append(sample_of(row, photograph, f"line {line} of {path}"))
+    return LabelledData(path.resolve().stem, "", tuple(samples), tuple(left_out))
 
 
 def read_folder(root: Path) -> LabelledData:
@@ -114,47 +118,29 @@ def read_folder(root: Path) -> LabelledData:
     `normal/` and `abnormal/` (or synonyms such as `good`, `defect`); folders below abnormal are
     defect types. Or `good/` (or a synonym) beside one folder a defect type. Or any of these in
     `train/`, `val/` and `test/`, as MVTec AD has it: all photographs are taken together then, and
-    `ground_truth/`, which holds masks, is passed over. Raises DataError unless both classes have
-    photographs.
+    `ground_truth/` and `masks/` are passed over. Photographs in `unsure/` are left out and listed.
+    Raises DataError unless both classes have photographs.
     """
     if not root.is_dir():
         raise DataError(f"Expected elpv, hf:..., a CSV or a folder; {root} is none of these. Check --data.")
-    parts = [folder for folder in _folders(root) if folder.name.lower() in PART_FOLDERS]
-    classes = [folder for folder in _folders(root) if class_of(folder.name)]
+    parts = part_folders(root)
+    classes = [folder for folder in folders_in(root) if class_of(folder.name)]
     if parts and classes:
         raise DataError(
             f"Expected either classes or parts such as train/ and test/ in {root}; found "
             f"{classes[0].name}/ beside {parts[0].name}/. Give the folder that you mean."
         )
-    samples = [sample for part in parts or [root] for sample in _classes_of(part)]
+    samples, left_out = [], []
+    for path, label, defect_type in labelled_files(root):
+        if label == UNSURE:
+            left_out.append(f"{path}: unsure")
+        else:
+            stratum = f"{ABNORMAL}, {defect_type}" if label == ABNORMAL else NORMAL
+            samples.append(Sample(path, label, float(label == ABNORMAL), stratum, defect_type))
     counts = Counter(sample.label for sample in samples)
     if not (counts[NORMAL] and counts[ABNORMAL]):
         raise DataError(
             f"Expected photographs in {root}/normal and {root}/abnormal; found {counts[NORMAL]} normal "
             f"and {counts[ABNORMAL]} abnormal. Put each class in a folder of its name."
         )
-    return LabelledData(root.resolve().name, "", tuple(samples))
-
-
-def _classes_of(part: Path) -> list[Sample]:
-    """The photographs of a folder that holds one folder a class."""
-    # Beside a folder that says abnormal, one of another name may be anything, such as notes.
-    named = any(class_of(folder.name) == ABNORMAL for folder in _folders(part))
-    samples = []
-    for folder in _folders(part):
-        label = class_of(folder.name)
-        if label == NORMAL:
-            samples += [Sample(path, NORMAL, 0.0, NORMAL) for path in _files(folder)]
-        elif label == ABNORMAL or not named and folder.name.lower() not in NO_DEFECTS:
-            for path in _files(folder):
-                defect_type = "/".join(path.relative_to(folder if label else part).parts[:-1])
-                samples.append(Sample(path, ABNORMAL, 1.0, f"{ABNORMAL}, {defect_type}", defect_type))
-    return samples
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    return LabelledData(root.resolve().name, "", tuple(samples), tuple(left_out))

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from datetime import datetime, timezone
+from itertools import groupby
 from pathlib import Path
 
 from chipdemo.errors import JournalError, LabelError
@@ -105,6 +106,21 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class NewPhotograph:
+    """A photograph to be made known. size: (width, height), pixels, upright. name: for people.
+
+    content: its file, to be kept; without it, path is where it lies, and its content is kept when it
+    is first labelled.
+    """
+
+    sha256: str
+    size: tuple[int, int]
+    name: str
+    content: bytes = b""
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
 class Counts:
     """photographs: known. labelled: with a standing label. events: ever. pending: not yet published."""
 
@@ -183,20 +199,16 @@ class Journal:
     def add_photograph(
         self, sha256: str, size: tuple[int, int], name: str, content: bytes = b"", path: Path | None = None
     ) -> bool:
-        """Make a photograph known; False where it was, under whatever name.
+        """Make a photograph known; False where it was, under whatever name. See NewPhotograph."""
+        return self.add_photographs(NewPhotograph(sha256, size, name, content, path))[0]
 
-        size: (width, height), pixels. content: its file, to be kept; without it, path is where it lies,
-        and its content is kept when it is first labelled.
+    def add_photographs(self, *photographs: NewPhotograph) -> list[bool]:
+        """Make photographs known, all or none; False for each that was, under whatever name.
+
+        Of one that is known and lies elsewhere than before, the path is corrected.
         """
         with self.write() as database:
-            new = database.execute(
-                "INSERT INTO photographs (sha256, name, path, width, height, added_at) "
-                "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (sha256, name, "" if content else str(path), *size, _now()),
-            ).rowcount
-            if content:
-                _keep(database, sha256, content)
-            return bool(new)
+            return [_add(database, photograph) for photograph in photographs]
 
     def photograph(self, sha256: str) -> Stored:
         """Raises LabelError where it is not known."""
@@ -249,7 +261,8 @@ class Journal:
         """Events with their numbers, oldest first. limit: at most so many; -1 for all."""
         wanted = [("seq > ?", after)]
         wanted += [("image_sha256 = ?", image_sha256)] if image_sha256 else []
-        wanted += [("annotator = ?", annotator)] if annotator else []
+        # +: with a photograph, by its few events; SQLite would go through all of the annotator's
+        wanted += [("+annotator = ?" if image_sha256 else "annotator = ?", annotator)] if annotator else []
         where = " AND ".join([clause for clause, _ in wanted] + ["shard IS NULL"] * unpublished)
         with self.read() as database:
             rows = database.execute(
@@ -272,6 +285,20 @@ class Journal:
                 (image_sha256, annotator),
             ).fetchone()
         return _label_of(row) if row else None
+
+    def votes(self) -> Iterator[list[Label]]:
+        """What stands of every labelled photograph: a label an annotator, photograph by photograph.
+
+        In the order of their sha256, one photograph in memory at a time, all as of one moment, whatever
+        other threads and processes add meanwhile.
+        """
+        with self.read() as database:
+            rows = database.execute(
+                "SELECT events.* FROM votes JOIN events USING (seq) "
+                "ORDER BY votes.image_sha256, votes.annotator"
+            )
+            for _, of_image in groupby(rows, key=lambda row: row["image_sha256"]):
+                yield [_label_of(row) for row in of_image]
 
     def mark_published(self, event_ids: Iterable[str], shard: str) -> int:
         """Note in which file of the data set events are; gives how many of them were not known to be."""
@@ -344,6 +371,20 @@ def stored_of(row: sqlite3.Row) -> Stored:
     )
 
 
+def _add(database: sqlite3.Connection, photograph: NewPhotograph) -> bool:
+    sha256, path = photograph.sha256, "" if photograph.content else str(photograph.path)
+    new = database.execute(
+        "INSERT INTO photographs (sha256, name, path, width, height, added_at) "
+        "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (sha256, photograph.name, path, *photograph.size, _now()),
+    ).rowcount
+    if not new and path:
+        database.execute("UPDATE photographs SET path = ? WHERE sha256 = ? AND path != ''", (path, sha256))
+    if photograph.content:
+        _keep(database, sha256, photograph.content)
+    return bool(new)
+
+
 def _append(database: sqlite3.Connection, label: Label) -> bool:
     new = database.execute(
         "INSERT INTO events (event_id, image_sha256, label, annotator, defect_type, boxes, mask, note, said, "
@@ -386,7 +427,9 @@ def _append(database: sqlite3.Connection, label: Label) -> bool:
 def _count_vote(database: sqlite3.Connection, sha256: str, annotator: str) -> None:
     """Set what of this annotator stands on this photograph, from the few events there are of it."""
     rows = database.execute(
-        "SELECT * FROM events WHERE image_sha256 = ? AND annotator = ? ORDER BY seq", (sha256, annotator)
+        # +: by photograph, which has few events; SQLite would go through all of the annotator's
+        "SELECT * FROM events WHERE image_sha256 = ? AND +annotator = ? ORDER BY seq",
+        (sha256, annotator),
     )
     labels = {row["event_id"]: (row["seq"], _label_of(row)) for row in rows}
     latest = max(

@@ -1,0 +1,141 @@
+"""Everything but the browser, from the command line: python -m chipdemo --help.
+
+A command is a function of the parsed flags and the settings; what it needs is imported inside it,
+so that --help and mistakes answer at once.
+"""
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from chipdemo.errors import ChipDemoError
+from chipdemo.settings import Settings, add_flags
+
+EXIT_USAGE = 2
+EXPORTS = ("imagefolder", "parquet", "csv", "coco", "yolo")
+IMPORTS = ("imagefolder", "folder", "csv", "coco")
+Command = Callable[[argparse.Namespace, Settings], None]
+
+
+def command_line() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m chipdemo", description="Chip Inspector from the command line."
+    )
+    rooms = parser.add_subparsers(required=True, metavar="COMMAND")
+    labels = rooms.add_parser("labels", help="photographs and labels: in, out, and how many there are")
+    _labels_commands(labels.add_subparsers(required=True, metavar="COMMAND"))
+    return parser
+
+
+def _labels_commands(commands: argparse._SubParsersAction) -> None:
+    add = _command(commands, "add", labels_add, "add photographs to the queue", "journal")
+    add.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folder, zip or photograph")
+    export = _command(commands, "export", labels_export, "write what people agree on", "journal")
+    export.add_argument("folder", type=Path, metavar="DIR", help="new folder")
+    export.add_argument("--format", choices=EXPORTS, default=EXPORTS[0], help="default: %(default)s")
+    take = _command(commands, "import", labels_import, "take labels in; again, it adds nothing", "journal")
+    take.add_argument("path", type=Path, metavar="PATH", help="labelled folder, CSV or COCO JSON")
+    take.add_argument("--annotator", required=True, metavar="NAME", help="whose labels they are")
+    take.add_argument("--format", choices=IMPORTS, default="", help="default: by what is there")
+    _command(commands, "status", labels_status, "how far the labelling is", "journal", "model")
+
+
+def _command(
+    commands: argparse._SubParsersAction, name: str, run: Command, help: str, *settings: str
+) -> argparse.ArgumentParser:
+    """A command, with the flags of the settings that it needs."""
+    parser = commands.add_parser(name, help=help, description=help)
+    add_flags(parser, settings)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def labels_add(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.labeling.intake import Limits, add_paths
+    from chipdemo.labeling.store import Journal
+
+    with Journal(settings.journal_path) as journal:
+        limits = Limits(megapixels=settings.max_megapixels)
+        intake = add_paths(journal, flags.paths, _show_progress, limits)
+    print(f"{intake.added:,} photographs added, {intake.known:,} known before.")
+    _show_refused(intake.refused)
+
+
+def labels_export(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.labeling.exchange import export_labels
+    from chipdemo.labeling.store import Journal
+
+    with Journal(settings.journal_path) as journal:
+        exported = export_labels(journal, flags.folder, flags.format, _show_progress)
+    print(f"{exported.folder}: {_counted(exported.labels) or 'no labels yet'}.")
+    if exported.left_out:
+        print(f"Left out: {_counted(exported.left_out)}.")
+
+
+def labels_import(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.labeling.exchange import import_labels
+    from chipdemo.labeling.store import Journal
+
+    with Journal(settings.journal_path) as journal:
+        imported = import_labels(journal, flags.path, flags.annotator, flags.format, _show_progress)
+    print(f"{imported.added:,} labels added, {imported.known:,} known before.")
+    _show_refused(imported.refused)
+
+
+def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.labeling.status import photographs_seen, status_of
+    from chipdemo.labeling.store import Journal
+
+    with Journal(settings.journal_path) as journal:
+        status = status_of(journal, photographs_seen(settings.model_source))
+    new = "not known for this model" if status.new is None else f"{status.new:,}"
+    print(f"journal        {settings.journal_path}")
+    print(f"photographs    {status.photographs:,}, {status.labelled:,} of them labelled")
+    print(f"agreed         {_counted(status.agreed)}")
+    print(f"disagreements  {status.disagreements:,}")
+    print(f"unpublished    {status.pending:,} events")
+    print(f"new            {new} (normal or abnormal, and not seen by {settings.model_source})")
+    print("To train from them:")
+    journal = f" --journal {shlex.quote(flags.journal)}" if flags.journal else ""
+    folder = f"labels-{datetime.now():%Y%m%d-%H%M%S}"  # exports go to a new folder each time
+    print(f"  python -m chipdemo labels export {folder}{journal}")
+    # Where the model learned from some of these, its test photographs stay test photographs.
+    known = status.new is not None and status.new < status.agreed["normal"] + status.agreed["abnormal"]
+    split = f" --split {shlex.quote(str(Path(settings.model_source, 'split.json')))}" if known else ""
+    print(f"  python training/train.py --data {folder}{split}")
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items())
+
+
+def _show_progress(done: int) -> None:
+    if sys.stderr.isatty() and done % 100 == 0:
+        print(f"\r{done:,} photographs", end="\r", file=sys.stderr)
+
+
+def _show_refused(lines: Sequence[str]) -> None:
+    if lines:
+        print(f"Not taken: {len(lines):,}")
+    for line in lines:
+        print(f"  {line}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    flags = command_line().parse_args(arguments)
+    try:
+        flags.run(flags, Settings.from_env(os.environ).with_flags(flags))
+    except ChipDemoError as error:
+        print(f"chipdemo: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""python -m chipdemo, as it is typed."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chipdemo.__main__ import EXPORTS, IMPORTS, main
+from chipdemo.images import read_photograph
+from chipdemo.labeling.exchange import READERS, WRITERS
+from chipdemo.labeling.store import Journal
+from tests.drawn import picture
+from training.sources import read_data
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def journal(tmp_path, monkeypatch):
+    path = tmp_path / "data" / "labels.db"
+    monkeypatch.setenv("CHIPDEMO_JOURNAL", str(path))
+    return path
+
+
+@pytest.fixture
+def chips(tmp_path):
+    for number, name in enumerate(("normal/a", "normal/b", "abnormal/crack/c")):
+        path = tmp_path / "chips" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(number))
+    (tmp_path / "chips" / "normal" / "notes.txt").write_text("no photograph")
+    return tmp_path / "chips"
+
+
+def test_photographs_are_added_and_what_was_not_taken_is_listed(journal, chips, capsys):
+    assert main(["labels", "add", str(chips)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[:2] == ["3 photographs added, 0 known before.", "Not taken: 1"]
+    assert out[2].startswith("  normal/notes.txt: Expected a photograph")
+    assert main(["labels", "add", str(chips)]) == 0
+    assert capsys.readouterr().out.startswith("0 photographs added, 3 known before.")
+
+
+def test_labels_are_imported_and_exported_and_counted(journal, chips, tmp_path, capsys):
+    assert main(["labels", "import", str(chips), "--annotator", "ann"]) == 0
+    assert capsys.readouterr().out.startswith("3 labels added, 0 known before.")
+    for format in EXPORTS:
+        assert main(["labels", "export", str(tmp_path / format), "--format", format]) == 0
+        assert "2 normal" in capsys.readouterr().out
+    assert (tmp_path / "coco" / "annotations.json").exists()
+    assert main(["labels", "status"]) == 0
+    out = capsys.readouterr().out
+    assert f"journal        {journal}\n" in out and "3, 3 of them labelled" in out
+    assert "agreed         2 normal, 1 abnormal, 0 unsure" in out
+    assert "new            3 (" in out and "unpublished    3 events" in out
+
+
+def test_the_training_command_that_status_shows_can_be_typed(journal, chips, tmp_path, capsys, monkeypatch):
+    other = str(tmp_path / "other labels.db")
+    main(["labels", "import", str(chips), "--annotator", "ann", "--journal", other])
+    capsys.readouterr()
+    main(["labels", "status", "--journal", other])
+    shown = capsys.readouterr().out.splitlines()
+    export, train = [shlex.split(line) for line in shown if line.startswith("  ")]
+    monkeypatch.chdir(tmp_path)
+    assert export[:3] == ["python", "-m", "chipdemo"] and main(export[3:]) == 0
+    assert train[:3] == ["python", "training/train.py", "--data"]
+    assert [sample.label for sample in read_data(train[3]).samples] == ["abnormal", "normal", "normal"]
+
+
+def test_photographs_that_judged_the_model_are_kept_apart_by_the_training_command(
+    journal, chips, tmp_path, capsys
+):
+    main(["labels", "import", str(chips), "--annotator", "ann"])
+    seen = read_photograph(picture(0)).sha256
+    for test, ending in (([], ""), ([seen], f" --split {tmp_path / 'split.json'}")):
+        (tmp_path / "split.json").write_text(json.dumps({"train": [], "val": [], "test": test}))
+        capsys.readouterr()
+        main(["labels", "status", "--model", str(tmp_path)])
+        out = capsys.readouterr().out
+        assert re.search(rf"train.py --data labels-[\d-]+{re.escape(ending)}\n$", out)
+        assert f"new            {3 - len(test)} (" in out
+
+
+def test_a_flag_beats_the_variable(journal, chips, tmp_path):
+    other = tmp_path / "other.db"
+    assert main(["labels", "add", str(chips), "--journal", str(other)]) == 0
+    assert other.exists() and not journal.exists()
+    with Journal(other) as added:
+        assert added.counts().photographs == 3
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["add", "nowhere"], "chipdemo: Expected a folder, a zip or a photograph at nowhere"),
+        (["export", "out"], "chipdemo: Expected labels that people agree on"),
+        (["import", "nowhere", "--annotator", "ann"], "chipdemo: Expected a folder, a CSV or a COCO JSON"),
+        (["import", ".", "--annotator", " "], "chipdemo: Expected the name of the person"),
+        (
+            ["status", "--journal", "/dev/null/labels.db"],
+            "chipdemo: The journal /dev/null/labels.db cannot be",
+        ),
+    ],
+)
+def test_an_error_ends_in_one_line_and_status_2(journal, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["labels", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(message) and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["labels"], ["labels", "export", "out", "--format", "voc"]])
+def test_what_is_no_command_ends_with_status_2(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+
+
+def test_every_format_can_be_asked_for():
+    assert set(EXPORTS) == set(WRITERS) and set(IMPORTS) == set(READERS)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["labels", "--help"], ["labels", "import", "--help"]])
+def test_help_imports_nothing_heavy(arguments):
+    script = (
+        "import sys\nfrom chipdemo.__main__ import main\n"
+        f"try: main({arguments})\n"
+        "except SystemExit: pass\n"
+        "sys.exit(bool({'torch', 'gradio', 'numpy', 'PIL', 'sqlite3'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_labels_are_exported_without_torch(journal, chips, tmp_path):
+    script = (
+        "import sys\nfrom chipdemo.__main__ import main\n"
+        f"assert main(['labels', 'import', {str(chips)!r}, '--annotator', 'ann']) == 0\n"
+        f"assert main(['labels', 'export', {str(tmp_path / 'out')!r}]) == 0\n"
+        "sys.exit(bool({'torch', 'gradio', 'datasets', 'pyarrow', 'scipy'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
