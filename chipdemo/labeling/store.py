@@ -45,7 +45,7 @@ MIGRATIONS = (
     CREATE INDEX photographs_informative ON photographs (panel, -priority, id);
     CREATE INDEX photographs_plain ON photographs (panel, id);
     CREATE INDEX photographs_random ON photographs (panel, (id * 2654435761) % 4294967291, id);
-    CREATE INDEX photographs_torn ON photographs (id) WHERE truth = 'disagreement';
+    CREATE INDEX photographs_by_truth ON photographs (truth, votes, id);
     CREATE TABLE panels (             -- those who labelled a photograph; there are few of them
         id INTEGER PRIMARY KEY,
         annotators TEXT NOT NULL UNIQUE,  -- JSON, sorted
