@@ -51,7 +51,10 @@ def set_scores(
     Longer embeddings are projected at random to SIZE numbers, which hardly changes who is near whom
     (Johnson and Lindenstrauss), and keeps 100,000 photographs in 26 MB.
     """
-    rows = [(sha256, revision, float(p), _kept(embedding)) for sha256, p, embedding in scores]
+    rows = [
+        (sha256, revision, float(p), b"" if embedding is None else shorten(embedding).astype("<f4").tobytes())
+        for sha256, p, embedding in scores
+    ]
     with journal.write() as database:
         database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)", rows)
 
@@ -152,15 +155,13 @@ def _usual_distance(embedding: np.ndarray) -> float:
     return max(float(np.median(1 - (embedding[one] * embedding[other]).sum(1))), 1e-6)
 
 
-def _kept(embedding: np.ndarray | None) -> bytes:
-    """(C,) -> at most SIZE numbers of unit length, as the journal has them; b"" for None or zeros."""
-    if embedding is None:
-        return b""
+def shorten(embedding: np.ndarray) -> np.ndarray:
+    """(C,) -> at most SIZE numbers of unit length, float32; none of zeros or of what is not finite."""
     vector = np.asarray(embedding, np.float32).ravel()
     if len(vector) > SIZE:
         vector = vector @ _projection(len(vector))
     length = float(np.linalg.norm(vector))
-    return (vector / length).astype("<f4").tobytes() if np.isfinite(length) and length else b""
+    return vector / length if np.isfinite(length) and length else vector[:0]
 
 
 @cache
