@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
 from chipdemo.labeling.agreement import DISAGREEMENT
@@ -21,7 +22,8 @@ SIZE = 64  # numbers kept of an embedding
 HEAD = 1_000  # photographs chosen one after the other; the others follow by what is left of their difference
 BATCH = 500  # rows written in one transaction: a few milliseconds
 PAUSE_S = 0.01  # between two, so that labelers come first
-CHUNK = 4_096  # embeddings compared at a time, with as many others: 64 MB
+CHUNK = 1_024  # embeddings compared at a time, with as many others
+LABELLED = 10_000  # of more labelled photographs, as many, evenly spread, stand for all
 PEOPLE_DISAGREE, MODEL_DISAGREES = 2.0, 1.0  # priorities; those below 1 are what a photograph could tell
 LITTLE = 0.25  # less than this is no reason
 
@@ -66,7 +68,8 @@ def rank(journal: Journal, threshold: float, revision: str) -> int:
     short transactions.
     """
     scored = _read(journal, revision)
-    priority, reason = rank_scored(scored, threshold)
+    with threadpool_limits(1):  # a core, so that the others are for those who wait
+        priority, reason = rank_scored(scored, threshold)
     changed = [
         (float(priority[i]), reason[i], int(scored.id[i]))
         for i in np.flatnonzero(~np.isnan(priority))
@@ -126,8 +129,12 @@ def differences(
     for who does not. labelled: (N,) bool. Gives (N,): 1 is as far as two photographs usually are.
     """
     usual = _usual_distance(embedding)
-    nearest = np.minimum(_distance_to_nearest(embedding, embedding[labelled]) / usual, 1)
-    nearest[~embedding.any(1)] = 0  # without an embedding, nothing is known of it
+    compared = ~labelled & embedding.any(1)  # without an embedding, nothing is known of it
+    nearest = np.zeros(len(embedding), np.float32)
+    known = embedding[labelled]
+    known = known[:: len(known) // LABELLED + 1]
+    nearest[compared] = _distance_to_nearest(embedding[compared], known) / usual
+    nearest = np.minimum(nearest, 1)
     waiting = ~labelled & ~np.isnan(undecided)
     result, score = nearest.copy(), np.where(waiting, undecided + nearest, -1)
     for _ in range(min(head, int(waiting.sum()))):
