@@ -65,6 +65,14 @@ def test_what_comes_before_in_the_queue_counts_like_what_is_labelled():
     assert (difference > 0.5).tolist() == [False, False, True, False, True]  # one of the two in the north
 
 
+def test_of_many_labelled_photographs_some_stand_for_all(monkeypatch):
+    monkeypatch.setattr(ranking, "LABELLED", 2)
+    places = np.array([EAST, EAST, NORTH, NORTH, NORTH, EAST, WEST], np.float32)
+    labelled = np.array([True, True, True, True, False, False, False])
+    difference = differences(places, np.zeros(7), labelled)
+    assert (difference > 0.5).tolist() == [False] * 6 + [True]
+
+
 def test_what_was_not_chosen_comes_behind_what_was():
     generator = np.random.default_rng(0)
     places = generator.standard_normal((50, 8)).astype(np.float32)
