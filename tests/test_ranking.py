@@ -100,6 +100,14 @@ def test_people_who_disagree_come_first_without_any_model(journal):
     journal.append(Label(SHAS[3], "abnormal", "ann"), Label(SHAS[3], "normal", "bob"))
     assert rank(journal, 0.5, "r") == 1
     assert ranked(journal, people=3)[0] == "dabce"
+    journal.append(Label(SHAS[3], "abnormal", "cy"))  # that settles it
+    assert rank(journal, 0.5, "r") == 1
+    assert ranked(journal, people=4) == ("abcde", [""] * 5)
+
+
+def test_an_empty_journal_has_no_order(tmp_path):
+    with Journal(tmp_path / "empty.db") as journal:
+        assert rank(journal, 0.5, "r") == 0
 
 
 def test_scores_of_another_revision_do_not_count_and_leave_the_order_as_it_was(journal):

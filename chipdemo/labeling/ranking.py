@@ -25,6 +25,7 @@ PAUSE_S = 0.01  # between two, so that labelers come first
 CHUNK = 1_024  # embeddings compared at a time, with as many others
 LABELLED = 10_000  # of more labelled photographs, as many, evenly spread, stand for all
 PEOPLE_DISAGREE, MODEL_DISAGREES = 2.0, 1.0  # priorities; those below 1 are what a photograph could tell
+TORN = "people disagree"  # a reason, even where no model was asked
 LITTLE = 0.25  # less than this is no reason
 
 
@@ -68,6 +69,8 @@ def rank(journal: Journal, threshold: float, revision: str) -> int:
     short transactions.
     """
     scored = _read(journal, revision)
+    if not len(scored.id):
+        return 0
     with threadpool_limits(1):  # a core, so that the others are for those who wait
         priority, reason = rank_scored(scored, threshold)
     changed = [
@@ -96,10 +99,11 @@ def rank_scored(scored: Scored, threshold: float) -> tuple[np.ndarray, list[str]
     priority[against] = MODEL_DISAGREES + 1 - undecided[against]  # the surer the model, the sooner
     torn = truth == DISAGREEMENT
     priority[torn] = PEOPLE_DISAGREE + np.nan_to_num(undecided[torn])
+    priority[~torn & ~known & (np.array(scored.reason) == TORN)] = 0  # settled since
     reasons = np.select(
         [torn, against, ~known, np.fmax(undecided, unlike) < LITTLE, undecided < unlike],
         [
-            "people disagree",
+            TORN,
             "the model and people disagree",
             "",
             "much like what is labelled, and the model is sure",
