@@ -74,6 +74,8 @@ class Inspection:
     heat: by name of the explanation, (h, w) float32, 0-1, on the network's own grid, which
         covers the whole upright photograph; overlay.py resizes it. "evidence" has a fixed
         scale (0.5 is where a held-out normal photograph hardly ever gets to).
+    embedding: (C,) float32, what the network makes of the whole photograph; like photographs are
+        near each other. Not in to_json.
     log_odds: of abnormal against normal, before calibration; evidence sums to it.
     image_size: (width, height) in pixels of the upright photograph.
     timing_ms: by step, in order.
@@ -88,6 +90,7 @@ class Inspection:
     regions: tuple[Region, ...]
     heat: Mapping[str, np.ndarray]
     channels: tuple[Channel, ...]
+    embedding: np.ndarray
     model_name: str
     model_revision: str
     image_sha256: str

@@ -68,6 +68,7 @@ class FakeInspector:
             regions=(region,) if heat.max() >= 0.5 else (),
             heat={"evidence": heat, "CBAM": 1 - heat},
             channels=tuple(Channel(i, 0.9 - i / 10, np.roll(heat, i, axis=1)) for i in range(6)),
+            embedding=np.asarray(image.resize((GRID, GRID)), np.float32).ravel(),
             model_name=self.info.name,
             model_revision=self.info.revision,
             image_sha256=content_sha256(image),

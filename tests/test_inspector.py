@@ -23,6 +23,14 @@ def test_an_inspection_is_complete(inspector):
     assert inspection.model_name == "tiny" and len(inspection.image_sha256) == 64
 
 
+def test_the_embedding_is_what_the_verdict_rests_on(inspector):
+    inspection, head = inspector.inspect(draw_chip(1)), inspector.engine.net.head
+    weight, bias = (tensor.cpu().numpy() for tensor in (head.weight, head.bias))
+    log_odds = inspection.embedding @ (weight[1] - weight[0]) + bias[1] - bias[0]
+    assert log_odds == pytest.approx(inspection.log_odds, abs=1e-4)
+    assert inspection.embedding.dtype == np.float32 and "embedding" not in inspection.to_json()
+
+
 def test_the_verdict_follows_the_threshold(inspector):
     probability = inspector.inspect(draw_chip(1)).abnormal_probability
     assert inspector.inspect(draw_chip(1), threshold=probability).verdict == "abnormal"

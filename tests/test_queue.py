@@ -1,7 +1,7 @@
 import pytest
 
 from chipdemo.errors import LabelError
-from chipdemo.labeling.label import Label
+from chipdemo.labeling.label import Label, retraction_of
 from chipdemo.labeling.queue import Queue
 from chipdemo.labeling.store import Journal
 
@@ -83,3 +83,36 @@ def test_progress_counts_photographs_and_ones_own_labels(journal):
         2,
         3,
     )
+
+
+@pytest.mark.parametrize("order", ["informative", "plain", "random"])
+def test_the_next_photograph_takes_no_longer_for_who_has_labelled_most(journal, order):
+    for number in range(300):
+        journal.add_photograph(f"{number:064x}", (64, 64), str(number), b"content")
+    queue = Queue(journal, people=2)
+
+    def steps(annotator):
+        """Hundreds of SQLite's instructions, with a lease and without."""
+        taken = []
+        with journal.read() as database:
+            database.set_progress_handler(lambda: taken.append(1), 100)
+            given = queue.next(annotator, order=order) + queue.next(annotator, order=order)
+            database.set_progress_handler(None, 0)
+        queue.release([given[0].sha256], annotator)
+        return len(taken)
+
+    before = steps("ann")
+    labelled = (*SHAS, *(f"{number:064x}" for number in range(290)))  # all but the last ten
+    journal.append(*(Label(sha256, "normal", "ann") for sha256 in labelled))
+    assert steps("ann") < before + 10
+
+
+def test_progress_follows_what_is_undone_and_published(journal):
+    queue = Queue(journal)
+    label = Label(SHAS[0], "normal", "ann")
+    journal.append(label, Label(SHAS[1], "normal", "ann"))
+    journal.mark_published([label.event_id], "shard")
+    journal.append(retraction_of(label, "ann"))
+    progress = queue.progress("ann")
+    assert (progress.done, progress.own, progress.own_last_hour, progress.pending) == (1, 1, 2, 2)
+    assert queue.progress("nobody").own == 0

@@ -11,7 +11,7 @@ import pytest
 
 from chipdemo.errors import JournalError, LabelError
 from chipdemo.labeling.label import Box, Label, Said, retraction_of
-from chipdemo.labeling.store import MIGRATIONS, Journal, NewPhotograph
+from chipdemo.labeling.store import MIGRATIONS, Counts, Journal, NewPhotograph
 
 ROOT = Path(__file__).parent.parent
 SHA, OTHER = "a" * 64, "b" * 64
@@ -78,6 +78,38 @@ def test_undoing_the_only_label_leaves_none(journal):
     assert journal.photograph(SHA).votes == 2
     journal.append(retraction_of(label, "ann"))
     assert journal.vote(SHA, "ann") is None and journal.photograph(SHA).votes == 1
+
+
+def test_what_holds_of_a_photograph_is_kept_beside_it(journal):
+    def truth():
+        with journal.read() as database:
+            return database.execute(
+                "SELECT truth, photographs.votes, annotators "
+                "FROM photographs JOIN panels ON panel = panels.id WHERE sha256 = ?",
+                (SHA,),
+            ).fetchone()[:]
+
+    assert truth() == ("", 0, "[]")
+    ann, bob = Label(SHA, "normal", "ann"), Label(SHA, "abnormal", "bob")
+    for event, expected in (
+        (bob, ("abnormal", 1, '["bob"]')),
+        (ann, ("disagreement", 2, '["ann", "bob"]')),
+        (Label(SHA, "abnormal", "ruth", decides=True), ("abnormal", 3, '["ann", "bob", "ruth"]')),
+        (retraction_of(bob, "bob"), ("abnormal", 2, '["ann", "ruth"]')),
+    ):
+        journal.append(event)
+        assert truth() == expected
+
+
+def test_what_is_counted_as_it_comes_is_what_there_is(journal):
+    journal.add_photograph(OTHER, (300, 200), "other.png", PNG)
+    journal.add_photograph(OTHER, (300, 200), "again.png", PNG)
+    label = Label(SHA, "normal", "ann")
+    journal.append(label, label, Label(SHA, "abnormal", "bob"), Label(SHA, "unsure", "ann"))
+    assert journal.mark_published([label.event_id, label.event_id], "shard") == 1
+    with pytest.raises(LabelError):
+        journal.append(Label(OTHER, "normal", "ann"), Label("c" * 64, "normal", "ann"))  # none is kept
+    assert journal.counts() == Counts(photographs=2, labelled=1, events=3, pending=2)
 
 
 @pytest.mark.parametrize("annotator, sha256", [("bob", SHA), ("ann", OTHER)])
@@ -159,6 +191,7 @@ def test_appending_and_asking_cost_the_same_however_much_an_annotator_has_labell
             steps(journal, lambda: journal.vote(SHA, "ann")),
         )
 
+    journal.append(Label(SHA, "normal", "ann"))
     few = cost()
     many = [NewPhotograph(f"{n:064x}", (4, 2), f"{n}.png", PNG) for n in range(1_000)]
     journal.add_photographs(*many)

@@ -2,8 +2,13 @@
 
 A photograph goes to `people` annotators. Whoever is given one has a lease on it for a while, so that
 two people do not label the same one by accident; a lease that ran out is as if it had never been.
+
+Photographs are asked for by panel, that is by who has labelled them: whoever has labelled tens of
+thousands that still wait for others is never led past them again.
 """
 
+import heapq
+import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +18,18 @@ from chipdemo.labeling.store import Journal, Stored, stored_of
 
 LEASE_S = 600  # a photograph is kept for the one it was given to
 INFORMATIVE, PLAIN, RANDOM = "informative", "plain", "random"
-ORDERS = {
-    INFORMATIVE: "priority DESC, id",
+ORDERS = {  # the lowest comes first; the journal has an index of each
+    INFORMATIVE: "-priority",
     PLAIN: "id",
-    RANDOM: "(id * 2654435761) % 4294967291, id",  # the same for everyone, and after a restart
+    RANDOM: "(id * 2654435761) % 4294967291",  # the same for everyone, and after a restart
 }
+WANTED = """
+    photographs.votes < :people
+    AND NOT EXISTS (SELECT 1 FROM skips WHERE image_sha256 = sha256 AND annotator = :annotator)
+    AND :people - photographs.votes > (
+        SELECT COUNT(*) FROM leases WHERE image_sha256 = sha256 AND annotator != :annotator
+    )
+"""
 
 
 @dataclass(frozen=True)
@@ -51,26 +63,14 @@ class Queue:
             raise LabelError(
                 f"Expected an order among {', '.join(ORDERS)}; found {order[:80]!r}. Choose one."
             )
+        asked = {"people": self.people, "annotator": annotator, "count": count}
         with self.journal.write() as database:
             now = time.time_ns() // 1000
-            rows = database.execute(
-                f"""
-                SELECT * FROM photographs AS p WHERE votes < :people
-                AND NOT EXISTS (SELECT 1 FROM votes WHERE image_sha256 = p.sha256 AND annotator = :annotator)
-                AND NOT EXISTS (SELECT 1 FROM skips WHERE image_sha256 = p.sha256 AND annotator = :annotator)
-                AND :people - votes > (
-                    SELECT COUNT(*) FROM leases
-                    WHERE image_sha256 = p.sha256 AND annotator != :annotator AND until > :now
-                )
-                ORDER BY EXISTS (
-                    SELECT 1 FROM leases
-                    WHERE image_sha256 = p.sha256 AND annotator = :annotator AND until > :now
-                ) DESC, {ORDERS[order]} LIMIT :count
-                """,
-                {"people": self.people, "annotator": annotator, "now": now, "count": count},
-            ).fetchall()
-            until = now + int(self.lease_s * 1_000_000)
             database.execute("DELETE FROM leases WHERE until <= ?", (now,))
+            rows = _leased(database, ORDERS[order], asked)
+            if len(rows) < count:
+                rows += _open(database, ORDERS[order], asked | {"count": count - len(rows)})
+            until = now + int(self.lease_s * 1_000_000)
             database.executemany(
                 "INSERT INTO leases VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET until = excluded.until",
                 [(row["sha256"], annotator, until) for row in rows],
@@ -104,13 +104,47 @@ class Queue:
         with self.journal.read() as database:
             row = database.execute(
                 """
-                SELECT (SELECT COUNT(*) FROM photographs),
-                (SELECT COUNT(*) FROM photographs WHERE votes >= :people),
-                (SELECT COUNT(*) FROM votes WHERE annotator = :annotator),
+                SELECT TOTAL(count) FILTER (WHERE what = 'photographs'),
+                TOTAL(count) FILTER (WHERE what = 'photographs' AND of >= :people),
+                (SELECT count FROM tallies WHERE what = 'votes' AND of = :annotator),
                 (SELECT COUNT(*) FROM events WHERE annotator = :annotator AND created_at > :hour_ago
                     AND retracts = ''),
-                (SELECT COUNT(*) FROM events WHERE shard IS NULL)
+                TOTAL(count) FILTER (WHERE what = 'events' AND of = 0)
+                FROM tallies WHERE what IN ('photographs', 'events')
                 """,
                 {"people": self.people, "annotator": annotator, "hour_ago": hour_ago},
             ).fetchone()
-        return Progress(*row)
+        return Progress(*(int(count or 0) for count in row))
+
+
+def _leased(database: sqlite3.Connection, order: str, asked: dict) -> list[sqlite3.Row]:
+    """What this annotator was given before and still has."""
+    return database.execute(
+        f"""
+        SELECT photographs.* FROM leases CROSS JOIN photographs ON sha256 = image_sha256
+        WHERE annotator = :annotator AND {WANTED} ORDER BY {order}, id LIMIT :count
+        """,  # CROSS: the few leases first, not the photographs in their order
+        asked,
+    ).fetchall()
+
+
+def _open(database: sqlite3.Connection, order: str, asked: dict) -> list[sqlite3.Row]:
+    """What this annotator has neither labelled nor been given: the first of each panel without them."""
+    panels = database.execute(
+        "SELECT id FROM panels WHERE votes < :people "
+        "AND :annotator NOT IN (SELECT value FROM json_each(annotators))",
+        asked,
+    ).fetchall()
+    rows = (
+        row
+        for panel in panels
+        for row in database.execute(
+            f"""
+            SELECT *, {order} AS place FROM photographs WHERE panel = :panel AND {WANTED}
+            AND NOT EXISTS (SELECT 1 FROM leases WHERE image_sha256 = sha256 AND annotator = :annotator)
+            ORDER BY {order}, id LIMIT :count
+            """,
+            asked | {"panel": panel["id"]},
+        )
+    )
+    return heapq.nsmallest(asked["count"], rows, key=lambda row: (row["place"], row["id"]))

@@ -2,23 +2,24 @@
 
 Write-ahead logging with full synchronisation: when append returns, the event is on the disk.
 Several threads and processes may write at once; each waits for the other's few milliseconds.
-Events are only ever added. What they add up to (`votes`) is kept beside them, in the same
-transaction, so that no question reads them all.
+Events are only ever added. What they add up to (votes, truth, tallies) is kept beside them, in the
+same transaction, so that no question reads them all.
 """
 
 import json
 import re
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from datetime import datetime, timezone
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 
 from chipdemo.errors import JournalError, LabelError
-from chipdemo.labeling.agreement import standing
+from chipdemo.labeling.agreement import current_truth, standing
 from chipdemo.labeling.label import Box, Label, Said
 
 BUSY_S = 30  # waited for another process before giving up
@@ -36,10 +37,22 @@ MIGRATIONS = (
         height INTEGER NOT NULL,
         added_at INTEGER NOT NULL,    -- microseconds since 1970, UTC, like every time here
         votes INTEGER NOT NULL DEFAULT 0,  -- annotators whose label stands
-        priority REAL NOT NULL DEFAULT 0,  -- the highest comes first; queue.py sets it
+        panel INTEGER NOT NULL DEFAULT 1 REFERENCES panels (id),  -- who they are
+        truth TEXT NOT NULL DEFAULT '',    -- agreement.Truth's label; '' where nobody labelled it
+        priority REAL NOT NULL DEFAULT 0,  -- the highest comes first; ranking.py sets it
         reason TEXT NOT NULL DEFAULT ''    -- why it comes when it does, for people
     );
-    CREATE INDEX photographs_by_priority ON photographs (votes, priority DESC, id);
+    -- As queue.ORDERS has them: the first of each panel is found without a look at the others
+    CREATE INDEX photographs_informative ON photographs (panel, -priority, id);
+    CREATE INDEX photographs_plain ON photographs (panel, id);
+    CREATE INDEX photographs_random ON photographs (panel, (id * 2654435761) % 4294967291, id);
+    CREATE INDEX photographs_by_truth ON photographs (truth, votes, id);
+    CREATE TABLE panels (             -- those who labelled a photograph; there are few of them
+        id INTEGER PRIMARY KEY,
+        annotators TEXT NOT NULL UNIQUE,  -- JSON, sorted
+        votes INTEGER NOT NULL        -- how many they are
+    );
+    INSERT INTO panels VALUES (1, '[]', 0);
     CREATE TABLE contents (
         sha256 TEXT PRIMARY KEY,
         bytes BLOB NOT NULL           -- the file as it came
@@ -52,22 +65,25 @@ MIGRATIONS = (
         annotator TEXT NOT NULL,
         defect_type TEXT NOT NULL,
         boxes TEXT NOT NULL,          -- JSON: [[x, y, width, height], ...]
-        mask BLOB NOT NULL,
-        note TEXT NOT NULL,
         said TEXT NOT NULL,           -- JSON: [name, revision, abnormal_probability]; '' for nothing
         retracts TEXT NOT NULL,
         decides INTEGER NOT NULL,
         created_at INTEGER NOT NULL,
-        shard TEXT                    -- the file of the data set that holds it; NULL until published
+        shard TEXT,                   -- the file of the data set that holds it; NULL until published
+        note TEXT NOT NULL,           -- what may be long comes last: the rest is read without it
+        mask BLOB NOT NULL
     );
-    CREATE INDEX events_by_image ON events (image_sha256, seq);
+    CREATE INDEX events_by_image ON events (image_sha256, annotator, seq);
     CREATE INDEX events_by_annotator ON events (annotator, seq);
+    CREATE INDEX events_by_time ON events (annotator, created_at) WHERE retracts = '';
     CREATE INDEX events_unpublished ON events (seq) WHERE shard IS NULL;
     CREATE TABLE votes (
         image_sha256 TEXT NOT NULL,
         annotator TEXT NOT NULL,
         seq INTEGER NOT NULL REFERENCES events (seq),
         label TEXT NOT NULL,
+        decides INTEGER NOT NULL,
+        said REAL,                    -- abnormal_probability of the model at that time; NULL for none
         PRIMARY KEY (image_sha256, annotator)
     ) WITHOUT ROWID;
     CREATE INDEX votes_by_annotator ON votes (annotator, seq);
@@ -88,6 +104,36 @@ MIGRATIONS = (
         abnormal_probability REAL NOT NULL,
         embedding BLOB NOT NULL       -- float32, little-endian, of unit length; x'' for none
     ) WITHOUT ROWID;
+    -- Counted as they come, so that no question counts a million rows
+    CREATE TABLE tallies (
+        what TEXT NOT NULL,           -- 'photographs' by votes, 'events' by being published, 'votes' by whom
+        of BLOB NOT NULL,             -- any type
+        count INTEGER NOT NULL,
+        PRIMARY KEY (what, of)
+    ) WITHOUT ROWID;
+    CREATE TRIGGER photograph_added AFTER INSERT ON photographs BEGIN
+        INSERT INTO tallies VALUES ('photographs', new.votes, 1) ON CONFLICT DO UPDATE SET count = count + 1;
+    END;
+    CREATE TRIGGER photograph_labelled AFTER UPDATE OF votes ON photographs WHEN old.votes != new.votes BEGIN
+        UPDATE tallies SET count = count - 1 WHERE what = 'photographs' AND of = old.votes;
+        INSERT INTO tallies VALUES ('photographs', new.votes, 1) ON CONFLICT DO UPDATE SET count = count + 1;
+    END;
+    CREATE TRIGGER event_added AFTER INSERT ON events BEGIN
+        INSERT INTO tallies VALUES ('events', new.shard IS NOT NULL, 1)
+            ON CONFLICT DO UPDATE SET count = count + 1;
+    END;
+    CREATE TRIGGER event_published AFTER UPDATE OF shard ON events
+    WHEN (old.shard IS NULL) != (new.shard IS NULL) BEGIN
+        UPDATE tallies SET count = count - 1 WHERE what = 'events' AND of = (old.shard IS NOT NULL);
+        INSERT INTO tallies VALUES ('events', new.shard IS NOT NULL, 1)
+            ON CONFLICT DO UPDATE SET count = count + 1;
+    END;
+    CREATE TRIGGER vote_added AFTER INSERT ON votes BEGIN
+        INSERT INTO tallies VALUES ('votes', new.annotator, 1) ON CONFLICT DO UPDATE SET count = count + 1;
+    END;
+    CREATE TRIGGER vote_removed AFTER DELETE ON votes BEGIN
+        UPDATE tallies SET count = count - 1 WHERE what = 'votes' AND of = old.annotator;
+    END;
     """,
 )
 
@@ -261,8 +307,7 @@ class Journal:
         """Events with their numbers, oldest first. limit: at most so many; -1 for all."""
         wanted = [("seq > ?", after)]
         wanted += [("image_sha256 = ?", image_sha256)] if image_sha256 else []
-        # +: with a photograph, by its few events; SQLite would go through all of the annotator's
-        wanted += [("+annotator = ?" if image_sha256 else "annotator = ?", annotator)] if annotator else []
+        wanted += [("annotator = ?", annotator)] if annotator else []
         where = " AND ".join([clause for clause, _ in wanted] + ["shard IS NULL"] * unpublished)
         with self.read() as database:
             rows = database.execute(
@@ -303,22 +348,23 @@ class Journal:
     def mark_published(self, event_ids: Iterable[str], shard: str) -> int:
         """Note in which file of the data set events are; gives how many of them were not known to be."""
         with self.write() as database:
-            before = database.total_changes
-            database.executemany(
+            return database.executemany(
                 "UPDATE events SET shard = ? WHERE event_id = ? AND shard IS NULL",
                 ((shard, event_id) for event_id in event_ids),
-            )
-            return database.total_changes - before
+            ).rowcount
 
     def counts(self) -> Counts:
         with self.read() as database:
             row = database.execute(
-                "SELECT (SELECT COUNT(*) FROM photographs), "
-                "(SELECT COUNT(*) FROM photographs WHERE votes > 0), "
-                "(SELECT COUNT(*) FROM events), "
-                "(SELECT COUNT(*) FROM events WHERE shard IS NULL)"
+                """
+                SELECT TOTAL(count) FILTER (WHERE what = 'photographs'),
+                TOTAL(count) FILTER (WHERE what = 'photographs' AND of > 0),
+                TOTAL(count) FILTER (WHERE what = 'events'),
+                TOTAL(count) FILTER (WHERE what = 'events' AND of = 0)
+                FROM tallies WHERE what IN ('photographs', 'events')
+                """
             ).fetchone()
-        return Counts(*row)
+        return Counts(*map(int, row))
 
     # Under them
 
@@ -425,27 +471,43 @@ def _append(database: sqlite3.Connection, label: Label) -> bool:
 
 
 def _count_vote(database: sqlite3.Connection, sha256: str, annotator: str) -> None:
-    """Set what of this annotator stands on this photograph, from the few events there are of it."""
-    rows = database.execute(
-        # +: by photograph, which has few events; SQLite would go through all of the annotator's
-        "SELECT * FROM events WHERE image_sha256 = ? AND +annotator = ? ORDER BY seq",
+    """Set what of this annotator stands on this photograph, and what holds of it now."""
+    columns = "seq, event_id, image_sha256, label, annotator, created_at, defect_type, retracts, decides"
+    own = database.execute(
+        f"SELECT {columns}, said FROM events WHERE image_sha256 = ? AND annotator = ? ORDER BY seq",
         (sha256, annotator),
     )
-    labels = {row["event_id"]: (row["seq"], _label_of(row)) for row in rows}
     latest = max(
-        (event for event in standing(label for _, label in labels.values()) if not event.retracts),
+        (event for event in standing(map(_event_of, own)) if not event.retracts),
         key=lambda event: (event.created_at, event.event_id),
         default=None,
     )
     database.execute("DELETE FROM votes WHERE image_sha256 = ? AND annotator = ?", (sha256, annotator))
     if latest:
-        seq = labels[latest.event_id][0]
-        database.execute("INSERT INTO votes VALUES (?, ?, ?, ?)", (sha256, annotator, seq, latest.label))
-    database.execute(
-        "UPDATE photographs SET votes = (SELECT COUNT(*) FROM votes WHERE image_sha256 = sha256) "
-        "WHERE sha256 = ?",
-        (sha256,),
+        said = json.loads(latest.said)[2] if latest.said else None
+        database.execute(
+            "INSERT INTO votes VALUES (?, ?, ?, ?, ?, ?)",
+            (sha256, annotator, latest.seq, latest.label, latest.decides, said),
+        )
+    everyones = (
+        f"SELECT {columns}, said FROM events WHERE seq IN (SELECT seq FROM votes WHERE image_sha256 = ?)"
     )
+    votes = [_event_of(row) for row in database.execute(everyones, (sha256,))]
+    truth = current_truth(votes)[sha256].label if votes else ""
+    panel = json.dumps(sorted(vote.annotator for vote in votes))
+    database.execute(
+        "INSERT INTO panels (annotators, votes) VALUES (?, ?) ON CONFLICT DO NOTHING", (panel, len(votes))
+    )
+    database.execute(
+        "UPDATE photographs SET votes = ?, truth = ?, panel = (SELECT id FROM panels WHERE annotators = ?) "
+        "WHERE sha256 = ?",
+        (len(votes), truth, panel, sha256),
+    )
+
+
+def _event_of(row: sqlite3.Row) -> SimpleNamespace:
+    """An agreement.LabelEvent; its time in microseconds."""
+    return SimpleNamespace(**dict(row))
 
 
 def _keep(database: sqlite3.Connection, sha256: str, content: bytes) -> None:
@@ -479,6 +541,11 @@ def _now() -> int:
     return _microseconds(datetime.now(timezone.utc))
 
 
-def _statements(script: str) -> Sequence[str]:
+def _statements(script: str) -> Iterator[str]:
     """Its statements; executescript would commit the transaction that they belong to."""
-    return [statement for statement in re.sub("--.*", "", script).split(";") if statement.strip()]
+    statement = ""
+    for piece in re.sub("--.*", "", script).split(";")[:-1]:
+        statement += piece + ";"
+        if sqlite3.complete_statement(statement):  # the body of a trigger has semicolons of its own
+            yield statement
+            statement = ""

@@ -60,6 +60,7 @@ class NetworkInspector:
             regions=regions,
             heat=heat,
             channels=channels,
+            embedding=output.features[0].mean((1, 2)),  # (C, h, w) -> (C,), as the head pools
             model_name=self.info.name,
             model_revision=self.info.revision,
             image_sha256=sha256,

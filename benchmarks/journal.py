@@ -1,0 +1,308 @@
+"""The journal of labels with 100,000 photographs and a million events, against a small one.
+
+    python benchmarks/journal.py
+
+Times of what labelers wait for, and of what runs beside them; then processes that write labels and
+are killed (kill -9) at twenty random moments, and whether every label that was acknowledged is there.
+Writes journal.json. Needs 1.5 GB of disk for a while.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import random
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from chipdemo.labeling.label import Label, Said  # noqa: E402
+from chipdemo.labeling.queue import ORDERS, Queue  # noqa: E402
+from chipdemo.labeling.ranking import rank, set_scores  # noqa: E402
+from chipdemo.labeling.statistics import (  # noqa: E402
+    against_the_model,
+    agreement,
+    disagreements,
+    likely_errors,
+    truths,
+)
+from chipdemo.labeling.store import Journal  # noqa: E402
+
+PEOPLE = 3  # wanted on each photograph
+ANNOTATORS = tuple(f"annotator {number:02}" for number in range(20))
+BUSY, NEW = ANNOTATORS[0], "somebody new"  # BUSY has labelled half of all, which wait for others still
+# Of all photographs, those that everyone has labelled, BUSY alone, BUSY and one more; nobody the others
+EVERYONE, ALONE, TWO = 0.45, 0.40, 0.10
+MODEL, REVISION, CHANNELS, THRESHOLD = "model", "abc", 1280, 0.5
+CALLS = 200
+KILLS, WRITERS = 20, 4
+WRITER = """
+import sys
+from pathlib import Path
+from chipdemo.labeling.label import Label
+from chipdemo.labeling.queue import Queue
+from chipdemo.labeling.store import Journal
+
+with Journal(Path(sys.argv[1])) as journal:
+    queue = Queue(journal, people=3)
+    while True:
+        label = Label(queue.next(sys.argv[2])[0].sha256, "normal", sys.argv[2])
+        journal.append(label)
+        print(label.event_id, flush=True)  # acknowledged
+"""
+
+
+def sha_of(number: int) -> str:
+    return f"{number:064x}"
+
+
+def voters_of(number: int, photographs: int) -> tuple[str, ...]:
+    """Who labelled a photograph."""
+    place = number / photographs
+    if place < EVERYONE:
+        return ANNOTATORS
+    if place < EVERYONE + ALONE:
+        return ANNOTATORS[:1]
+    return (BUSY, ANNOTATORS[1 + number % 19]) if place < EVERYONE + ALONE + TWO else ()
+
+
+def fill(journal: Journal, photographs: int) -> None:
+    """Ten events a photograph, written past the journal's own methods, which would take an hour."""
+    generator, panels, seq = random.Random(0), {"[]": 1}, 0
+    now = time.time_ns() // 1000
+    for first in range(0, photographs, 1000):
+        rows, events, votes = [], [], []
+        for number in range(first, min(first + 1000, photographs)):
+            sha256, voters = sha_of(number), voters_of(number, photographs)
+            said, labels = said_of(generator, len(voters))
+            for annotator, label in zip(voters, labels):
+                seq += 1
+                events.append((seq, new_id(generator), sha256, label, annotator, said, ""))
+                votes.append((sha256, annotator, seq, label, 0, json.loads(said)[2]))
+            for _ in range(0 if voters else 4):  # said and undone
+                seq += 2
+                undone = new_id(generator)
+                events.append((seq - 1, undone, sha256, "unsure", BUSY, said, ""))
+                events.append((seq, new_id(generator), sha256, "", BUSY, "", undone))
+            panel = panels.setdefault(json.dumps(voters), len(panels) + 1)
+            rows.append((sha256, f"chip {number}.png", len(voters), panel, truth_of(labels)))
+        with journal.write() as database:
+            database.executemany(
+                "INSERT INTO panels VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                [(id, annotators, len(json.loads(annotators))) for annotators, id in panels.items()],
+            )
+            database.executemany(
+                "INSERT INTO photographs (sha256, name, path, width, height, added_at, votes, panel, truth) "
+                "VALUES (?, ?, '', 300, 300, 0, ?, ?, ?)",
+                rows,
+            )
+            database.executemany("INSERT INTO contents VALUES (?, x'89504e47')", [row[:1] for row in rows])
+            database.executemany(
+                "INSERT INTO events (seq, event_id, image_sha256, label, annotator, said, retracts, "
+                "defect_type, boxes, decides, created_at, note, mask) VALUES (?, ?, ?, ?, ?, ?, ?, '', '[]', "
+                f"0, {now} - ({10 * photographs} - ?1) * 600000, '', x'')",  # two in a second
+                events,
+            )
+            database.executemany("INSERT INTO votes VALUES (?, ?, ?, ?, ?, ?)", votes)
+
+
+def said_of(generator: random.Random, people: int) -> tuple[str, list[str]]:
+    """What a model says of a photograph, as the journal keeps it, and what so many people do."""
+    abnormal = generator.random() < 0.3
+    probability = min(max(generator.gauss(0.3 + 0.4 * abnormal, 0.15), 0), 1)
+    labels = [("normal", "abnormal")[abnormal != (generator.random() < 0.1)] for _ in range(people)]
+    return json.dumps([MODEL, REVISION, probability]), labels
+
+
+def truth_of(labels: list[str]) -> str:
+    abnormal = labels.count("abnormal")
+    if 2 * abnormal == len(labels):
+        return "disagreement" if labels else ""
+    return "abnormal" if 2 * abnormal > len(labels) else "normal"
+
+
+def new_id(generator: random.Random) -> str:
+    return str(uuid.UUID(int=generator.getrandbits(128), version=4))
+
+
+def milliseconds(call: Callable[[], object], after: Callable[[object], object] = lambda _: None) -> dict:
+    """Of CALLS calls. after: what is done with the answer, and not timed."""
+    times = []
+    for _ in range(CALLS):
+        started = time.perf_counter()
+        answer = call()
+        times.append((time.perf_counter() - started) * 1000)
+        after(answer)
+    return percentiles(times)
+
+
+def percentiles(times: list[float]) -> dict[str, float]:
+    return {f"p{q}": round(float(np.percentile(times, q)), 2) for q in (50, 95)} | {"calls": len(times)}
+
+
+def seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return round(time.perf_counter() - started, 2)
+
+
+def label_next(queue: Queue, annotator: str) -> Callable[[], object]:
+    """A function that labels a photograph that was got before, which is not timed."""
+    waiting = iter([one.sha256 for one in queue.next(annotator, CALLS)])
+    said = Said(MODEL, REVISION, 0.25)
+    return lambda: queue.journal.append(Label(next(waiting), "normal", annotator, said=said))
+
+
+def while_labelling(queue: Queue) -> dict:
+    """What labelers wait for, in milliseconds."""
+    found = {"append": milliseconds(label_next(queue, NEW))}
+    for name, annotator in (("somebody new", NEW), ("who has labelled half of all", BUSY)):
+        found |= {
+            f"next, {order} order, {name}": milliseconds(
+                lambda order=order, annotator=annotator: queue.next(annotator, order=order),
+                lambda given, annotator=annotator: queue.release([one.sha256 for one in given], annotator),
+            )
+            for order in ORDERS
+        }
+    found["next, the same again"] = milliseconds(lambda: queue.next(BUSY))
+    found["progress"] = milliseconds(lambda: queue.progress(BUSY))
+    found["counts"] = milliseconds(queue.journal.counts)
+    found["progress and next"] = milliseconds(lambda: (queue.progress(BUSY), queue.next(BUSY, 2)))
+    return found
+
+
+def score(journal: Journal, photographs: int) -> None:
+    generator = np.random.default_rng(0)
+    kinds = generator.standard_normal((50, CHANNELS)).astype(np.float32)  # of photographs
+    for first in range(0, photographs, 1_000):
+        numbers = range(first, min(first + 1_000, photographs))
+        places = kinds[generator.integers(50, size=len(numbers))]
+        places = places + generator.standard_normal(places.shape).astype(np.float32)
+        set_scores(
+            journal, REVISION, [(sha_of(n), generator.random(), place) for n, place in zip(numbers, places)]
+        )
+
+
+def appends_during(journal: Journal, work: Callable[[], object]) -> tuple[float, dict]:
+    """Seconds that work takes, and milliseconds of labels that are given meanwhile, ten a second."""
+    times, done = [], threading.Event()
+
+    def label() -> None:
+        queue = Queue(journal, people=PEOPLE)
+        while not times or not done.wait(0.1):
+            photograph = queue.next("in between")[0]
+            started = time.perf_counter()
+            journal.append(Label(photograph.sha256, "normal", "in between"))
+            times.append((time.perf_counter() - started) * 1000)
+
+    thread = threading.Thread(target=label)
+    thread.start()
+    taken = seconds(work)
+    done.set()
+    thread.join()
+    return taken, percentiles(times)
+
+
+def beside_labelling(journal: Journal, photographs: int) -> dict:
+    found = {
+        name: seconds(call)
+        for name, call in {
+            "agreement": lambda: agreement(journal),
+            "against the model": lambda: against_the_model(journal, THRESHOLD),
+            "likely errors": lambda: likely_errors(journal),
+            "disagreements": lambda: disagreements(journal, PEOPLE),
+            "truths": lambda: truths(journal, PEOPLE),
+            "keeping all scores": lambda: score(journal, photographs),
+        }.items()
+    }
+    for name in ("ranking", "ranking again"):
+        found[name], found[f"append during {name}, ms"] = appends_during(
+            journal, lambda: rank(journal, THRESHOLD, REVISION)
+        )
+    found["peak memory, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return found
+
+
+def kill_writers(journal: Journal) -> dict:
+    """Acknowledged labels of writers that were killed at random moments, and how many are missing."""
+    generator, acknowledged = random.Random(0), set()
+    before = journal.counts().events
+    for kill in range(KILLS):
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", WRITER, journal.path, f"writer {kill} {number}"],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(WRITERS)
+        ]
+        first = [writer.stdout.readline() for writer in writers]  # all are at work
+        time.sleep(generator.random())
+        for writer in writers:
+            os.kill(writer.pid, signal.SIGKILL)
+        lines = first + [line for writer in writers for line in writer.stdout]
+        acknowledged |= {line.strip() for line in lines if line.endswith("\n")}
+        for writer in writers:
+            writer.wait()
+    kept = {label.event_id for _, label in journal.events(after=before)}
+    with journal.read() as database:
+        sound = database.execute("PRAGMA integrity_check").fetchone()[0]
+    return {
+        "kills": KILLS,
+        "processes": WRITERS,
+        "acknowledged": len(acknowledged),
+        "of them missing": len(acknowledged - kept),
+        "kept but not acknowledged": len(kept - acknowledged),
+        "integrity_check": sound,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--photographs", type=int, default=100_000)
+    parser.add_argument("--folder", type=Path, help="where the journals are made (default: of the system)")
+    parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "journal.json")
+    options = parser.parse_args()
+    report = {
+        "command": " ".join(["python benchmarks/journal.py", *sys.argv[1:]]),
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, SQLite {sqlite3.sqlite_version}",
+    }
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        for name, photographs in (("small", 1_000), ("large", options.photographs)):
+            with Journal(Path(folder) / name / "labels.db") as journal:
+                fill(journal, photographs)
+                counts = journal.counts()
+                report[f"{name}, ms"] = {
+                    "photographs": counts.photographs,
+                    "events": counts.events,
+                    **while_labelling(Queue(journal, PEOPLE)),
+                }
+                print(json.dumps(report[f"{name}, ms"], indent=1), flush=True)
+                if name == "large":
+                    report["large, seconds"] = beside_labelling(journal, photographs)
+                    report["after ranking, ms"] = while_labelling(Queue(journal, PEOPLE))
+                    report["kill -9"] = kill_writers(journal)
+    options.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

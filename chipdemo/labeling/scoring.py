@@ -1,0 +1,113 @@
+"""The model's say on every photograph of the journal, in the background: it orders the queue."""
+
+import logging
+import threading
+import time
+
+import numpy as np
+
+from chipdemo.errors import ImageError, LabelError
+from chipdemo.images import MAX_MEGAPIXELS, read_photograph
+from chipdemo.inspection import Inspector
+from chipdemo.labeling.ranking import rank, set_scores
+from chipdemo.labeling.store import Journal
+
+log = logging.getLogger(__name__)
+
+BATCH = 16  # photographs whose scores are kept together
+REST = 4  # for each second of ranking, so many without
+
+
+class Scorer:
+    """Asks a model about photographs that it has not scored, and puts the queue in order.
+
+    What it has scored is in the journal: after a restart it goes on. A newer revision of the model
+    scores all anew; until it has come to a photograph, that keeps its place. The order is made anew
+    when there are new scores or labels.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        inspector: Inspector,
+        every_s: float = 5.0,
+        max_megapixels: float = MAX_MEGAPIXELS,
+    ):
+        """every_s: between two looks for new photographs, labels and models, seconds."""
+        self.journal, self.inspector = journal, inspector
+        self.every_s, self.max_megapixels = every_s, max_megapixels
+        self._revision, self._after = "", 0  # of the model, and the last id it was asked about
+        self._scored = 0  # photographs, since the start
+        self._ranked: tuple | None = None  # what the order rests on as it is
+        self._rank_at = 0.0  # not before this, time.monotonic()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Work from now on, in a thread of its own that does not keep the process alive."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="scores for the queue", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Work no more; waits for the photograph or the ranking that is under way."""
+        self._stopping.set()
+        if self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        more = True
+        while not self._stopping.wait(0 if more else self.every_s):
+            try:
+                more = self.work()
+            except Exception as error:  # noqa: BLE001 - the thread outlives a full disk or a bad model
+                log.warning("the queue keeps its order, tried again in %g s: %s", self.every_s, error)
+                more = False
+
+    def work(self) -> bool:
+        """Score a few photographs, and rank if it is time and something changed. False if none was left."""
+        inspector = self.inspector.current()
+        revision = inspector.info.revision
+        if revision != self._revision:
+            self._revision, self._after = revision, 0
+        more = self._score_some(inspector)
+        basis = (revision, self._scored, self.journal.counts().events)
+        if basis != self._ranked and time.monotonic() >= self._rank_at and not self._stopping.is_set():
+            started = time.monotonic()
+            rank(self.journal, inspector.info.threshold, revision)
+            took = time.monotonic() - started
+            self._ranked, self._rank_at = basis, started + took + max(self.every_s, REST * took)
+        return more
+
+    def _score_some(self, inspector: Inspector) -> bool:
+        """Ask about the next BATCH that this revision has not scored, each once; False if none is left."""
+        with self.journal.read() as database:
+            newest = database.execute("SELECT MAX(id) FROM photographs").fetchone()[0] or 0
+            rows = database.execute(
+                "SELECT id, sha256 FROM photographs WHERE id > ? AND id <= ? AND NOT EXISTS "
+                "(SELECT 1 FROM scores WHERE image_sha256 = sha256 AND revision = ?) ORDER BY id LIMIT ?",
+                (self._after, newest, self._revision, BATCH),
+            ).fetchall()
+        scores, after = [], self._after if rows else newest
+        for row in rows:
+            if self._stopping.is_set():
+                break
+            scores += self._score(inspector, row["sha256"])
+            after = row["id"]
+        if scores:
+            set_scores(self.journal, self._revision, scores)
+        self._scored, self._after = self._scored + len(scores), after
+        return bool(rows)
+
+    def _score(self, inspector: Inspector, sha256: str) -> list[tuple[str, float, np.ndarray]]:
+        """What ranking.set_scores takes; none where the photograph cannot be read, or is not itself."""
+        try:
+            photograph = read_photograph(self.journal.content(sha256), self.max_megapixels)
+        except (ImageError, LabelError) as error:
+            log.info("a photograph of the queue is not scored: %s", error)
+            return []
+        if photograph.sha256 != sha256:
+            log.info("a photograph of the queue is not scored: its file is another one now (%s)", sha256)
+            return []
+        inspection = inspector.inspect(photograph.image)
+        return [(sha256, inspection.abnormal_probability, inspection.embedding)]

@@ -1,0 +1,250 @@
+"""How well people agree, with each other and with the model, and which labels deserve a second look.
+
+Read from the votes in their order, a portion at a time: a million take seconds and little memory.
+Intervals are of 95 %, by bootstrap over photographs: only how often each way of voting occurs
+matters, so that resampling photographs is drawing these counts anew from a multinomial distribution.
+"""
+
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
+from chipdemo.labeling.agreement import DISAGREEMENT
+from chipdemo.labeling.label import LABELS
+from chipdemo.labeling.store import Journal, Stored, stored_of
+
+RESAMPLES = 1_000
+# What the model said of each photograph when it was first labelled, and could not have learned from that
+FIRST_SAID = "(SELECT image_sha256, said, MIN(seq) FROM votes WHERE said IS NOT NULL GROUP BY image_sha256)"
+
+
+@dataclass(frozen=True)
+class Kappa:
+    """Agreement beyond chance: 1 is complete, 0 what chance gives; NaN where all labels are the same.
+
+    low, high: of the 95 % interval, which has no width where nobody ever disagreed. agreement: share
+    of the pairs of votes that agree, 0-1; of one class: of the votes for it, how many others' agree.
+    photographs: with two votes or more.
+    """
+
+    value: float
+    low: float
+    high: float
+    agreement: float
+    photographs: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """overall, by_class: Fleiss' kappa. pairs: Cohen's, by two names in their order."""
+
+    overall: Kappa
+    by_class: dict[str, Kappa]
+    pairs: dict[tuple[str, str], Kappa]
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A photograph on which most votes are tied, and its votes: label by annotator."""
+
+    photograph: Stored
+    votes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class LikelyError:
+    """A photograph whose label the model contradicts.
+
+    label: what people say. probability: of abnormal, before anybody labelled it. margin: by how much
+    the other class is likelier; it may be below 0, where the model says that class less often.
+    """
+
+    photograph: Stored
+    label: str
+    probability: float
+    margin: float
+
+
+def agreement(journal: Journal) -> Agreement:
+    """Of all standing votes, but for those that decided a review: their givers knew the others'."""
+    annotators, votes = _votes(journal)
+    counts = votes @ np.tile(np.eye(len(LABELS)), (len(annotators), 1))  # (photographs, labels)
+    ways, times = np.unique(counts[counts.sum(1) >= 2], axis=0, return_counts=True)
+    overall, *by_class = _fleiss_kappas(ways, times)
+    tables = (votes.T @ votes).toarray().reshape(len(annotators), len(LABELS), len(annotators), len(LABELS))
+    pairs = {
+        (one, other): cohen_kappa(tables[i, :, j])
+        for i, one in enumerate(annotators)
+        for j, other in enumerate(annotators[i + 1 :], i + 1)
+        if tables[i, :, j].any()
+    }
+    return Agreement(overall, dict(zip(LABELS, by_class)), pairs)
+
+
+def truths(journal: Journal, people: int = 1) -> dict[str, int]:
+    """Photographs with at least so many votes, by what holds of them: a label or "disagreement"."""
+    with journal.read() as database:
+        rows = database.execute(
+            "SELECT truth, COUNT(*) FROM photographs WHERE truth != '' AND votes >= ? GROUP BY truth",
+            (people,),
+        ).fetchall()
+    return dict.fromkeys((*LABELS, DISAGREEMENT), 0) | dict(map(tuple, rows))
+
+
+def disagreements(journal: Journal, people: int = 1, limit: int = 100) -> list[Disagreement]:
+    """For review: photographs with at least so many votes, tied, and not decided since."""
+    with journal.read() as database:
+        rows = database.execute(
+            "SELECT * FROM photographs WHERE truth = ? AND votes >= ? ORDER BY id LIMIT ?",
+            (DISAGREEMENT, people, limit),
+        ).fetchall()
+        votes = "SELECT annotator, label FROM votes WHERE image_sha256 = ?"
+        return [
+            Disagreement(stored_of(row), dict(map(tuple, database.execute(votes, (row["sha256"],)))))
+            for row in rows
+        ]
+
+
+def against_the_model(journal: Journal, threshold: float) -> dict[str, dict[str, int]]:
+    """Photographs by what people say now and by what the model said before, at this threshold (0-1)."""
+    table = {truth: dict.fromkeys(CLASSES, 0) for truth in (*LABELS, DISAGREEMENT)}
+    with journal.read() as database:
+        for truth, stopped, count in database.execute(
+            f"SELECT truth, said >= ?, COUNT(*) FROM {FIRST_SAID} JOIN photographs ON sha256 = image_sha256 "
+            "GROUP BY 1, 2",
+            (threshold,),
+        ):
+            table[truth][ABNORMAL if stopped else NORMAL] = count
+    return table
+
+
+def likely_errors(journal: Journal, limit: int = 100) -> list[LikelyError]:
+    """Labels that deserve a second look, the likeliest errors first."""
+    with journal.read() as database:
+        rows = database.execute(
+            f"SELECT id, truth = ?, said FROM {FIRST_SAID} JOIN photographs ON sha256 = image_sha256 "
+            "WHERE truth IN (?, ?) ORDER BY id",
+            (ABNORMAL, *CLASSES),
+        )
+        ids, abnormal, probability = np.array([tuple(row) for row in rows], float).reshape(-1, 3).T
+        rows, margins = confidently_wrong(abnormal == 1, probability)
+        wrong = rows[:limit]
+        by_id = "SELECT * FROM photographs WHERE id = ?"
+        photographs = [database.execute(by_id, (int(ids[i]),)).fetchone() for i in wrong]
+    return [
+        LikelyError(stored_of(row), row["truth"], float(probability[i]), float(margin))
+        for i, margin, row in zip(wrong, margins, photographs)
+    ]
+
+
+def confidently_wrong(abnormal: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Confident learning (Northcutt et al., JAIR 2021): rows off the diagonal of the confident joint.
+
+    abnormal: (N,) bool, as labelled. probability: (N,) of abnormal, out of sample. A row belongs to a
+    class whose probability reaches its mean over all that are labelled so, and to the likelier if both
+    do. Gives the rows that belong to the class they are not labelled as, and by what margin of
+    probability, the largest first.
+    """
+    if not 0 < abnormal.sum() < len(abnormal):
+        return np.zeros(0, int), np.zeros(0)
+    reaches_abnormal = probability >= probability[abnormal].mean()
+    reaches_normal = probability <= probability[~abnormal].mean()
+    as_abnormal = reaches_abnormal & (~reaches_normal | (probability > 0.5))
+    as_normal = reaches_normal & (~reaches_abnormal | (probability < 0.5))
+    wrong = np.flatnonzero(np.where(abnormal, as_normal, as_abnormal))
+    margin = np.where(abnormal, 1 - 2 * probability, 2 * probability - 1)  # of the other class
+    rows = wrong[np.argsort(-margin[wrong], kind="stable")]
+    return rows, margin[rows]
+
+
+def cohen(tables: np.ndarray) -> np.ndarray:
+    """Cohen's kappa (1960). tables: (..., J, J), how often one said what while the other said what."""
+    shares = tables / tables.sum((-1, -2), keepdims=True)
+    agreed = np.trace(shares, axis1=-2, axis2=-1)
+    by_chance = (shares.sum(-1) * shares.sum(-2)).sum(-1)
+    return _ratio(agreed - by_chance, 1 - by_chance)
+
+
+def fleiss(ways: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Fleiss' kappa (1971), overall and by class, for any number of votes a photograph.
+
+    ways: (W, J) votes for each class, two or more a way. times: (..., W), how many photographs have
+    them. Gives (..., 1 + J). Unequal numbers as in Fleiss, Levin and Paik (2003), equation 18.40.
+    """
+    votes = ways.sum(1)  # (W,)
+    photographs, given = times.sum(-1, keepdims=True), (times @ votes)[..., None]
+    share = times @ ways / given  # (..., J)
+    chance = share * (1 - share)
+    disagreed = times @ (ways * (votes[:, None] - ways) / votes[:, None])
+    by_class = 1 - _ratio(disagreed, (given - photographs) * chance)
+    all_disagreed, all_chance = disagreed.sum(-1, keepdims=True), chance.sum(-1, keepdims=True)
+    overall = 1 - _ratio(all_disagreed, (given - photographs) * all_chance)
+    return np.concatenate((overall, by_class), -1)
+
+
+def _votes(journal: Journal) -> tuple[list[str], csr_array]:
+    """Annotators by name, and a 1 for each vote: (photographs, annotators * labels)."""
+    columns, starts, last = array("q"), array("q"), ""
+    with journal.read() as database:
+        annotators = [
+            row[0] for row in database.execute("SELECT of FROM tallies WHERE what = 'votes' ORDER BY of")
+        ]
+        codes = {
+            (name, label): i * len(LABELS) + j
+            for i, name in enumerate(annotators)
+            for j, label in enumerate(LABELS)
+        }
+        for sha256, annotator, label in database.execute(
+            "SELECT image_sha256, annotator, label FROM votes WHERE NOT decides ORDER BY image_sha256"
+        ):
+            if sha256 != last:
+                starts.append(len(columns))
+                last = sha256
+            columns.append(codes[annotator, label])
+    starts.append(len(columns))
+    shape = (len(starts) - 1, len(annotators) * len(LABELS))
+    return annotators, csr_array((np.ones(len(columns)), np.array(columns), np.array(starts)), shape)
+
+
+def _fleiss_kappas(ways: np.ndarray, times: np.ndarray) -> list[Kappa]:
+    """Overall, then by class."""
+    photographs, votes = int(times.sum()), ways.sum(1, keepdims=True)
+    agreed, possible = times @ (ways * (ways - 1)), times @ (ways * (votes - 1))  # (J,) pairs of votes
+    shares = (_ratio(agreed.sum(), possible.sum()), *_ratio(agreed, possible))
+    if not photographs:
+        return [Kappa(np.nan, np.nan, np.nan, np.nan, 0)] * len(shares)
+    values, bounds = fleiss(ways, times), _interval(fleiss(ways, _drawn_anew(times)))
+    return [
+        Kappa(float(value), float(low), float(high), float(share), photographs)
+        for value, low, high, share in zip(values, *bounds, shares)
+    ]
+
+
+def cohen_kappa(table: np.ndarray) -> Kappa:
+    """table: (J, J)."""
+    low, high = _interval(cohen(_drawn_anew(table.ravel()).reshape(-1, *table.shape)))
+    return Kappa(
+        float(cohen(table)), float(low), float(high), float(np.trace(table) / table.sum()), int(table.sum())
+    )
+
+
+def _drawn_anew(times: np.ndarray) -> np.ndarray:
+    """(W,) photographs of each way -> (RESAMPLES, W), as many drawn with replacement."""
+    total = int(times.sum())
+    return np.random.default_rng(0).multinomial(total, times / total, RESAMPLES)
+
+
+def _interval(values: np.ndarray) -> np.ndarray:
+    """(RESAMPLES, ...) -> (2, ...): 2.5 and 97.5 %, without the draws where everything was the same."""
+    undefined = np.isnan(values).all(0)
+    low_high = np.nanpercentile(np.where(undefined, 0, values), (2.5, 97.5), axis=0)
+    return np.where(undefined, np.nan, low_high)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """NaN where the whole is 0, but for rounding."""
+    whole = np.asarray(whole, float)
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 1e-12)

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+
+from chipdemo.labeling import ranking
+from chipdemo.labeling.label import Label
+from chipdemo.labeling.queue import Queue
+from chipdemo.labeling.ranking import (
+    SIZE,
+    differences,
+    rank,
+    set_scores,
+    undecidedness,
+)
+from chipdemo.labeling.store import Journal
+
+SHAS = [letter * 64 for letter in "abcde"]
+EAST, NORTH, WEST = (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    with Journal(tmp_path / "labels.db") as journal:
+        for sha256 in SHAS:
+            journal.add_photograph(sha256, (64, 64), sha256[0], b"content")
+        yield journal
+
+
+def scores(*pairs):
+    """(sha256, probability, embedding) of the first photographs."""
+    return [(sha256, probability, np.array(place)) for sha256, (probability, place) in zip(SHAS, pairs)]
+
+
+def ranked(journal, people=1):
+    """Names in the order of the queue, and the reason of each."""
+    photographs = Queue(journal, people, lease_s=0).next("somebody", 9)
+    return "".join(one.name for one in photographs), [one.reason for one in photographs]
+
+
+def test_what_the_model_is_undecided_about_comes_first_and_says_so(journal):
+    set_scores(journal, "r", scores(*((p, EAST) for p in (0.02, 0.52, 0.98, 0.7, 0.3))))
+    rank(journal, 0.5, "r")
+    order, reasons = ranked(journal)
+    assert order == "bdeac"  # d and e are as undecided: the older of the two
+    assert reasons[1] == "the model is undecided (0.70)"
+
+
+def test_the_threshold_is_where_a_model_is_most_undecided():
+    assert undecidedness(np.array([0.0, 0.1, 0.2, 0.6, 1.0]), 0.2).tolist() == [0, 0.5, 1, 0.5, 0]
+    assert undecidedness(np.array([0.0, 1.0]), 0.0).tolist() == [1, 0]
+
+
+def test_what_is_unlike_anything_labelled_comes_first_and_says_so(journal):
+    set_scores(journal, "r", scores(*((0.0, place) for place in (EAST, EAST, EAST, NORTH, EAST))))
+    journal.append(Label(SHAS[0], "normal", "ann"))
+    rank(journal, 0.5, "r")
+    assert ranked(journal) == (
+        "dbce",
+        ["unlike anything labelled so far", *["much like what is labelled, and the model is sure"] * 3],
+    )
+
+
+def test_what_comes_before_in_the_queue_counts_like_what_is_labelled():
+    places = np.array([EAST, EAST, NORTH, NORTH, WEST], np.float32)
+    difference = differences(places, np.zeros(5), labelled=np.array([True, False, False, False, False]))
+    assert (difference > 0.5).tolist() == [False, False, True, False, True]  # one of the two in the north
+
+
+def test_of_many_labelled_photographs_some_stand_for_all(monkeypatch):
+    monkeypatch.setattr(ranking, "LABELLED", 2)
+    places = np.array([EAST, EAST, NORTH, NORTH, NORTH, EAST, WEST], np.float32)
+    labelled = np.array([True, True, True, True, False, False, False])
+    difference = differences(places, np.zeros(7), labelled)
+    assert (difference > 0.5).tolist() == [False] * 6 + [True]
+
+
+def test_what_was_not_chosen_comes_behind_what_was():
+    generator = np.random.default_rng(0)
+    places = generator.standard_normal((50, 8)).astype(np.float32)
+    places /= np.linalg.norm(places, axis=1, keepdims=True)
+    nobody, undecided = np.zeros(50, bool), generator.random(50)
+    score = undecided + differences(places, undecided, nobody, head=10)
+    thorough = undecided + differences(places, undecided, nobody, head=50)
+    assert np.argsort(-score)[:10].tolist() == np.argsort(-thorough)[:10].tolist()
+    assert np.array_equal(score[np.argsort(-thorough)[:10]], thorough[np.argsort(-thorough)[:10]])
+
+
+def test_disagreements_come_first_and_their_reason_tells_nobodys_label(journal):
+    set_scores(journal, "r", scores((0.5, NORTH), (0.9, EAST), (0.9, EAST), (0.1, EAST), (0.4, EAST)))
+    journal.append(
+        *(Label(SHAS[1], "abnormal", "ann"), Label(SHAS[1], "normal", "bob")),  # people disagree
+        *(Label(SHAS[2], "normal", "ann"), Label(SHAS[3], "normal", "ann")),  # the model does, and not
+    )
+    rank(journal, 0.5, "r")
+    order, reasons = ranked(journal, people=3)
+    assert order[:3] == "bca" and reasons[:2] == ["people disagree", "the model and people disagree"]
+    assert not any(word in " ".join(reasons) for word in ("ann", "bob", "abnormal", "normal"))
+
+
+def test_people_who_disagree_come_first_without_any_model(journal):
+    journal.append(Label(SHAS[3], "abnormal", "ann"), Label(SHAS[3], "normal", "bob"))
+    assert rank(journal, 0.5, "r") == 1
+    assert ranked(journal, people=3)[0] == "dabce"
+    journal.append(Label(SHAS[3], "abnormal", "cy"))  # that settles it
+    assert rank(journal, 0.5, "r") == 1
+    assert ranked(journal, people=4) == ("abcde", [""] * 5)
+
+
+def test_an_empty_journal_has_no_order(tmp_path):
+    with Journal(tmp_path / "empty.db") as journal:
+        assert rank(journal, 0.5, "r") == 0
+
+
+def test_scores_of_another_revision_do_not_count_and_leave_the_order_as_it_was(journal):
+    set_scores(journal, "old", scores((0.5, EAST), (0.1, EAST), (0.9, EAST)))
+    rank(journal, 0.5, "old")
+    before = ranked(journal)
+    set_scores(journal, "new", scores((0.2, EAST))[:1])
+    assert rank(journal, 0.5, "new") == 1
+    assert ranked(journal)[0][0] == "a" and ranked(journal)[1][1:] == before[1][1:]
+
+
+def test_only_what_changed_is_written_again(journal):
+    set_scores(journal, "r", scores(*((p, EAST) for p in (0.1, 0.2, 0.3, 0.4, 0.5))))
+    assert rank(journal, 0.5, "r") == 5
+    assert rank(journal, 0.5, "r") == 0
+
+
+def test_an_embedding_may_be_long_missing_or_nothing_and_is_kept_short(journal):
+    long = np.random.default_rng(0).random(1280)
+    set_scores(journal, "r", [(SHAS[0], 0.5, long), (SHAS[1], 0.5, None), (SHAS[2], 0.5, np.zeros(8))])
+    with journal.read() as database:
+        kept = [row[0] for row in database.execute("SELECT embedding FROM scores ORDER BY image_sha256")]
+    assert np.linalg.norm(np.frombuffer(kept[0], "<f4")) == pytest.approx(1) and len(kept[0]) == 4 * SIZE
+    assert kept[1:] == [b"", b""]
+    assert rank(journal, 0.5, "r") == 3
+    assert ranked(journal)[1][1] == "the model is undecided (0.50)"
+
+
+def test_projecting_keeps_who_is_near_whom(journal):
+    generator = np.random.default_rng(0)
+    centre = generator.random(1280)
+    near, far = centre + 0.1 * generator.random(1280), generator.random(1280)
+    set_scores(journal, "r", [(SHAS[0], 0, centre), (SHAS[1], 0, near), (SHAS[2], 0, far)])
+    with journal.read() as database:
+        rows = database.execute("SELECT embedding FROM scores ORDER BY image_sha256").fetchall()
+    centre, near, far = (np.frombuffer(row[0], "<f4") for row in rows)
+    assert centre @ near > 0.98 > 0.9 > centre @ far
+
+
+def test_labelers_write_in_between_while_the_order_is_written(journal, monkeypatch):
+    set_scores(journal, "r", scores(*((p, EAST) for p in (0.1, 0.2, 0.3, 0.4, 0.5))))
+    monkeypatch.setattr(ranking, "BATCH", 2)
+    with Journal(journal.path) as other:
+        monkeypatch.setattr(ranking.time, "sleep", lambda _: other.append(Label(SHAS[0], "normal", "ann")))
+        assert rank(journal, 0.5, "r") == 5
+    assert journal.counts().events == 3  # in the pauses after 2, 4 and 5 of them

@@ -1,0 +1,182 @@
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from chipdemo.labeling.label import Label, Said, retraction_of
+from chipdemo.labeling.statistics import (
+    against_the_model,
+    agreement,
+    cohen,
+    cohen_kappa,
+    confidently_wrong,
+    disagreements,
+    fleiss,
+    likely_errors,
+    truths,
+)
+from chipdemo.labeling.store import Journal
+
+WORDS = {"n": "normal", "a": "abnormal", "u": "unsure"}
+
+
+def sha_of(number):
+    return f"{number:064x}"
+
+
+@pytest.fixture
+def journal(tmp_path):
+    with Journal(tmp_path / "labels.db") as journal:
+        yield journal
+
+
+def label(journal, said=None, **votes):
+    """votes: by annotator, a letter for each photograph; "-" for none. said: probabilities."""
+    for number in range(max(map(len, votes.values()))):
+        journal.add_photograph(sha_of(number), (64, 64), f"chip {number}", b"content")
+    journal.append(
+        *(
+            Label(
+                sha_of(number),
+                WORDS[letter],
+                annotator,
+                said=Said("model", "r", said[number]) if said else None,
+            )
+            for annotator, letters in votes.items()
+            for number, letter in enumerate(letters)
+            if letter != "-"
+        )
+    )
+
+
+def test_cohens_kappa_is_that_of_scikit_learn(journal):
+    label(journal, ann="nnnnaaaaun", bob="nnnaaaanua", cy="--------na")
+    pairs = agreement(journal).pairs
+    assert list(pairs) == [("ann", "bob"), ("ann", "cy"), ("bob", "cy")]
+    one = pairs["ann", "bob"]
+    assert one.value == pytest.approx(cohen_kappa_score(list("nnnnaaaaun"), list("nnnaaaanua")))
+    assert (one.agreement, one.photographs) == (pytest.approx(0.7), 10)
+    assert one.low < one.value < one.high <= 1
+    assert pairs["bob", "cy"].photographs == 2
+
+
+def test_fleiss_kappa_is_that_of_the_textbook():
+    # Wikipedia, "Fleiss' kappa": 10 subjects, 14 raters, 5 categories
+    ways = np.array(
+        [
+            [0, 0, 0, 0, 14],
+            [0, 2, 6, 4, 2],
+            [0, 0, 3, 5, 6],
+            [0, 3, 9, 2, 0],
+            [2, 2, 8, 1, 1],
+            [7, 7, 0, 0, 0],
+            [3, 2, 6, 3, 0],
+            [2, 5, 3, 2, 2],
+            [6, 5, 2, 1, 0],
+            [0, 2, 2, 3, 7],
+        ]
+    )
+    overall, *by_class = fleiss(ways, np.ones(10, int))
+    assert overall == pytest.approx(0.210, abs=5e-4)
+    assert len(by_class) == 5
+    twice = np.concatenate((ways, ways))
+    assert fleiss(twice, np.ones(20, int)) == pytest.approx(fleiss(ways, np.full(10, 2)))
+
+
+def test_fleiss_kappa_of_two_classes_is_the_same_for_both(journal):
+    label(journal, ann="nnnaaa", bob="nnaaaa", cy="nnna-a")
+    found = agreement(journal)
+    assert found.overall.value == pytest.approx(found.by_class["normal"].value)
+    assert found.overall.value == pytest.approx(found.by_class["abnormal"].value)
+    assert math.isnan(found.by_class["unsure"].value)  # nobody was
+    assert found.overall.low < found.overall.value <= found.overall.high
+    assert found.overall.photographs == 6
+    assert found.overall.agreement == pytest.approx(14 / 16)  # pairs of votes
+    assert found.by_class["normal"].agreement == pytest.approx(14 / 16)  # 14 of the 16 others' votes
+
+
+def test_who_always_agrees_has_a_kappa_of_one_and_an_interval_of_no_width(journal):
+    label(journal, ann="nnaa", bob="nnaa")
+    one = agreement(journal).pairs["ann", "bob"]
+    assert (one.value, one.low, one.high, one.agreement) == (1, 1, 1, 1)
+
+
+def test_where_all_is_the_same_there_is_no_kappa(journal):
+    label(journal, ann="nnn", bob="nnn")
+    found = agreement(journal)
+    assert math.isnan(found.overall.value) and math.isnan(found.pairs["ann", "bob"].low)
+    assert found.pairs["ann", "bob"].agreement == 1
+
+
+def test_an_empty_journal_and_a_single_annotator_have_no_agreement(journal):
+    assert agreement(journal).pairs == {} and agreement(journal).overall.photographs == 0
+    label(journal, ann="na")
+    assert agreement(journal).pairs == {} and math.isnan(agreement(journal).overall.value)
+
+
+def test_the_interval_holds_the_truth_nineteen_times_in_twenty():
+    generator = np.random.default_rng(1)
+    table = np.array([[0.5, 0.1], [0.1, 0.3]])
+    draws = [cohen_kappa(generator.multinomial(300, table.ravel()).reshape(2, 2)) for _ in range(200)]
+    within = np.mean([one.low <= cohen(table) <= one.high for one in draws])
+    assert 0.9 <= within <= 0.99
+
+
+def test_what_was_undone_or_decided_in_review_is_no_vote_on_agreement(journal):
+    label(journal, ann="na", bob="na")
+    wrong = Label(sha_of(0), "abnormal", "bob")
+    journal.append(wrong, retraction_of(wrong, "bob"), Label(sha_of(0), "abnormal", "ruth", decides=True))
+    found = agreement(journal)
+    assert list(found.pairs) == [("ann", "bob")] and found.pairs["ann", "bob"].value == 1
+
+
+def test_disagreements_are_listed_until_a_reviewer_decides(journal):
+    label(journal, ann="nnn-", bob="anan", cy="-na-")
+    first, *rest = disagreements(journal)
+    assert (first.photograph.name, first.votes, rest) == (
+        "chip 0",
+        {"ann": "normal", "bob": "abnormal"},
+        [],
+    )
+    assert disagreements(journal, people=3) == []  # a third may still settle it
+    assert truths(journal) == {"normal": 2, "abnormal": 1, "unsure": 0, "disagreement": 1}
+    journal.append(Label(sha_of(0), "abnormal", "ruth", decides=True))
+    assert disagreements(journal) == []
+    assert truths(journal, people=3) == {"normal": 1, "abnormal": 2, "unsure": 0, "disagreement": 0}
+
+
+def test_people_are_held_against_what_the_model_said_before_the_first_label(journal):
+    label(journal, said=[0.9, 0.1, 0.5, 0.2, 0.7], ann="anaau", bob="---n-")
+    journal.append(Label(sha_of(1), "normal", "cy", said=Said("model", "r2", 0.99)))  # it has learned
+    assert against_the_model(journal, 0.5) == {
+        "normal": {"normal": 1, "abnormal": 0},
+        "abnormal": {"normal": 0, "abnormal": 2},
+        "unsure": {"normal": 0, "abnormal": 1},
+        "disagreement": {"normal": 1, "abnormal": 0},
+    }
+    assert against_the_model(journal, 0.6)["abnormal"] == {"normal": 1, "abnormal": 1}
+
+
+def test_labels_that_the_model_contradicts_with_confidence_are_listed_the_surest_first(journal):
+    label(journal, said=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5, 0.99], ann="nnnnaaaau")
+    found = likely_errors(journal)
+    assert [(one.photograph.name, one.label) for one in found] == [
+        ("chip 6", "abnormal"),
+        ("chip 2", "normal"),
+    ]
+    assert [one.margin for one in found] == pytest.approx([1.0, 0.9])
+    assert len(likely_errors(journal, limit=1)) == 1
+
+
+def test_confident_learning_has_a_threshold_for_each_class():
+    # Labelled normal: mean probability 0.2. Labelled abnormal: 0.4, which 0.41 reaches though below 0.5
+    abnormal = np.array([False, False, False, True, True, True])
+    probability = np.array([0.1, 0.09, 0.41, 0.1, 0.5, 0.6])
+    rows, margins = confidently_wrong(abnormal, probability)
+    assert rows.tolist() == [3, 2] and margins == pytest.approx([0.8, -0.18])
+    assert confidently_wrong(abnormal[:3], probability[:3])[0].tolist() == []  # one class alone
+
+
+def test_no_label_no_errors(journal):
+    assert likely_errors(journal) == [] and disagreements(journal) == []
