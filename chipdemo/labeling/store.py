@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from datetime import datetime, timezone
+from itertools import accumulate
 from pathlib import Path
 
 from chipdemo.errors import JournalError, LabelError
@@ -87,6 +88,10 @@ MIGRATIONS = (
         abnormal_probability REAL NOT NULL,
         embedding BLOB NOT NULL       -- float32, little-endian, of unit length; x'' for none
     ) WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE events ADD COLUMN batch TEXT;  -- the file that it is to be published in; NULL until chosen
+    CREATE INDEX events_by_batch ON events (batch, seq) WHERE shard IS NULL;
     """,
 )
 
@@ -272,6 +277,36 @@ class Journal:
                 (image_sha256, annotator),
             ).fetchone()
         return _label_of(row) if row else None
+
+    def batch(self, shard: str, most: int, most_bytes: int) -> tuple[str, list[Label]]:
+        """The events to be published next, together, and in which file; none where all are published.
+
+        They are the oldest, at most `most`, of at most most_bytes of photographs and masks, but one at
+        least. What was once put together stays so until it is published, under the name it then got:
+        whoever asks, and after a crash too. shard: the name if it is put together now.
+        """
+        with self.write() as database:
+            chosen = database.execute(
+                "SELECT batch FROM events WHERE shard IS NULL AND batch IS NOT NULL LIMIT 1"
+            ).fetchone()
+            if chosen is None:
+                rows = database.execute(
+                    "SELECT seq, COALESCE(LENGTH(bytes), 0) + LENGTH(mask) AS size FROM events "
+                    "LEFT JOIN contents ON sha256 = image_sha256 "
+                    "WHERE shard IS NULL ORDER BY seq LIMIT ?",
+                    (most,),
+                ).fetchall()
+                sizes = accumulate(row["size"] for row in rows)
+                fitting = sum(size <= most_bytes for size in sizes)
+                database.executemany(
+                    "UPDATE events SET batch = ? WHERE seq = ?",
+                    [(shard, row["seq"]) for row in rows[: max(1, fitting)]],
+                )
+            name = chosen["batch"] if chosen else shard
+            rows = database.execute(
+                "SELECT * FROM events WHERE shard IS NULL AND batch = ? ORDER BY seq", (name,)
+            )
+            return name, [_label_of(row) for row in rows]
 
     def mark_published(self, event_ids: Iterable[str], shard: str) -> int:
         """Note in which file of the data set events are; gives how many of them were not known to be."""
