@@ -491,6 +491,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     hub: Hub
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer is sent in two parts, and the second must not wait
 
     def _respond(self) -> None:
         url = urlsplit(self.path)
