@@ -342,10 +342,14 @@ def test_processes_with_one_journal_and_with_others_publish_every_label_once(hub
         hub.fail("POST .*/commit/", LOST, times=1)
         hub.fail("POST .*/commit/", CUT, times=1)
         environment = os.environ | hub.environment(tmp_path / "home", TOKEN)
-        commands = [
-            [sys.executable, "-c", PUBLISH, str(path), NAME] for path in (journal.path,) * 2 + (other.path,)
+        processes = [
+            subprocess.Popen([sys.executable, "-c", PUBLISH, str(path), NAME], cwd=ROOT, env=environment)
+            for path in (journal.path, other.path)
         ]
-        processes = [subprocess.Popen(command, cwd=ROOT, env=environment) for command in commands]
+        until(lambda: hub.requests)
+        for one in (journal, other):  # a third writer
+            with suppress(HubError):
+                Publisher(one, NAME, shard_labels=2).flush()
         for process in processes:
             process.wait()
         for one in (journal, other):  # for those that met a fault

@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, HfFileSystem, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-from chipdemo.errors import ChipDemoError, HubError
+from chipdemo.errors import ChipDemoError, HubError, JournalError
 from chipdemo.hub import SIGN_IN, cause_of, told
 from chipdemo.labeling import card
 from chipdemo.labeling.label import Label
@@ -113,18 +114,16 @@ class Repository:
 
         False where `change` has nothing to do. What fails otherwise raises what the client raises.
         """
-        for conflict in range(CONFLICTS):
-            head = self.head()
-            wanted = change(head)
-            if wanted is None:
-                return False
+        conflicts = 0
+        while wanted := change(head := self.head()):
             try:
                 self._commit(wanted, head)
                 return True
             except HfHubHTTPError as error:
-                if error.response.status_code not in (409, 412) or conflict == CONFLICTS - 1:
+                conflicts += 1
+                if error.response.status_code not in (409, 412) or conflicts == CONFLICTS:
                     raise
-                time.sleep(random.uniform(0, 0.05 * 2 ** min(conflict, 6)))
+                time.sleep(random.uniform(0, 0.05 * 2 ** min(conflicts, 6)))
         return False
 
     def _commit(self, wanted: Change, head: Head) -> None:
@@ -181,10 +180,12 @@ class Publisher:
         flush_every_s: float = 120,
         shard_labels: int = SHARD_LABELS,
         first_pause_s: float = FIRST_PAUSE_S,
+        longest_pause_s: float = LONGEST_PAUSE_S,
     ):
         self.journal, self.dataset, self.public = journal, dataset, public
         self.flush_labels, self.flush_every_s = flush_labels, flush_every_s
-        self.shard_labels, self.first_pause_s = shard_labels, first_pause_s
+        self.shard_labels = shard_labels
+        self.first_pause_s, self.longest_pause_s = first_pause_s, longest_pause_s
         self._last = Status(0)
         self._failures = 0
         self._waiting_since: float | None = None  # time.monotonic() when labels were first seen to wait
@@ -220,7 +221,7 @@ class Publisher:
                 while batch := self._next_batch():
                     self._publish(*batch)
                     published += len(batch[1])
-                    self._last = Status(0, published_at=datetime.now(timezone.utc))
+                    self._failures, self._last = 0, Status(0, published_at=datetime.now(timezone.utc))
             except Exception as error:  # noqa: BLE001 - network, proxy, storage and Hub raise errors of many types
                 raise self._failed(error) from error
             self._failures, self._not_before, self._waiting_since = 0, 0.0, None
@@ -252,8 +253,8 @@ class Publisher:
         self.journal.mark_published([label.event_id for label in labels], shard)
 
     def _failed(self, error: Exception) -> ChipDemoError:
-        """Note the failure and when to try again; what to raise."""
-        pause_s = min(LONGEST_PAUSE_S, self.first_pause_s * 2 ** min(self._failures, 20))
+        """Note the failure, with a warning in the log, and when to try again; what to raise."""
+        pause_s = min(self.longest_pause_s, self.first_pause_s * 2 ** min(self._failures, 20))
         pause_s = max(pause_s * random.uniform(0.5, 1), retry_after_s(error))
         self._failures += 1
         self._not_before = time.monotonic() + pause_s
@@ -261,30 +262,33 @@ class Publisher:
         self._last = replace(
             self._last, error=said, next_try_at=datetime.now(timezone.utc) + timedelta(seconds=pause_s)
         )
+        log.warning("labels not published, next try in %.0f s: %s", pause_s, said)
         if isinstance(error, ChipDemoError):
             return error
         return HubError(f"{said} The labels are safe in {self.journal.path} and are tried again.")
 
     def _publish_on(self) -> None:
         while not self._stopping.wait(min(LOOK_S, self.flush_every_s / 4)):
-            self._attempt(self._is_due)
-        self._attempt(lambda: True)
+            if self._is_due():
+                self._try_to_flush()
+        self._try_to_flush()
 
-    def _attempt(self, wanted: Callable[[], bool]) -> None:
-        try:
-            if wanted():
-                self.flush()
-        except ChipDemoError as error:  # the thread goes on
-            log.warning("labels not published to %s: %s", self.dataset, error)
+    def _try_to_flush(self) -> None:
+        with suppress(ChipDemoError):  # noted and logged; the thread goes on
+            self.flush()
 
     def _is_due(self) -> bool:
-        now, pending = time.monotonic(), self.journal.counts().pending
-        if not pending:
-            self._waiting_since = None
+        now = time.monotonic()
+        if now < self._not_before:
             return False
-        self._waiting_since = self._waiting_since or now
-        waited = now - self._waiting_since
-        return now >= self._not_before and (pending >= self.flush_labels or waited >= self.flush_every_s)
+        try:
+            pending = self.journal.counts().pending
+        except JournalError as error:
+            self._failed(error)
+            return False
+        self._waiting_since = (self._waiting_since or now) if pending else None
+        waited = now - (self._waiting_since or now)
+        return pending >= self.flush_labels or waited >= self.flush_every_s
 
 
 def new_shard() -> str:
