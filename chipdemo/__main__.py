@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from chipdemo.errors import ChipDemoError
-from chipdemo.settings import Settings, add_flags
+from chipdemo.errors import ChipDemoError, SettingsError
+from chipdemo.settings import Settings, add_flags, flag, variable
 
 EXIT_USAGE = 2
 EXPORTS = ("imagefolder", "parquet", "csv", "coco", "yolo")
@@ -42,7 +42,10 @@ def _labels_commands(commands: argparse._SubParsersAction) -> None:
     take.add_argument("path", type=Path, metavar="PATH", help="labelled folder, CSV or COCO JSON")
     take.add_argument("--annotator", required=True, metavar="NAME", help="whose labels they are")
     take.add_argument("--format", choices=IMPORTS, default="", help="default: by what is there")
-    _command(commands, "status", labels_status, "how far the labelling is", "journal", "model")
+    publishing = ("journal", "dataset", "dataset_public")
+    _command(commands, "publish", labels_publish, "publish what waits, now", *publishing)
+    _command(commands, "compact", labels_compact, "make one file of the data set's many", "dataset")
+    _command(commands, "status", labels_status, "how far the labelling is", "journal", "model", "dataset")
 
 
 def _command(
@@ -87,6 +90,31 @@ def labels_import(flags: argparse.Namespace, settings: Settings) -> None:
     _show_refused(imported.refused)
 
 
+def labels_publish(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.labeling.publish import Publisher
+    from chipdemo.labeling.store import Journal
+
+    with Journal(settings.journal_path) as journal:
+        count = Publisher(journal, _dataset(settings), settings.dataset_public).flush()
+    print(f"{count:,} labels published to {settings.dataset}.")
+
+
+def labels_compact(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.labeling.compaction import compact
+
+    compacted = compact(_dataset(settings))
+    print(f"{settings.dataset}: {compacted.before:,} files before, {compacted.after:,} now.")
+
+
+def _dataset(settings: Settings) -> str:
+    if not settings.dataset:
+        raise SettingsError(
+            f"Expected a data set of the Hugging Face Hub; found none. Name it with {flag('dataset')} owner/name "
+            f"or {variable('dataset')}."
+        )
+    return settings.dataset
+
+
 def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.labeling.status import photographs_seen, status_of
     from chipdemo.labeling.store import Journal
@@ -108,6 +136,10 @@ def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
     known = status.new is not None and status.new < status.agreed["normal"] + status.agreed["abnormal"]
     split = f" --split {shlex.quote(str(Path(settings.model_source, 'split.json')))}" if known else ""
     print(f"  python training/train.py --data {folder}{split}")
+    if settings.dataset:
+        print(
+            f"or, from all that is published:\n  python training/train.py --data hf:{settings.dataset}{split}"
+        )
 
 
 def _counted(counts: dict[str, int]) -> str:

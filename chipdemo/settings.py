@@ -6,6 +6,7 @@ command lines from this dataclass, so a new field is a new flag with its help.
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -22,6 +23,12 @@ Accounts = tuple[tuple[str, str], ...]
 
 
 def _text(text: str) -> str:
+    return text.strip()
+
+
+def _dataset(text: str) -> str:
+    if text.strip() and not re.fullmatch(r"[\w.-]+/[\w.-]+", text.strip(), re.ASCII):
+        raise ValueError("owner/name of letters, digits, '-', '_' and '.'")
     return text.strip()
 
 
@@ -109,6 +116,19 @@ class Settings:
     concurrency: int = _setting(2, _whole(1, 256), "photographs judged at the same time", metavar="N")
     queue_size: int = _setting(
         200, _whole(1, 100_000), "requests that may wait; more are turned away", metavar="N"
+    )
+    dataset: str = _setting(
+        "",
+        _dataset,
+        "Hugging Face data set that labels are published to; empty for none",
+        metavar="OWNER/NAME",
+    )
+    dataset_public: bool = _setting(False, _switch, "a data set that has to be made is open to everyone")
+    flush_labels: int = _setting(
+        100, _whole(1, 100_000), "labels that wait to be published before a commit", metavar="N"
+    )
+    flush_every_s: float = _setting(
+        120.0, _positive, "seconds after which labels are published in any case", metavar="SECONDS"
     )
 
     @classmethod

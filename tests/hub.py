@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+import yaml
 from huggingface_hub.utils import close_session
 from huggingface_hub.utils.sha import git_hash
 
@@ -74,11 +75,15 @@ class Repository:
 
 @dataclass
 class Fault:
-    """pattern: searched in "PUT /path". answer: an HTTP status, CUT or LOST. left: how often still."""
+    """pattern: searched in "PUT /path". answer: an HTTP status, CUT or LOST. left: how often still.
+
+    retry_after_s: what the answer's Retry-After says, "" for nothing.
+    """
 
     pattern: str
     answer: int | str
     left: int
+    retry_after_s: str = ""
 
 
 class Answer(NamedTuple):
@@ -184,10 +189,10 @@ class Hub:
         monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
         close_session()  # the client's connections, which may be to an earlier Hub
 
-    def fail(self, pattern: str, answer: int | str, times: int = 1) -> None:
+    def fail(self, pattern: str, answer: int | str, times: int = 1, retry_after_s: str = "") -> None:
         """The next requests like "POST /api/models/.*/commit/" end in a status, CUT or LOST."""
         with self._lock:
-            self.faults.append(Fault(pattern, answer, times))
+            self.faults.append(Fault(pattern, answer, times, retry_after_s))
 
     def repository(self, id: str, kind: str = "model") -> Repository:
         return self.repositories[kind, id]
@@ -198,13 +203,13 @@ class Hub:
 
     # What a request meets
 
-    def fault(self, line: str) -> int | str | None:
+    def fault(self, line: str) -> Fault | None:
         with self._lock:
             self.requests.append(line)
             for fault in self.faults:
                 if fault.left and re.search(fault.pattern, line):
                     fault.left -= 1
-                    return fault.answer
+                    return fault
         return None
 
     def answer(self, method: str, path: str, request: Request) -> Answer:
@@ -259,7 +264,13 @@ class Hub:
         return Answer({"url": url, "name": repository.id, "id": repository.id})
 
     def validate(self, request: Request) -> Answer:
-        bare = not request.json["content"].startswith("---\n")
+        content = request.json["content"]
+        bare = not content.startswith("---\n")
+        try:
+            yaml.safe_load("" if bare else content.split("---\n")[1])
+        except yaml.YAMLError as error:
+            errors = [{"message": str(error)}]
+            raise Refusal(400, "Invalid metadata in README.md", errors=errors, warnings=[]) from error
         warnings = [{"message": "empty or missing yaml metadata in repo card"}] if bare else []
         return Answer({"errors": [], "warnings": warnings})
 
@@ -480,24 +491,28 @@ class _Handler(BaseHTTPRequestHandler):
 
     hub: Hub
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer is sent in two parts, and the second must not wait
 
     def _respond(self) -> None:
         url = urlsplit(self.path)
         fault = self.hub.fault(f"{self.command} {url.path}")
-        if fault == CUT:
+        ordered = fault.answer if fault else None
+        if ordered == CUT:
             self._read_body(part=0.5)
             self._break()
             return
         body = self._read_body()
         try:
-            if isinstance(fault, int):
-                raise Refusal(fault, f"the test asked for a {fault}")
+            if isinstance(ordered, int):
+                raise Refusal(ordered, f"the test asked for a {ordered}")
             query = {name: values[0] for name, values in parse_qs(url.query).items()}
             request = Request(query, body, self.headers, self._account())
             answer = self.hub.answer(self.command, url.path, request)
         except Refusal as refusal:
             answer = refusal.answer
-        if fault == LOST:
+            if fault and fault.retry_after_s:
+                answer = answer._replace(headers={**answer.headers, "Retry-After": fault.retry_after_s})
+        if ordered == LOST:
             self._break()
         else:
             self._send(answer)

@@ -19,6 +19,7 @@ CORE = tuple(
         "curves",
         "errors",
         "examples",
+        "hub",
         "images",
         "inspection",
         "operating",
@@ -31,6 +32,7 @@ TORCH = ("torch", "torchvision", "timm", "pytorch_grad_cam", "torchmetrics")
 GRADIO = ("gradio", "gradio_client")
 HUB = ("huggingface_hub", "httpx2")
 MAY_TALK_TO_THE_HUB = (
+    "chipdemo/hub.py",
     "chipdemo/labeling/publish.py",
     "chipdemo/vision/checkpoint.py",
     "training/*",

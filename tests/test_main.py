@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 
 from chipdemo.__main__ import EXPORTS, IMPORTS, main
@@ -14,6 +15,7 @@ from chipdemo.images import read_photograph
 from chipdemo.labeling.exchange import READERS, WRITERS
 from chipdemo.labeling.store import Journal
 from tests.drawn import picture
+from tests.hub import Account, Hub
 from training.sources import read_data
 
 ROOT = Path(__file__).parent.parent
@@ -144,3 +146,21 @@ def test_labels_are_exported_without_torch(journal, chips, tmp_path):
         "sys.exit(bool({'torch', 'gradio', 'datasets', 'pyarrow', 'scipy'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_labels_are_published_and_their_files_made_one(journal, chips, tmp_path, monkeypatch, capsys):
+    assert main(["labels", "publish"]) == 2
+    assert "Name it with --dataset owner/name or CHIPDEMO_DATASET" in capsys.readouterr().err
+    with Hub({"hf_ada": Account("ada")}) as hub:
+        hub.serve(monkeypatch, tmp_path / "home", "hf_ada")
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.address)
+        monkeypatch.setenv("CHIPDEMO_DATASET", "ada/chips")
+        for annotator in ("ann", "bob"):
+            assert main(["labels", "import", str(chips), "--annotator", annotator]) == 0
+            assert main(["labels", "publish"]) == 0
+            assert "3 labels published to ada/chips." in capsys.readouterr().out
+        assert main(["labels", "compact"]) == 0
+        assert capsys.readouterr().out == "ada/chips: 2 files before, 1 now.\n"
+        assert hub.repository("ada/chips", "dataset").private
+    assert main(["labels", "status"]) == 0
+    assert "python training/train.py --data hf:ada/chips" in capsys.readouterr().out

@@ -58,9 +58,21 @@ def test_labels_are_kept_in_the_home_folder_unless_a_file_is_named(tmp_path, mon
     assert settings("--journal", "b.db", CHIPDEMO_JOURNAL="a.db").journal_path == Path.cwd() / "b.db"
 
 
+def test_labels_are_published_nowhere_unless_a_data_set_is_named():
+    assert settings().dataset == "" and not settings().dataset_public
+    assert settings("--dataset", " ada/chips ").dataset == settings(CHIPDEMO_DATASET="ada/chips").dataset
+    flush = settings("--flush-labels", "20", CHIPDEMO_FLUSH_EVERY_S="2.5")
+    assert (flush.dataset, flush.flush_labels, flush.flush_every_s) == ("", 20, 2.5)
+
+
 @pytest.mark.parametrize(
     "name, text",
     [
+        ("CHIPDEMO_DATASET", "chips"),
+        ("CHIPDEMO_DATASET", "https://hub.example/ada/chips"),
+        ("CHIPDEMO_DATASET", "ada/../chips"),
+        ("CHIPDEMO_FLUSH_LABELS", "0"),
+        ("CHIPDEMO_FLUSH_EVERY_S", "-1"),
         ("CHIPDEMO_PORT", "eighty"),
         ("CHIPDEMO_PORT", "70000"),
         ("CHIPDEMO_PORT", "-1"),

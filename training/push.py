@@ -18,29 +18,18 @@ from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
-import httpx2
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
 from chipdemo.errors import CheckpointError, ChipDemoError, HubError
+from chipdemo.hub import SIGN_IN, may_pass, told
 from chipdemo.vision.checkpoint import CARD, FILES, MEMORY, load_checkpoint
 
 OWN = "own"  # instead of owner/name: the signed-in user's name and the folder's
 PAUSES_S = (1, 4, 16)  # before another try
 PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
-SIGN_IN = "Sign in by `hf auth login` or the variable HF_TOKEN with a token that may write"
-NETWORK = "Check the network, and HF_ENDPOINT and HF_HUB_OFFLINE where they are set."
-NEXT_STEPS = {
-    401: f"The Hub does not accept the token. {SIGN_IN}.",
-    403: f"The token may not write there. {SIGN_IN}, or choose an owner/name that is yours.",
-    404: "There is no such repository for this token. Check owner/name.",
-    409: "Someone else is changing the repository. Wait until they have ended.",
-    412: "Someone else is changing the repository. Wait until they have ended.",
-    429: "The Hub has had too many requests. Wait a few minutes.",
-    500: "The Hub has trouble of its own. Wait a few minutes.",
-}
 
 Result = TypeVar("Result")
 
@@ -153,37 +142,16 @@ def _commit(api: HfApi, folder: Path, repository: str, files: list[str], revisio
 
 
 def persistently(call: Callable[[], Result]) -> Result:
-    """The call's result; it is tried again while the Hub is busy, failing or out of reach.
-
-    huggingface_hub tries uploads again by itself and wraps what fails for good in a RuntimeError.
-    """
+    """The call's result; it is tried again while the Hub is busy, failing or out of reach."""
     for pause_s in PAUSES_S:
         try:
             return call()
         except Exception as error:  # noqa: BLE001 - raised again unless it may pass
-            if not _may_pass(error):
+            if not may_pass(error):
                 raise
             print(f"The Hub is busy or out of reach, next try in {pause_s} s", file=sys.stderr, flush=True)
             time.sleep(pause_s)
     return call()
-
-
-def _may_pass(error: Exception) -> bool:
-    if isinstance(error, HfHubHTTPError):
-        return error.response.status_code in (408, 429) or error.response.status_code >= 500
-    return isinstance(error, httpx2.TransportError)
-
-
-def told(error: Exception) -> str:
-    """What went wrong and what helps, as sentences."""
-    cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-    if isinstance(cause, HfHubHTTPError):
-        status = cause.response.status_code
-        said = f" ({cause.server_message})" if cause.server_message else ""
-        step = NEXT_STEPS.get(min(status, 500), "Correct that first.")
-        return f"HTTP status {status}{said}. {step}"
-    step = "Correct that first." if isinstance(cause, ValueError) else NETWORK
-    return f"{type(cause).__name__} ({cause}). {step}"
 
 
 def main(arguments: list[str] | None = None) -> None:

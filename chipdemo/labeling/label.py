@@ -3,7 +3,7 @@
 import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import datetime, timezone
 
 from chipdemo.errors import LabelError
@@ -13,6 +13,7 @@ UNSURE = "unsure"
 LABELS = (NORMAL, ABNORMAL, UNSURE)
 MAX_NOTE, MAX_NAME = 10_000, 200  # characters of a note; of an annotator, a defect type, a model
 MAX_BOXES = 100
+MAX_EDGE = 1_000_000  # pixels; no photograph is larger
 MAX_MASK_BYTES = 16_000_000  # of its PNG
 
 
@@ -80,7 +81,8 @@ class Label:
         if self.said and not 0 <= self.said.abnormal_probability <= 1:
             raise _wrong("a probability of 0-1", str(self.said.abnormal_probability))
         if len(self.boxes) > MAX_BOXES or any(
-            min(box.x, box.y, box.width - 1, box.height - 1) < 0 for box in self.boxes
+            min(box.x, box.y, box.width - 1, box.height - 1) < 0 or max(astuple(box)) > MAX_EDGE
+            for box in self.boxes
         ):
             raise _wrong(f"at most {MAX_BOXES} boxes of a pixel or more inside the photograph", self.boxes)
         if self.mask and (len(self.mask) > MAX_MASK_BYTES or not self.mask.startswith(b"\x89PNG\r\n\x1a\n")):

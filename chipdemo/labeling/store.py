@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from datetime import datetime, timezone
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -69,6 +69,7 @@ MIGRATIONS = (
         retracts TEXT NOT NULL,
         decides INTEGER NOT NULL,
         created_at INTEGER NOT NULL,
+        batch TEXT,                   -- the file that it is to be published in; NULL until chosen
         shard TEXT,                   -- the file of the data set that holds it; NULL until published
         note TEXT NOT NULL,           -- what may be long comes last: the rest is read without it
         mask BLOB NOT NULL
@@ -77,6 +78,7 @@ MIGRATIONS = (
     CREATE INDEX events_by_annotator ON events (annotator, seq);
     CREATE INDEX events_by_time ON events (annotator, created_at) WHERE retracts = '';
     CREATE INDEX events_unpublished ON events (seq) WHERE shard IS NULL;
+    CREATE INDEX events_by_batch ON events (batch, seq) WHERE shard IS NULL;
     CREATE TABLE votes (
         image_sha256 TEXT NOT NULL,
         annotator TEXT NOT NULL,
@@ -344,6 +346,36 @@ class Journal:
             )
             for _, of_image in groupby(rows, key=lambda row: row["image_sha256"]):
                 yield [_label_of(row) for row in of_image]
+
+    def batch(self, shard: str, most: int, most_bytes: int) -> tuple[str, list[Label]]:
+        """The events to be published next, together, and in which file; none where all are published.
+
+        They are the oldest, at most `most`, of at most most_bytes of photographs and masks, but one at
+        least. What was once put together stays so until it is published, under the name it then got:
+        whoever asks, and after a crash too. shard: the name if it is put together now.
+        """
+        with self.write() as database:
+            chosen = database.execute(
+                "SELECT batch FROM events WHERE shard IS NULL AND batch IS NOT NULL LIMIT 1"
+            ).fetchone()
+            if chosen is None:
+                rows = database.execute(
+                    "SELECT seq, COALESCE(LENGTH(bytes), 0) + LENGTH(mask) AS size FROM events "
+                    "LEFT JOIN contents ON sha256 = image_sha256 "
+                    "WHERE shard IS NULL ORDER BY seq LIMIT ?",
+                    (most,),
+                ).fetchall()
+                sizes = accumulate(row["size"] for row in rows)
+                fitting = sum(size <= most_bytes for size in sizes)
+                database.executemany(
+                    "UPDATE events SET batch = ? WHERE seq = ?",
+                    [(shard, row["seq"]) for row in rows[: max(1, fitting)]],
+                )
+            name = chosen["batch"] if chosen else shard
+            rows = database.execute(
+                "SELECT * FROM events WHERE shard IS NULL AND batch = ? ORDER BY seq", (name,)
+            )
+            return name, [_label_of(row) for row in rows]
 
     def mark_published(self, event_ids: Iterable[str], shard: str) -> int:
         """Note in which file of the data set events are; gives how many of them were not known to be."""
