@@ -109,8 +109,8 @@ def labels_compact(flags: argparse.Namespace, settings: Settings) -> None:
 def _dataset(settings: Settings) -> str:
     if not settings.dataset:
         raise SettingsError(
-            f"Expected a data set of the Hugging Face Hub; found none. Name it with {flag('dataset')} owner/name "
-            f"or {variable('dataset')}."
+            f"Expected a data set of the Hugging Face Hub; found none. Name it with {flag('dataset')} "
+            f"owner/name or {variable('dataset')}."
         )
     return settings.dataset
 
