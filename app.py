@@ -25,6 +25,7 @@ def read_settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
 def run(settings: Settings) -> None:
     """Load the model and serve until interrupted. Raises ChipDemoError."""
     from chipdemo.examples import elpv_examples  # imported late: --help and mistakes answer at once
+    from chipdemo.labeling.store import Journal
     from chipdemo.ui.build import build_app, serve
     from chipdemo.vision.inspector import load_inspector
     from chipdemo.vision.watching import WatchedInspector
@@ -33,10 +34,18 @@ def run(settings: Settings) -> None:
     if settings.watch:
         inspector = WatchedInspector(inspector, settings.model_source, settings.watch)
         inspector.start()
-    app = build_app(
-        inspector, settings, elpv_examples(), ABLATION, load=lambda folder: load_inspector(str(folder))
-    )
+    journal = Journal(Path(settings.journal)) if settings.journal else None
     try:
+        if journal:
+            journal.open()
+        app = build_app(
+            inspector,
+            settings,
+            elpv_examples(),
+            ABLATION,
+            load=lambda folder: load_inspector(str(folder)),
+            journal=journal,
+        )
         serve(app, settings)
     except OSError as error:
         if "port" not in str(error):
@@ -48,6 +57,8 @@ def run(settings: Settings) -> None:
     finally:
         if settings.watch:
             inspector.stop()
+        if journal:
+            journal.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

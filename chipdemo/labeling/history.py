@@ -1,0 +1,63 @@
+"""What one annotator did last, and what annotators differ on."""
+
+from chipdemo.labeling.label import Label
+from chipdemo.labeling.store import Journal, Stored, stored_of
+
+
+def last_votes(journal: Journal, annotator: str, count: int) -> list[Label]:
+    """This annotator's standing labels, one a photograph, the latest first."""
+    with journal.read() as database:
+        rows = database.execute(
+            "SELECT event_id FROM votes JOIN events USING (seq) WHERE votes.annotator = ? "
+            "ORDER BY votes.seq DESC LIMIT ?",
+            (annotator, count),
+        ).fetchall()
+    return [journal.event(row["event_id"]) for row in rows]
+
+
+def skipped(journal: Journal, annotator: str) -> list[str]:
+    """The sha256 of the photographs that this annotator skipped and did not label since."""
+    with journal.read() as database:
+        rows = database.execute(
+            "SELECT image_sha256 FROM skips WHERE annotator = :annotator AND NOT EXISTS ("
+            "SELECT 1 FROM votes WHERE image_sha256 = skips.image_sha256 AND annotator = :annotator)",
+            {"annotator": annotator},
+        ).fetchall()
+    return [row["image_sha256"] for row in rows]
+
+
+def votes_on(journal: Journal, sha256: str) -> dict[str, str]:
+    """What stands on a photograph: label by annotator."""
+    with journal.read() as database:
+        rows = database.execute(
+            "SELECT annotator, label FROM votes WHERE image_sha256 = ? ORDER BY seq", (sha256,)
+        ).fetchall()
+    return {row["annotator"]: row["label"] for row in rows}
+
+
+def torn(journal: Journal, people: int, annotator: str, count: int = -1) -> list[Stored]:
+    """Photographs that enough people labelled, without a majority and not decided; oldest first.
+
+    Not those that this annotator skipped.
+    """
+    with journal.read() as database:
+        rows = database.execute(
+            """
+            WITH counts AS (
+                SELECT image_sha256, label, COUNT(*) AS number FROM votes GROUP BY image_sha256, label
+            ), leading AS (
+                SELECT image_sha256 FROM counts AS c
+                WHERE number = (SELECT MAX(number) FROM counts WHERE image_sha256 = c.image_sha256)
+                GROUP BY image_sha256 HAVING COUNT(*) > 1
+            )
+            SELECT p.* FROM photographs AS p JOIN leading ON p.sha256 = leading.image_sha256
+            WHERE p.votes >= :people AND NOT EXISTS (
+                SELECT 1 FROM votes JOIN events USING (seq)
+                WHERE votes.image_sha256 = p.sha256 AND events.decides
+            )
+            AND NOT EXISTS (SELECT 1 FROM skips WHERE image_sha256 = p.sha256 AND annotator = :annotator)
+            ORDER BY p.id LIMIT :count
+            """,
+            {"people": people, "annotator": annotator, "count": count},
+        ).fetchall()
+    return [stored_of(row) for row in rows]
