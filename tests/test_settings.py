@@ -50,6 +50,12 @@ def test_the_shipped_model_is_used_unless_one_is_named():
     assert settings("--model", "owner/name").model_source == "owner/name"
 
 
+def test_types_of_defects_have_letters_and_names_may_have_spaces_around_them():
+    assert settings(CHIPDEMO_DEFECTS="c:crack, E:edge chip").defects == (("c", "crack"), ("e", "edge chip"))
+    assert settings("--labelers", "ada, acme").labelers == ("ada", "acme")
+    assert settings().labelers == settings().reviewers == () and settings().people == 1
+
+
 @pytest.mark.parametrize(
     "name, text",
     [
@@ -62,6 +68,12 @@ def test_the_shipped_model_is_used_unless_one_is_named():
         ("CHIPDEMO_CONCURRENCY", "0"),
         ("CHIPDEMO_WATCH", "often"),
         ("CHIPDEMO_WATCH", "-1"),
+        ("CHIPDEMO_PEOPLE", "0"),
+        ("CHIPDEMO_DEFECTS", "crack"),
+        ("CHIPDEMO_DEFECTS", "z:crack"),
+        ("CHIPDEMO_DEFECTS", "c:crack,c:chip"),
+        ("CHIPDEMO_DEFECTS", "cr:crack"),
+        ("CHIPDEMO_DEFECTS", "c:"),
     ],
 )
 def test_a_bad_value_is_refused_by_name_and_by_what_was_found(name, text):

@@ -31,6 +31,8 @@ class Annotators:
 
     def name(self, request: gr.Request, profile: gr.OAuthProfile | None) -> str:
         """The annotator behind a request. Raises LabelError where this one may not label."""
+        if request.headers.get("sec-fetch-site") == "cross-site":  # gradio answers any site, with cookies
+            raise LabelError("Expected a request of this page; found one of another site. Open this page.")
         name, organisations = self._known(request, profile)
         if self.settings.labelers and not {name, *organisations} & set(self.settings.labelers):
             raise LabelError(

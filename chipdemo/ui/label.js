@@ -31,6 +31,7 @@
   let order = "informative";
   let shown = null;
   let filling = false;
+  let more = false;
   let asking = 0; // what arrives from before a change of order is dropped
   let line = Promise.resolve(); // labels, undos and skips reach the server in the order of the keys
   let unsent = 0;
@@ -139,31 +140,37 @@
     }
   }
 
+  // Asked again meanwhile, it looks again: what came may have been labelled before it was here
   async function fill() {
-    if (filling || ahead.length > AHEAD) return;
+    more = true;
+    if (filling) return;
     filling = true;
+    let complaint = "";
+    while (more && !complaint) {
+      more = false;
+      if (ahead.length <= AHEAD) complaint = await fetchNext();
+    }
+    filling = false;
+    if (complaint && !ahead.length) stop("The next photographs did not come", complaint);
+    else if (current() !== shown || !shown) render();
+    if (complaint && ahead.length) trouble(complaint);
+  }
+
+  // What went wrong, or ""
+  async function fetchNext() {
     const serial = asking;
     try {
-      const known = ahead.map((entry) => entry.sha256);
-      // What is still on its way to the server would come again
-      await line;
-      const answer = await ask("queue", AHEAD + 1, order, known);
-      if (serial !== asking) return;
-      const here = new Set([...ahead, ...skips].map((entry) => entry.sha256));
-      const sent = new Set(past.filter((entry) => entry.sending).map((entry) => entry.sha256));
+      await line; // what is still on its way to the server would come again
+      const answer = await ask("queue", AHEAD + 1, order, ahead.map((entry) => entry.sha256));
+      if (serial !== asking) return "";
+      const here = new Set([...ahead, ...skips, ...past.filter((entry) => entry.sending)].map((entry) => entry.sha256));
       for (const photograph of answer.photographs)
-        if (!here.has(photograph.sha256) && !sent.has(photograph.sha256) && (photograph.picture || photograph.error))
-          ahead.push(withDraft(entryOf(photograph)));
+        if (!here.has(photograph.sha256) && (photograph.picture || photograph.error)) ahead.push(withDraft(entryOf(photograph)));
       setProgress(answer.progress);
+      return "";
     } catch (error) {
-      if (!ahead.length) stop("The next photographs did not come", error.message);
-      else trouble(error.message);
-      return;
-    } finally {
-      filling = false;
-      if (serial !== asking) fill();
+      return error.message;
     }
-    if (current() !== shown || !shown) render();
   }
 
   function stop(word, next) {
@@ -188,7 +195,7 @@
   function render() {
     const entry = current();
     shown = entry;
-    if (!entry) return filling ? undefined : stopEmpty();
+    if (!entry) return filling ? waitForNext() : stopEmpty();
     root.dataset.state = "ready";
     one(".desk-name strong").textContent = entry.name;
     one(".reason").textContent = at === null ? (entry.reason ? `why this one: ${entry.reason}` : "") : `one of your last ones, ${past.length - at} back`;
@@ -211,6 +218,13 @@
     renderPrevious();
     one(".verdict-first").textContent = "";
     if (one(".peek").checked && at === null) fetchLook(entry);
+  }
+
+  // Faster than the photographs come
+  function waitForNext() {
+    if (root.dataset.state === "ready") root.dataset.state = "waiting";
+    one(".desk-name strong").textContent = "The next photograph is coming";
+    one(".reason").textContent = "";
   }
 
   const isGiven = (button, event) =>
@@ -445,8 +459,7 @@
     } catch (error) {
       trouble(error.message);
     }
-    if (!filling) await fill();
-    if (!current()) render();
+    await fill();
   }
 
   // Boxes, in pixels of the upright photograph
@@ -618,7 +631,9 @@
       if (current()) current().note = event.target.value;
       saveDraft();
     };
-    one(".note").onkeydown = (event) => event.key === "Escape" && event.target.blur();
+    one(".note").onkeydown = (event) => {
+      if (event.key === "Escape") event.target.blur();
+    };
     one(".other").onkeydown = (event) => {
       if (event.key === "Escape") event.target.blur();
       if (event.key === "Enter" && event.target.value.trim()) give("abnormal", event.target.value.trim());

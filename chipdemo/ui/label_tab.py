@@ -36,14 +36,10 @@ def layout(annotators: Annotators) -> Parts:
     desk = gr.HTML(
         "", html_template=desk_template(), js_on_load=DESK_JS, apply_default_css=False, elem_id="desk"
     )
-    with gr.Accordion("Add photographs to the queue", elem_id="label-add"):
-        files = gr.File(
-            file_count="multiple",
-            label="Photographs to label: PNG, JPEG, TIFF, BMP, WebP or GIF",
-            elem_id="label-files",
-            height=150,
-        )
-        added = gr.HTML("", apply_default_css=False, elem_id="label-added")
+    files = gr.File(
+        file_count="multiple", label="Add photographs to the queue", elem_id="label-files", height=150
+    )
+    added = gr.HTML("", apply_default_css=False, elem_id="label-added")
     return Parts(desk, files, added)
 
 
@@ -75,7 +71,7 @@ def wire_sending(parts: inspect_tab.Parts, desk: Desk, annotators: Annotators) -
         with inspect_tab.shown_errors():
             annotators.name(request, profile)
             current = inspect_tab.needed(current)
-            added = labelling.add_files(desk, [(current.path, current.name)])
+            added = labelling.add_files(desk, [(current.name, current.path)])
         if added.refused:
             raise gr.Error(added.refused[0], print_exception=False)
         gr.Info("In the queue of the Label tab." if added.added else "It was in the queue already.")
@@ -85,7 +81,7 @@ def wire_sending(parts: inspect_tab.Parts, desk: Desk, annotators: Annotators) -
     ).then(None, js=MORE_JS, api_visibility="private")
 
 
-def uploaded(payload: Sequence[dict[str, Any]] | None) -> list[tuple[Path, str]]:
-    """Uploads with the names that people know them by. Raises UnreadableImageError."""
+def uploaded(payload: Sequence[dict[str, Any]] | None) -> list[tuple[str, Path]]:
+    """The names that people know uploads by, with their paths. Raises UnreadableImageError."""
     files = payload if isinstance(payload, list) else [payload] if payload else []
-    return [(uploaded_path(file), str(file.get("orig_name") or Path(file["path"]).name)) for file in files]
+    return [(str(file.get("orig_name") or Path(file["path"]).name), uploaded_path(file)) for file in files]

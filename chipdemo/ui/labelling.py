@@ -289,11 +289,11 @@ class Added:
     refused: tuple[str, ...] = ()
 
 
-def add_files(desk: Desk, files: Sequence[tuple[Path, str]]) -> Added:
-    """Make photographs known, with their content. files: (path, the name that people know it by)."""
+def add_files(desk: Desk, uploads: Sequence[tuple[str, Path]]) -> Added:
+    """Make photographs known, with their content. uploads: (the name that people know it by, path)."""
     added = known = 0
     refused = []
-    for path, name in files:
+    for name, path in uploads:
         try:
             photograph = read_photograph(path, desk.settings.max_megapixels)
             new = desk.journal.add_photograph(
@@ -349,7 +349,7 @@ def _whole(value: Any, name: str) -> int:
 
 
 def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _is_whole(value):
         raise LabelError(f"{name}: expected text; found {str(value)[:80]!r}. Correct it.")
     return value
 
@@ -358,3 +358,12 @@ def _list(value: Any, name: str) -> Sequence[Any]:
     if not isinstance(value, (list, tuple)):
         raise LabelError(f"{name}: expected a list; found {str(value)[:80]!r}. Correct it.")
     return value
+
+
+def _is_whole(text: str) -> bool:
+    """Whether UTF-8 can carry it: JSON can hold half a character, a journal cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
