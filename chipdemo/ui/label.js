@@ -156,6 +156,9 @@
     if (complaint && ahead.length) trouble(complaint);
   }
 
+  // An own earlier label is no reason to leave a photograph out of a review
+  const isSettled = (entry) => order !== "review" || entry.sending || entry.event?.decides;
+
   // What went wrong, or ""
   async function fetchNext() {
     const serial = asking;
@@ -163,7 +166,7 @@
       await line; // what is still on its way to the server would come again
       const answer = await ask("queue", AHEAD + 1, order, ahead.map((entry) => entry.sha256));
       if (serial !== asking) return "";
-      const here = new Set([...ahead, ...skips, ...past.filter((entry) => entry.sending)].map((entry) => entry.sha256));
+      const here = new Set([...ahead, ...skips, ...past.filter(isSettled)].map((entry) => entry.sha256));
       for (const photograph of answer.photographs)
         if (!here.has(photograph.sha256) && (photograph.picture || photograph.error)) ahead.push(withDraft(entryOf(photograph)));
       setProgress(answer.progress);
@@ -347,11 +350,12 @@
     }
     sessionStorage.removeItem(DRAFT);
     document.activeElement?.blur?.();
+    const sent = inLine("label", entry.sha256, label, type, said.boxes, said.note, newId(), decides);
     render();
-    fill();
     kept("sending", `Saving ${entry.name} ...`);
+    fill();
     try {
-      const answer = await inLine("label", entry.sha256, label, type, said.boxes, said.note, newId(), decides);
+      const answer = await sent;
       entry.event = answer.event;
       entry.sending = false;
       setProgress(answer.progress);
@@ -397,10 +401,12 @@
     if (!entry) return;
     ahead.shift();
     skips.push(entry);
+    const sent = inLine("label_skip", entry.sha256);
     render();
     kept("sending", `Skipping ${entry.name} ...`);
+    fill();
     try {
-      setProgress((await inLine("label_skip", entry.sha256)).progress);
+      setProgress((await sent).progress);
       kept("saved", `Skipped: ${entry.name}. Z brings it back.`);
     } catch (error) {
       skips = skips.filter((each) => each !== entry);
