@@ -45,12 +45,12 @@ def app(flags: list[str]):
         process.wait()
 
 
-def connect(address: str) -> Client:
+def connect(address: str, **options) -> Client:
     port = int(address.rpartition(":")[2])
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return Client(address, verbose=False)
+            return Client(address, verbose=False, **options)
         except OSError:
             time.sleep(0.02)
 

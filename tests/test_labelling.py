@@ -90,6 +90,24 @@ def test_the_model_judges_a_photograph_once_however_often_it_is_asked(journal, s
     assert inspector.inspections == 1
 
 
+def test_the_score_of_the_queue_is_what_the_model_said_unless_it_is_an_older_models(journal, shas):
+    inspector = FakeInspector()
+    desk = desk_of(journal, inspector, Settings())
+    with journal.write() as database:
+        for sha256, revision in ((shas[0], "0123456789ab"), (shas[1], "older")):
+            database.execute("INSERT INTO scores VALUES (?, ?, 0.25, x'')", (sha256, revision))
+    assert keep(desk, "ann", shas[0])["event"]["model"] == {
+        "name": "fake-inspector", "revision": "0123456789ab", "abnormal_probability": 0.25,
+    }  # fmt: skip
+    assert inspector.inspections == 0
+    assert keep(desk, "ann", shas[1])["event"]["model"]["abnormal_probability"] != 0.25
+
+
+def test_a_label_that_the_model_cannot_judge_is_kept_without_it(desk):
+    desk.journal.add_photograph("e" * 64, (120, 90), "odd.png", content=b"damaged since")
+    assert keep(desk, "ann", "e" * 64)["event"]["model"] is None
+
+
 def test_a_label_sent_twice_is_one_label(desk, shas):
     first = keep(desk, "ann", shas[0], event_id=ID)
     assert keep(desk, "ann", shas[0], "abnormal", event_id=ID)["event"] == first["event"]

@@ -35,6 +35,16 @@ def votes_on(journal: Journal, sha256: str) -> dict[str, str]:
     return {row["annotator"]: row["label"] for row in rows}
 
 
+def scored(journal: Journal, sha256: str, revision: str) -> float | None:
+    """The abnormal_probability, 0-1, that this revision of the model gave it for the queue; or None."""
+    with journal.read() as database:
+        row = database.execute(
+            "SELECT abnormal_probability FROM scores WHERE image_sha256 = ? AND revision = ?",
+            (sha256, revision),
+        ).fetchone()
+    return row["abnormal_probability"] if row else None
+
+
 def torn(journal: Journal, people: int, annotator: str, count: int = -1) -> list[Stored]:
     """Photographs that enough people labelled, without a majority and not decided; oldest first.
 

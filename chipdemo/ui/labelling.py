@@ -7,7 +7,7 @@ gives one annotator's label to another, but for the votes on a photograph that a
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -49,8 +49,38 @@ class Verdicts:
         self._kept: OrderedDict[tuple[str, str], Future[Inspection]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def ask(self, sha256: str) -> Future[Inspection]:
-        """Begin to judge it, before anyone waits for that."""
+    def ask(self, sha256: str) -> None:
+        """Begin to judge it, before anyone waits for that; not where it was scored for the queue."""
+        info = self._inspector.current().info
+        if history.scored(self._journal, sha256, info.revision) is None:
+            self._asked(sha256)
+
+    def said(self, sha256: str) -> Said | None:
+        """What is kept with a label; None where the model cannot judge what a person can."""
+        info = self._inspector.current().info
+        probability = history.scored(self._journal, sha256, info.revision)
+        if probability is not None:
+            return Said(info.name, info.revision, probability)
+        try:
+            return said_of(self.of(sha256))
+        except ChipDemoError:
+            return None
+
+    def of(self, sha256: str) -> Inspection:
+        """Raises ChipDemoError where the photograph cannot be read; asked again, it is tried again."""
+        key, asked = self._asked(sha256)
+        try:
+            if asked.cancel():  # it waits behind what nobody waits for yet
+                return self._inspect(self._inspector.current(), sha256)
+            return asked.result()
+        except CancelledError:
+            return self._inspect(self._inspector.current(), sha256)
+        finally:
+            if asked.cancelled() or asked.exception():
+                with self._lock:
+                    self._kept.pop(key, None)
+
+    def _asked(self, sha256: str) -> tuple[tuple[str, str], Future[Inspection]]:
         inspector = self._inspector.current()
         key = (sha256, inspector.info.revision)
         with self._lock:
@@ -59,17 +89,7 @@ class Verdicts:
             self._kept.move_to_end(key)
             while len(self._kept) > KEPT_VERDICTS:
                 self._kept.popitem(last=False)
-            return self._kept[key]
-
-    def of(self, sha256: str) -> Inspection:
-        """Raises ChipDemoError where the photograph cannot be read; asked again, it is tried again."""
-        asked = self.ask(sha256)
-        try:
-            return asked.result()
-        except ChipDemoError:
-            with self._lock:
-                self._kept = OrderedDict((key, kept) for key, kept in self._kept.items() if kept is not asked)
-            raise
+            return key, self._kept[key]
 
     def _inspect(self, inspector: Inspector, sha256: str) -> Inspection:
         content = self._journal.content(sha256)
@@ -200,7 +220,7 @@ def keep(desk: Desk, annotator: str, given: Mapping[str, Any]) -> dict[str, Any]
             defect_type=_text(given["defect_type"], "defect_type").strip(),
             boxes=_boxes(given["boxes"], stored),
             note=_text(given["note"], "note"),
-            said=_said(desk, sha256),
+            said=desk.verdicts.said(sha256),
             decides=bool(given["decides"]),
             **({"event_id": event_id} if event_id else {}),
         )
@@ -267,14 +287,6 @@ def _kept_before(desk: Desk, annotator: str, event_id: str, sha256: str = "") ->
 
 def said_of(inspection: Inspection) -> Said:
     return Said(inspection.model_name, inspection.model_revision, inspection.abnormal_probability)
-
-
-def _said(desk: Desk, sha256: str) -> Said | None:
-    """What the model says; None where it cannot judge what a person can."""
-    try:
-        return said_of(desk.verdicts.of(sha256))
-    except ChipDemoError:
-        return None
 
 
 # Adding photographs
