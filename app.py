@@ -1,12 +1,13 @@
 """Chip Inspector in the browser: python app.py, then open the address that it prints.
 
-The composition root: settings -> inspector -> page. `python app.py --help` explains every flag.
+The composition root: settings -> journal, inspector -> page. `python app.py --help` explains every flag.
 """
 
 import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from chipdemo.errors import ChipDemoError, SettingsError
@@ -30,14 +31,15 @@ def run(settings: Settings) -> None:
     from chipdemo.vision.inspector import load_inspector
     from chipdemo.vision.watching import WatchedInspector
 
-    inspector = load_inspector(settings.model_source)
-    if settings.watch:
-        inspector = WatchedInspector(inspector, settings.model_source, settings.watch)
-        inspector.start()
-    journal = Journal(Path(settings.journal)) if settings.journal else None
-    try:
-        if journal:
-            journal.open()
+    with ExitStack() as closing:
+        journal = None
+        if settings.journal:
+            journal = closing.enter_context(Journal(Path(settings.journal)))
+        inspector = load_inspector(settings.model_source)
+        if settings.watch:
+            inspector = WatchedInspector(inspector, settings.model_source, settings.watch)
+            inspector.start()
+            closing.callback(inspector.stop)
         app = build_app(
             inspector,
             settings,
@@ -46,19 +48,15 @@ def run(settings: Settings) -> None:
             load=lambda folder: load_inspector(str(folder)),
             journal=journal,
         )
-        serve(app, settings)
-    except OSError as error:
-        if "port" not in str(error):
-            raise
-        raise SettingsError(
-            f"Expected port {settings.port} to be free on {settings.host}; it could not be opened. "
-            "Stop what uses it, or choose another with --port."
-        ) from error
-    finally:
-        if settings.watch:
-            inspector.stop()
-        if journal:
-            journal.close()
+        try:
+            serve(app, settings)
+        except OSError as error:
+            if "port" not in str(error):
+                raise
+            raise SettingsError(
+                f"Expected port {settings.port} to be free on {settings.host}; it could not be opened. "
+                "Stop what uses it, or choose another with --port."
+            ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -111,6 +111,13 @@ def test_a_bad_flag_ends_in_one_line_and_status_2(capsys):
 
 
 def test_a_missing_model_ends_in_one_line_and_status_2(capsys, tmp_path):
-    assert main(["--model", str(tmp_path / "nowhere" / "at all")]) == 2
+    assert main(["--model", str(tmp_path / "nowhere" / "at all"), "--journal", ""]) == 2
     message = capsys.readouterr().err
     assert message.startswith("app.py: Expected a checkpoint") and message.count("\n") == 1
+
+
+def test_a_journal_that_cannot_be_made_ends_in_one_line_and_status_2(capsys, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    assert main(["--journal", str(tmp_path / "file" / "labels.db")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("app.py: The journal") and message.count("\n") == 1

@@ -4,7 +4,6 @@
 (() => {
   const AHEAD = 3; // photographs waiting behind the one on the screen
   const REMEMBERED = 50; // own last ones
-  const NEAR = 3; // pixels of the screen: a shorter drag is a click
   const KEYS = [
     ["1", "normal"],
     ["2", "abnormal"],
@@ -23,6 +22,7 @@
   let root = null; // the element, once gradio has made it
   let wanted = false; // the tab was opened
   let started = false;
+  let boxes = null; // label_boxes.js
   let told = null; // what /label_desk said
   let ahead = []; // entries; the first one is to be labelled now
   let past = []; // own labelled entries, the oldest first
@@ -130,7 +130,8 @@
     try {
       told = await ask("label_desk");
       past = told.mine.map(entryOf);
-      order = told.orders.includes(localStorage.getItem("chip-label-order")) ? localStorage.getItem("chip-label-order") : told.orders[0];
+      const chosen = localStorage.getItem("chip-label-order");
+      order = told.orders.includes(chosen) ? chosen : told.orders[0];
       fillChoices();
       setProgress(told.progress);
       await fill();
@@ -186,11 +187,18 @@
 
   function stopEmpty() {
     const { photographs, done, skipped } = told.progress;
-    if (order === "review") stop("No disagreement waits", "Every photograph that enough people labelled has a majority or was decided. Choose another order to go on labelling.");
-    else if (!photographs) stop("The queue is empty", "Add photographs below: choose many files or drop them there. Or inspect one and send it to labelling.");
-    else if (done === photographs) stop("All done", `All ${photographs.toLocaleString("en")} photographs are labelled. Add more below, or train the next model from the labels.`);
-    else if (skipped) stop("Nothing left but what you skipped", `You skipped ${skipped.toLocaleString("en")}. Bring them back, or add photographs below.`);
-    else stop("Nothing left for you now", "The others have been labelled by you or are with somebody else. Look again in a while, or add photographs below.");
+    const number = (value) => value.toLocaleString("en");
+    const [word, next] =
+      order === "review"
+        ? ["No disagreement waits", "What enough people labelled has a majority or was decided. Choose another order to go on labelling."]
+        : !photographs
+          ? ["The queue is empty", "Add photographs below: choose many files or drop them there. Or inspect one and send it to labelling."]
+          : done === photographs
+            ? ["All done", `All ${number(photographs)} photographs are labelled. Add more below, or train the next model from the labels.`]
+            : skipped
+              ? ["Nothing left but what you skipped", `You skipped ${number(skipped)}. Bring them back, or add photographs below.`]
+              : ["Nothing left for you now", "You labelled the others, or they are with somebody else. Look again in a while, or add photographs below."];
+    stop(word, next);
   }
 
   // Showing
@@ -212,7 +220,8 @@
     one(".photo").replaceWith(photo);
     if (!entry.image && !entry.error) fetchLook(entry);
     showHeat(false);
-    renderMarks();
+    boxes.render();
+    one('[data-do="unbox"]').disabled = !entry.boxes.length;
     one(".note").value = entry.note;
     one(".other").value = told.defects.some(([, name]) => name === entry.type) ? "" : entry.type;
     for (const button of root.querySelectorAll(".choice, .defects button"))
@@ -264,15 +273,25 @@
   function setProgress(progress) {
     told.progress = progress;
     const number = (value) => value.toLocaleString("en");
-    const facts = [`${number(progress.done)} of ${number(progress.photographs)} done`, `${number(progress.own)} yours`, `${number(progress.own_last_hour)} in the last hour`];
-    if (progress.publishes) {
-      facts.push(`${number(progress.pending)} to publish`);
-      const when = progress.published_at && new Date(progress.published_at);
-      facts.push(progress.publish_error ? `not published: ${progress.publish_error}` : when ? `published ${when.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })}` : "none published yet");
-    } else facts.push(`${number(progress.pending)} kept here, not published`);
-    facts.push(`as ${told.annotator}`);
-    one(".facts").replaceChildren(...facts.map((fact) => make("span", "", fact)));
+    one(".facts").replaceChildren(
+      ...[
+        `${number(progress.done)} of ${number(progress.photographs)} done`,
+        `${number(progress.own)} yours`,
+        `${number(progress.own_last_hour)} in the last hour`,
+        ...published(progress, number),
+        `as ${told.annotator}`,
+      ].map((fact) => make("span", "", fact))
+    );
     one(".meter span").style.width = `${progress.photographs ? (100 * progress.done) / progress.photographs : 0}%`;
+  }
+
+  function published(progress, number) {
+    if (!progress.publishes) return [`${number(progress.pending)} kept here, not published`];
+    const pending = `${number(progress.pending)} to publish`;
+    if (progress.publish_error) return [pending, `not published: ${progress.publish_error}`];
+    if (!progress.published_at) return [pending, "none published yet"];
+    const when = new Date(progress.published_at);
+    return [pending, `published ${when.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })}`];
   }
 
   function fillChoices() {
@@ -287,7 +306,12 @@
       })
     );
     one("#desk-types").replaceChildren(...told.defects.map(([, name]) => Object.assign(make("option"), { value: name })));
-    const names = { informative: "most informative first", plain: "as they came", random: "random", review: "review of disagreements" };
+    const names = {
+      informative: "most informative first",
+      plain: "as they came",
+      random: "random",
+      review: "review of disagreements",
+    };
     one(".order").replaceChildren(...told.orders.map((name) => Object.assign(make("option", "", names[name] || name), { value: name })));
     one(".order").value = order;
   }
@@ -468,118 +492,6 @@
     await fill();
   }
 
-  // Boxes, in pixels of the upright photograph
-
-  function markOf(box, index) {
-    const element = make("div", "box mark");
-    place(element, box, current());
-    element.tabIndex = 0;
-    element.setAttribute("role", "group");
-    element.setAttribute(
-      "aria-label",
-      `Box ${index + 1}: left ${box.x}, top ${box.y}, ${box.width} by ${box.height} pixels. ` +
-        "Arrows move it, Shift and arrows size it, Delete removes it."
-    );
-    element.append(make("span", "", index + 1));
-    element.dataset.index = index;
-    return element;
-  }
-
-  function place(element, box, entry) {
-    element.style.left = `${(100 * box.x) / entry.width}%`;
-    element.style.top = `${(100 * box.y) / entry.height}%`;
-    element.style.width = `${(100 * box.width) / entry.width}%`;
-    element.style.height = `${(100 * box.height) / entry.height}%`;
-  }
-
-  function renderMarks(focused = -1) {
-    const entry = current();
-    one(".marks").replaceChildren(...(entry ? entry.boxes.map(markOf) : []));
-    one(".marks").children[focused]?.focus();
-    one('[data-do="unbox"]').disabled = !entry?.boxes.length;
-  }
-
-  function changedBoxes(focused) {
-    renderMarks(focused);
-    saveDraft();
-  }
-
-  function addBox() {
-    const entry = current();
-    if (!entry) return;
-    const width = Math.max(1, Math.round(entry.width / 4));
-    const height = Math.max(1, Math.round(entry.height / 4));
-    const x = Math.floor((entry.width - width) / 2);
-    entry.boxes.push({ x, y: Math.floor((entry.height - height) / 2), width, height });
-    changedBoxes(entry.boxes.length - 1);
-  }
-
-  function removeBox(index) {
-    const entry = current();
-    if (!entry || index < 0) return;
-    entry.boxes.splice(index, 1);
-    changedBoxes(-1);
-  }
-
-  function moveBox(index, key, sizing) {
-    const entry = current();
-    const box = entry.boxes[index];
-    const step = Math.max(1, Math.round(Math.max(entry.width, entry.height) / 100));
-    const [dx, dy] = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[key];
-    const within = (value, low, high) => Math.min(high, Math.max(low, value));
-    if (sizing) {
-      box.width = within(box.width + dx, 1, entry.width - box.x);
-      box.height = within(box.height + dy, 1, entry.height - box.y);
-    } else {
-      box.x = within(box.x + dx, 0, entry.width - box.width);
-      box.y = within(box.y + dy, 0, entry.height - box.height);
-    }
-    changedBoxes(index);
-  }
-
-  function drawable(paper) {
-    let from = null;
-    let drawn = null;
-    const pixel = (event) => {
-      const { left, top, width, height } = paper.getBoundingClientRect();
-      const entry = current();
-      const within = (share, most) => Math.round(Math.min(1, Math.max(0, share)) * most);
-      return [within((event.clientX - left) / width, entry.width), within((event.clientY - top) / height, entry.height)];
-    };
-    const boxTo = (event) => {
-      const to = pixel(event);
-      const [x, y] = [0, 1].map((side) => Math.min(from.pixel[side], to[side]));
-      const [width, height] = [0, 1].map((side) => Math.abs(from.pixel[side] - to[side]));
-      return { x, y, width, height };
-    };
-    const far = (event) => Math.hypot(event.clientX - from.x, event.clientY - from.y) > NEAR;
-    const end = () => {
-      drawn?.remove();
-      from = drawn = null;
-    };
-    paper.addEventListener("pointerdown", (event) => {
-      if (!current() || from || event.button) return;
-      from = { pixel: pixel(event), x: event.clientX, y: event.clientY, id: event.pointerId };
-      paper.setPointerCapture(event.pointerId);
-      if (!event.target.closest(".mark")) document.activeElement?.blur?.();
-    });
-    paper.addEventListener("pointermove", (event) => {
-      if (event.pointerId !== from?.id || !far(event)) return;
-      drawn = drawn || one(".marks").appendChild(make("div", "box"));
-      place(drawn, boxTo(event), current());
-    });
-    paper.addEventListener("pointerup", (event) => {
-      if (event.pointerId !== from?.id) return;
-      const box = boxTo(event);
-      const wide = far(event) && box.width > 0 && box.height > 0;
-      end();
-      if (!wide) return;
-      current().boxes.push(box);
-      changedBoxes(-1);
-    });
-    paper.addEventListener("pointercancel", end);
-  }
-
   // Keys
 
   const ACTIONS = {
@@ -589,15 +501,15 @@
     z: undo,
     s: skip,
     h: toggleHeat,
-    b: addBox,
-    x: () => removeBox((current()?.boxes.length || 0) - 1),
+    b: () => boxes.add(),
+    x: () => boxes.removeLast(),
     n: () => one(".note").focus(),
     v: () => one(".peek").click(),
     arrowleft: back,
     arrowright: forth,
     "?": () => window.chip.showKeys([...KEYS.slice(0, 3), ...told.defects.map(([letter, name]) => [letter.toUpperCase(), `abnormal, ${name}`]), ...KEYS.slice(4)]),
   };
-  const TOOLS = { back, forth, undo, skip, heat: toggleHeat, box: addBox, unbox: ACTIONS.x, keys: ACTIONS["?"] };
+  const TOOLS = { back, forth, undo, skip, heat: toggleHeat, box: ACTIONS.b, unbox: ACTIONS.x, keys: ACTIONS["?"] };
 
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || !visible() || !told) return;
@@ -605,14 +517,7 @@
     const key = event.key.toLowerCase();
     if (document.querySelector("dialog[open]") && key !== "?") return;
     if (event.repeat && !key.startsWith("arrow")) return; // a key that is held down is one label
-    const box = event.target.closest?.(".mark");
-    if (box && /^(Arrow|Delete|Backspace|Escape)/.test(event.key)) {
-      event.preventDefault();
-      if (event.key === "Escape") box.blur();
-      else if (event.key.startsWith("Arrow")) moveBox(+box.dataset.index, event.key, event.shiftKey);
-      else removeBox(+box.dataset.index);
-      return;
-    }
+    if (boxes.onKey(event)) return event.preventDefault();
     if (root.dataset.state !== "ready" && !["z", "?", "arrowleft"].includes(key)) return;
     const defect = told.defects.find(([letter]) => letter === key);
     const action = ACTIONS[key] || (defect && (() => give("abnormal", defect[1])));
@@ -644,7 +549,10 @@
       if (event.key === "Escape") event.target.blur();
       if (event.key === "Enter" && event.target.value.trim()) give("abnormal", event.target.value.trim());
     };
-    drawable(one(".paper"));
+    boxes = window.chip.boxesOver(one(".paper"), current, () => {
+      one('[data-do="unbox"]').disabled = !current().boxes.length;
+      saveDraft();
+    });
     start();
   }
 

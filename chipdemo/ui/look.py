@@ -53,7 +53,7 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": theme(),
         "css": _joined("look.css", "ablation.css", "label.css"),
-        "head": f"<script>{_joined('page.js', 'ablation.js', 'label.js')}</script>",
+        "head": f"<script>{_joined('page.js', 'ablation.js', 'label_boxes.js', 'label.js')}</script>",
         "footer_links": ["api"],
     }
 
