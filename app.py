@@ -1,12 +1,13 @@
 """Chip Inspector in the browser: python app.py, then open the address that it prints.
 
-The composition root: settings -> inspector -> page. `python app.py --help` explains every flag.
+The composition root: settings -> journal, inspector -> page. `python app.py --help` explains every flag.
 """
 
 import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from chipdemo.errors import ChipDemoError, SettingsError
@@ -25,29 +26,52 @@ def read_settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
 def run(settings: Settings) -> None:
     """Load the model and serve until interrupted. Raises ChipDemoError."""
     from chipdemo.examples import elpv_examples  # imported late: --help and mistakes answer at once
+    from chipdemo.labeling.publish import Publisher
+    from chipdemo.labeling.scoring import Scorer
+    from chipdemo.labeling.store import Journal
     from chipdemo.ui.build import build_app, serve
     from chipdemo.vision.inspector import load_inspector
     from chipdemo.vision.watching import WatchedInspector
 
-    inspector = load_inspector(settings.model_source)
-    if settings.watch:
-        inspector = WatchedInspector(inspector, settings.model_source, settings.watch)
-        inspector.start()
-    app = build_app(
-        inspector, settings, elpv_examples(), ABLATION, load=lambda folder: load_inspector(str(folder))
-    )
-    try:
-        serve(app, settings)
-    except OSError as error:
-        if "port" not in str(error):
-            raise
-        raise SettingsError(
-            f"Expected port {settings.port} to be free on {settings.host}; it could not be opened. "
-            "Stop what uses it, or choose another with --port."
-        ) from error
-    finally:
+    with ExitStack() as closing:
+        journal = closing.enter_context(Journal(settings.journal_path))
+        inspector = load_inspector(settings.model_source)
         if settings.watch:
-            inspector.stop()
+            inspector = WatchedInspector(inspector, settings.model_source, settings.watch)
+            inspector.start()
+            closing.callback(inspector.stop)
+        scorer = Scorer(journal, inspector, max_megapixels=settings.max_megapixels)
+        scorer.start()
+        closing.callback(scorer.stop)
+        publisher = None
+        if settings.dataset:
+            publisher = Publisher(
+                journal,
+                settings.dataset,
+                settings.dataset_public,
+                settings.flush_labels,
+                settings.flush_every_s,
+            )
+            publisher.start()
+            closing.callback(publisher.stop)
+        app = build_app(
+            inspector,
+            settings,
+            elpv_examples(),
+            ABLATION,
+            load=lambda folder: load_inspector(str(folder)),
+            journal=journal,
+            publisher=publisher,
+        )
+        try:
+            serve(app, settings)
+        except OSError as error:
+            if "port" not in str(error):
+                raise
+            raise SettingsError(
+                f"Expected port {settings.port} to be free on {settings.host}; it could not be opened. "
+                "Stop what uses it, or choose another with --port."
+            ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

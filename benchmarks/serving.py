@@ -13,6 +13,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,7 +38,9 @@ def app(flags: list[str]):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, ROOT / "app.py", "--port", str(port), *flags]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    folder = tempfile.mkdtemp()  # its labels are nobody's
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "CHIPDEMO_JOURNAL": f"{folder}/labels.db"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -45,12 +48,12 @@ def app(flags: list[str]):
         process.wait()
 
 
-def connect(address: str) -> Client:
+def connect(address: str, **options) -> Client:
     port = int(address.rpartition(":")[2])
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return Client(address, verbose=False)
+            return Client(address, verbose=False, **options)
         except OSError:
             time.sleep(0.02)
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 from chipdemo.errors import SettingsError
@@ -20,6 +21,11 @@ DEFAULT_JOURNAL = Path("~/.chipdemo/labels.db")  # the same wherever the program
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 Accounts = tuple[tuple[str, str], ...]
+Defects = tuple[tuple[str, str], ...]
+TAKEN_LETTERS = "bhnsvxz"  # keys of the Label tab
+DEFECTS: Defects = (
+    ("c", "crack"), ("f", "finger"), ("d", "dead area"), ("t", "stain"), ("r", "scratch"),
+)  # fmt: skip
 
 
 def _text(text: str) -> str:
@@ -65,8 +71,27 @@ def _accounts(text: str) -> Accounts:
     return tuple((user, password) for user, _, password in pairs)
 
 
+def _names(text: str) -> tuple[str, ...]:
+    """ "ada, acme" -> ("ada", "acme")."""
+    return tuple(filter(None, (name.strip() for name in text.split(","))))
+
+
+def _defects(text: str) -> Defects:
+    """ "c:crack, f:finger" -> (("c", "crack"), ("f", "finger"))."""
+    pairs = [name.partition(":") for name in _names(text)]
+    found = tuple((letter.strip().lower(), name.strip()) for letter, _, name in pairs)
+    free = set(ascii_lowercase) - set(TAKEN_LETTERS)
+    letters = [letter for letter, _ in found]
+    if not (set(letters) <= free and len(set(letters)) == len(letters) and all(name for _, name in found)):
+        raise ValueError(
+            f"letter:type, or several with commas between them, no letter twice or of {TAKEN_LETTERS}"
+        )
+    return found
+
+
 def _setting(default: Any, parse: Callable[[str], Any], help: str, **more: Any) -> Any:
-    """A field. more: metavar; also, a variable that is read where ours is absent; secret."""
+    """A field. more: metavar; also, a variable that is read where ours is absent; secret; shown, the
+    default in words."""
     secret = more.get("secret", False)
     return field(default=default, repr=not secret, metadata={"parse": parse, "help": help, **more})
 
@@ -106,6 +131,29 @@ class Settings:
         "so the variable is the safer way",
         metavar="USER:PASSWORD[,...]",
         secret=True,
+    )
+    annotator: str = _setting(
+        "",
+        _text,
+        "who labels where nobody signs in, on this machine alone; empty for the name of its user",
+        metavar="NAME",
+    )
+    labelers: tuple[str, ...] = _setting(
+        (),
+        _names,
+        "who may label: accounts, or members of Hugging Face organisations; empty for everyone signed in",
+        metavar="NAME[,...]",
+    )
+    reviewers: tuple[str, ...] = _setting(
+        (), _names, "who of them settles disagreements; empty for all of them", metavar="NAME[,...]"
+    )
+    people: int = _setting(1, _whole(1, 100), "who are to label each photograph", metavar="N")
+    defects: Defects = _setting(
+        DEFECTS,
+        _defects,
+        "types of defects with their keys; others can be typed",
+        metavar="LETTER:TYPE[,...]",
+        shown=",".join(map(":".join, DEFECTS)),
     )
     max_megapixels: float = _setting(
         64.0, _positive, "largest photograph that is read, millions of pixels", metavar="MP"
@@ -191,7 +239,7 @@ def add_flags(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
     """The flags of these settings, each with its help."""
     for setting in (setting for setting in fields(Settings) if setting.name in names):
         about = setting.metadata
-        shown = "none" if setting.default in ("", ()) else setting.default
+        shown = about.get("shown") or ("none" if setting.default in ("", ()) else setting.default)
         shown = {True: "yes", False: "no"}.get(shown, shown) if setting.type is bool else shown
         text = f"{about['help']} (default: {shown}; {variable(setting.name)})".replace("%", "%%")
         if setting.type is bool:

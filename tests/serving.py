@@ -7,6 +7,7 @@ from pathlib import Path
 
 from chipdemo.examples import Example
 from chipdemo.inspection import Inspector
+from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
 from chipdemo.ui.build import build_app, serve
 
@@ -17,6 +18,7 @@ def served(
     examples: tuple[Example, ...] = (),
     ablation: Path | None = None,
     load: Callable[[Path], Inspector] | None = None,
+    journal: Journal | None = None,
     **settings,
 ) -> Iterator[str]:
     """The address of the app while it runs."""
@@ -24,7 +26,7 @@ def served(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     chosen = Settings(port=port, **settings)
-    app = build_app(inspector, chosen, examples, ablation, load)
+    app = build_app(inspector, chosen, examples, ablation, load, journal)
     serve(app, chosen, prevent_thread_lock=True, quiet=True)
     try:
         yield f"http://127.0.0.1:{port}"

@@ -65,6 +65,12 @@ def test_labels_are_published_nowhere_unless_a_data_set_is_named():
     assert (flush.dataset, flush.flush_labels, flush.flush_every_s) == ("", 20, 2.5)
 
 
+def test_types_of_defects_have_letters_and_names_may_have_spaces_around_them():
+    assert settings(CHIPDEMO_DEFECTS="c:crack, E:edge chip").defects == (("c", "crack"), ("e", "edge chip"))
+    assert settings("--labelers", "ada, acme").labelers == ("ada", "acme")
+    assert settings().labelers == settings().reviewers == () and settings().people == 1
+
+
 @pytest.mark.parametrize(
     "name, text",
     [
@@ -82,6 +88,12 @@ def test_labels_are_published_nowhere_unless_a_data_set_is_named():
         ("CHIPDEMO_CONCURRENCY", "0"),
         ("CHIPDEMO_WATCH", "often"),
         ("CHIPDEMO_WATCH", "-1"),
+        ("CHIPDEMO_PEOPLE", "0"),
+        ("CHIPDEMO_DEFECTS", "crack"),
+        ("CHIPDEMO_DEFECTS", "z:crack"),
+        ("CHIPDEMO_DEFECTS", "c:crack,c:chip"),
+        ("CHIPDEMO_DEFECTS", "cr:crack"),
+        ("CHIPDEMO_DEFECTS", "c:"),
     ],
 )
 def test_a_bad_value_is_refused_by_name_and_by_what_was_found(name, text):
@@ -122,3 +134,10 @@ def test_a_missing_model_ends_in_one_line_and_status_2(capsys, tmp_path):
     assert main(["--model", str(tmp_path / "nowhere" / "at all")]) == 2
     message = capsys.readouterr().err
     assert message.startswith("app.py: Expected a checkpoint") and message.count("\n") == 1
+
+
+def test_a_journal_that_cannot_be_made_ends_in_one_line_and_status_2(capsys, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    assert main(["--journal", str(tmp_path / "file" / "labels.db")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("app.py: The journal") and message.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The page: header, tabs, API. One room for each tab; Label moves in later."""
+"""The page: header, tabs, API. One room for each tab."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,9 +8,12 @@ import gradio as gr
 
 from chipdemo.examples import Example
 from chipdemo.inspection import Inspector, ModelInfo
+from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
-from chipdemo.ui import ablation_tab, api, fragments, inspect_tab
+from chipdemo.ui import ablation_tab, api, fragments, inspect_tab, label_api, label_tab, labelling
+from chipdemo.ui.annotators import Annotators, has_oauth
 from chipdemo.ui.comparing import Lineup
+from chipdemo.ui.labelling import Publisher
 from chipdemo.ui.look import launch_options
 from chipdemo.ui.model_in_use import carried_over, updates
 
@@ -25,12 +28,15 @@ def build_app(
     examples: Sequence[Example] = (),
     ablation: Path | None = None,
     load: Callable[[Path], Inspector] | None = None,
+    journal: Journal | None = None,
+    publisher: Publisher | None = None,
 ) -> gr.Blocks:
     """The whole app, not yet launched.
 
     examples: photographs on offer, by trusted paths. ablation: the ablation.json that Compare opens
     with, trusted too; it need not exist. load: a checkpoint folder -> its inspector, for the rows of
-    the ablation; raises ChipDemoError.
+    the ablation; raises ChipDemoError. journal: open, for the Label tab; without it there is none.
+    publisher: what sends labels to the shared data set.
     """
     examples = tuple(examples)
     lineup = Lineup(inspector, settings.model_source, ablation, load)
@@ -43,14 +49,23 @@ def build_app(
         header = gr.HTML(fragments.header_html(inspector.info), apply_default_css=False, elem_id="header")
         with gr.Tabs(selected="inspect", elem_id="tabs"):
             with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
-                parts = inspect_tab.layout(inspector, header, settings, examples)
+                parts = inspect_tab.layout(inspector, header, settings, examples, labels=journal is not None)
             keep_address(tab, "inspect")
             with gr.Tab("Compare", id="compare", elem_id="compare") as compare:
                 compare_parts = ablation_tab.layout(settings)
             keep_address(compare, "compare")
+            if journal:
+                annotators = Annotators(settings, has_oauth())
+                with gr.Tab("Label", id="label", elem_id="label") as label:
+                    label_parts = label_tab.layout(annotators)
         inspect_tab.wire(parts, inspector, settings, examples)
         ablation_tab.wire(compare_parts, compare, lineup, settings)
         api.add_api(inspector, lineup, settings)
+        if journal:
+            desk = labelling.desk_of(journal, inspector, settings, publisher)
+            label_tab.wire(label_parts, label, desk, annotators)
+            label_tab.wire_sending(parts, desk, annotators)
+            label_api.add_label_api(desk, annotators)
         app.load(None, js=OPEN_TAB, api_visibility="private")
         if settings.watch:
             open_with_model_in_use(app, parts, inspector)

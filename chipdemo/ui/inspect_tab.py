@@ -50,6 +50,7 @@ class Parts:
     regions: gr.HTML
     details: gr.HTML
     raw: gr.JSON
+    send: gr.Button
     get_overlay: gr.Button
     get_json: gr.Button
     overlay_file: gr.DownloadButton
@@ -63,8 +64,17 @@ class Parts:
         return [*photograph, self.raw, *self.model]
 
 
-def layout(inspector: Inspector, header: gr.HTML, settings: Settings, examples: Sequence[Example]) -> Parts:
-    """The tab's components, to be called inside its gr.Tab. header: the page's."""
+def layout(
+    inspector: Inspector,
+    header: gr.HTML,
+    settings: Settings,
+    examples: Sequence[Example],
+    labels: bool = False,
+) -> Parts:
+    """The tab's components, to be called inside its gr.Tab. header: the page's.
+
+    labels: there is a Label tab.
+    """
     inspector = inspector.current()
     info = inspector.info
     shown = gr.State(info)
@@ -116,6 +126,7 @@ def layout(inspector: Inspector, header: gr.HTML, settings: Settings, examples: 
                 )
             regions = gr.HTML("", apply_default_css=False, elem_id="regions")
             with gr.Row(elem_classes="downloads"):
+                send = gr.Button("Send to labelling", size="sm", elem_id="send-to-labelling", visible=labels)
                 get_overlay = gr.Button("Download overlay (PNG)", size="sm", elem_id="get-overlay")
                 get_json = gr.Button("Download result (JSON)", size="sm", elem_id="get-json")
             with gr.Accordion("Details: channels, timings, raw JSON", open=False, elem_classes="details"):
@@ -127,7 +138,7 @@ def layout(inspector: Inspector, header: gr.HTML, settings: Settings, examples: 
     return Parts(
         ModelParts(shown, header, threshold, reset, method),
         current, stage, photograph, example_strip, verdict, regions, details, raw,
-        get_overlay, get_json, overlay_file, json_file, opacity,
+        send, get_overlay, get_json, overlay_file, json_file, opacity,
     )  # fmt: skip
 
 

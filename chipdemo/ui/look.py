@@ -52,8 +52,8 @@ def launch_options() -> dict[str, Any]:
     """What Blocks.launch needs to know of the look."""
     return {
         "theme": theme(),
-        "css": _joined("look.css", "ablation.css"),
-        "head": f"<script>{_joined('page.js', 'ablation.js')}</script>",
+        "css": _joined("look.css", "ablation.css", "label.css"),
+        "head": f"<script>{_joined('page.js', 'ablation.js', 'label_boxes.js', 'label.js')}</script>",
         "footer_links": ["api"],
     }
 
@@ -69,3 +69,8 @@ def stage_template() -> str:
     JavaScript template string, so a value with ${...} in it would run as code.
     """
     return (HERE / "stage.html").read_text(encoding="utf-8")
+
+
+def desk_template() -> str:
+    """The same of the Label tab; label.js fills it."""
+    return (HERE / "label.html").read_text(encoding="utf-8")

@@ -86,7 +86,7 @@
     one(".toggle-boxes", stage).onclick = () => change({ boxes: !view.boxes });
     one(".opacity", stage).oninput = (e) => change({ overlay: true, opacity: +e.target.value });
     one(".split", stage).oninput = (e) => change({ split: +e.target.value });
-    one(".show-keys", stage).onclick = showKeys;
+    one(".show-keys", stage).onclick = () => showKeys(KEYS);
     watch("value", () => render(props.value));
     render(props.value);
   }
@@ -97,65 +97,65 @@
   const pending = () => asTold("pending", "Inspecting ...");
   const failed = () => asTold("error", "The inspection did not finish. Please try the photograph again.");
 
-  function showKeys() {
+  function showKeys(keys) {
     let dialog = one("#chip-keys");
     if (!dialog) {
       dialog = document.createElement("dialog");
       dialog.id = "chip-keys";
       dialog.setAttribute("aria-label", "Keys");
-      const list = document.createElement("dl");
-      for (const [key, meaning] of KEYS) {
-        const [term, text, kbd] = ["dt", "dd", "kbd"].map((tag) => document.createElement(tag));
-        kbd.textContent = key;
-        text.textContent = meaning;
-        term.append(kbd);
-        list.append(term, text);
-      }
       const close = document.createElement("button");
       close.textContent = "Close";
       close.onclick = () => dialog.close();
-      dialog.append(list, close);
+      dialog.append(document.createElement("dl"), close);
       (one(".gradio-container") || document.body).append(dialog);
     }
-    dialog.open ? dialog.close() : dialog.showModal();
+    if (dialog.open) return dialog.close();
+    one("dl", dialog).replaceChildren(...keys.flatMap(([key, meaning]) => {
+      const [term, text, kbd] = ["dt", "dd", "kbd"].map((tag) => document.createElement(tag));
+      kbd.textContent = key;
+      text.textContent = meaning;
+      term.append(kbd);
+      return [term, text];
+    }));
+    dialog.showModal();
   }
 
   // A dropped or pasted file goes through gradio's own upload, as if it had been chosen there.
-  const INPUTS = ["#photograph", "#compare-photograph"];
+  const INPUTS = ["#photograph", "#compare-photograph", "#label-files"];
   const openInput = () => INPUTS.map((selector) => one(selector)).find((input) => input?.offsetParent);
 
-  function give(file) {
+  function give(files) {
     const input = one('input[type="file"]', openInput());
     if (!input) return false;
     const transfer = new DataTransfer();
-    transfer.items.add(file);
+    for (const file of input.multiple ? files : files.slice(0, 1)) transfer.items.add(file);
     input.files = transfer.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
     return true;
   }
 
-  function offer(file) {
-    if (give(file)) return;
+  function offer(files) {
+    if (give(files)) return;
     one('button[aria-label*="pload"]', openInput())?.click(); // the camera was on: back to files
-    requestAnimationFrame(() => requestAnimationFrame(() => give(file)));
+    requestAnimationFrame(() => requestAnimationFrame(() => give(files)));
   }
 
   const inspecting = () => one(".inspect")?.offsetParent !== null;
 
   document.addEventListener("paste", (event) => {
-    const file = [...(event.clipboardData?.files || [])].find((f) => f.type.startsWith("image/"));
-    if (!file || typing(event.target) || !openInput()) return;
+    const files = [...(event.clipboardData?.files || [])].filter((f) => f.type.startsWith("image/"));
+    if (!files.length || typing(event.target) || !openInput()) return;
     event.preventDefault();
-    offer(file);
+    offer(files);
   });
   document.addEventListener("dragover", (event) => {
     if ([...(event.dataTransfer?.types || [])].includes("Files")) event.preventDefault();
   });
   document.addEventListener("drop", (event) => {
-    const file = event.dataTransfer?.files?.[0];
-    if (!file || !openInput() || event.target.closest?.(INPUTS.join())) return;
+    const files = [...(event.dataTransfer?.files || [])];
+    if (!files.length || !openInput() || event.target.closest?.(INPUTS.join())) return;
     event.preventDefault();
-    offer(file);
+    offer(files);
   });
 
   const ACTIONS = {
@@ -165,7 +165,7 @@
     "]": () => change({ opacity: view.opacity + 10, overlay: true }),
     u: () => one('#photograph input[type="file"]')?.click(),
     t: () => one('#threshold input[type="range"]')?.focus(),
-    "?": showKeys,
+    "?": () => showKeys(KEYS),
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
@@ -176,7 +176,7 @@
     action();
   });
 
-  // The address keeps the tab: #inspect, #compare, and later #label.
+  // The address keeps the tab: #inspect, #compare, #label.
   function openTab(name) {
     const button = /^[a-z]+$/.test(name) ? document.getElementById(`${name}-button`) : null;
     if (button && button.getAttribute("aria-selected") !== "true") button.click();
@@ -193,5 +193,6 @@
     openTab(name);
   }
 
-  window.chip = { mount, pending, failed, openAsked, keepTab, opacity: () => (view.overlay ? view.opacity / 100 : 0) };
+  const opacity = () => (view.overlay ? view.opacity / 100 : 0);
+  window.chip = { mount, pending, failed, openAsked, keepTab, showKeys, typing, opacity };
 })();

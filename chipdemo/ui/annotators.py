@@ -1,0 +1,97 @@
+"""Who may label: one decision, for the page, the API and raw HTTP alike.
+
+The name comes from what the server itself knows of the caller (gradio's session of an account, the
+signed session of Hugging Face), never from what a client sent along.
+"""
+
+import getpass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import gradio as gr
+
+from chipdemo.errors import LabelError
+from chipdemo.settings import Settings
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def has_oauth(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether people sign in by Hugging Face. Only on a Space: elsewhere gradio makes believe."""
+    return environ.get("SYSTEM") == "spaces" and bool(environ.get("OAUTH_CLIENT_ID"))
+
+
+@dataclass(frozen=True)
+class Annotators:
+    """Decides by the settings. oauth: people sign in by Hugging Face; accounts of --auth go first."""
+
+    settings: Settings
+    oauth: bool = False
+
+    def name(self, request: gr.Request, profile: gr.OAuthProfile | None) -> str:
+        """The annotator behind a request. Raises LabelError where this one may not label."""
+        if request.headers.get("sec-fetch-site") == "cross-site":  # gradio answers any site, with cookies
+            raise LabelError("Expected a request of this page; found one of another site. Open this page.")
+        name, organisations = self._known(request, profile)
+        if self.settings.labelers and not {name, *organisations} & set(self.settings.labelers):
+            raise LabelError(
+                f"Expected one of those who may label here; found {name[:80]!r}, who is not listed. Ask "
+                "whoever runs this app to add you (--labelers, CHIPDEMO_LABELERS)."
+            )
+        return name
+
+    def reviewer(self, request: gr.Request, profile: gr.OAuthProfile | None) -> str:
+        """The same for who settles disagreements."""
+        name = self.name(request, profile)
+        if not self.reviews(name):
+            raise LabelError(
+                f"Expected one of those who review here; found {name[:80]!r}, who is not listed. Ask "
+                "whoever runs this app to add you (--reviewers, CHIPDEMO_REVIEWERS)."
+            )
+        return name
+
+    def reviews(self, name: str) -> bool:
+        return not self.settings.reviewers or name in self.settings.reviewers
+
+    def _known(self, request: gr.Request, profile: gr.OAuthProfile | None) -> tuple[str, list[str]]:
+        """(name, organisations). Raises LabelError for whoever is not known."""
+        if self.settings.auth:
+            if request.username is None:
+                raise LabelError("Expected somebody signed in; found nobody. Sign in, then label.")
+            return request.username, []
+        if self.oauth:
+            if profile is None:
+                raise LabelError(
+                    "Expected somebody signed in; found nobody. Sign in with Hugging Face, then label."
+                )
+            # Names that Hugging Face gave out; the display name is anyone's choice
+            organisations = profile.get("orgs") or []
+            return profile.username, [str(each.get("preferred_username")) for each in organisations]
+        if self._is_local(request):
+            return self.settings.annotator or local_user(), []
+        raise LabelError(
+            "Expected people to sign in where others can reach this app; found no sign-in, so nothing can be "
+            "labelled. Start it with accounts (CHIPDEMO_AUTH=user:password), or listen on 127.0.0.1 without "
+            "--share; on a Hugging Face Space, set hf_oauth: true."
+        )
+
+    def _is_local(self, request: gr.Request) -> bool:
+        """Listening on this machine alone, and called by a name of this machine: no tunnel, no rebinding."""
+        host = request.headers.get("host", "")
+        asked = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+        forwarded = request.headers.get("x-forwarded-for") or request.headers.get("forwarded")
+        return (
+            self.settings.host in LOOPBACK
+            and not self.settings.share
+            and asked.strip("[]") in LOOPBACK
+            and not forwarded
+        )
+
+
+def local_user() -> str:
+    """The name of this machine's user."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may run as a number without a name
+        return "local"

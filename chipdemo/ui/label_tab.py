@@ -1,0 +1,87 @@
+"""The Label tab: layout, then wiring. What it does is in labelling.py; label.js is its screen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from chipdemo.errors import ChipDemoError
+from chipdemo.ui import inspect_tab, label_fragments, labelling
+from chipdemo.ui.annotators import Annotators
+from chipdemo.ui.inspecting import Current
+from chipdemo.ui.labelling import Desk
+from chipdemo.ui.look import desk_template
+from chipdemo.ui.uploads import uploaded_path
+
+DESK_JS = "window.chip.mountDesk(element);"
+OPEN_JS = "() => { window.chip.keepTab('label'); window.chip.openDesk(); }"
+MORE_JS = "() => window.chip.moreToLabel()"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components of the tab that events read or write."""
+
+    desk: gr.HTML
+    files: gr.File
+    added: gr.HTML
+
+
+def layout(annotators: Annotators) -> Parts:
+    """The tab's components, to be called inside its gr.Tab. Photographs and labels come by label.js."""
+    if annotators.oauth:
+        gr.LoginButton(size="sm", elem_id="label-sign-in")
+    desk = gr.HTML(
+        "", html_template=desk_template(), js_on_load=DESK_JS, apply_default_css=False, elem_id="desk"
+    )
+    files = gr.File(
+        file_count="multiple", label="Add photographs to the queue", elem_id="label-files", height=150
+    )
+    added = gr.HTML("", apply_default_css=False, elem_id="label-added")
+    return Parts(desk, files, added)
+
+
+def wire(parts: Parts, tab: gr.Tab, desk: Desk, annotators: Annotators) -> None:
+    """The events. Labels do not come this way: label_api.py."""
+
+    def on_files(payload: list[dict[str, Any]] | None, request: gr.Request, profile: gr.OAuthProfile | None):
+        try:
+            annotators.name(request, profile)
+            return None, label_fragments.added_html(labelling.add_files(desk, uploaded(payload)))
+        except ChipDemoError as error:
+            return None, label_fragments.refused_html(str(error))
+
+    tab.select(None, js=OPEN_JS, api_visibility="private")
+    parts.files.upload(
+        on_files,
+        parts.files,
+        [parts.files, parts.added],
+        preprocess=False,
+        api_visibility="private",
+        concurrency_limit=2,
+    ).then(None, js=MORE_JS, api_visibility="private")
+
+
+def wire_sending(parts: inspect_tab.Parts, desk: Desk, annotators: Annotators) -> None:
+    """The Inspect tab's "Send to labelling"."""
+
+    def on_send(current: Current | None, request: gr.Request, profile: gr.OAuthProfile | None) -> None:
+        with inspect_tab.shown_errors():
+            annotators.name(request, profile)
+            current = inspect_tab.needed(current)
+            added = labelling.add_files(desk, [(current.name, current.path)])
+        if added.refused:
+            raise gr.Error(added.refused[0], print_exception=False)
+        gr.Info("In the queue of the Label tab." if added.added else "It was in the queue already.")
+
+    parts.send.click(
+        on_send, parts.current, None, api_visibility="private", concurrency_limit=None, show_progress="hidden"
+    ).then(None, js=MORE_JS, api_visibility="private")
+
+
+def uploaded(payload: Sequence[dict[str, Any]] | None) -> list[tuple[str, Path]]:
+    """The names that people know uploads by, with their paths. Raises UnreadableImageError."""
+    files = payload if isinstance(payload, list) else [payload] if payload else []
+    return [(str(file.get("orig_name") or Path(file["path"]).name), uploaded_path(file)) for file in files]

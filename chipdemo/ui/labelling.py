@@ -1,0 +1,366 @@
+"""What the Label tab and its API do, as functions of values; label_tab.py and api.py wire them.
+
+annotator is always who the server knows the caller to be, never what a request says. Nothing here
+gives one annotator's label to another, but for the votes on a photograph that a reviewer has decided.
+"""
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from chipdemo.errors import ChipDemoError, LabelError
+from chipdemo.images import read_photograph
+from chipdemo.inspection import Inspection, Inspector
+from chipdemo.labeling import history
+from chipdemo.labeling.intake import Intake, Limits, add_uploads
+from chipdemo.labeling.label import Box, Label, Said, retraction_of
+from chipdemo.labeling.queue import INFORMATIVE, ORDERS, Queue
+from chipdemo.labeling.store import Journal, Stored
+from chipdemo.settings import Settings
+from chipdemo.ui import inspecting
+
+REVIEW = "review"  # beside queue.ORDERS: what reviewers are to settle
+AT_ONCE = 20  # photographs, at most, in one answer
+MINE = 10  # own last labels that a page knows when it is opened
+KEPT_VERDICTS = 256
+
+
+class Published(Protocol):
+    """How far publishing is. published_at: UTC; None for not yet. error: of the last try; "" for none."""
+
+    published_at: datetime | None
+    error: str
+
+
+class Publisher(Protocol):
+    """What sends labels to the shared data set, as far as the screen tells of it."""
+
+    status: Published
+
+
+class Verdicts:
+    """What the model in use says of the journal's photographs; each is judged once, the last are kept."""
+
+    def __init__(self, inspector: Inspector, journal: Journal, settings: Settings):
+        self._inspector, self._journal, self._settings = inspector, journal, settings
+        self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="verdicts")
+        self._kept: OrderedDict[tuple[str, str], Future[Inspection]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def ask(self, sha256: str) -> None:
+        """Begin to judge it, before anyone waits for that; not where it was scored for the queue."""
+        info = self._inspector.current().info
+        if history.scored(self._journal, sha256, info.revision) is None:
+            self._asked(sha256)
+
+    def said(self, sha256: str) -> Said | None:
+        """What is kept with a label; None where the model cannot judge what a person can."""
+        info = self._inspector.current().info
+        probability = history.scored(self._journal, sha256, info.revision)
+        if probability is not None:
+            return Said(info.name, info.revision, probability)
+        try:
+            return said_of(self.of(sha256))
+        except ChipDemoError:
+            return None
+
+    def of(self, sha256: str) -> Inspection:
+        """Raises ChipDemoError where the photograph cannot be read; asked again, it is tried again."""
+        key, asked = self._asked(sha256)
+        try:
+            if asked.cancel():  # it waits behind what nobody waits for yet
+                return self._inspect(self._inspector.current(), sha256)
+            return asked.result()
+        except CancelledError:
+            return self._inspect(self._inspector.current(), sha256)
+        finally:
+            if asked.cancelled() or asked.exception():
+                with self._lock:
+                    self._kept.pop(key, None)
+
+    def _asked(self, sha256: str) -> tuple[tuple[str, str], Future[Inspection]]:
+        inspector = self._inspector.current()
+        key = (sha256, inspector.info.revision)
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = self._pool.submit(self._inspect, inspector, sha256)
+            self._kept.move_to_end(key)
+            while len(self._kept) > KEPT_VERDICTS:
+                self._kept.popitem(last=False)
+            return key, self._kept[key]
+
+    def _inspect(self, inspector: Inspector, sha256: str) -> Inspection:
+        content = self._journal.content(sha256)
+        return inspector.inspect(read_photograph(content, self._settings.max_megapixels).image)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What labelling needs, for as long as the app runs."""
+
+    journal: Journal
+    queue: Queue
+    verdicts: Verdicts
+    settings: Settings
+    publisher: Publisher | None = None
+
+
+def desk_of(
+    journal: Journal, inspector: Inspector, settings: Settings, publisher: Publisher | None = None
+) -> Desk:
+    verdicts = Verdicts(inspector, journal, settings)
+    return Desk(journal, Queue(journal, settings.people), verdicts, settings, publisher)
+
+
+# Giving photographs
+
+
+def opened(desk: Desk, annotator: str, reviews: bool) -> dict[str, Any]:
+    """What a page is told when the tab is opened: who labels, by which types, and the own last labels."""
+    mine = reversed(history.last_votes(desk.journal, annotator, MINE))
+    return {
+        "annotator": annotator,
+        "defects": [list(pair) for pair in desk.settings.defects],
+        "orders": [*ORDERS, *([REVIEW] if reviews else [])],
+        "mine": [
+            photograph_json(desk, desk.journal.photograph(vote.image_sha256)) | {"event": event_json(vote)}
+            for vote in mine
+        ],
+        "progress": progress_json(desk, annotator),
+    }
+
+
+def next_photographs(
+    desk: Desk, annotator: str, count: Any = 1, order: Any = INFORMATIVE, known: Any = ()
+) -> dict[str, Any]:
+    """The next photographs for this annotator. known: sha256 of those whose pictures need not come.
+
+    Raises LabelError for an unknown order.
+    """
+    count = min(max(_whole(count, "count"), 1), AT_ONCE)
+    known = {_text(sha256, "known") for sha256 in _list(known, "known")}
+    if order == REVIEW:
+        found = history.torn(desk.journal, desk.settings.people, annotator, count)
+    else:
+        found = desk.queue.next(annotator, count, _text(order, "order"))
+    for stored in found:
+        desk.verdicts.ask(stored.sha256)
+    return {
+        "annotator": annotator,
+        "photographs": [
+            photograph_json(desk, stored, with_picture=stored.sha256 not in known) for stored in found
+        ],
+        "progress": progress_json(desk, annotator),
+    }
+
+
+def photograph_json(desk: Desk, stored: Stored, with_picture: bool = True) -> dict[str, Any]:
+    """picture: a data URI, "" where not wanted or not there; error says why it is not there."""
+    picture = error = ""
+    if with_picture:
+        try:
+            content = desk.journal.content(stored.sha256)
+            picture = inspecting.preview(read_photograph(content, desk.settings.max_megapixels).image)
+        except ChipDemoError as problem:
+            error = str(problem)
+    return {
+        "sha256": stored.sha256,
+        "name": stored.name,
+        "reason": stored.reason,
+        "width": stored.width,
+        "height": stored.height,
+        "picture": picture,
+        "error": error,
+    }
+
+
+def look(desk: Desk, sha256: Any) -> dict[str, Any]:
+    """One photograph with what the model says of it and its heat, for whoever asks before labelling."""
+    stored = desk.journal.photograph(_text(sha256, "sha256"))
+    inspection = desk.verdicts.of(stored.sha256)
+    method = "evidence" if "evidence" in inspection.heat else next(iter(inspection.heat))
+    size = (stored.width, stored.height)
+    return photograph_json(desk, stored) | {
+        "model": asdict(said_of(inspection)) | {"verdict": inspection.verdict},
+        "heat": inspecting.heat_view(inspection.heat[method], method, size)["heat"],
+    }
+
+
+def progress_json(desk: Desk, annotator: str) -> dict[str, Any]:
+    """How far everybody is, how fast this annotator is, and what is published."""
+    status = desk.publisher.status if desk.publisher else None
+    published = status.published_at if status else None
+    return {
+        **asdict(desk.queue.progress(annotator)),
+        "skipped": len(history.skipped(desk.journal, annotator)),
+        "published_at": published.isoformat() if published else None,
+        "publish_error": status.error if status else "",
+        "publishes": status is not None,
+    }
+
+
+# Taking labels
+
+
+def keep(desk: Desk, annotator: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep a label; it is on the disk when this returns.
+
+    given: sha256, label, defect_type, boxes [{x, y, width, height}, ...], note, event_id and decides, as
+    they came from outside. The same event_id again is the same label again. Raises LabelError.
+    """
+    sha256, event_id = _text(given["sha256"], "sha256"), _text(given["event_id"], "event_id")
+    stored = desk.journal.photograph(sha256)
+    kept = _kept_before(desk, annotator, event_id, sha256)
+    if kept is None:
+        kept = Label(
+            image_sha256=sha256,
+            label=_text(given["label"], "label"),
+            annotator=annotator,
+            defect_type=_text(given["defect_type"], "defect_type").strip(),
+            boxes=_boxes(given["boxes"], stored),
+            note=_text(given["note"], "note"),
+            said=desk.verdicts.said(sha256),
+            decides=bool(given["decides"]),
+            **({"event_id": event_id} if event_id else {}),
+        )
+        desk.journal.append(kept)
+    answer = {"event": event_json(kept), "progress": progress_json(desk, annotator)}
+    if kept.decides:
+        answer["votes"] = Counter(history.votes_on(desk.journal, sha256).values())
+    return answer
+
+
+def undo(desk: Desk, annotator: str, event_id: Any = "") -> dict[str, Any]:
+    """Take back this annotator's last standing label; again, the one before it. Raises LabelError.
+
+    event_id: of the retraction; the same again takes back nothing more.
+    """
+    event_id = _text(event_id, "event_id")
+    retraction = _kept_before(desk, annotator, event_id)
+    if retraction is not None:
+        undone = desk.journal.event(retraction.retracts) or retraction
+    else:
+        undone = next(iter(history.last_votes(desk.journal, annotator, 1)), None)
+        if undone is None:
+            raise LabelError("Expected a label of yours to undo; found none. Label a photograph first.")
+        retraction = retraction_of(undone, annotator)
+        if event_id:
+            retraction = Label(
+                undone.image_sha256, "", annotator, retracts=undone.event_id, event_id=event_id
+            )
+        desk.journal.append(retraction)
+    return {
+        "event": event_json(retraction),
+        "undone": event_json(undone),
+        "photograph": photograph_json(desk, desk.journal.photograph(undone.image_sha256)),
+        "progress": progress_json(desk, annotator),
+    }
+
+
+def skip(desk: Desk, annotator: str, sha256: Any) -> dict[str, Any]:
+    """Do not give it to this annotator again, until it is brought back."""
+    desk.queue.skip(desk.journal.photograph(_text(sha256, "sha256")).sha256, annotator)
+    return {"progress": progress_json(desk, annotator)}
+
+
+def bring_back(desk: Desk, annotator: str, sha256s: Any) -> dict[str, Any]:
+    """Give skipped photographs again; all of them where none is named."""
+    for sha256 in _list(sha256s, "sha256s") or history.skipped(desk.journal, annotator):
+        desk.queue.unskip(_text(sha256, "sha256s"), annotator)
+    return {"progress": progress_json(desk, annotator)}
+
+
+def give_back(desk: Desk, annotator: str, sha256s: Any) -> dict[str, Any]:
+    """Others may have these now, before this annotator's lease on them has run out."""
+    desk.queue.release([_text(sha256, "sha256s") for sha256 in _list(sha256s, "sha256s")], annotator)
+    return {"progress": progress_json(desk, annotator)}
+
+
+def _kept_before(desk: Desk, annotator: str, event_id: str, sha256: str = "") -> Label | None:
+    """The event that was kept under this id. Raises LabelError where it is another one's."""
+    kept = desk.journal.event(event_id) if event_id else None
+    if kept and (kept.annotator != annotator or (sha256 and kept.image_sha256 != sha256)):
+        raise LabelError("Expected a new event id; found one that is in use. Make a new one (UUID 4).")
+    return kept
+
+
+def said_of(inspection: Inspection) -> Said:
+    return Said(inspection.model_name, inspection.model_revision, inspection.abnormal_probability)
+
+
+# Adding photographs
+
+
+def add_files(desk: Desk, uploads: Sequence[tuple[str, Path]]) -> Intake:
+    """Make photographs known, with their content. uploads: (name, path), of photographs and zips of them."""
+    limits = Limits(megapixels=desk.settings.max_megapixels)
+    return add_uploads(desk.journal, uploads, limits=limits)
+
+
+# Values from and for outside
+
+
+def event_json(label: Label) -> dict[str, Any]:
+    """An event, the same everywhere; model: what it said, or None."""
+    return {
+        "event_id": label.event_id,
+        "sha256": label.image_sha256,
+        "label": label.label,
+        "defect_type": label.defect_type,
+        "boxes": [asdict(box) for box in label.boxes],
+        "note": label.note,
+        "annotator": label.annotator,
+        "created_at": label.created_at.isoformat(),
+        "retracts": label.retracts,
+        "decides": label.decides,
+        "model": asdict(label.said) if label.said else None,
+    }
+
+
+def _boxes(values: Any, stored: Stored) -> tuple[Box, ...]:
+    boxes = []
+    for value in _list(values, "boxes"):
+        if not isinstance(value, Mapping) or set(value) != {"x", "y", "width", "height"}:
+            raise LabelError(
+                f"boxes: expected x, y, width and height of each; found {str(value)[:80]!r}. Correct them."
+            )
+        box = Box(**{name: _whole(number, name) for name, number in value.items()})
+        if box.x + box.width > stored.width or box.y + box.height > stored.height:
+            raise LabelError(
+                f"boxes: expected boxes inside the photograph of {stored.width} x {stored.height} pixels; "
+                f"found {asdict(box)}. Correct it."
+            )
+        boxes.append(box)
+    return tuple(boxes)
+
+
+def _whole(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:
+        raise LabelError(f"{name}: expected a whole number; found {str(value)[:80]!r}. Correct it.")
+    return int(value)
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not _is_whole(value):
+        raise LabelError(f"{name}: expected text; found {str(value)[:80]!r}. Correct it.")
+    return value
+
+
+def _list(value: Any, name: str) -> Sequence[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise LabelError(f"{name}: expected a list; found {str(value)[:80]!r}. Correct it.")
+    return value
+
+
+def _is_whole(text: str) -> bool:
+    """Whether UTF-8 can carry it: JSON can hold half a character, a journal cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

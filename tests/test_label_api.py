@@ -1,0 +1,275 @@
+"""The API of labelling by real clients and by raw HTTP, and who may write."""
+
+from collections.abc import Iterator
+
+import gradio as gr
+import httpx
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from chipdemo.errors import LabelError
+from chipdemo.labeling.store import Journal
+from chipdemo.settings import Settings
+from chipdemo.ui.annotators import Annotators, has_oauth, local_user
+from tests.fakes import FakeInspector
+from tests.photographs import draw, fill
+from tests.serving import served
+
+ACCOUNTS = (("ada", "secret"), ("bob", "word"), ("eve", "listed-out"))
+ID = "11111111-1111-4111-8111-111111111111"
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory) -> Iterator[Journal]:
+    with Journal(tmp_path_factory.mktemp("journal") / "labels.db") as journal:
+        yield journal
+
+
+@pytest.fixture(scope="module")
+def shas(journal, tmp_path_factory) -> list[str]:
+    return fill(journal, tmp_path_factory.mktemp("photographs"), 12)
+
+
+@pytest.fixture(scope="module")
+def address(journal, shas) -> Iterator[str]:
+    limits = {"labelers": ("ada", "bob"), "reviewers": ("bob",)}
+    with served(FakeInspector(), journal=journal, auth=ACCOUNTS, **limits) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def clients(address) -> dict[str, Client]:
+    return {name: Client(address, auth=(name, word), verbose=False) for name, word in ACCOUNTS}
+
+
+def written(journal: Journal) -> int:
+    return journal.counts().events
+
+
+def test_a_label_is_given_and_undone_by_a_client(clients, journal, shas):
+    ada = clients["ada"]
+    queue = ada.predict(count=2, order="plain", api_name="/queue")
+    assert queue["annotator"] == "ada" and len(queue["photographs"]) == 2
+    sha256 = queue["photographs"][0]["sha256"]
+    box = {"x": 1, "y": 2, "width": 3, "height": 4}
+    answer = ada.predict(
+        sha256=sha256, label="abnormal", defect_type="crack", boxes=[box], note="so", api_name="/label"
+    )
+    event = answer["event"]
+    assert set(event) == {
+        "event_id", "sha256", "label", "defect_type", "boxes", "note", "annotator", "created_at", "retracts",
+        "decides", "model",
+    }  # fmt: skip
+    assert (event["annotator"], event["boxes"], event["model"]["name"]) == ("ada", [box], "fake-inspector")
+    assert set(answer["progress"]) >= {"photographs", "done", "own", "own_last_hour", "pending"}
+    assert journal.vote(sha256, "ada").event_id == event["event_id"]
+    undone = ada.predict(api_name="/undo")
+    assert undone["undone"]["event_id"] == event["event_id"] and undone["photograph"]["sha256"] == sha256
+    assert journal.vote(sha256, "ada") is None
+    with pytest.raises(AppError, match="Expected a label of yours to undo"):
+        ada.predict(api_name="/undo")
+
+
+def test_a_call_that_is_repeated_writes_once(clients, journal, shas):
+    before = written(journal)
+    for _ in range(2):
+        clients["ada"].predict(sha256=shas[5], label="normal", event_id=ID, api_name="/label")
+    assert written(journal) == before + 1
+
+
+def test_two_clients_get_different_photographs(clients):
+    queues = [clients[name].predict(count=3, api_name="/queue")["photographs"] for name in ("ada", "bob")]
+    ada, bob = ({photograph["sha256"] for photograph in queue} for queue in queues)
+    assert len(ada) == len(bob) == 3 and not ada & bob
+
+
+@pytest.mark.parametrize("api_name", ["/queue", "/label", "/undo"])
+def test_a_user_who_is_not_listed_is_refused(clients, journal, shas, api_name):
+    before = written(journal)
+    data = {"sha256": shas[0], "label": "normal"} if api_name == "/label" else {}
+    with pytest.raises(AppError, match="Expected one of those who may label here; found 'eve'"):
+        clients["eve"].predict(api_name=api_name, **data)
+    assert written(journal) == before
+
+
+def test_only_a_reviewer_reviews_and_decides(clients, shas):
+    with pytest.raises(AppError, match="those who review here; found 'ada'"):
+        clients["ada"].predict(order="review", api_name="/queue")
+    with pytest.raises(AppError, match="those who review here; found 'ada'"):
+        clients["ada"].predict(sha256=shas[0], label="normal", decides=True, api_name="/label")
+    assert clients["bob"].predict(order="review", api_name="/queue")["photographs"] == []
+
+
+def writes(address: str, cookies: httpx.Cookies | None = None) -> dict[str, dict]:
+    """Every event that writes labels or photographs, by name: its id and its inputs."""
+    config = httpx.get(f"{address}/config", cookies=cookies).json()
+    return {
+        each["api_name"] or str(each["id"]): each
+        for each in config["dependencies"]
+        if each["backend_fn"]
+        and (each["api_name"] or "").startswith(("label", "undo", "queue", "on_files", "on_send"))
+    }
+
+
+def forged(sha256: str, inputs: int) -> list:
+    """What a hostile client sends: more than there are inputs, and another's name."""
+    return [sha256, "normal", "", [], "", "", False][:inputs] + ["ada", {"username": "ada"}]
+
+
+PAYLOAD = {"annotator": "ada", "username": "ada", "request": {"username": "ada"}}
+
+
+def test_without_sign_in_no_way_of_raw_http_writes(address, clients, journal, shas):
+    events = writes(address, httpx.Cookies(clients["ada"].cookies))
+    assert {"label", "undo", "label_skip", "label_look", "on_files", "on_send"} <= set(events)
+    before = written(journal)
+    for name, event in events.items():
+        body = {"data": forged(shas[1], len(event["inputs"])), "session_hash": "x", **PAYLOAD}
+        for path, more in (
+            (f"call/{name}", {}), (f"run/{name}", {}), (f"api/{name}", {}), (f"call/v2/{name}", {}),
+            ("queue/join", {"fn_index": event["id"]}), ("run/predict", {"fn_index": event["id"]}),
+        ):  # fmt: skip
+            answer = httpx.post(f"{address}/gradio_api/{path}", json=body | more)
+            assert answer.status_code == 401, (name, path)
+    assert written(journal) == before
+
+
+def test_the_annotator_of_a_forged_payload_does_not_count(address, clients, journal, shas):
+    """bob is signed in and says that he is ada, in every way there is."""
+    cookies = httpx.Cookies(clients["bob"].cookies)
+    body = {"data": [shas[7], "unsure", "", [], "", "", False], "session_hash": "y", **PAYLOAD}
+    headers = {"x-forwarded-user": "ada", "username": "ada"}
+    answer = httpx.post(
+        f"{address}/gradio_api/run/label?username=ada", json=body, cookies=cookies, headers=headers
+    )
+    assert answer.json()["data"][0]["event"]["annotator"] == "bob"
+    assert journal.vote(shas[7], "ada") is None and journal.vote(shas[7], "bob").label == "unsure"
+    answer = httpx.post(
+        f"{address}/gradio_api/run/label", json=body | {"data": forged(shas[8], 7)}, cookies=cookies
+    )
+    assert journal.vote(shas[8], "ada") is None
+
+
+def through_the_queue(address: str, body: dict, **more) -> str:
+    httpx.post(f"{address}/gradio_api/queue/join", json=body, **more).raise_for_status()
+    url = f"{address}/gradio_api/queue/data?session_hash={body['session_hash']}"
+    with httpx.stream("GET", url, timeout=20, **more) as events:
+        return next(line for line in events.iter_lines() if "process_completed" in line)
+
+
+@pytest.mark.parametrize("settings", [{"host": "0.0.0.0"}, {}])
+def test_an_app_that_others_can_reach_without_sign_in_takes_no_label(tmp_path, settings):
+    """By listening on the network; and by a tunnel, whose name the request asks for."""
+    headers = {} if settings else {"host": "chips.example"}
+    with Journal(tmp_path / "labels.db") as journal:
+        sha256 = fill(journal, tmp_path, 1)[0]
+        with served(FakeInspector(), journal=journal, **settings) as address:
+            for name, event in writes(address).items():
+                inputs = len(event["inputs"])
+                data = [None] * inputs if name.startswith("on_") else forged(sha256, inputs)[:inputs]
+                body = {"data": data, "fn_index": event["id"], "session_hash": f"hash{event['id']}"}
+                said = through_the_queue(address, body, headers=headers)
+                if name != "on_files":
+                    assert '"success":false' in said, name
+                assert "CHIPDEMO_AUTH" in said, name
+            called = httpx.post(
+                f"{address}/gradio_api/call/label", json={"data": forged(sha256, 7)[:7]}, headers=headers
+            )
+            answer = httpx.get(
+                f"{address}/gradio_api/call/label/{called.json()['event_id']}", headers=headers, timeout=20
+            )
+            assert "event: error" in answer.text
+            if settings:
+                with pytest.raises(AppError, match="Expected people to sign in"):
+                    Client(address, verbose=False).predict(sha256=sha256, label="normal", api_name="/label")
+        assert written(journal) == 0
+
+
+def test_on_this_machine_alone_its_user_labels(tmp_path):
+    with Journal(tmp_path / "labels.db") as journal:
+        fill(journal, tmp_path, 1)
+        with served(FakeInspector(), journal=journal) as address:
+            assert Client(address, verbose=False).predict(api_name="/queue")["annotator"] == local_user()
+
+
+def test_an_app_without_a_journal_has_nothing_to_label_with():
+    with served(FakeInspector()) as address:
+        assert writes(address) == {}
+
+
+class Asked:
+    """What Annotators reads of a gr.Request."""
+
+    def __init__(self, username: str | None = None, **headers: str):
+        self.username, self.headers = username, {"host": "127.0.0.1:7860"} | headers
+
+
+def profile(name: str, *organisations: str) -> gr.OAuthProfile:
+    orgs = [{"preferred_username": each, "name": "acme"} for each in organisations]
+    about = {"name": "ada", "preferred_username": name, "profile": "", "picture": "", "orgs": orgs}
+    return gr.OAuthProfile(about)
+
+
+def test_on_a_space_the_hugging_face_user_labels_and_nobody_else():
+    annotators = Annotators(Settings(), oauth=True)
+    assert annotators.name(Asked(), profile("carl")) == "carl"
+    with pytest.raises(LabelError, match="Sign in with Hugging Face"):
+        annotators.name(Asked(username="carl"), None)
+
+
+def test_members_of_a_listed_organisation_label_and_its_name_cannot_be_put_on():
+    annotators = Annotators(Settings(labelers=("acme", "ada")), oauth=True)
+    assert annotators.name(Asked(), profile("carl", "acme")) == "carl"
+    with pytest.raises(LabelError, match="found 'carl', who is not listed"):
+        annotators.name(Asked(), profile("carl", "others"))  # whose display names are acme and ada
+
+
+def test_another_site_cannot_use_the_sign_in_of_its_visitor():
+    """A browser sends the cookies along, and says where the request comes from."""
+    annotators = Annotators(Settings(auth=ACCOUNTS))
+    assert annotators.name(Asked("ada", **{"sec-fetch-site": "same-origin"}), None) == "ada"
+    with pytest.raises(LabelError, match="found one of another site"):
+        annotators.name(Asked("ada", **{"sec-fetch-site": "cross-site"}), None)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:7860", "localhost:7860", "localhost", "[::1]:7860"])
+def test_this_machine_has_several_names(host):
+    assert Annotators(Settings(annotator="ada")).name(Asked(host=host), None) == "ada"
+
+
+@pytest.mark.parametrize(
+    "settings, headers",
+    [
+        (Settings(share=True), {}),
+        (Settings(host="0.0.0.0"), {}),
+        (Settings(host="192.168.0.5"), {}),
+        (Settings(), {"host": "rebound.example:7860"}),
+        (Settings(), {"host": ""}),
+        (Settings(), {"x-forwarded-for": "10.0.0.1"}),
+    ],
+)
+def test_without_sign_in_nobody_from_elsewhere_labels(settings, headers):
+    with pytest.raises(LabelError, match="Expected people to sign in"):
+        Annotators(settings).name(Asked(**headers), None)
+
+
+def test_sign_in_by_hugging_face_is_for_spaces_alone():
+    assert has_oauth({"SYSTEM": "spaces", "OAUTH_CLIENT_ID": "an id"})
+    assert not has_oauth({"OAUTH_CLIENT_ID": "an id"}) and not has_oauth({"SYSTEM": "spaces"})
+
+
+def test_an_upload_is_added_and_a_path_of_the_machine_is_not(tmp_path):
+    private, mine = draw(tmp_path / "private.png", 1), draw(tmp_path / "mine.png", 2)
+    with Journal(tmp_path / "labels.db") as journal, served(FakeInspector(), journal=journal) as address:
+        event = writes(address)["on_files"]
+        mark = {"meta": {"_type": "gradio.FileData"}}
+        for number, extra in enumerate(({}, mark)):
+            body = {"data": [[{"path": str(private), **extra}]], "fn_index": event["id"]}
+            through_the_queue(address, body | {"session_hash": f"hostile{number}"})
+        assert journal.counts().photographs == 0
+        with mine.open("rb") as file:
+            path = httpx.post(f"{address}/gradio_api/upload", files={"files": ("mine.png", file)}).json()[0]
+        body = {"data": [[{"path": path, "orig_name": "mine.png", **mark}]], "fn_index": event["id"]}
+        assert "1</strong> new in the queue" in through_the_queue(address, body | {"session_hash": "own"})
+        assert journal.counts().photographs == 1

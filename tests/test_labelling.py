@@ -1,0 +1,243 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from chipdemo.errors import LabelError
+from chipdemo.labeling import history
+from chipdemo.labeling.intake import Intake
+from chipdemo.labeling.label import Label
+from chipdemo.labeling.publish import Status
+from chipdemo.labeling.store import Journal
+from chipdemo.settings import Settings
+from chipdemo.ui import label_fragments, labelling
+from chipdemo.ui.labelling import desk_of
+from tests.fakes import FakeInspector
+from tests.photographs import draw, fill
+
+HOSTILE = "<img src=x onerror=alert(1)>\u202e=1+1"
+ID = "11111111-1111-4111-8111-111111111111"
+OTHER_ID = "22222222-2222-4222-8222-222222222222"
+
+
+@pytest.fixture
+def journal(tmp_path):
+    with Journal(tmp_path / "labels.db") as journal:
+        yield journal
+
+
+@pytest.fixture
+def shas(journal, tmp_path) -> list[str]:
+    return fill(journal, tmp_path, 5)
+
+
+@pytest.fixture
+def desk(journal):
+    return desk_of(journal, FakeInspector(), Settings())
+
+
+def given(sha256: str, label: str = "normal", **more) -> dict:
+    plain = {"defect_type": "", "boxes": [], "note": "", "event_id": "", "decides": False}
+    return {"sha256": sha256, "label": label, **plain, **more}
+
+
+def keep(desk, annotator: str, sha256: str, label: str = "normal", **more) -> dict:
+    return labelling.keep(desk, annotator, given(sha256, label, **more))
+
+
+def names(answer: dict) -> list[str]:
+    return [photograph["name"] for photograph in answer["photographs"]]
+
+
+def test_two_people_get_different_photographs_with_their_pictures(desk, shas):
+    ann = labelling.next_photographs(desk, "ann", 2, "plain")
+    bob = labelling.next_photographs(desk, "bob", 2, "plain")
+    assert names(ann) == ["chip00.png", "chip01.png"] and names(bob) == ["chip02.png", "chip03.png"]
+    first = ann["photographs"][0]
+    assert first["sha256"] == shas[0] and (first["width"], first["height"]) == (120, 90)
+    assert first["picture"].startswith("data:image/png;base64,") and first["error"] == ""
+
+
+def test_a_picture_that_the_page_has_is_not_sent_again(desk, shas):
+    answer = labelling.next_photographs(desk, "ann", 2, "plain", [shas[0]])
+    assert [bool(photograph["picture"]) for photograph in answer["photographs"]] == [False, True]
+
+
+def test_nothing_of_the_model_or_of_others_is_told_with_a_photograph(desk, shas):
+    desk = desk_of(desk.journal, FakeInspector(), Settings(people=2))
+    keep(desk, "bob", shas[0], "abnormal", note="bob's secret")
+    told = json.dumps([labelling.next_photographs(desk, "ann", 5), labelling.opened(desk, "ann", False)])
+    for word in ("bob", "abnormal", "probability"):
+        assert word not in told
+
+
+def test_a_label_is_kept_with_what_the_model_said(desk, shas):
+    box = {"x": 1, "y": 2, "width": 3, "height": 4}
+    answer = keep(desk, "ann", shas[0], "abnormal", defect_type="crack", boxes=[box], note=HOSTILE)
+    event = answer["event"]
+    assert (event["label"], event["defect_type"], event["boxes"], event["note"], event["annotator"]) == (
+        "abnormal", "crack", [box], HOSTILE, "ann",
+    )  # fmt: skip
+    assert event["model"]["name"] == "fake-inspector" and 0.4 < event["model"]["abnormal_probability"] <= 1
+    assert answer["progress"]["own"] == answer["progress"]["own_last_hour"] == answer["progress"]["done"] == 1
+    assert desk.journal.vote(shas[0], "ann").note == HOSTILE
+
+
+def test_the_model_judges_a_photograph_once_however_often_it_is_asked(journal, shas):
+    inspector = FakeInspector()
+    desk = desk_of(journal, inspector, Settings())
+    labelling.next_photographs(desk, "ann", 1, "plain")
+    keep(desk, "ann", shas[0])
+    keep(desk, "ann", shas[0], "unsure")
+    assert labelling.look(desk, shas[0])["model"]["verdict"] == "abnormal"
+    assert inspector.inspections == 1
+
+
+def test_the_score_of_the_queue_is_what_the_model_said_unless_it_is_an_older_models(journal, shas):
+    inspector = FakeInspector()
+    desk = desk_of(journal, inspector, Settings())
+    with journal.write() as database:
+        for sha256, revision in ((shas[0], "0123456789ab"), (shas[1], "older")):
+            database.execute("INSERT INTO scores VALUES (?, ?, 0.25, x'')", (sha256, revision))
+    assert keep(desk, "ann", shas[0])["event"]["model"] == {
+        "name": "fake-inspector", "revision": "0123456789ab", "abnormal_probability": 0.25,
+    }  # fmt: skip
+    assert inspector.inspections == 0
+    assert keep(desk, "ann", shas[1])["event"]["model"]["abnormal_probability"] != 0.25
+
+
+def test_a_label_that_the_model_cannot_judge_is_kept_without_it(desk):
+    desk.journal.add_photograph("e" * 64, (120, 90), "odd.png", content=b"damaged since")
+    assert keep(desk, "ann", "e" * 64)["event"]["model"] is None
+
+
+def test_a_label_sent_twice_is_one_label(desk, shas):
+    first = keep(desk, "ann", shas[0], event_id=ID)
+    assert keep(desk, "ann", shas[0], "abnormal", event_id=ID)["event"] == first["event"]
+    assert len(desk.journal.events()) == 1
+
+
+def test_the_event_id_of_another_gives_nothing_away(desk, shas):
+    keep(desk, "ann", shas[0], "abnormal", event_id=ID)
+    for attempt in (lambda: keep(desk, "bob", shas[0], event_id=ID), lambda: labelling.undo(desk, "bob", ID)):
+        with pytest.raises(LabelError, match="found one that is in use") as refusal:
+            attempt()
+        assert "abnormal" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"label": "broken"},
+        {"label": ["normal"]},
+        {"sha256": 5},
+        {"sha256": "0" * 64},
+        {"sha256": "\ud800"},
+        {"note": "a" * 10_001},
+        {"note": {}},
+        {"defect_type": "t" * 201},
+        {"event_id": "no-uuid"},
+        {"boxes": "everywhere"},
+        {"boxes": [[1, 2, 3, 4]]},
+        {"boxes": [{"x": 1, "y": 2, "width": 3}]},
+        {"boxes": [{"x": 1, "y": 2, "width": 3, "height": float("nan")}]},
+        {"boxes": [{"x": 1, "y": 2, "width": 3, "height": True}]},
+        {"boxes": [{"x": 118, "y": 2, "width": 3, "height": 3}]},
+        {"boxes": [{"x": -1, "y": 2, "width": 3, "height": 3}]},
+        {"boxes": [{"x": 1, "y": 2, "width": 0, "height": 3}]},
+    ],
+)
+def test_a_label_that_cannot_be_is_refused_and_nothing_is_kept(desk, shas, wrong):
+    with pytest.raises(LabelError):
+        labelling.keep(desk, "ann", given(shas[0]) | wrong)
+    assert desk.journal.events() == []
+
+
+def test_undo_takes_back_only_ones_own_and_goes_further_back(desk, shas):
+    keep(desk, "ann", shas[0])
+    keep(desk, "ann", shas[1], "abnormal")
+    keep(desk, "bob", shas[2])
+    answer = labelling.undo(desk, "ann")
+    assert answer["undone"]["label"] == "abnormal" and answer["photograph"]["name"] == "chip01.png"
+    assert labelling.undo(desk, "ann")["photograph"]["name"] == "chip00.png"
+    with pytest.raises(LabelError, match="Expected a label of yours to undo; found none"):
+        labelling.undo(desk, "ann")
+    assert desk.journal.vote(shas[2], "bob").label == "normal"
+
+
+def test_undo_of_a_second_label_leaves_the_first(desk, shas):
+    keep(desk, "ann", shas[0], "normal")
+    keep(desk, "ann", shas[0], "abnormal")
+    labelling.undo(desk, "ann")
+    assert desk.journal.vote(shas[0], "ann").label == "normal"
+
+
+def test_an_undo_sent_twice_is_one_undo(desk, shas):
+    keep(desk, "ann", shas[0])
+    keep(desk, "ann", shas[1])
+    first = labelling.undo(desk, "ann", ID)
+    assert labelling.undo(desk, "ann", ID)["undone"] == first["undone"]
+    assert desk.journal.vote(shas[0], "ann")
+
+
+def test_what_is_skipped_comes_again_when_it_is_brought_back(desk, shas):
+    assert labelling.skip(desk, "ann", shas[0])["progress"]["skipped"] == 1
+    assert "chip00.png" not in names(labelling.next_photographs(desk, "ann", 20))
+    assert labelling.bring_back(desk, "ann", [])["progress"]["skipped"] == 0
+    assert "chip00.png" in names(labelling.next_photographs(desk, "ann", 20))
+
+
+def test_the_own_last_labels_come_with_the_page(desk, shas):
+    keep(desk, "ann", shas[1], "abnormal")
+    keep(desk, "bob", shas[2])
+    keep(desk, "ann", shas[0])
+    mine = labelling.opened(desk, "ann", False)["mine"]
+    assert [(photograph["name"], photograph["event"]["label"]) for photograph in mine] == [
+        ("chip01.png", "abnormal"),
+        ("chip00.png", "normal"),
+    ]
+
+
+def test_a_file_that_is_gone_says_so_and_the_others_come(desk, shas, tmp_path):
+    path = draw(tmp_path / "gone.png", 99)
+    desk.journal.add_photograph("f" * 64, (120, 90), "gone.png", path=path)
+    path.unlink()
+    photographs = labelling.next_photographs(desk, "ann", 20)["photographs"]
+    assert len(photographs) == 6 and photographs[-1]["picture"] == ""
+    assert "gone.png" in photographs[-1]["error"] and "skip it" in photographs[-1]["error"]
+
+
+def test_a_reviewer_is_given_what_people_differ_on_and_settles_it(journal, shas):
+    desk = desk_of(journal, FakeInspector(), Settings(people=2))
+    journal.append(Label(shas[0], "normal", "ann"), Label(shas[0], "abnormal", "bob"))
+    journal.append(Label(shas[1], "normal", "ann"), Label(shas[1], "normal", "bob"))
+    journal.append(Label(shas[2], "normal", "ann"))
+    review = labelling.next_photographs(desk, "cy", 5, "review")
+    assert names(review) == ["chip00.png"] and "bob" not in json.dumps(review)
+    answer = keep(desk, "cy", shas[0], "abnormal", decides=True)
+    assert answer["votes"] == {"normal": 1, "abnormal": 2} and answer["event"]["decides"]
+    assert names(labelling.next_photographs(desk, "cy", 5, "review")) == []
+    labelling.undo(desk, "cy")
+    labelling.skip(desk, "cy", shas[0])
+    assert history.torn(journal, 2, "cy") == [] and len(history.torn(journal, 2, "dee")) == 1
+
+
+def test_added_files_are_known_once_and_a_bad_one_is_named(desk, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"this is no photograph")
+    one = draw(tmp_path / "one.png", 1)
+    added = labelling.add_files(desk, [(HOSTILE, one), ("twin.png", one), ("bad.png", tmp_path / "bad.png")])
+    assert (added.added, added.known) == (1, 1) and added.refused[0].startswith("bad.png: Expected")
+    assert names(labelling.next_photographs(desk, "ann", 5)) == [HOSTILE]
+
+
+def test_what_became_of_an_upload_is_escaped_and_short():
+    html = label_fragments.added_html(Intake(1, 2, (HOSTILE,) * 30))
+    assert "<img" not in html and "30 not taken" in html and "and 10 more" in html
+    assert "<img" not in label_fragments.refused_html(HOSTILE)
+
+
+def test_the_publisher_is_told_of_in_the_progress(journal, shas):
+    publisher = SimpleNamespace(status=Status(3, None, "the Hub does not answer"))
+    told = labelling.progress_json(desk_of(journal, FakeInspector(), Settings(), publisher), "ann")
+    assert (told["publishes"], told["published_at"]) == (True, None)
+    assert told["publish_error"] == "the Hub does not answer"
