@@ -11,7 +11,7 @@ train: $(VENV)/.installed
 	$(RUN) training/train.py
 
 test: $(VENV)/.installed-dev chromium
-	$(RUN) -m pytest -n auto --dist loadfile
+	$(RUN) -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check .

@@ -27,7 +27,8 @@ def served(
         port = probe.getsockname()[1]
     chosen = Settings(port=port, **settings)
     app = build_app(inspector, chosen, examples, ablation, load, journal)
-    serve(app, chosen, prevent_thread_lock=True, quiet=True)
+    # _frontend: gradio's look at itself gives up after 3 s, which a busy machine may need
+    serve(app, chosen, prevent_thread_lock=True, quiet=True, _frontend=False)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
