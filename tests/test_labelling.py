@@ -65,9 +65,9 @@ def test_a_picture_that_the_page_has_is_not_sent_again(desk, shas):
 
 def test_nothing_of_the_model_or_of_others_is_told_with_a_photograph(desk, shas):
     desk = desk_of(desk.journal, FakeInspector(), Settings(people=2))
-    keep(desk, "bob", shas[0], "abnormal", note="bob's secret")
+    keep(desk, "bob b.", shas[0], "abnormal", note="bob's secret")
     told = json.dumps([labelling.next_photographs(desk, "ann", 5), labelling.opened(desk, "ann", False)])
-    for word in ("bob", "abnormal", "probability"):
+    for word in ("bob b.", "bob's", "abnormal", "probability"):  # no picture in base64 holds these by chance
         assert word not in told
 
 
