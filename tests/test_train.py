@@ -213,7 +213,7 @@ def test_a_run_starts_from_another_checkpoint_or_from_backbone_weights(trained, 
     other = ChipNet(BACKBONE)
     assert (
         load_starting_weights(other, BACKBONE, str(tmp_path / "backbone.safetensors"))
-        == "weights backbone.safetensors"
+        == "backbone.safetensors"
     )
     torch.testing.assert_close(other.backbone.conv_stem.weight, net.backbone.conv_stem.weight)
     with pytest.raises(DataError, match="does not fit the backbone"):

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import timm
 import torch
 from huggingface_hub import constants
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -23,7 +24,8 @@ def load_starting_weights(net: ChipNet, backbone: str, init: str) -> str:
     """Fill a new network and say from what, e.g. "ImageNet (timm, Hugging Face Hub)".
 
     init: "imagenet", "none" (random), a checkpoint folder of the same kind of model, or a
-    safetensors file in timm's key names for the backbone alone. Raises DataError.
+    safetensors file in timm's key names for the backbone alone, called by the "source" in its
+    metadata if it has one. Raises DataError.
     """
     if init == "none":
         return "none (random)"
@@ -38,7 +40,8 @@ def load_starting_weights(net: ChipNet, backbone: str, init: str) -> str:
             f"Expected imagenet, none, a checkpoint folder or a .safetensors file; --init is {init}."
         )
     _fill_backbone(net, load_file(path), init)
-    return f"weights {path.name}"
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get("source", path.name)
 
 
 def _load_imagenet(net: ChipNet, backbone: str) -> str:
