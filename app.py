@@ -5,9 +5,11 @@ The composition root: settings -> journal, inspector -> page. `python app.py --h
 
 import logging
 import os
+import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from chipdemo.errors import ChipDemoError, SettingsError
@@ -64,7 +66,7 @@ def run(settings: Settings) -> None:
             publisher=publisher,
         )
         try:
-            serve(app, settings)
+            serve(app, settings, prevent_thread_lock=True)
         except OSError as error:
             if "port" not in str(error):
                 raise
@@ -72,6 +74,10 @@ def run(settings: Settings) -> None:
                 f"Expected port {settings.port} to be free on {settings.host}; it could not be opened. "
                 "Stop what uses it, or choose another with --port."
             ) from error
+        with suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)
+        app.server.should_exit = True  # nothing new comes in while the last labels are published
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,4 +92,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container stops as by Ctrl-C
     sys.exit(main())

@@ -16,6 +16,7 @@ from chipdemo.ui.comparing import Lineup
 from chipdemo.ui.labelling import Publisher
 from chipdemo.ui.look import launch_options
 from chipdemo.ui.model_in_use import carried_over, updates
+from chipdemo.ui.uploads import fetch_no_addresses
 
 CACHE_CHECK_S, CACHE_KEEP_S = 600, 2 * inspect_tab.KEEP_S  # seconds
 SESSIONS = 500  # visitors whose last photograph is remembered
@@ -38,6 +39,7 @@ def build_app(
     the ablation; raises ChipDemoError. journal: open, for the Label tab; without it there is none.
     publisher: what sends labels to the shared data set.
     """
+    fetch_no_addresses()
     examples = tuple(examples)
     lineup = Lineup(inspector, settings.model_source, ablation, load)
     with gr.Blocks(

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+import safehttpx
 from gradio.utils import get_upload_folder
 
 from chipdemo.errors import UnreadableImageError
@@ -26,3 +28,18 @@ def uploaded_path(payload: Mapping[str, Any] | str | None) -> Path:
             "Expected an uploaded file; found a path that was not uploaded. Upload the file itself."
         )
     return resolved
+
+
+async def _refuse(*_: Any, **__: Any) -> None:
+    raise gr.Error(
+        "Expected an uploaded file; found an address. Upload the file itself.", print_exception=False
+    )
+
+
+def fetch_no_addresses() -> None:
+    """Keep gradio from fetching addresses for visitors, which it does wherever a file may be named.
+
+    It refuses private ones by itself, but neither counts the bytes nor asks who wants them. All of its
+    fetching goes through these two functions of safehttpx; we need none of it.
+    """
+    safehttpx.get = safehttpx.async_validate_url = _refuse
