@@ -9,8 +9,9 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 from chipdemo.errors import ChipDemoError, SettingsError
 from chipdemo.settings import Settings, command_line
@@ -25,13 +26,13 @@ def read_settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
     return Settings.from_env(environ).with_flags(flags)
 
 
-def run(settings: Settings) -> None:
-    """Load the model and serve until interrupted. Raises ChipDemoError."""
+def run(settings: Settings) -> NoReturn:
+    """Load the model and serve. Raises ChipDemoError, and KeyboardInterrupt when all is put away."""
     from chipdemo.examples import elpv_examples  # imported late: --help and mistakes answer at once
     from chipdemo.labeling.publish import Publisher
     from chipdemo.labeling.scoring import Scorer
     from chipdemo.labeling.store import Journal
-    from chipdemo.ui.build import build_app, serve
+    from chipdemo.ui.build import build_app, serve, stop_serving
     from chipdemo.vision.inspector import load_inspector
     from chipdemo.vision.watching import WatchedInspector
 
@@ -74,13 +75,13 @@ def run(settings: Settings) -> None:
                 f"Expected port {settings.port} to be free on {settings.host}; it could not be opened. "
                 "Stop what uses it, or choose another with --port."
             ) from error
-        with suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(3600)
-        app.server.should_exit = True  # nothing new comes in while the last labels are published
+        closing.callback(stop_serving, app)  # nothing new comes in while the last labels are published
+        while True:
+            time.sleep(3600)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until Ctrl-C. The status to exit with: 0 then, EXIT_USAGE for what the user can mend."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("chipdemo").setLevel(logging.INFO)
     try:
@@ -88,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ChipDemoError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return EXIT_USAGE
-    return 0
+    except KeyboardInterrupt:
+        return 0
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """Deploying a Space, with the real client, to a Hub on this machine; and the Space itself."""
 
+import hashlib
+import io
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
 from ast import Import, ImportFrom, parse, walk
+from base64 import b64encode
 from collections.abc import Iterator
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
@@ -15,17 +19,19 @@ import pytest
 import yaml
 from huggingface_hub import CommitOperationAdd, HfApi, RepoCard
 from packaging.requirements import Requirement
+from pyarrow import parquet
 
 from chipdemo.errors import ChipDemoError, HubError, SettingsError
-from chipdemo.labeling.label import Label
 from chipdemo.labeling.store import Journal
 from space.deploy import SHORT, command_line, deploy, requirements
 from tests.hub import CUT, LOST, Account, Hub
 from tests.photographs import fill
+from tests.test_label_api import through_the_queue
+from tests.test_label_api import writes as writes_of_labels
 from tests.tiny import tiny_checkpoint
 
 ROOT = Path(__file__).parent.parent
-TOKEN, SECRET = "hf_ada_secret", "hf_labels_only"
+TOKEN, SECRET, OAUTH = "hf_ada_secret", "hf_labels_only", "oauth-client-secret"
 ACCOUNTS = {
     TOKEN: Account("ada", orgs=("acme",)),
     SECRET: Account("ada"),
@@ -385,53 +391,67 @@ def deployed(hub, tmp_path) -> Path:
     return tmp_path / "app"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def test_a_space_serves_the_model_refuses_anonymous_labels_and_publishes_what_it_holds_when_stopped(
-    hub, deployed, tmp_path
-):
-    """One start, as a Space does it, from the deployed files alone; stopped as a container is."""
-    with Journal(tmp_path / "labels.db") as journal:
-        sha256 = fill(journal, tmp_path, 1)[0]
-        journal.append(Label(sha256, "normal", "ada"))
-    port = free_port()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CHIPDEMO_")}
-    environment |= hub.environment(tmp_path / "cache", SECRET) | space(hub).variables
-    environment |= {
+def environment_of(hub: Hub, tmp_path: Path, port: int) -> dict[str, str]:
+    """What a Space's container sets, and its variables and secrets."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CHIPDEMO_")}
+    return kept | hub.environment(tmp_path / "cache", SECRET) | space(hub).variables | {
         "SYSTEM": "spaces", "SPACE_ID": SPACE, "GRADIO_SERVER_NAME": "0.0.0.0",
-        "GRADIO_SERVER_PORT": str(port), "OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "secret",
+        "GRADIO_SERVER_PORT": str(port), "OAUTH_CLIENT_ID": "an id", "OAUTH_CLIENT_SECRET": OAUTH,
         "OAUTH_SCOPES": "openid profile", "OPENID_PROVIDER_URL": hub.address,
         "CHIPDEMO_JOURNAL": str(tmp_path / "labels.db"), "CHIPDEMO_FLUSH_EVERY_S": "9999",
         "PYTHONUNBUFFERED": "1",
     }  # fmt: skip
+
+
+def signed_in(name: str, secret: str) -> dict[str, str]:
+    """The cookie of somebody who has signed in with Hugging Face, signed with a secret."""
+    from itsdangerous import TimestampSigner
+
+    about = {"name": name, "preferred_username": name, "profile": "", "picture": ""}
+    session = b64encode(json.dumps({"oauth_info": {"userinfo": about}}).encode())
+    signer = TimestampSigner(hashlib.sha256(f"{secret}-v4".encode()).hexdigest())  # as gradio does
+    return {"session": signer.sign(session).decode()}
+
+
+def test_a_space_refuses_strangers_and_publishes_its_last_labels_when_it_is_stopped(hub, deployed, tmp_path):
+    """One start, as a Space does it, from the deployed files alone; stopped as a container is."""
+    with Journal(tmp_path / "labels.db") as journal:
+        sha256 = fill(journal, tmp_path, 1)[0]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     started = subprocess.Popen(
-        [sys.executable, "app.py"], cwd=deployed, env=environment, text=True,
+        [sys.executable, "app.py"], cwd=deployed, env=environment_of(hub, tmp_path, port), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    said = []
+    said, address = [], f"http://127.0.0.1:{port}"
     try:
         for line in started.stdout:
             said.append(line)
-            if "To create a public link" in line:
+            if "public link" in line:
                 break
-        address = f"http://127.0.0.1:{port}"
         assert "ada/model" in httpx.get(address).text, said
-        body = {"data": [sha256, "abnormal", "", [], "", "", False], "session_hash": "x"}
-        answer = httpx.post(f"{address}/gradio_api/run/label", json=body)
-        assert "Sign in with Hugging Face" in answer.text
+        label = {"data": [sha256, "abnormal", "", [], "", "", False], "session_hash": "x"}
+        for name, event in writes_of_labels(address).items():
+            data = [None] * len(event["inputs"]) if name.startswith("on_") else label["data"]
+            body = {"data": data, "fn_index": event["id"], "session_hash": f"hash{event['id']}"}
+            assert "Sign in with Hugging Face" in through_the_queue(address, body), name
+        answers = [
+            httpx.post(f"{address}/gradio_api/run/label", json=label, cookies=cookies).text
+            for cookies in ({}, signed_in("carl", "a guess"), signed_in("carl", OAUTH))
+        ]
+        assert ["Sign in with Hugging Face" in answer for answer in answers] == [True, True, False]
         assert ("dataset", "ada/labels") not in hub.repositories
     finally:
         started.terminate()
-        rest = started.communicate(timeout=30)[0]
-    assert started.returncode == 0, said + [rest]
-    assert [path for path in hub.repository("ada/labels", "dataset").files if path.endswith(".parquet")]
-    with Journal(tmp_path / "labels.db") as journal:
-        assert (journal.counts().events, journal.counts().pending) == (1, 0)
-    assert SECRET not in "".join(said) + rest
+        said += [started.communicate(timeout=60)[0]]
+    assert started.returncode == 0, said
+    files = hub.repository("ada/labels", "dataset").files
+    (shard,) = (io.BytesIO(content) for path, content in files.items() if path.endswith(".parquet"))
+    assert parquet.read_table(shard).select(["annotator", "label"]).to_pylist() == [
+        {"annotator": "carl", "label": "abnormal"}
+    ]
+    assert not any(secret in line for line in said for secret in (SECRET, OAUTH))
 
 
 def test_the_card_is_yaml_and_text(deployed):

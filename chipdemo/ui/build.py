@@ -118,3 +118,8 @@ def serve(app: gr.Blocks, settings: Settings, **options: Any) -> tuple[Any, str,
         **launch_options(),
         **options,
     )
+
+
+def stop_serving(app: gr.Blocks) -> None:
+    """Take no new requests. Does not wait for those at work, as Blocks.close would."""
+    app.server.should_exit = True
