@@ -75,7 +75,7 @@ def run(settings: Settings) -> NoReturn:
                 f"Expected port {settings.port} to be free on {settings.host}; it could not be opened. "
                 "Stop what uses it, or choose another with --port."
             ) from error
-        closing.callback(stop_serving, app)  # nothing new comes in while the last labels are published
+        closing.callback(stop_serving, app)  # before the last labels are published
         while True:
             time.sleep(3600)
 

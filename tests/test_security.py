@@ -10,6 +10,8 @@ from gradio.utils import get_upload_folder
 from gradio_client import Client
 
 from chipdemo.labeling.store import Journal
+from chipdemo.settings import Settings
+from chipdemo.ui.build import build_app
 from tests.fakes import FakeInspector
 from tests.photographs import fill
 from tests.serving import served
@@ -60,6 +62,10 @@ def test_nobody_can_list_what_others_have_uploaded(address):
     assert httpx.get(f"{address}/gradio_api/file={path}").content == b"mine"
     for folder in (Path(path).parent, Path(path).parent.parent, Path(path).parent / "*"):
         assert httpx.get(f"{address}/gradio_api/file={folder}").status_code == 403
+
+
+def test_uploads_are_deleted_after_two_hours():
+    assert build_app(FakeInspector(), Settings()).delete_cache == (600, 7200)  # looks every ten minutes
 
 
 @pytest.mark.parametrize("name", ["page.html", "drawing.svg"])

@@ -349,6 +349,26 @@ def test_a_setting_that_cannot_be_is_refused(hub):
         run("--people", "many")
 
 
+def test_the_script_dries_and_ends_in_one_line_where_it_cannot(hub, tmp_path):
+    for token, status in ((TOKEN, 0), ("", 1)):
+        ended = subprocess.run(
+            [sys.executable, "space/deploy.py", *NAMED, "--dry-run"], cwd=ROOT, capture_output=True, text=True,
+            env=os.environ | hub.environment(tmp_path / "other", token),
+        )  # fmt: skip
+        assert ended.returncode == status, ended.stderr
+    assert ended.stderr.startswith("error: Expected to be signed in") and ended.stderr.count("\n") == 1
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys\nfrom space.deploy import command_line\n"
+        "try: command_line().parse_args(['--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(bool({'torch', 'gradio', 'PIL', 'datasets'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
 # The Space itself
 
 
@@ -399,8 +419,12 @@ def environment_of(hub: Hub, tmp_path: Path, port: int) -> dict[str, str]:
         "GRADIO_SERVER_PORT": str(port), "OAUTH_CLIENT_ID": "an id", "OAUTH_CLIENT_SECRET": OAUTH,
         "OAUTH_SCOPES": "openid profile", "OPENID_PROVIDER_URL": hub.address,
         "CHIPDEMO_JOURNAL": str(tmp_path / "labels.db"), "CHIPDEMO_FLUSH_EVERY_S": "9999",
-        "PYTHONUNBUFFERED": "1",
+        "GRADIO_TEMP_DIR": str(tmp_path / "uploads"), "PYTHONUNBUFFERED": "1",
     }  # fmt: skip
+
+
+def files_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.is_file()]
 
 
 def signed_in(name: str, secret: str) -> dict[str, str]:
@@ -441,11 +465,16 @@ def test_a_space_refuses_strangers_and_publishes_its_last_labels_when_it_is_stop
             for cookies in ({}, signed_in("carl", "a guess"), signed_in("carl", OAUTH))
         ]
         assert ["Sign in with Hugging Face" in answer for answer in answers] == [True, True, False]
-        assert ("dataset", "ada/labels") not in hub.repositories
+        httpx.post(f"{address}/gradio_api/upload", files={"files": ("chip.png", b"private")})
+        assert files_in(tmp_path / "uploads") and ("dataset", "ada/labels") not in hub.repositories
+        with httpx.stream("GET", f"{address}/gradio_api/heartbeat/page"):  # of a page that stays open
+            started.terminate()
+            started.wait(timeout=60)
     finally:
-        started.terminate()
-        said += [started.communicate(timeout=60)[0]]
+        started.kill()
+        said += [started.communicate()[0]]
     assert started.returncode == 0, said
+    assert files_in(tmp_path / "uploads") == []
     files = hub.repository("ada/labels", "dataset").files
     (shard,) = (io.BytesIO(content) for path, content in files.items() if path.endswith(".parquet"))
     assert parquet.read_table(shard).select(["annotator", "label"]).to_pylist() == [

@@ -19,6 +19,7 @@ from chipdemo.ui.model_in_use import carried_over, updates
 from chipdemo.ui.uploads import fetch_no_addresses
 
 CACHE_CHECK_S, CACHE_KEEP_S = 600, 2 * inspect_tab.KEEP_S  # seconds
+STOP_S = 2  # seconds
 SESSIONS = 500  # visitors whose last photograph is remembered
 OPEN_TAB = "() => window.chip.openAsked()"
 
@@ -121,5 +122,7 @@ def serve(app: gr.Blocks, settings: Settings, **options: Any) -> tuple[Any, str,
 
 
 def stop_serving(app: gr.Blocks) -> None:
-    """Take no new requests. Does not wait for those at work, as Blocks.close would."""
+    """End what is at work within STOP_S seconds, take nothing new, and delete what was uploaded."""
+    app.server.config.timeout_graceful_shutdown = STOP_S  # pages that are open would hold on for ever
     app.server.should_exit = True
+    app.server.thread.join(2 * STOP_S)
