@@ -1,7 +1,8 @@
 """Put the app on a Hugging Face Space, or bring one up to date.
 
     python space/deploy.py --space owner/chips --model owner/model --dataset owner/labels --dry-run
-    CHIPS_TOKEN=... python space/deploy.py --space owner/chips ... --secret HF_TOKEN=CHIPS_TOKEN
+    read -rs CHIPS_TOKEN; export CHIPS_TOKEN    # one that may write to the data set and read the model
+    python space/deploy.py --space owner/chips ... --secret HF_TOKEN=CHIPS_TOKEN
 
 Who deploys is signed in by `hf auth login` or the variable HF_TOKEN. A new Space is private unless
 --public; one that exists stays as it is. The files go in one commit, which also removes what is no

@@ -23,7 +23,7 @@ from pyarrow import parquet
 
 from chipdemo.errors import ChipDemoError, HubError, SettingsError
 from chipdemo.labeling.store import Journal
-from space.deploy import SHORT, command_line, deploy, requirements
+from space.deploy import SHORT, command_line, deploy, files_of, requirements
 from tests.hub import CUT, LOST, Account, Hub
 from tests.photographs import fill
 from tests.test_label_api import through_the_queue
@@ -117,37 +117,42 @@ def test_a_space_is_public_only_when_told_and_stays_as_it_is(hub, capsys):
     assert "keep     ada/chips, public" in capsys.readouterr().out
 
 
+def files_of_the_app() -> set[str]:
+    paths = [path.relative_to(ROOT) for path in (ROOT / "chipdemo").rglob("*") if path.is_file()]
+    return {path.as_posix() for path in paths if "__pycache__" not in path.parts and path.name[0] != "."}
+
+
 def test_every_file_of_the_app_goes_up_and_no_other(hub):
     run()
-    deployed = {path for path in space(hub).files if path.startswith("chipdemo/")}
-    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "chipdemo").rglob("*") if path.is_file()}
-    assert deployed == {path for path in here if "__pycache__" not in path and "/weights/" not in path}
-    others = {path for path in space(hub).files if path not in deployed}
-    assert others == {
+    app = {path for path in files_of_the_app() if "/weights/" not in path}
+    assert space(hub).files.keys() - app == {
         "app.py", "requirements.txt", "README.md", "LICENSE", "thumbnail.png", ".gitattributes",
     }  # fmt: skip
+    assert app <= space(hub).files.keys()
 
 
 def test_the_shipped_weights_go_up_where_no_model_is_named(hub):
     deploy(command_line().parse_args(["--space", SPACE]))
+    assert files_of_the_app() <= space(hub).files.keys() and space(hub).variables == {}
     weights = "chipdemo/weights/elpv-efficientnet-lite0-cbam/model.safetensors"
     assert space(hub).files[weights] == (ROOT / weights).read_bytes()
-    assert space(hub).variables == {}
     data = front_matter(hub)
     assert data["license"] == ["apache-2.0", "cc-by-nc-sa-4.0"]
     assert not {"models", "datasets", "preload_from_hub"} & data.keys()
 
 
-def test_no_secret_file_that_lies_beside_the_app_goes_up(hub):
-    stray = [ROOT / "chipdemo" / name for name in (".env", "labels.db", ".secret.json")]
-    try:
-        for path in stray:
-            path.write_text("HF_TOKEN=hf_other")
-        run()
-    finally:
-        for path in stray:
-            path.unlink()
-    assert not any("hf_other" in str(content) for content in space(hub).files.values())
+def test_what_else_lies_beside_the_app_stays_here(tmp_path, monkeypatch):
+    for path in (
+        "app.py", "LICENSE", "requirements.txt", "docs/inspect.png", "space/card.md", "chipdemo/settings.py",
+        "chipdemo/.env", "chipdemo/.secret.json", "chipdemo/labels.db", "chipdemo/errors.py~", "tests/hub.py",
+        "chipdemo/__pycache__/errors.cpython-311.pyc", "training/train.py", "runs/model.safetensors",
+    ):  # fmt: skip
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("what is in it")
+    monkeypatch.setattr("space.deploy.ROOT", tmp_path)
+    assert set(files_of(SPACE, "ada/model", "", False)) == {
+        "app.py", "LICENSE", "requirements.txt", "README.md", "thumbnail.png", "chipdemo/settings.py",
+    }  # fmt: skip
 
 
 def test_the_front_matter_says_what_the_hub_understands(hub):
@@ -352,8 +357,8 @@ def test_a_setting_that_cannot_be_is_refused(hub):
 def test_the_script_dries_and_ends_in_one_line_where_it_cannot(hub, tmp_path):
     for token, status in ((TOKEN, 0), ("", 1)):
         ended = subprocess.run(
-            [sys.executable, "space/deploy.py", *NAMED, "--dry-run"], cwd=ROOT, capture_output=True, text=True,
-            env=os.environ | hub.environment(tmp_path / "other", token),
+            [sys.executable, "space/deploy.py", *NAMED, "--dry-run"],
+            cwd=ROOT, capture_output=True, text=True, env=os.environ | hub.environment(tmp_path / "other", token),
         )  # fmt: skip
         assert ended.returncode == status, ended.stderr
     assert ended.stderr.startswith("error: Expected to be signed in") and ended.stderr.count("\n") == 1
