@@ -17,28 +17,22 @@ import sys
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from os import environ
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # run as a script, from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCardData, constants
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils.sha import git_hash
 
 from chipdemo.errors import ChipDemoError, HubError, SettingsError
 from chipdemo.hub import checked_name, persistently, told, writable, writer
-from chipdemo.settings import DEFAULT_MODEL, Settings, add_flags, variable
+from chipdemo.settings import Settings, add_flags, variable
+from space.contents import CARD, TITLE, files_of
 
-TITLE = "Chip Inspector"
-SHORT = "Is this chip defective, and where? With evidence."  # the Hub allows 60 characters
-PYTHON = "3.11"
-TAGS = ("chip-inspection", "image-classification", "explainability", "data-labeling")
 TOKEN = "HF_TOKEN"  # the secret that huggingface_hub reads on the Space
-CARD, GIT, THUMBNAIL = "README.md", ".gitattributes", "thumbnail.png"
-SUFFIXES = (".py", ".js", ".css", ".html", ".json", ".safetensors", ".md", ".png")  # and nothing else
+GIT = ".gitattributes"
 OURS = "chipdemo/settings.py"  # by which a Space is known to be one of these
 CHECKPOINT = ("model.safetensors", "config.json")  # by which a model is
 NO_TOKEN = (
@@ -83,64 +77,6 @@ class Changes:
     secrets: Sequence[str]
 
 
-# What a Space consists of
-
-
-def files_of(space: str, model: str, dataset: str, preload: bool) -> dict[str, bytes]:
-    """The Space's whole tree. model: "" for the shipped one, whose weights are only then among them."""
-    paths = [ROOT / "app.py", ROOT / "LICENSE", *sorted((ROOT / "chipdemo").rglob("*"))]
-    weights = DEFAULT_MODEL.parent
-    files = {
-        path.relative_to(ROOT).as_posix(): path.read_bytes()
-        for path in paths
-        if path.is_file() and (path.suffix in SUFFIXES or path.name == "LICENSE")
-        if not path.name.startswith(".") and not (model and weights in path.parents)
-    }
-    return files | {
-        CARD: card(space, model, dataset, preload).encode(),
-        "requirements.txt": requirements().encode(),
-        THUMBNAIL: (ROOT / "docs" / "inspect.png").read_bytes(),
-    }
-
-
-def requirements() -> str:
-    """The packages that the app itself needs."""
-    return (ROOT / "requirements.txt").read_text(encoding="utf-8").partition("# training")[0]
-
-
-def card(space: str, model: str, dataset: str, preload: bool) -> str:
-    """The README.md of the Space. preload: the Hub fetches the model when it builds the Space."""
-    hub = constants.ENDPOINT
-    data = SpaceCardData(
-        title=TITLE,
-        sdk="gradio",
-        sdk_version=version("gradio"),
-        python_version=PYTHON,
-        app_file="app.py",
-        license=["apache-2.0"] if model else ["apache-2.0", "cc-by-nc-sa-4.0"],  # of the shipped weights
-        models=[model] if model else None,
-        datasets=[dataset] if dataset else None,
-        tags=list(TAGS),
-        short_description=SHORT,
-        thumbnail=f"{hub}/spaces/{space}/resolve/main/{THUMBNAIL}",
-        colorFrom="gray",
-        colorTo="gray",
-        fullWidth=True,
-        suggested_hardware="cpu-basic",
-        preload_from_hub=[model] if preload else None,
-        hf_oauth=True,  # with the scopes that are always there, openid and profile, and no others
-        disable_embedding=True,
-    )
-    body = (ROOT / "space" / "card.md").read_text(encoding="utf-8").format(
-        model=f"[{model}]({hub}/{model})" if model else "the shipped one, for non-commercial use",
-        dataset=f"published to [{dataset}]({hub}/datasets/{dataset})" if dataset else "published nowhere",
-    )  # fmt: skip
-    return f"---\n{data.to_yaml()}\n---\n\n{body}"
-
-
-# What is there, and what has to change
-
-
 def present_in(api: HfApi, space: str) -> Present:
     """The Space as it is now."""
     try:
@@ -159,7 +95,7 @@ def present_in(api: HfApi, space: str) -> Present:
 
 def changes_of(wanted: Wanted, present: Present) -> Changes:
     """What makes the wanted Space of the present one. Raises HubError for somebody else's Space."""
-    foreign = sorted(present.files.keys() - wanted.files.keys() - {GIT})
+    foreign = sorted(present.files.keys() - {CARD, GIT})
     if foreign and OURS not in present.files:
         raise HubError(
             f"Expected a Space of {TITLE} or none; {wanted.space} holds {foreign[0]}. Choose another name, "
@@ -172,7 +108,7 @@ def changes_of(wanted: Wanted, present: Present) -> Changes:
         sorted(wanted.files.keys() - present.files.keys()),
         [path for path in sorted(wanted.files.keys() & present.files.keys())
          if present.files[path] not in (git_hash(wanted.files[path]), sha256(wanted.files[path]))],
-        foreign,
+        sorted(present.files.keys() - wanted.files.keys() - {GIT}),
         variables,
         [name for name in wanted.secrets if wanted.replace_secrets or name not in present.secrets],
     )  # fmt: skip

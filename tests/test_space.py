@@ -23,7 +23,8 @@ from pyarrow import parquet
 
 from chipdemo.errors import ChipDemoError, HubError, SettingsError
 from chipdemo.labeling.store import Journal
-from space.deploy import SHORT, command_line, deploy, files_of, requirements
+from space.contents import SHORT, files_of, requirements
+from space.deploy import command_line, deploy
 from tests.hub import CUT, LOST, Account, Hub
 from tests.photographs import fill
 from tests.test_label_api import through_the_queue
@@ -149,7 +150,7 @@ def test_what_else_lies_beside_the_app_stays_here(tmp_path, monkeypatch):
     ):  # fmt: skip
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("what is in it")
-    monkeypatch.setattr("space.deploy.ROOT", tmp_path)
+    monkeypatch.setattr("space.contents.ROOT", tmp_path)
     assert set(files_of(SPACE, "ada/model", "", False)) == {
         "app.py", "LICENSE", "requirements.txt", "README.md", "thumbnail.png", "chipdemo/settings.py",
     }  # fmt: skip
@@ -236,8 +237,8 @@ def test_a_dry_run_shows_everything_and_writes_nothing(hub, monkeypatch, capsys)
 def test_a_space_of_somebody_else_is_left_alone(hub):
     api = HfApi()
     api.create_repo(SPACE, repo_type="space", space_sdk="gradio")
-    api.create_commit(SPACE, [CommitOperationAdd("game.py", b"")], commit_message="game", repo_type="space")
-    with pytest.raises(HubError, match="Expected a Space of Chip Inspector or none; ada/chips holds game.py"):
+    api.create_commit(SPACE, [CommitOperationAdd("app.py", b"")], commit_message="game", repo_type="space")
+    with pytest.raises(HubError, match="Expected a Space of Chip Inspector or none; ada/chips holds app.py"):
         run()
     assert len(space(hub).commits) == 2 and space(hub).variables == {}
 
@@ -358,7 +359,8 @@ def test_the_script_dries_and_ends_in_one_line_where_it_cannot(hub, tmp_path):
     for token, status in ((TOKEN, 0), ("", 1)):
         ended = subprocess.run(
             [sys.executable, "space/deploy.py", *NAMED, "--dry-run"],
-            cwd=ROOT, capture_output=True, text=True, env=os.environ | hub.environment(tmp_path / "other", token),
+            cwd=ROOT, capture_output=True, text=True,
+            env=os.environ | hub.environment(tmp_path / "other", token),
         )  # fmt: skip
         assert ended.returncode == status, ended.stderr
     assert ended.stderr.startswith("error: Expected to be signed in") and ended.stderr.count("\n") == 1
