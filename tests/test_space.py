@@ -461,14 +461,14 @@ def test_a_space_refuses_strangers_and_publishes_its_last_labels_when_it_is_stop
             said.append(line)
             if "public link" in line:
                 break
-        assert "ada/model" in httpx.get(address).text, said
+        assert "ada/model" in httpx.get(address, timeout=60).text, said
         label = {"data": [sha256, "abnormal", "", [], "", "", False], "session_hash": "x"}
         for name, event in writes_of_labels(address).items():
             data = [None] * len(event["inputs"]) if name.startswith("on_") else label["data"]
             body = {"data": data, "fn_index": event["id"], "session_hash": f"hash{event['id']}"}
             assert "Sign in with Hugging Face" in through_the_queue(address, body), name
         answers = [
-            httpx.post(f"{address}/gradio_api/run/label", json=label, cookies=cookies).text
+            httpx.post(f"{address}/gradio_api/run/label", json=label, cookies=cookies, timeout=60).text
             for cookies in ({}, signed_in("carl", "a guess"), signed_in("carl", OAUTH))
         ]
         assert ["Sign in with Hugging Face" in answer for answer in answers] == [True, True, False]
