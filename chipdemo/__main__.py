@@ -59,7 +59,8 @@ def _command(
 
 
 def labels_add(flags: argparse.Namespace, settings: Settings) -> None:
-    from chipdemo.labeling.intake import Limits, add_paths
+    from chipdemo.files import Limits
+    from chipdemo.labeling.intake import add_paths
     from chipdemo.labeling.store import Journal
 
     with Journal(settings.journal_path) as journal:

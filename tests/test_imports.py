@@ -19,6 +19,7 @@ CORE = tuple(
         "curves",
         "errors",
         "examples",
+        "files",
         "hub",
         "images",
         "inspection",
