@@ -27,6 +27,7 @@ CORE = tuple(
         "overlay",
         "report",
         "settings",
+        "spreadsheet",
     )  # fmt: skip
 )
 TORCH = ("torch", "torchvision", "timm", "pytorch_grad_cam", "torchmetrics")
