@@ -5,6 +5,7 @@ a time, however many there are. A run that was stopped goes on where it was.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from chipdemo.errors import BatchError, ImageError
-from chipdemo.files import DEFAULT_LIMITS, Found, Limits, content_of, found_at, in_parallel
+from chipdemo.files import DEFAULT_LIMITS, Found, Limits, content_of, found_at, in_parallel, in_zip, is_zip
 from chipdemo.images import Photograph, read_photograph
 from chipdemo.inspection import NORMAL, Inspection, Inspector, Prepared
 from chipdemo.labeling.folders import class_of, labelled_files
@@ -37,6 +38,17 @@ class Listed:
     found: Found
     place: str
     label: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A photograph with what came of it. prepared, inspection: None where error says why."""
+
+    one: Listed
+    prepared: Prepared | None
+    inspection: Inspection | None
+    notes: tuple[str, ...] = ()
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,27 @@ def listed(paths: Sequence[str], limits: Limits = DEFAULT_LIMITS) -> tuple[list[
     return list(photographs.values()), passed_over
 
 
+def uploads_listed(
+    uploads: Iterable[tuple[str, Path]], limits: Limits = DEFAULT_LIMITS
+) -> tuple[list[Listed], list[str]]:
+    """The same for uploaded files, as (name, path): photographs, and zips of them.
+
+    Where they lie on this machine stands nowhere in their places.
+    """
+    photographs, passed_over, times = [], [], Counter()
+    for name, path in uploads:
+        packed = is_zip(path)
+        for found in in_zip(path, name, limits) if packed else [Found(name, path)]:
+            if isinstance(found, str):
+                passed_over.append(found)
+                continue
+            place = f"{name}!{found.name}" if packed else name
+            times[place] += 1
+            place += f" ({times[place]})" if times[place] > 1 else ""
+            photographs.append(Listed(found, place))
+    return photographs, passed_over
+
+
 def inspect_all(
     inspector: Inspector,
     photographs: Iterable[Listed],
@@ -104,24 +137,37 @@ def inspect_all(
     results = _results(folder, inspector, threshold)
     done = {result["path"] for result in results}
     progress(len(done))
+    todo = (one for one in photographs if one.place not in done)
+    with closing(judged(inspector, todo, threshold, limits)) as batches:
+        for batch in batches:
+            results.append(map(result_of, batch))
+            progress(len(batch))
+    return results
 
-    def prepare(one: Listed) -> tuple[Listed, Prepared | str, Sequence[str]]:
+
+def judged(
+    inspector: Inspector,
+    photographs: Iterable[Listed],
+    threshold: float | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Iterator[list[Judged]]:
+    """Photographs in their order, some at a time: those that are read, decoded and scaled meanwhile."""
+
+    def prepare(one: Listed) -> tuple[Listed, Prepared | None, Sequence[str], str]:
         try:
             photograph = read(one, limits)
         except ImageError as error:
-            return one, str(error), ()
-        return one, inspector.prepare(photograph.image), photograph.notes
+            return one, None, (), str(error)
+        return one, inspector.prepare(photograph.image), photograph.notes, ""
 
-    with closing(in_parallel(prepare, (one for one in photographs if one.place not in done))) as prepared:
+    with closing(in_parallel(prepare, photographs)) as prepared:
         for waiting in _batches(prepared):
-            readable = [each for _, each, _ in waiting if isinstance(each, Prepared)]
-            judged = iter(inspector.inspect_batch(readable, threshold) if readable else ())
-            results.append(
-                result_of(one, next(judged) if isinstance(each, Prepared) else each, notes)
-                for one, each, notes in waiting
-            )
-            progress(len(waiting))
-    return results
+            readable = [each for _, each, _, _ in waiting if each]
+            inspections = iter(inspector.inspect_batch(readable, threshold) if readable else ())
+            yield [
+                Judged(one, each, next(inspections) if each else None, tuple(notes), error)
+                for one, each, notes, error in waiting
+            ]
 
 
 def read(one: Listed, limits: Limits = DEFAULT_LIMITS) -> Photograph:
@@ -140,12 +186,13 @@ def picture(inspector: Inspector, one: Listed, limits: Limits = DEFAULT_LIMITS) 
     return blend(image, inspection.heat[EVIDENCE], regions=inspection.regions)
 
 
-def result_of(one: Listed, what: Inspection | str, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """The JSON of an inspection with file, path, label and notes; or these with error, the reason."""
-    known = {"file": _text(one.found.name), "path": _text(one.place), "label": one.label}
-    if isinstance(what, str):
-        return known | {"error": what}
-    return known | what.to_json() | {"notes": list(notes), "error": ""}
+def result_of(judged: Judged) -> dict[str, Any]:
+    """The JSON of an inspection with file, path, label, notes and error, the reason why there is none."""
+    one, inspection = judged.one, judged.inspection
+    result = {"file": _text(one.found.name), "path": _text(one.place), "label": one.label}
+    if inspection:
+        result |= inspection.to_json() | {"notes": list(judged.notes)}
+    return result | {"error": judged.error}
 
 
 def _expanded(paths: Iterable[str]) -> Iterator[str]:
@@ -218,12 +265,13 @@ def _results(folder: Path, inspector: Inspector, threshold: float) -> Results:
 
 def _batches(prepared: Iterable[tuple]) -> Iterator[list[tuple]]:
     """Runs of them with BATCH readable photographs."""
-    waiting = []
+    waiting, readable = [], 0
     for one in prepared:
         waiting.append(one)
-        if sum(isinstance(each, Prepared) for _, each, _ in waiting) == BATCH:
+        readable += one[1] is not None
+        if readable == BATCH:
             yield waiting
-            waiting = []
+            waiting, readable = [], 0
     if waiting:
         yield waiting
 

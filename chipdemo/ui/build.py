@@ -10,7 +10,7 @@ from chipdemo.examples import Example
 from chipdemo.inspection import Inspector, ModelInfo
 from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
-from chipdemo.ui import ablation_tab, api, fragments, inspect_tab, label_api, label_tab, labelling
+from chipdemo.ui import ablation_tab, api, fragments, inspect_tab, label_api, label_tab, labelling, many_panel
 from chipdemo.ui.annotators import Annotators, has_oauth
 from chipdemo.ui.comparing import Lineup
 from chipdemo.ui.labelling import Publisher
@@ -50,6 +50,7 @@ def build_app(
         with gr.Tabs(selected="inspect", elem_id="tabs"):
             with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
                 parts = inspect_tab.layout(inspector, header, settings, examples, labels=journal is not None)
+                many_parts = many_panel.layout()
             keep_address(tab, "inspect")
             with gr.Tab("Compare", id="compare", elem_id="compare") as compare:
                 compare_parts = ablation_tab.layout(settings)
@@ -59,6 +60,7 @@ def build_app(
                 with gr.Tab("Label", id="label", elem_id="label") as label:
                     label_parts = label_tab.layout(annotators)
         inspect_tab.wire(parts, inspector, settings, examples)
+        many_panel.wire(many_parts, parts.model.threshold, inspector, settings)
         ablation_tab.wire(compare_parts, compare, lineup, settings)
         api.add_api(inspector, lineup, settings)
         if journal:
