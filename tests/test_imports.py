@@ -23,6 +23,7 @@ CORE = tuple(
         "hub",
         "images",
         "inspection",
+        "monitoring",
         "operating",
         "overlay",
         "report",
