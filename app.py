@@ -32,6 +32,7 @@ def run(settings: Settings) -> NoReturn:
     from chipdemo.labeling.publish import Publisher
     from chipdemo.labeling.scoring import Scorer
     from chipdemo.labeling.store import Journal
+    from chipdemo.metrics import Metrics
     from chipdemo.ui.build import build_app, serve, stop_serving
     from chipdemo.vision.inspector import load_inspector
     from chipdemo.vision.watching import WatchedInspector
@@ -57,6 +58,7 @@ def run(settings: Settings) -> NoReturn:
             )
             publisher.start()
             closing.callback(publisher.stop)
+        metrics = Metrics(journal) if settings.metrics else None
         app = build_app(
             inspector,
             settings,
@@ -65,9 +67,10 @@ def run(settings: Settings) -> NoReturn:
             load=lambda folder: load_inspector(str(folder)),
             journal=journal,
             publisher=publisher,
+            metrics=metrics,
         )
         try:
-            serve(app, settings, prevent_thread_lock=True)
+            serve(app, settings, metrics, prevent_thread_lock=True)
         except OSError as error:
             if "port" not in str(error):
                 raise

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from chipdemo.errors import ChipDemoError, LabelError
+from chipdemo.files import Limits
 from chipdemo.images import read_photograph
 from chipdemo.inspection import Inspection, Inspector
 from chipdemo.labeling import history
-from chipdemo.labeling.intake import Intake, Limits, add_uploads
+from chipdemo.labeling.intake import Intake, add_uploads
 from chipdemo.labeling.label import Box, Label, Said, retraction_of
 from chipdemo.labeling.queue import INFORMATIVE, ORDERS, Queue
 from chipdemo.labeling.store import Journal, Stored

@@ -52,7 +52,7 @@ def launch_options() -> dict[str, Any]:
     """What Blocks.launch needs to know of the look."""
     return {
         "theme": theme(),
-        "css": _joined("look.css", "ablation.css", "label.css"),
+        "css": _joined("look.css", "many.css", "ablation.css", "label.css"),
         "head": f"<script>{_joined('page.js', 'ablation.js', 'label_boxes.js', 'label.js')}</script>",
         "footer_links": ["api"],
     }
