@@ -42,7 +42,7 @@ def test_a_file_over_the_limit_is_turned_away(address):
 def test_no_address_is_fetched_for_anybody(address, url):
     """Neither by an event that takes a file nor by the address of a file itself."""
     takers = file_takers(address)
-    assert {"inspect", "compare", "on_photograph", "on_files"} <= takers.keys()
+    assert {"inspect", "compare", "on_photograph", "on_files", "on_queue_files"} <= takers.keys()
     for id, rest in takers.values():
         answer = call(address, id, [{"path": url, **MARK}, *rest])
         assert "Expected an uploaded file; found an address" in answer
@@ -83,7 +83,7 @@ def test_no_writing_endpoint_answers_another_site(tmp_path):
         with served(FakeInspector(), journal=journal, auth=accounts) as address:
             cookies = httpx.Cookies(Client(address, auth=accounts[0], verbose=False).cookies)
             events = writes(address, cookies)
-            assert {"label", "undo", "queue", "on_files", "on_send"} <= set(events)
+            assert {"label", "undo", "queue", "on_queue_files", "on_send"} <= set(events)
             for name, event in events.items():
                 inputs = len(event["inputs"])
                 data = [None] * inputs if name.startswith("on_") else forged(sha256, inputs)[:inputs]
