@@ -7,10 +7,8 @@ so that --help and mistakes answer at once.
 import argparse
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 
 from chipdemo.errors import ChipDemoError, SettingsError
@@ -116,7 +114,7 @@ def _dataset(settings: Settings) -> str:
 
 
 def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
-    from chipdemo.labeling.status import photographs_seen, status_of
+    from chipdemo.labeling.status import photographs_seen, status_of, training_commands
     from chipdemo.labeling.store import Journal
 
     with Journal(settings.journal_path) as journal:
@@ -128,18 +126,10 @@ def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
     print(f"disagreements  {status.disagreements:,}")
     print(f"unpublished    {status.pending:,} events")
     print(f"new            {new} (normal or abnormal, and not seen by {settings.model_source})")
-    print("To train from them:")
-    journal = f" --journal {shlex.quote(flags.journal)}" if flags.journal else ""
-    folder = f"labels-{datetime.now():%Y%m%d-%H%M%S}"  # exports go to a new folder each time
-    print(f"  python -m chipdemo labels export {folder}{journal}")
-    # Where the model learned from some of these, its test photographs stay test photographs.
-    known = status.new is not None and status.new < status.agreed["normal"] + status.agreed["abnormal"]
-    split = f" --split {shlex.quote(str(Path(settings.model_source, 'split.json')))}" if known else ""
-    print(f"  python training/train.py --data {folder}{split}")
+    print("To train from them:", *training_commands(settings, status), sep="\n  ")
     if settings.dataset:
-        print(
-            f"or, from all that is published:\n  python training/train.py --data hf:{settings.dataset}{split}"
-        )
+        commands = training_commands(settings, status, settings.dataset)
+        print("or, from all that is published:", *commands, sep="\n  ")
 
 
 def _counted(counts: dict[str, int]) -> str:

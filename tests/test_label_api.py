@@ -108,7 +108,9 @@ def writes(address: str, cookies: httpx.Cookies | None = None) -> dict[str, dict
         each["api_name"] or str(each["id"]): each
         for each in config["dependencies"]
         if each["backend_fn"]
-        and (each["api_name"] or "").startswith(("label", "undo", "queue", "on_files", "on_send"))
+        and (each["api_name"] or "").startswith(
+            ("label", "undo", "queue", "on_files", "on_review", "on_send")
+        )
     }
 
 
@@ -122,7 +124,9 @@ PAYLOAD = {"annotator": "ada", "username": "ada", "request": {"username": "ada"}
 
 def test_without_sign_in_no_way_of_raw_http_writes(address, clients, journal, shas):
     events = writes(address, httpx.Cookies(clients["ada"].cookies))
-    assert {"label", "undo", "label_skip", "label_look", "on_files", "on_send"} <= set(events)
+    assert {"label", "undo", "label_skip", "label_look", "label_again", "on_files", "on_review"} <= set(
+        events
+    )
     before = written(journal)
     for name, event in events.items():
         body = {"data": forged(shas[1], len(event["inputs"])), "session_hash": "x", **PAYLOAD}
@@ -170,7 +174,7 @@ def test_an_app_that_others_can_reach_without_sign_in_takes_no_label(tmp_path, s
                 data = [None] * inputs if name.startswith("on_") else forged(sha256, inputs)[:inputs]
                 body = {"data": data, "fn_index": event["id"], "session_hash": f"hash{event['id']}"}
                 said = through_the_queue(address, body, headers=headers)
-                if name != "on_files":
+                if name not in ("on_files", "on_review"):
                     assert '"success":false' in said, name
                 assert "CHIPDEMO_AUTH" in said, name
             called = httpx.post(

@@ -222,6 +222,17 @@ def test_a_reviewer_is_given_what_people_differ_on_and_settles_it(journal, shas)
     assert history.torn(journal, 2, "cy") == [] and len(history.torn(journal, 2, "dee")) == 1
 
 
+def test_another_look_comes_with_ones_own_label_and_with_no_other(desk, shas):
+    keep(desk, "ann", shas[0], "unsure")
+    keep(desk, "bob b.", shas[0], "abnormal", note="bob's secret")
+    assert labelling.again(desk, "ann", shas[0])["event"]["label"] == "unsure"
+    told = labelling.again(desk, "cy", shas[0])
+    assert told["event"] is None and told["picture"]
+    assert "bob" not in json.dumps(told) and "abnormal" not in json.dumps(told)
+    with pytest.raises(LabelError, match="Expected a photograph of the queue"):
+        labelling.again(desk, "ann", "0" * 64)
+
+
 def test_added_files_are_known_once_and_a_bad_one_is_named(desk, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"this is no photograph")
     one = draw(tmp_path / "one.png", 1)

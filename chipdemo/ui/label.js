@@ -358,7 +358,7 @@
     type = type || (label === "abnormal" ? one(".other").value.trim() : "");
     entry.note = one(".note").value;
     const before = { event: entry.event, place: at };
-    const decides = order === "review" && at === null;
+    const decides = Boolean(entry.decides) || (order === "review" && at === null);
     const said = { label, defect_type: type, boxes: entry.boxes.map((box) => ({ ...box })), note: entry.note };
     entry.event = { ...said };
     entry.trouble = "";
@@ -476,6 +476,19 @@
   const back = () => past.length && go((at === null ? past.length : at) - 1);
   const forth = () => at !== null && go(at + 1);
 
+  // A photograph whose label may be wrong, once more. decides: what is said of it now settles it
+  async function lookAgain(sha256, decides) {
+    const found = await ask("label_again", sha256);
+    past = past.filter((each) => each.sha256 !== sha256);
+    const entry = { ...entryOf(found), decides, reason: decides ? "a second look, which decides" : "a second look" };
+    putFirst(entry, `${entry.name}: ${entry.event ? `you said ${words(entry.event)}. ` : ""}Label it, or skip it.`);
+  }
+
+  const chooseOrder = (name) => {
+    one(".order").value = name;
+    return setOrder(name);
+  };
+
   async function setOrder(name) {
     const given = ahead.map((entry) => entry.sha256);
     order = name;
@@ -573,5 +586,5 @@
   addEventListener("beforeunload", (event) => {
     if (unsent) event.preventDefault();
   });
-  Object.assign(window.chip, { mountDesk, openDesk, moreToLabel });
+  Object.assign(window.chip, { mountDesk, openDesk, moreToLabel, lookAgain, chooseOrder });
 })();

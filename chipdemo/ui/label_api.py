@@ -98,6 +98,7 @@ def add_label_api(desk: Desk, annotators: Annotators) -> None:
     for name, function in (
         ("label_desk", label_desk),
         ("label_look", label_look),
+        ("label_again", told(labelling.again)),
         ("label_skip", told(labelling.skip)),
         ("label_bring_back", told(labelling.bring_back)),
         ("label_give_back", told(labelling.give_back)),

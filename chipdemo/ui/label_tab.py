@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from chipdemo.errors import ChipDemoError
-from chipdemo.ui import inspect_tab, label_fragments, labelling
+from chipdemo.ui import inspect_tab, label_fragments, labelling, review_fragments, reviewing
 from chipdemo.ui.annotators import Annotators
 from chipdemo.ui.inspecting import Current
 from chipdemo.ui.labelling import Desk
@@ -27,6 +27,8 @@ class Parts:
     desk: gr.HTML
     files: gr.File
     added: gr.HTML
+    review: gr.HTML
+    count: gr.Button
 
 
 def layout(annotators: Annotators) -> Parts:
@@ -40,7 +42,9 @@ def layout(annotators: Annotators) -> Parts:
         file_count="multiple", label="Add photographs to the queue", elem_id="label-files", height=150
     )
     added = gr.HTML("", apply_default_css=False, elem_id="label-added")
-    return Parts(desk, files, added)
+    count = gr.Button("Agreement and second looks", elem_id="review-count")
+    review = gr.HTML("", apply_default_css=False, elem_id="review")
+    return Parts(desk, files, added, review, count)
 
 
 def wire(parts: Parts, tab: gr.Tab, desk: Desk, annotators: Annotators) -> None:
@@ -53,6 +57,18 @@ def wire(parts: Parts, tab: gr.Tab, desk: Desk, annotators: Annotators) -> None:
         except ChipDemoError as error:
             return None, label_fragments.refused_html(str(error))
 
+    def on_review(request: gr.Request, profile: gr.OAuthProfile | None):
+        try:
+            annotator = annotators.name(request, profile)
+            review = reviewing.review(desk, annotator, annotators.reviews(annotator))
+        except ChipDemoError as error:
+            return label_fragments.refused_html(str(error)), gr.skip()
+        return review_fragments.review_html(review), gr.Button("Count anew")
+
+    # One at a time: all votes are read
+    parts.count.click(
+        on_review, None, [parts.review, parts.count], api_visibility="private", concurrency_limit=1
+    )
     tab.select(None, js=OPEN_JS, api_visibility="private")
     parts.files.upload(
         on_files,

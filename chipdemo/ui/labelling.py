@@ -1,7 +1,8 @@
 """What the Label tab and its API do, as functions of values; label_tab.py and api.py wire them.
 
 annotator is always who the server knows the caller to be, never what a request says. Nothing here
-gives one annotator's label to another, but for the votes on a photograph that a reviewer has decided.
+gives one annotator's label to another, but for the votes on a photograph that a reviewer has decided;
+what else is told of others, and to whom, is in reviewing.py.
 """
 
 import threading
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 from chipdemo.errors import ChipDemoError, LabelError
 from chipdemo.images import read_photograph
-from chipdemo.inspection import Inspection, Inspector
+from chipdemo.inspection import Inspection, Inspector, ModelInfo
 from chipdemo.labeling import history
 from chipdemo.labeling.intake import Intake, Limits, add_uploads
 from chipdemo.labeling.label import Box, Label, Said, retraction_of
@@ -52,15 +53,19 @@ class Verdicts:
         self._kept: OrderedDict[tuple[str, str], Future[Inspection]] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def info(self) -> ModelInfo:
+        """Of the model in use."""
+        return self._inspector.current().info
+
     def ask(self, sha256: str) -> None:
         """Begin to judge it, before anyone waits for that; not where it was scored for the queue."""
-        info = self._inspector.current().info
-        if history.scored(self._journal, sha256, info.revision) is None:
+        if history.scored(self._journal, sha256, self.info.revision) is None:
             self._asked(sha256)
 
     def said(self, sha256: str) -> Said | None:
         """What is kept with a label; None where the model cannot judge what a person can."""
-        info = self._inspector.current().info
+        info = self.info
         probability = history.scored(self._journal, sha256, info.revision)
         if probability is not None:
             return Said(info.name, info.revision, probability)
@@ -189,6 +194,13 @@ def look(desk: Desk, sha256: Any) -> dict[str, Any]:
         "model": asdict(said_of(inspection)) | {"verdict": inspection.verdict},
         "heat": inspecting.heat_view(inspection.heat[method], method, size)["heat"],
     }
+
+
+def again(desk: Desk, annotator: str, sha256: Any) -> dict[str, Any]:
+    """One photograph for another look, with this annotator's own label of it as event, or None."""
+    stored = desk.journal.photograph(_text(sha256, "sha256"))
+    vote = desk.journal.vote(stored.sha256, annotator)
+    return photograph_json(desk, stored) | {"event": event_json(vote) if vote else None}
 
 
 def progress_json(desk: Desk, annotator: str) -> dict[str, Any]:
