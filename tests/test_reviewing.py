@@ -85,8 +85,8 @@ def test_it_says_what_holds_how_well_people_agree_and_what_the_model_had_said(jo
     assert found.truths == {"normal": 3, "abnormal": 3, "unsure": 0, "disagreement": 2}
     assert found.against_model["abnormal"] == {"normal": 1, "abnormal": 2}
     html = review_html(found)
-    assert "of the 8 photographs with 2 labels" in html
-    assert "<strong>3</strong> normal" in html and "<strong>2</strong> disagreement" in html
+    assert "of the 8 photographs with 2 labels or more" in html
+    assert "<strong>3</strong> normal" in html and "<strong>2</strong> disagreements" in html
     assert f"<td>{found.agreement.overall.value:.2f}</td>" in html and "<td>75&nbsp;%</td>" in html
     assert "<bdi>ann</bdi> and <bdi>bob</bdi> (Cohen)" in html
     assert "at the threshold 0.40 of the one in use now, fake-inspector" in html

@@ -3,6 +3,7 @@
 import math
 from html import escape
 
+from chipdemo.labeling.agreement import DISAGREEMENT
 from chipdemo.labeling.label import LABELS
 from chipdemo.labeling.statistics import Kappa
 from chipdemo.settings import Settings
@@ -19,12 +20,14 @@ def review_html(review: Review) -> str:
 
 def _truths(review: Review) -> str:
     people, settled = review.settings.people, sum(review.truths.values())
-    wanted = f"{people} labels" if people > 1 else "a label"
+    wanted = f"{people} labels or more" if people > 1 else "a label"
     if not settled:
-        text = f"No photograph has {wanted} yet. Label some, then look here again."
+        text = f"No photograph has {wanted.removesuffix(' or more')} yet. Label some, then look here again."
         return f"<section><h2>What holds</h2><p>{text}</p></section>"
     numbers = "".join(
-        f"<li><strong>{count:,}</strong> {word}</li>" for word, count in review.truths.items() if count
+        f"<li><strong>{count:,}</strong> {word}{'s' * (word == DISAGREEMENT and count > 1)}</li>"
+        for word, count in review.truths.items()
+        if count
     )
     return (
         f"<section><h2>What holds <small>of the {settled:,} photographs with {wanted}</small></h2>"
@@ -45,7 +48,7 @@ def _settle(review: Review) -> str:
 
 
 def _agreement(review: Review) -> str:
-    title = "<section><h2>Agreement"
+    title = "<section class='kappas'><h2>Agreement"
     found = review.agreement
     if not found.overall.photographs:
         return f"{title}</h2><p>{_how_to_agree(review.settings)}</p></section>"
@@ -60,7 +63,7 @@ def _agreement(review: Review) -> str:
     return (
         f"{title} <small>kappa: 1 is complete, 0 what chance gives</small></h2>"
         "<table><thead><tr><td></td><th scope='col'>kappa</th><th scope='col'>95&nbsp;% interval</th>"
-        "<th scope='col'>same label</th><th scope='col'>photographs</th></tr></thead>"
+        "<th scope='col'>same label</th><th scope='col'>photo&shy;graphs</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
         f"<p class='note'>Photographs with two labels or more. Intervals by bootstrap over photographs. "
         f"Labels that decided a review do not count.{left_out}</p></section>"
