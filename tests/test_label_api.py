@@ -58,8 +58,8 @@ def test_a_label_is_given_and_undone_by_a_client(clients, journal, shas):
     )
     event = answer["event"]
     assert set(event) == {
-        "event_id", "sha256", "label", "defect_type", "boxes", "note", "annotator", "created_at", "retracts",
-        "decides", "model",
+        "event_id", "sha256", "label", "defect_type", "boxes", "mask", "note", "annotator", "created_at",
+        "retracts", "decides", "model",
     }  # fmt: skip
     assert (event["annotator"], event["boxes"], event["model"]["name"]) == ("ada", [box], "fake-inspector")
     assert set(answer["progress"]) >= {"photographs", "done", "own", "own_last_hour", "pending"}
@@ -116,7 +116,7 @@ def writes(address: str, cookies: httpx.Cookies | None = None) -> dict[str, dict
 
 def forged(sha256: str, inputs: int) -> list:
     """What a hostile client sends: more than there are inputs, and another's name."""
-    return [sha256, "normal", "", [], "", "", False][:inputs] + ["ada", {"username": "ada"}]
+    return [sha256, "normal", "", [], "", "", False, ""][:inputs] + ["ada", {"username": "ada"}]
 
 
 PAYLOAD = {"annotator": "ada", "username": "ada", "request": {"username": "ada"}}
@@ -142,7 +142,7 @@ def test_without_sign_in_no_way_of_raw_http_writes(address, clients, journal, sh
 def test_the_annotator_of_a_forged_payload_does_not_count(address, clients, journal, shas):
     """bob is signed in and says that he is ada, in every way there is."""
     cookies = httpx.Cookies(clients["bob"].cookies)
-    body = {"data": [shas[7], "unsure", "", [], "", "", False], "session_hash": "y", **PAYLOAD}
+    body = {"data": [shas[7], "unsure", "", [], "", "", False, ""], "session_hash": "y", **PAYLOAD}
     headers = {"x-forwarded-user": "ada", "username": "ada"}
     answer = httpx.post(
         f"{address}/gradio_api/run/label?username=ada", json=body, cookies=cookies, headers=headers
@@ -150,7 +150,7 @@ def test_the_annotator_of_a_forged_payload_does_not_count(address, clients, jour
     assert answer.json()["data"][0]["event"]["annotator"] == "bob"
     assert journal.vote(shas[7], "ada") is None and journal.vote(shas[7], "bob").label == "unsure"
     answer = httpx.post(
-        f"{address}/gradio_api/run/label", json=body | {"data": forged(shas[8], 7)}, cookies=cookies
+        f"{address}/gradio_api/run/label", json=body | {"data": forged(shas[8], 8)}, cookies=cookies
     )
     assert journal.vote(shas[8], "ada") is None
 
@@ -178,7 +178,7 @@ def test_an_app_that_others_can_reach_without_sign_in_takes_no_label(tmp_path, s
                     assert '"success":false' in said, name
                 assert "CHIPDEMO_AUTH" in said, name
             called = httpx.post(
-                f"{address}/gradio_api/call/label", json={"data": forged(sha256, 7)[:7]}, headers=headers
+                f"{address}/gradio_api/call/label", json={"data": forged(sha256, 8)[:8]}, headers=headers
             )
             answer = httpx.get(
                 f"{address}/gradio_api/call/label/{called.json()['event_id']}", headers=headers, timeout=20

@@ -5,6 +5,7 @@ gives one annotator's label to another, but for the votes on a photograph that a
 what else is told of others, and to whom, is in reviewing.py.
 """
 
+import base64
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from chipdemo.errors import ChipDemoError, LabelError
+from chipdemo.errors import ChipDemoError, ImageError, LabelError
 from chipdemo.images import read_photograph
 from chipdemo.inspection import Inspection, Inspector, ModelInfo
 from chipdemo.labeling import history
 from chipdemo.labeling.intake import Intake, Limits, add_uploads
-from chipdemo.labeling.label import Box, Label, Said, retraction_of
+from chipdemo.labeling.label import MAX_MASK_BYTES, Box, Label, Said, retraction_of
 from chipdemo.labeling.queue import INFORMATIVE, ORDERS, Queue
 from chipdemo.labeling.store import Journal, Stored
 from chipdemo.settings import Settings
@@ -29,6 +30,7 @@ REVIEW = "review"  # beside queue.ORDERS: what reviewers are to settle
 AT_ONCE = 20  # photographs, at most, in one answer
 MINE = 10  # own last labels that a page knows when it is opened
 KEPT_VERDICTS = 256
+GREY_AT = 25  # where a PNG says how many channels it has; 0 is one, grey
 
 
 class Published(Protocol):
@@ -222,8 +224,9 @@ def progress_json(desk: Desk, annotator: str) -> dict[str, Any]:
 def keep(desk: Desk, annotator: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Keep a label; it is on the disk when this returns.
 
-    given: sha256, label, defect_type, boxes [{x, y, width, height}, ...], note, event_id and decides, as
-    they came from outside. The same event_id again is the same label again. Raises LabelError.
+    given: sha256, label, defect_type, boxes [{x, y, width, height}, ...], mask (base64 of a PNG), note,
+    event_id and decides, as they came from outside. The same event_id again is the same label again.
+    Raises LabelError.
     """
     sha256, event_id = _text(given["sha256"], "sha256"), _text(given["event_id"], "event_id")
     stored = desk.journal.photograph(sha256)
@@ -235,6 +238,7 @@ def keep(desk: Desk, annotator: str, given: Mapping[str, Any]) -> dict[str, Any]
             annotator=annotator,
             defect_type=_text(given["defect_type"], "defect_type").strip(),
             boxes=_boxes(given["boxes"], stored),
+            mask=_mask(given["mask"], stored),
             note=_text(given["note"], "note"),
             said=desk.verdicts.said(sha256),
             decides=bool(given["decides"]),
@@ -318,13 +322,14 @@ def add_files(desk: Desk, uploads: Sequence[tuple[str, Path]]) -> Intake:
 
 
 def event_json(label: Label) -> dict[str, Any]:
-    """An event, the same everywhere; model: what it said, or None."""
+    """An event, the same everywhere; model: what it said, or None. mask: base64 of a PNG, "" for none."""
     return {
         "event_id": label.event_id,
         "sha256": label.image_sha256,
         "label": label.label,
         "defect_type": label.defect_type,
         "boxes": [asdict(box) for box in label.boxes],
+        "mask": base64.b64encode(label.mask).decode(),
         "note": label.note,
         "annotator": label.annotator,
         "created_at": label.created_at.isoformat(),
@@ -349,6 +354,36 @@ def _boxes(values: Any, stored: Stored) -> tuple[Box, ...]:
             )
         boxes.append(box)
     return tuple(boxes)
+
+
+def _mask(value: Any, stored: Stored) -> bytes:
+    """The PNG as it came, once it is known to be a mask of this photograph. Raises LabelError."""
+    text = _text(value, "mask")
+    if len(text) > MAX_MASK_BYTES * 4 / 3 + 4:
+        raise LabelError(f"mask: expected at most {MAX_MASK_BYTES:,} bytes; found more. Draw a simpler one.")
+    try:
+        mask = base64.b64decode(text, validate=True)
+        found = _fault_of_mask(mask, (stored.width, stored.height)) if mask else ""
+    except (ValueError, ImageError) as error:
+        found = str(error)
+    if found:
+        raise LabelError(
+            f"mask: expected a PNG in base64 of one channel, 0 or 255, of {stored.width} x {stored.height} "
+            f"pixels like the photograph; found: {found}"
+        )
+    return mask
+
+
+def _fault_of_mask(mask: bytes, size: tuple[int, int]) -> str:
+    """ "" for none. Raises ImageError where it cannot be read; no more pixels than size are unpacked."""
+    read = read_photograph(mask, size[0] * size[1] / 1e6)
+    if read.format != "PNG" or mask[GREY_AT] != 0 or read.notes:
+        return "a picture of another kind. Save it as grey PNG of 8 bits, without transparency."
+    if read.image.size != size:
+        return f"{read.image.width} x {read.image.height} pixels. Draw it over the photograph."
+    if any(read.image.getchannel(0).histogram()[1:255]):
+        return "values between 0 and 255. Make it black and white."
+    return ""
 
 
 def _whole(value: Any, name: str) -> int:

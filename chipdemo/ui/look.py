@@ -7,7 +7,7 @@ import gradio as gr
 
 HERE = Path(__file__).parent
 
-SCRIPTS = ("page.js", "ablation.js", "label_boxes.js", "label.js", "review.js")
+SCRIPTS = ("page.js", "ablation.js", "label_boxes.js", "label_brush.js", "label.js", "review.js")
 
 STEEL = gr.themes.Color(
     name="steel",

@@ -2,9 +2,12 @@
 
 import statistics
 from collections.abc import Iterator
+from io import BytesIO
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 from chipdemo.labeling.label import Label
 from chipdemo.labeling.store import Journal
@@ -191,6 +194,38 @@ def test_a_box_is_drawn_by_touch(open_desk, journal, shas):
     wait_for(page, KEPT, "Saved")
     (box,) = events(journal)[0].boxes
     assert abs(box.x - 24) <= 1 and abs(box.width - 48) <= 1
+
+
+def test_a_mask_is_painted_and_survives_a_reload_and_going_back(open_desk, journal, shas):
+    page = open_desk()
+    wait_for(page, NAME, "chip00.png")
+    page.keyboard.press("p")
+    wait_for(page, ".brush-size output", "5 px")
+    for _ in range(3):
+        page.keyboard.press("]")
+    wait_for(page, ".brush-size output", "14 px")
+    drag(page, (0.25, 0.5), (0.75, 0.5))  # of 120 x 90
+    page.keyboard.press("e")
+    drag(page, (0.5, 0.3), (0.5, 0.7))
+    page.wait_for_function("JSON.parse(sessionStorage.getItem('chip-label-draft'))?.mask")
+    page.reload()
+    wait_for(page, NAME, "chip00.png")
+    assert page.locator(BOX).count() == 0
+    press(page, "2", "chip01.png")
+    wait_for(page, KEPT, "Saved")
+    press(page, "ArrowLeft", "chip00.png")
+    page.wait_for_function(
+        "document.querySelector('canvas.mask').getContext('2d').getImageData(36, 45, 1, 1).data[3] === 255"
+    )
+    press(page, "3", "chip01.png")  # again, with the same mask
+    wait_for(page, KEPT, "Saved: chip00.png, unsure")
+    first, second = events(journal)
+    painted = np.asarray(Image.open(BytesIO(first.mask)))  # (h, w)
+    assert painted.shape == (90, 120) and set(np.unique(painted)) == {0, 255}
+    assert (
+        painted[45, [30, 45, 75, 89]].tolist() == [255] * 4 and painted[45, [10, 60, 110]].tolist() == [0] * 3
+    )
+    assert painted[[30, 60], 36].tolist() == [0, 0] and second.mask == first.mask
 
 
 def test_undo_skip_and_back_and_forth(open_desk, journal, shas):
