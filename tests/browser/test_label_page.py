@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from chipdemo.labeling.label import Label
+from chipdemo.labeling.label import Label, Said
 from chipdemo.labeling.store import Journal
 from tests.fakes import FakeInspector
 from tests.photographs import draw, fill
@@ -413,6 +413,28 @@ def test_the_order_can_be_changed_and_the_reason_is_shown(open_desk, journal, sh
     assert "why this one: the model is undecided" in page.inner_text(".desk-name")
     page.select_option(".order", "plain")
     wait_for(page, NAME, "chip00.png")
+
+
+def test_second_looks_are_asked_for_and_open_at_the_desk(open_desk, journal, shas):
+    said = [0.1, 0.2, 0.95, 0.1, 0.9, 0.8]  # of the third, ada says otherwise
+    for sha256, label, probability in zip(shas, ["normal"] * 4 + ["abnormal"] * 2, said):
+        journal.append(Label(sha256, label, "ada", said=Said("model", "r", probability)))
+    journal.append(Label(shas[0], "abnormal", "bob"), Label(shas[1], "normal", "bob"))
+    page = open_desk(width=390)
+    wait_for(page, NAME, "chip06.png")
+    page.click("#review-count")
+    wait_for(page, "#review", "ada and bob (Cohen)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator(".looks li").count() == 1
+    page.click("text=Look again >> nth=-1")
+    wait_for(page, NAME, "chip02.png")
+    wait_for(page, KEPT, "you said normal")
+    press(page, "2", "chip06.png")
+    wait_for(page, KEPT, "Saved: chip02.png, abnormal")
+    assert journal.vote(shas[2], "ada").label == "abnormal"
+    page.click("text=Settle the disagreement")
+    wait_for(page, NAME, "chip00.png")
+    assert page.input_value(".order") == "review"
 
 
 def test_a_reviewer_settles_what_people_differ_on(open_desk, journal, shas):
