@@ -16,6 +16,7 @@ from chipdemo.settings import Settings, add_flags, flag, variable
 
 EXIT_USAGE = 2
 EXPORTS = ("imagefolder", "parquet", "csv", "coco", "yolo")
+HUB = "hf:"  # before the owner/name of a data set
 IMPORTS = ("imagefolder", "folder", "csv", "coco")
 Command = Callable[[argparse.Namespace, Settings], None]
 
@@ -32,7 +33,12 @@ def command_line() -> argparse.ArgumentParser:
 
 def _labels_commands(commands: argparse._SubParsersAction) -> None:
     add = _command(commands, "add", labels_add, "add photographs to the queue", "journal")
-    add.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folder, zip or photograph")
+    add.add_argument(
+        "sources",
+        nargs="+",
+        metavar="PATH",
+        help="folder, zip or photograph; or hf:owner/name, a data set of the Hugging Face Hub",
+    )
     export = _command(commands, "export", labels_export, "write what people agree on", "journal")
     export.add_argument("folder", type=Path, metavar="DIR", help="new folder")
     export.add_argument("--format", choices=EXPORTS, default=EXPORTS[0], help="default: %(default)s")
@@ -60,11 +66,18 @@ def labels_add(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.labeling.intake import Limits, add_paths
     from chipdemo.labeling.store import Journal
 
+    paths = [Path(source) for source in flags.sources if not source.startswith(HUB)]
+    limits = Limits(megapixels=settings.max_megapixels)
     with Journal(settings.journal_path) as journal:
-        limits = Limits(megapixels=settings.max_megapixels)
-        intake = add_paths(journal, flags.paths, _show_progress, limits)
-    print(f"{intake.added:,} photographs added, {intake.known:,} known before.")
-    _show_refused(intake.refused)
+        intakes = [add_paths(journal, paths, _show_progress, limits)]
+        for source in flags.sources:
+            if source.startswith(HUB):
+                from chipdemo.labeling.hub_intake import add_dataset
+
+                intakes.append(add_dataset(journal, source.removeprefix(HUB), _show_progress, limits))
+    added, known = sum(intake.added for intake in intakes), sum(intake.known for intake in intakes)
+    print(f"{added:,} photographs added, {known:,} known before.")
+    _show_refused([line for intake in intakes for line in intake.refused])
 
 
 def labels_export(flags: argparse.Namespace, settings: Settings) -> None:

@@ -33,7 +33,7 @@ In, Out = TypeVar("In"), TypeVar("Out")
 
 @dataclass(frozen=True)
 class Limits:
-    """What is taken in. file_bytes: of one photograph; the next three: of one zip, unpacked.
+    """What is taken in. file_bytes: of one photograph; the next two: of one zip, unpacked, or data set.
 
     ratio: unpacked to packed bytes of one file. megapixels: millions of pixels of one photograph.
     """
@@ -95,12 +95,16 @@ def add_uploads(
 
 def add_contents(
     journal: Journal,
-    photographs: Iterable[tuple[str, bytes]],
+    photographs: Iterable[tuple[str, bytes] | str],
     progress: Progress = lambda done: None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Intake:
-    """Photographs from anywhere, as (name, content of the file); asked for one after the other."""
-    return _add(journal, (Found(name, content) for name, content in photographs), progress, limits)
+    """Photographs from anywhere, as (name, content of the file), and lines about what was not taken.
+
+    They are asked for one after the other.
+    """
+    found = (one if isinstance(one, str) else Found(*one) for one in photographs)
+    return _add(journal, found, progress, limits)
 
 
 def add_one(journal: Journal, source: Path | bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> str:
@@ -173,7 +177,7 @@ def read_file(found: Found, limits: Limits = DEFAULT_LIMITS) -> NewPhotograph:
         keep = found.keep or not _is_text(str(path))  # a path that is no text could not be found again
         source = _content(path, limits) if keep else path
     if isinstance(source, bytes) and len(source) > limits.file_bytes:
-        raise ImageError(_too_large(len(source), limits))
+        raise ImageError(too_large(len(source), limits))
     photograph = read_photograph(source, limits.megapixels)
     content = source if isinstance(source, bytes) else b""
     name = found.name.encode(errors="backslashreplace").decode()
@@ -186,7 +190,7 @@ def _content(path: Path, limits: Limits) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             raise ImageError("Expected a file; found a folder, a pipe or a device. Check the path.")
         if found.st_size > limits.file_bytes:
-            raise ImageError(_too_large(found.st_size, limits))
+            raise ImageError(too_large(found.st_size, limits))
         return path.read_bytes()
     except OSError as error:
         raise ImageError(
@@ -194,7 +198,7 @@ def _content(path: Path, limits: Limits) -> bytes:
         ) from error
 
 
-def _too_large(size: int, limits: Limits) -> str:
+def too_large(size: int, limits: Limits) -> str:
     return (
         f"Expected a file of at most {limits.file_bytes / 1e6:,.0f} MB; found {size / 1e6:,.0f} MB. "
         "Save the photograph smaller."
@@ -309,7 +313,7 @@ def _refusal(info: zipfile.ZipInfo, limits: Limits) -> str:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return "packed in a way that is not read. Pack it again with Deflate."
     if info.file_size > limits.file_bytes:
-        return _too_large(info.file_size, limits)
+        return too_large(info.file_size, limits)
     if info.file_size > max(SMALL_BYTES, limits.ratio * info.compress_size):
         return f"unpacks to more than {limits.ratio} times its size, as zip bombs do. Add it unpacked."
     return ""

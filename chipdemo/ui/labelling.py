@@ -8,10 +8,11 @@ what else is told of others, and to whom, is in reviewing.py.
 import base64
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,8 @@ from chipdemo.errors import ChipDemoError, ImageError, LabelError
 from chipdemo.images import read_photograph
 from chipdemo.inspection import Inspection, Inspector, ModelInfo
 from chipdemo.labeling import history
-from chipdemo.labeling.intake import Intake, Limits, add_uploads
+from chipdemo.labeling.hub_intake import photographs_of
+from chipdemo.labeling.intake import Intake, Limits, add_contents, add_uploads
 from chipdemo.labeling.label import MAX_MASK_BYTES, Box, Label, Said, retraction_of
 from chipdemo.labeling.queue import INFORMATIVE, ORDERS, Queue
 from chipdemo.labeling.store import Journal, Stored
@@ -30,6 +32,9 @@ REVIEW = "review"  # beside queue.ORDERS: what reviewers are to settle
 AT_ONCE = 20  # photographs, at most, in one answer
 MINE = 10  # own last labels that a page knows when it is opened
 KEPT_VERDICTS = 256
+DATASET = Limits(files=1_000, total_bytes=500_000_000)  # of a data set, at once; the command line takes all
+NOTHING = Intake(0, 0, ())
+FEW = 8  # photographs of a data set after which it says how far it is, and may be stopped
 GREY_AT = 25  # where a PNG says how many channels it has; 0 is one, grey
 
 
@@ -316,6 +321,23 @@ def add_files(desk: Desk, uploads: Sequence[tuple[str, Path]]) -> Intake:
     """Make photographs known, with their content. uploads: (name, path), of photographs and zips of them."""
     limits = Limits(megapixels=desk.settings.max_megapixels)
     return add_uploads(desk.journal, uploads, limits=limits)
+
+
+def add_dataset(desk: Desk, name: str, anonymous: bool) -> Iterator[Intake]:
+    """The photographs of a data set of the Hub, owner/name; what became of them so far, after every few.
+
+    No more than DATASET. anonymous: without the token of this machine. Raises ExchangeError.
+    """
+    settings = desk.settings
+    limits = replace(
+        DATASET, file_bytes=settings.max_upload_mb * 1_000_000, megapixels=settings.max_megapixels
+    )
+    photographs = photographs_of(name, limits, anonymous)
+    so_far = NOTHING
+    while some := list(islice(photographs, FEW)):
+        now = add_contents(desk.journal, some, limits=limits)
+        so_far = Intake(so_far.added + now.added, so_far.known + now.known, so_far.refused + now.refused)
+        yield so_far
 
 
 # Values from and for outside
