@@ -46,10 +46,14 @@ def layout(annotators: Annotators) -> Parts:
     )
     with gr.Row(elem_id="label-dataset"):
         dataset = gr.Textbox(
-            label="Or a data set of the Hugging Face Hub", placeholder="owner/name", max_length=200, scale=1
+            label="Or a data set of the Hugging Face Hub",
+            placeholder="owner/name",
+            max_length=200,
+            scale=1,
+            min_width=170,
         )
-        add = gr.Button("Add", scale=0)
-        stop = gr.Button("Stop", visible=False, scale=0)
+        add = gr.Button("Add", scale=0, min_width=64)
+        stop = gr.Button("Stop", visible=False, scale=0, min_width=64)
     added = gr.HTML("", apply_default_css=False, elem_id="label-added")
     count = gr.Button("Agreement and second looks", elem_id="review-count")
     review = gr.HTML("", apply_default_css=False, elem_id="review")

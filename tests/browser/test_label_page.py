@@ -7,11 +7,14 @@ from io import BytesIO
 import httpx
 import numpy as np
 import pytest
+from huggingface_hub import HfApi
 from PIL import Image
 
 from chipdemo.labeling.label import Label, Said
 from chipdemo.labeling.store import Journal
+from tests.drawn import picture
 from tests.fakes import FakeInspector
+from tests.hub import Account, Hub
 from tests.photographs import draw, fill
 from tests.serving import served
 
@@ -173,27 +176,32 @@ def test_boxes_are_drawn_moved_and_kept_in_pixels_of_the_photograph(open_desk, j
     assert page.locator(BOX).count() == 0
 
 
-def test_a_box_is_drawn_by_touch(open_desk, journal, shas):
+def swipe(page, session, start: float, end: float) -> None:
+    """A finger over the photograph, from one share of both sides to another."""
+    box = page.locator(PAPER).bounding_box()
+    places = (("touchStart", start), ("touchMove", (start + end) / 2), ("touchMove", end - 0.001))
+    for kind, share in (*places, ("touchMove", end)):
+        point = {"x": box["x"] + share * box["width"], "y": box["y"] + share * box["height"]}
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def test_a_box_and_a_mask_are_drawn_by_touch(open_desk, journal, shas):
     page = open_desk(width=390, height=844, has_touch=True, is_mobile=True)
     wait_for(page, NAME, "chip00.png")
-    box = page.locator(PAPER).bounding_box()
     session = page.context.new_cdp_session(page)
-    for kind, share in (
-        ("touchStart", 0.2),
-        ("touchMove", 0.4),
-        ("touchMove", 0.599),
-        ("touchMove", 0.6),
-        ("touchEnd", None),
-    ):
-        points = (
-            [{"x": box["x"] + share * box["width"], "y": box["y"] + share * box["height"]}] if share else []
-        )
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    swipe(page, session, 0.2, 0.6)
     page.wait_for_selector(BOX)
+    page.tap("[data-do=paint]")
+    page.evaluate("scrollTo(0, 0)")
+    swipe(page, session, 0.3, 0.7)
     page.tap(".choice.abnormal")
     wait_for(page, KEPT, "Saved")
-    (box,) = events(journal)[0].boxes
+    (event,) = events(journal)
+    (box,) = event.boxes
     assert abs(box.x - 24) <= 1 and abs(box.width - 48) <= 1
+    painted = np.asarray(Image.open(BytesIO(event.mask)))  # (h, w)
+    assert painted[45, 60] == 255 and painted[18, 24] == painted[72, 96] == 0
 
 
 def test_a_mask_is_painted_and_survives_a_reload_and_going_back(open_desk, journal, shas):
@@ -204,10 +212,13 @@ def test_a_mask_is_painted_and_survives_a_reload_and_going_back(open_desk, journ
     for _ in range(3):
         page.keyboard.press("]")
     wait_for(page, ".brush-size output", "14 px")
+    draft = "JSON.parse(sessionStorage.getItem('chip-label-draft'))?.mask"
     drag(page, (0.25, 0.5), (0.75, 0.5))  # of 120 x 90
+    page.wait_for_function(draft)
+    painted = page.evaluate(draft)
     page.keyboard.press("e")
     drag(page, (0.5, 0.3), (0.5, 0.7))
-    page.wait_for_function("JSON.parse(sessionStorage.getItem('chip-label-draft'))?.mask")
+    page.wait_for_function(f"before => {draft} !== before", arg=painted)
     page.reload()
     wait_for(page, NAME, "chip00.png")
     assert page.locator(BOX).count() == 0
@@ -342,6 +353,22 @@ def test_where_nobody_may_label_the_page_says_how_to_set_it_up(open_page, journa
     page = open_page(ready=READY, path="/#label", extra_http_headers={"X-Forwarded-For": "10.0.0.1"})
     wait_for(page, ".desk-empty .next", "Start it with accounts (CHIPDEMO_AUTH=user:password)")
     assert page.is_hidden(".choices")
+
+
+def test_a_data_set_of_the_hub_is_added_by_its_name(open_desk, journal, tmp_path, monkeypatch):
+    with Hub({"hf_ada": Account("ada")}) as hub:
+        hub.serve(monkeypatch, tmp_path / "home", "hf_ada")
+        HfApi().create_repo("ada/chips", repo_type="dataset")
+        for number in range(2):
+            api = {"repo_id": "ada/chips", "repo_type": "dataset", "path_in_repo": f"{number}.png"}
+            HfApi().upload_file(path_or_fileobj=picture(number), **api)
+        page = open_desk()
+        for name, answer in ((HOSTILE, "Expected a data set"), ("hf:ada/chips", "2 new in the queue.")):
+            page.get_by_label("Or a data set of the Hugging Face Hub").fill(name)
+            page.keyboard.press("Enter")
+            wait_for(page, "#label-added", answer)
+        wait_for(page, NAME, "0.png")
+    assert page.is_hidden("#label-dataset button:has-text('Stop')") and page.title() == "Chip Inspector"
 
 
 def test_a_photograph_is_sent_from_inspect_under_its_hostile_name(open_page, journal, photographs):
