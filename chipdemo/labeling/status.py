@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from chipdemo.inspection import CLASSES
-from chipdemo.labeling.agreement import DISAGREEMENT, current_truth
+from chipdemo.labeling.agreement import DISAGREEMENT
 from chipdemo.labeling.label import LABELS
 from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
@@ -36,14 +36,9 @@ def status_of(journal: Journal, seen: Collection[str] | None = None) -> Status:
     counts = journal.counts()
     labels, new = Counter(), 0
     with journal.read() as database:
-        rows = database.execute(
-            "SELECT image_sha256, MIN(label), COUNT(DISTINCT label) FROM votes GROUP BY image_sha256"
-        )
-        for sha256, label, different in rows:
-            if different > 1:
-                label = current_truth(event for _, event in journal.events(sha256))[sha256].label
-            labels[label] += 1
-            new += seen is not None and label in CLASSES and sha256 not in seen
+        for sha256, truth in database.execute("SELECT sha256, truth FROM photographs WHERE truth != ''"):
+            labels[truth] += 1
+            new += seen is not None and truth in CLASSES and sha256 not in seen
     return Status(
         counts.photographs,
         counts.labelled,

@@ -26,12 +26,13 @@
   // A canvas would write four channels. pixels: of the canvas, which may be smaller than width x height
   async function pngOf(pixels, width, height) {
     const raw = new Uint8Array((width + 1) * height); // a row: its filter, which is none, and its pixels
-    for (let y = 0; y < height; y += 1) {
-      const row = Math.floor((y * pixels.height) / height) * pixels.width;
-      for (let x = 0; x < width; x += 1) {
-        const place = row + Math.floor((x * pixels.width) / width);
-        if (pixels.data[4 * place + 3] >= EDGE) raw[y * (width + 1) + 1 + x] = 255;
-      }
+    for (let y = 0, last = -1; y < height; y += 1) {
+      const [start, from] = [y * (width + 1), Math.floor((y * pixels.height) / height) * pixels.width];
+      if (from === last) raw.copyWithin(start, start - width - 1, start);
+      else
+        for (let x = 0; x < width; x += 1)
+          if (pixels.data[4 * (from + Math.floor((x * pixels.width) / width)) + 3] >= EDGE) raw[start + 1 + x] = 255;
+      last = from;
     }
     if (!raw.includes(255)) return "";
     const packed = new Blob([raw]).stream().pipeThrough(new CompressionStream("deflate"));
