@@ -1,7 +1,7 @@
 // A mask over a photograph, painted by mouse, finger or pen. It is kept as what the server keeps: a PNG of
 // one channel, 0 or 255, as large as the upright photograph, as base64; "" for nothing painted.
 (() => {
-  const MOST = 4e6; // pixels of the canvas; larger photographs are painted on a smaller one
+  const MOST = 1.5e6; // pixels of the canvas, as many as the preview has; larger photographs are scaled
   const PAINTED = [53, 194, 255, 255];
   const BARE = [0, 0, 0, 0];
   const PEN_ERASER = 5; // pointer button
@@ -26,12 +26,13 @@
   // A canvas would write four channels. pixels: of the canvas, which may be smaller than width x height
   async function pngOf(pixels, width, height) {
     const raw = new Uint8Array((width + 1) * height); // a row: its filter, which is none, and its pixels
+    const alphas = Uint32Array.from({ length: width }, (_, x) => 4 * Math.floor((x * pixels.width) / width) + 3);
     for (let y = 0, last = -1; y < height; y += 1) {
-      const [start, from] = [y * (width + 1), Math.floor((y * pixels.height) / height) * pixels.width];
+      const [start, from] = [y * (width + 1), 4 * Math.floor((y * pixels.height) / height) * pixels.width];
       if (from === last) raw.copyWithin(start, start - width - 1, start);
       else
         for (let x = 0; x < width; x += 1)
-          if (pixels.data[4 * (from + Math.floor((x * pixels.width) / width)) + 3] >= EDGE) raw[start + 1 + x] = 255;
+          if (pixels.data[from + alphas[x]] >= EDGE) raw[start + 1 + x] = 255;
       last = from;
     }
     if (!raw.includes(255)) return "";
