@@ -29,6 +29,7 @@ def run(settings: Settings) -> None:
     from chipdemo.labeling.publish import Publisher
     from chipdemo.labeling.scoring import Scorer
     from chipdemo.labeling.store import Journal
+    from chipdemo.metrics import Metrics
     from chipdemo.ui.build import build_app, serve
     from chipdemo.vision.inspector import load_inspector
     from chipdemo.vision.watching import WatchedInspector
@@ -54,6 +55,7 @@ def run(settings: Settings) -> None:
             )
             publisher.start()
             closing.callback(publisher.stop)
+        metrics = Metrics(journal) if settings.metrics else None
         app = build_app(
             inspector,
             settings,
@@ -62,9 +64,10 @@ def run(settings: Settings) -> None:
             load=lambda folder: load_inspector(str(folder)),
             journal=journal,
             publisher=publisher,
+            metrics=metrics,
         )
         try:
-            serve(app, settings)
+            serve(app, settings, metrics)
         except OSError as error:
             if "port" not in str(error):
                 raise

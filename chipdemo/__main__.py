@@ -9,16 +9,23 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chipdemo.errors import ChipDemoError, SettingsError
 from chipdemo.settings import Settings, add_flags, flag, variable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 EXIT_USAGE = 2
 EXPORTS = ("imagefolder", "parquet", "csv", "coco", "yolo")
 HUB = "hf:"  # before the owner/name of a data set
 IMPORTS = ("imagefolder", "folder", "csv", "coco")
-Command = Callable[[argparse.Namespace, Settings], None]
+EXIT_FOUND = 1  # what --fail-on names was found
+FINDINGS = ("abnormal", "unlike", "unreadable")
+Command = Callable[[argparse.Namespace, Settings], int | None]
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -26,9 +33,31 @@ def command_line() -> argparse.ArgumentParser:
         prog="python -m chipdemo", description="Chip Inspector from the command line."
     )
     rooms = parser.add_subparsers(required=True, metavar="COMMAND")
+    _inspect_command(rooms)
     labels = rooms.add_parser("labels", help="photographs and labels: in, out, and how many there are")
     _labels_commands(labels.add_subparsers(required=True, metavar="COMMAND"))
     return parser
+
+
+def _inspect_command(rooms: argparse._SubParsersAction) -> None:
+    inspect = _command(rooms, "inspect", inspect_many, "judge many photographs", "model", "max_megapixels")
+    inspect.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="photograph, folder, zip, pattern, or CSV with a column image",
+    )
+    inspect.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="results; goes on with earlier"
+    )
+    inspect.add_argument("--threshold", type=float, help="0-1; default: the model's own")
+    inspect.add_argument(
+        "--fail-on",
+        nargs="+",
+        choices=FINDINGS,
+        default=(),
+        help=f"end with status {EXIT_FOUND} if any is so",
+    )
 
 
 def _labels_commands(commands: argparse._SubParsersAction) -> None:
@@ -62,8 +91,39 @@ def _command(
     return parser
 
 
+def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
+    from tqdm import tqdm
+
+    from chipdemo import batch, report
+    from chipdemo.files import Limits
+    from chipdemo.vision.inspector import load_inspector
+
+    limits = Limits(megapixels=settings.max_megapixels)
+    photographs, passed_over = batch.listed(flags.paths, limits)
+    inspector = load_inspector(settings.model_source)
+    with tqdm(total=len(photographs), unit=" photographs", disable=None) as bar:
+        results = batch.inspect_all(inspector, photographs, flags.out, flags.threshold, bar.update, limits)
+    report.write_tables(results, flags.out)
+    sums = report.sums_of(results)
+    by_place = {one.place: one for one in photographs}
+
+    def picture_of(result: report.Result) -> "Image | None":
+        one = by_place.get(result["path"])
+        return one and batch.picture(inspector, one, limits)
+
+    report.write_page(
+        sums, results.run, f"{datetime.now():%Y-%m-%d %H:%M}", picture_of, flags.out / report.HTML
+    )
+    found = {"abnormal": sums.verdicts["abnormal"], "unlike": sums.unlike, "unreadable": sums.unreadable}
+    print(f"{sums.photographs:,} photographs: {_counted({'normal': sums.verdicts['normal'], **found})}.")
+    _show_refused([*passed_over, *(f"{one['file']}: {one['error']}" for one in sums.refused)])
+    print(f"wrote {flags.out / report.HTML}")
+    return EXIT_FOUND if any(found[name] for name in flags.fail_on) else 0
+
+
 def labels_add(flags: argparse.Namespace, settings: Settings) -> None:
-    from chipdemo.labeling.intake import Limits, add_paths
+    from chipdemo.files import Limits
+    from chipdemo.labeling.intake import add_paths
     from chipdemo.labeling.store import Journal
 
     paths = [Path(source) for source in flags.sources if not source.startswith(HUB)]
@@ -165,11 +225,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     flags = command_line().parse_args(arguments)
     try:
-        flags.run(flags, Settings.from_env(os.environ).with_flags(flags))
+        return flags.run(flags, Settings.from_env(os.environ).with_flags(flags)) or 0
     except ChipDemoError as error:
         print(f"chipdemo: {error}", file=sys.stderr)
         return EXIT_USAGE
-    return 0
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@
     |- HubError               nothing could be pushed to the Hub; what is here stays as it is
     |- DataError              training data that cannot be used
     |- AblationError          an ablation.json that cannot be used
+    |- BatchError             many photographs cannot be judged, or their results not be kept
     |- LabelError             a label that cannot be kept
     |- ExchangeError          photographs or labels that cannot be taken in or written out
     `- JournalError           the journal of labels cannot be read or written
@@ -57,6 +58,10 @@ class DataError(ChipDemoError):
 
 class AblationError(ChipDemoError):
     """An ablation.json cannot be used."""
+
+
+class BatchError(ChipDemoError):
+    """Many photographs cannot be judged, or their results not be kept; what is there stays."""
 
 
 class LabelError(ChipDemoError):

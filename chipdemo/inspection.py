@@ -127,6 +127,19 @@ class Inspection:
         }
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A photograph in the size of the network, with what is said of the original.
+
+    pixels: (size, size, 3) uint8. image_size: (width, height) in pixels of the upright photograph.
+    """
+
+    pixels: np.ndarray
+    image_sha256: str
+    image_size: tuple[int, int]
+    prepared_ms: float
+
+
 def judge(abnormal_probability: float, threshold: float) -> str:
     """A photograph at the threshold is stopped."""
     return ABNORMAL if abnormal_probability >= threshold else NORMAL
@@ -147,6 +160,14 @@ class Inspector(Protocol):
         The inspection holds the heat maps that cost nothing: "evidence" and, where the model
         has attention, "CBAM". Safe to call from several threads.
         """
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        """The first part of inspect, which needs no network: many threads may do it side by side."""
+
+    def inspect_batch(
+        self, photographs: Sequence[Prepared], threshold: float | None = None
+    ) -> list[Inspection]:
+        """The rest of inspect, for several photographs at once; the network's time is shared among them."""
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         """One heat map by the method's name: (h, w) float32, 0-1. Raises ValueError if unknown."""

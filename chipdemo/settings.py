@@ -165,6 +165,7 @@ class Settings:
     queue_size: int = _setting(
         200, _whole(1, 100_000), "requests that may wait; more are turned away", metavar="N"
     )
+    metrics: bool = _setting(False, _switch, "answer /metrics for Prometheus, to whoever asks")
     dataset: str = _setting(
         "",
         _dataset,

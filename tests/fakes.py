@@ -1,12 +1,13 @@
 """An Inspector without a network: quick, and deterministic from the pixels alone."""
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from chipdemo.images import content_sha256
-from chipdemo.inspection import Channel, Inspection, ModelInfo, Region, judge
+from chipdemo.inspection import Channel, Inspection, ModelInfo, Prepared, Region, judge
 from chipdemo.operating import OperatingCurve
 
 METHODS = ("evidence", "CBAM", "Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "EigenCAM")
@@ -75,6 +76,14 @@ class FakeInspector:
             image_size=image.size,
             timing_ms={"resize": 1.25, "network": 12.5, "heat and regions": 2.0},
         )
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        return Prepared(np.asarray(image), content_sha256(image), image.size, 1.25)
+
+    def inspect_batch(
+        self, photographs: Sequence[Prepared], threshold: float | None = None
+    ) -> list[Inspection]:
+        return [self.inspect(Image.fromarray(each.pixels), threshold) for each in photographs]
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         if method not in self.methods:

@@ -8,6 +8,7 @@ from pathlib import Path
 from chipdemo.examples import Example
 from chipdemo.inspection import Inspector
 from chipdemo.labeling.store import Journal
+from chipdemo.metrics import Metrics
 from chipdemo.settings import Settings
 from chipdemo.ui.build import build_app, serve
 
@@ -19,6 +20,7 @@ def served(
     ablation: Path | None = None,
     load: Callable[[Path], Inspector] | None = None,
     journal: Journal | None = None,
+    metrics: Metrics | None = None,
     **settings,
 ) -> Iterator[str]:
     """The address of the app while it runs."""
@@ -26,9 +28,9 @@ def served(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     chosen = Settings(port=port, **settings)
-    app = build_app(inspector, chosen, examples, ablation, load, journal)
+    app = build_app(inspector, chosen, examples, ablation, load, journal, metrics=metrics)
     # _frontend: gradio's look at itself gives up after 3 s, which a busy machine may need
-    serve(app, chosen, prevent_thread_lock=True, quiet=True, _frontend=False)
+    serve(app, chosen, metrics, prevent_thread_lock=True, quiet=True, _frontend=False)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -147,3 +147,13 @@ def test_an_account_is_asked_for_where_one_is_set(grey):
         assert httpx.get(f"{address}/config").status_code == 401
         client = Client(address, auth=("ada", "secret"), verbose=False)
         assert inspect(client, grey)[0]["verdict"] == "abnormal"
+
+
+def test_many_photographs_are_judged_in_one_call_and_a_bad_one_gets_its_reason(client, grey, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"this is no photograph")
+    files = [handle_file(grey), handle_file(tmp_path / "bad.png")]
+    good, bad = client.predict(images=files, threshold=0.9, api_name="/inspect_batch")
+    assert (good["file"], good["verdict"], good["error"]) == ("grey.png", "normal", "")
+    assert bad["file"] == "bad.png" and "Expected a photograph" in bad["error"]
+    with pytest.raises(AppError, match="Expected 1 to 1,000 photographs; found 0"):
+        client.predict(images=[], api_name="/inspect_batch")

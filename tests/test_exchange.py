@@ -20,10 +20,10 @@ from chipdemo.labeling.agreement import current_truth
 from chipdemo.labeling.exchange import export_labels, import_labels
 from chipdemo.labeling.exchange.coco import runs_of
 from chipdemo.labeling.exchange.entry import entries_of
-from chipdemo.labeling.exchange.table import escaped, unescaped
 from chipdemo.labeling.intake import add_contents
 from chipdemo.labeling.label import Box, Label
 from chipdemo.labeling.store import Journal
+from chipdemo.spreadsheet import escaped, unescaped
 from tests.drawn import mask, picture
 from training.data import load_photographs
 from training.sources import read_data

@@ -9,8 +9,8 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from chipdemo.__main__ import main
 from chipdemo.errors import ExchangeError
+from chipdemo.files import Limits
 from chipdemo.labeling.hub_intake import add_dataset, photographs_of
-from chipdemo.labeling.intake import Limits
 from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
 from chipdemo.ui import labelling

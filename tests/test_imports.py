@@ -19,13 +19,16 @@ CORE = tuple(
         "curves",
         "errors",
         "examples",
+        "files",
         "hub",
         "images",
         "inspection",
+        "monitoring",
         "operating",
         "overlay",
         "report",
         "settings",
+        "spreadsheet",
     )  # fmt: skip
 )
 TORCH = ("torch", "torchvision", "timm", "pytorch_grad_cam", "torchmetrics")

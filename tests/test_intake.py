@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from chipdemo.errors import ExchangeError, JournalError, LabelError, UnreadableImageError
+from chipdemo.files import Limits
 from chipdemo.images import read_photograph
-from chipdemo.labeling.intake import Limits, add_contents, add_one, add_paths, add_uploads
+from chipdemo.labeling.intake import add_contents, add_one, add_paths, add_uploads
 from chipdemo.labeling.label import Label
 from chipdemo.labeling.store import Journal
 from tests.drawn import picture

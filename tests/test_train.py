@@ -17,7 +17,7 @@ from chipdemo.vision.checkpoint import WEIGHTS
 from chipdemo.vision.inspector import load_inspector
 from chipdemo.vision.model import ChipNet
 from tests.tiny import BACKBONE, draw_chip, draw_chips
-from training.resume import STATE
+from training.resume import STATE, save_state
 from training.starting_weights import load_starting_weights
 from training.train import Options, parse, rate, train
 
@@ -45,6 +45,19 @@ def command(chips, out, epochs):
     """The same run as options(), as a process of its own that can be killed."""
     flags = f"--backbone {BACKBONE} --init none --image-size 64 --batch-size 8 --freeze 0 --epochs {epochs}"
     return [sys.executable, SCRIPT, "--data", chips, "--out", out, *flags.split()]
+
+
+def train_until(epoch, options, monkeypatch):
+    """Train, and be interrupted once this epoch is kept."""
+
+    def save_and_stop(out, modules, optimizer, done):
+        save_state(out, modules, optimizer, done)
+        if done["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("training.train.save_state", save_and_stop)
+        train(options)
 
 
 @pytest.fixture(scope="module")
@@ -100,23 +113,13 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(chips, tmp_path)
             break
     process.wait()
     assert (out / STATE).exists() and not (out / WEIGHTS).exists()
-    subprocess.run([*run, "--resume"], check=True, capture_output=True)
-    resumed = load_file(out / WEIGHTS)
+    resumed = load_file(train(options(chips, out, epochs=4, resume=True)) / WEIGHTS)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert not (out / STATE).exists()
 
 
-def test_resuming_another_run_is_refused(chips, tmp_path):
-    process = subprocess.Popen(
-        command(chips, tmp_path, epochs=50),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    for line in process.stdout:
-        if line.startswith("epoch 1/"):
-            break
-    process.kill()
-    process.wait()
+def test_resuming_another_run_is_refused(chips, tmp_path, monkeypatch):
+    train_until(1, options(chips, tmp_path, epochs=50), monkeypatch)
     with pytest.raises(DataError, match="Expected the options of the run"):
         train(options(chips, tmp_path, epochs=2, resume=True))
 
@@ -245,17 +248,10 @@ def test_a_student_learns_from_a_teacher_alone_where_the_labels_have_no_share(ch
     assert load_file(taught / WEIGHTS).keys() == load_file(trained / WEIGHTS).keys()
 
 
-def test_a_distilled_run_resumes_to_the_same_weights(chips, trained, tmp_path):
+def test_a_distilled_run_resumes_to_the_same_weights(chips, trained, tmp_path, monkeypatch):
     flags = {"teacher": str(trained), "mixup": 0.4, "epochs": 3}
     whole = load_file(train(options(chips, tmp_path / "whole", **flags)) / WEIGHTS)
-    out = tmp_path / "killed"
-    run = [*command(chips, out, epochs=3), "--teacher", trained, "--mixup", "0.4"]
-    process = subprocess.Popen(run, stdout=subprocess.PIPE, text=True)
-    for line in process.stdout:
-        if line.startswith("epoch 2/3"):
-            process.kill()
-            break
-    process.wait()
-    subprocess.run([*run, "--resume"], check=True, capture_output=True)
-    resumed = load_file(out / WEIGHTS)
+    out = tmp_path / "interrupted"
+    train_until(2, options(chips, out, **flags), monkeypatch)
+    resumed = load_file(train(options(chips, out, **flags, resume=True)) / WEIGHTS)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)

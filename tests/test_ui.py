@@ -185,10 +185,10 @@ def test_a_download_has_a_harmless_name(name, stem):
     assert inspecting.file_stem(name) == stem
 
 
-def test_only_inspect_and_compare_are_part_of_the_api(inspector, tmp_path):
+def test_only_what_judges_photographs_is_part_of_the_api(inspector, tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "example.png")
     app = build_app(inspector, Settings(), [Example(tmp_path / "example.png", "drawn")])
-    assert list(app.get_api_info()["named_endpoints"]) == ["/inspect", "/compare"]
+    assert list(app.get_api_info()["named_endpoints"]) == ["/inspect", "/inspect_batch", "/compare"]
     assert not app.get_api_info()["unnamed_endpoints"]
 
 

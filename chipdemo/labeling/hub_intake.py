@@ -14,18 +14,10 @@ from huggingface_hub import HfApi, HfFileSystem
 from huggingface_hub.errors import HfHubHTTPError
 
 from chipdemo.errors import ExchangeError
+from chipdemo.files import DEFAULT_LIMITS, Limits, in_parallel, shown, too_large
 from chipdemo.hub import cause_of, told
 from chipdemo.images import SUFFIXES
-from chipdemo.labeling.intake import (
-    DEFAULT_LIMITS,
-    Intake,
-    Limits,
-    Progress,
-    add_contents,
-    in_parallel,
-    shown,
-    too_large,
-)
+from chipdemo.labeling.intake import Intake, Progress, add_contents
 from chipdemo.labeling.store import Journal
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)

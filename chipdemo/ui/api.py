@@ -7,18 +7,25 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError, SettingsError
+from chipdemo.files import Limits
 from chipdemo.images import read_photograph
 from chipdemo.inspection import Inspector
 from chipdemo.settings import Settings
-from chipdemo.ui import inspecting
+from chipdemo.ui import inspecting, many
 from chipdemo.ui.comparing import Lineup, answers
 from chipdemo.ui.inspect_tab import MODEL_QUEUE
-from chipdemo.ui.uploads import uploaded_path
+from chipdemo.ui.many import MANY_QUEUE, MOST
+from chipdemo.ui.uploads import uploaded_files, uploaded_path
 
 ABOUT = (
     "Judge a photograph of a chip. image: a PNG, JPEG, TIFF, BMP, WebP or GIF file. threshold: 0 to 1, the "
     "model's own unless given. Returns the inspection as JSON and the photograph with overlay, boxes and "
     "colour bar as a PNG file."
+)
+ABOUT_BATCH = (
+    f"Judge up to {MOST:,} photographs. images: files as for /inspect, or zips of them. threshold: as there. "
+    "Returns a list, an entry a photograph in their order: the inspection as JSON with file, label and "
+    "error, the reason where one could not be read."
 )
 ABOUT_COMPARE = (
     "Judge a photograph by every model that is here: the one in use, and those of the shipped comparison "
@@ -37,12 +44,16 @@ def add_api(inspector: Inspector, lineup: Lineup, settings: Settings) -> None:
     def inspect(image: dict[str, Any], threshold: float | None = None) -> tuple[dict[str, Any], str]:
         return answer(inspector, image, threshold, settings.max_megapixels)
 
+    def inspect_batch(images: list[dict[str, Any]], threshold: float | None = None) -> list[dict[str, Any]]:
+        return answers_to_many(inspector, images, threshold, settings.max_megapixels)
+
     def compare(image: dict[str, Any]) -> list[dict[str, Any]]:
         return compared(lineup, image, settings.max_megapixels)
 
     model_queue = {"concurrency_limit": settings.concurrency, "concurrency_id": MODEL_QUEUE}
     image = gr.File(visible=False, label="image")
     threshold = gr.Number(None, visible=False, label="threshold")
+    images = gr.File(visible=False, label="images", file_count="multiple")
     result = gr.JSON(visible=False, label="inspection")
     overlay = gr.File(visible=False, label="overlay")
     gr.Button(visible=False).click(
@@ -53,6 +64,16 @@ def add_api(inspector: Inspector, lineup: Lineup, settings: Settings) -> None:
         api_description=ABOUT,
         preprocess=False,  # gr.File would leave an empty temporary file behind for each call
         **model_queue,
+    )
+    gr.Button(visible=False).click(
+        inspect_batch,
+        [images, threshold],
+        gr.JSON(visible=False, label="inspections"),
+        api_name="inspect_batch",
+        api_description=ABOUT_BATCH,
+        preprocess=False,
+        concurrency_limit=1,
+        concurrency_id=MANY_QUEUE,
     )
     gr.Button(visible=False).click(
         compare,
@@ -83,6 +104,21 @@ def answer(
         raise gr.Error(str(error), print_exception=False) from error
     name = inspecting.file_stem(current.name) + "-overlay.png"
     return inspecting.inspection_json(current), save_bytes_to_cache(data, name, get_upload_folder())
+
+
+def answers_to_many(
+    inspector: Inspector, payload: Any, threshold: float | None, max_megapixels: float
+) -> list[dict[str, Any]]:
+    """Each photograph's result, as batch.result_of makes it. Raises gr.Error where none can be judged."""
+    inspector = inspector.current()
+    try:
+        threshold = checked_threshold(threshold, inspector.info.threshold)
+        limits = Limits(megapixels=max_megapixels)
+        *_, found = many.judge(inspector, uploaded_files(payload), threshold, limits)
+    except ChipDemoError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    # gradio's client takes whatever has a path for a file to download
+    return [{name: value for name, value in one.items() if name != "path"} for one in found.results]
 
 
 def compared(lineup: Lineup, payload: dict[str, Any] | None, max_megapixels: float) -> list[dict[str, Any]]:

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from chipdemo.examples import Example
 from chipdemo.inspection import Inspector, ModelInfo
 from chipdemo.labeling.store import Journal
+from chipdemo.metrics import Metrics
+from chipdemo.monitoring import MonitoredInspector, Recent, log_inspection
 from chipdemo.settings import Settings
-from chipdemo.ui import ablation_tab, api, fragments, inspect_tab, label_api, label_tab, labelling
+from chipdemo.ui import ablation_tab, api, fragments, inspect_tab, label_api, label_tab, labelling, many_panel
 from chipdemo.ui.annotators import Annotators, has_oauth
 from chipdemo.ui.comparing import Lineup
 from chipdemo.ui.labelling import Publisher
@@ -30,14 +34,17 @@ def build_app(
     load: Callable[[Path], Inspector] | None = None,
     journal: Journal | None = None,
     publisher: Publisher | None = None,
+    metrics: Metrics | None = None,
 ) -> gr.Blocks:
     """The whole app, not yet launched.
 
     examples: photographs on offer, by trusted paths. ablation: the ablation.json that Compare opens
     with, trusted too; it need not exist. load: a checkpoint folder -> its inspector, for the rows of
     the ablation; raises ChipDemoError. journal: open, for the Label tab; without it there is none.
-    publisher: what sends labels to the shared data set.
+    publisher: what sends labels to the shared data set. metrics: are told of every inspection.
     """
+    recent = Recent()
+    monitored = MonitoredInspector(inspector, recent.add, log_inspection, *([metrics.add] if metrics else []))
     examples = tuple(examples)
     lineup = Lineup(inspector, settings.model_source, ablation, load)
     with gr.Blocks(
@@ -50,6 +57,7 @@ def build_app(
         with gr.Tabs(selected="inspect", elem_id="tabs"):
             with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
                 parts = inspect_tab.layout(inspector, header, settings, examples, labels=journal is not None)
+                many_parts = many_panel.layout()
             keep_address(tab, "inspect")
             with gr.Tab("Compare", id="compare", elem_id="compare") as compare:
                 compare_parts = ablation_tab.layout(settings)
@@ -58,9 +66,10 @@ def build_app(
                 annotators = Annotators(settings, has_oauth())
                 with gr.Tab("Label", id="label", elem_id="label") as label:
                     label_parts = label_tab.layout(annotators)
-        inspect_tab.wire(parts, inspector, settings, examples)
+        inspect_tab.wire(parts, monitored, settings, examples, recent)
+        many_panel.wire(many_parts, parts.model.threshold, monitored, settings)
         ablation_tab.wire(compare_parts, compare, lineup, settings)
-        api.add_api(inspector, lineup, settings)
+        api.add_api(monitored, lineup, settings)
         if journal:
             desk = labelling.desk_of(journal, inspector, settings, publisher)
             label_tab.wire(label_parts, label, desk, annotators)
@@ -70,6 +79,8 @@ def build_app(
         if settings.watch:
             open_with_model_in_use(app, parts, inspector)
     app.queue(max_size=settings.queue_size, default_concurrency_limit=settings.concurrency)
+    if metrics:
+        metrics.ask("chipdemo_waiting", "Requests that wait for the model.", lambda: len(app._queue))
     return app
 
 
@@ -98,11 +109,17 @@ def keep_address(tab: gr.Tab, name: str) -> None:
     tab.select(None, js=f"() => window.chip.keepTab('{name}')", api_visibility="private")
 
 
-def serve(app: gr.Blocks, settings: Settings, **options: Any) -> tuple[Any, str, str]:
+def serve(
+    app: gr.Blocks, settings: Settings, metrics: Metrics | None = None, **options: Any
+) -> tuple[Any, str, str]:
     """Launch with the look and the limits of the settings. options: more of Blocks.launch.
 
-    Raises OSError where the port is taken.
+    /health answers while the app does, and /metrics where there are any, without a sign-in. Raises
+    OSError where the port is taken.
     """
+    routes = [Route("/health", lambda _: PlainTextResponse("ok\n"))]
+    if metrics:
+        routes.append(Route("/metrics", lambda _: PlainTextResponse(metrics.text())))
     return app.launch(
         server_name=settings.host,
         server_port=settings.port,
@@ -113,6 +130,7 @@ def serve(app: gr.Blocks, settings: Settings, **options: Any) -> tuple[Any, str,
         ssr_mode=False,
         run_history=False,
         mcp_server=False,
+        app_kwargs={"routes": routes},
         **launch_options(),
         **options,
     )

@@ -11,6 +11,7 @@ from PIL import Image
 
 from chipdemo.examples import ELPV_CREDIT, Example
 from chipdemo.inspection import ABNORMAL, Channel, Inspection, ModelInfo, Region
+from chipdemo.monitoring import Drift
 from chipdemo.overlay import ATTENTION, overlay_rgba, png_bytes
 
 THUMBNAIL = 112  # pixels
@@ -205,6 +206,13 @@ def _small(example: Example) -> str:
         stream = BytesIO()
         image.convert("RGB").save(stream, "JPEG", quality=85)
     return data_uri(stream.getvalue(), "jpeg")
+
+
+def drift_html(drift: Drift) -> str:
+    """Whether the last photographs of everybody look as they should; nothing before there are enough."""
+    if not drift.sentence:
+        return ""
+    return f"<p class='{'changed' if drift.changed else 'steady'}' role='status'>{drift.sentence}</p>"
 
 
 def verdict_word(inspection: Inspection) -> str:

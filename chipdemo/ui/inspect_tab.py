@@ -14,6 +14,7 @@ from gradio.utils import get_upload_folder
 from chipdemo.errors import ChipDemoError
 from chipdemo.examples import Example
 from chipdemo.inspection import Inspector, ModelInfo
+from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
 from chipdemo.ui import fragments, inspecting, model_in_use
 from chipdemo.ui.inspecting import Current
@@ -48,6 +49,7 @@ class Parts:
     examples: gr.HTML
     verdict: gr.HTML
     regions: gr.HTML
+    drift: gr.HTML
     details: gr.HTML
     raw: gr.JSON
     send: gr.Button
@@ -60,8 +62,8 @@ class Parts:
     @property
     def shown(self) -> list[Any]:
         """Where _results goes, in order."""
-        photograph = [self.photograph, self.current, self.stage, self.verdict, self.regions, self.details]
-        return [*photograph, self.raw, *self.model]
+        photograph = [self.photograph, self.current, self.stage, self.verdict, self.regions, self.drift]
+        return [*photograph, self.details, self.raw, *self.model]
 
 
 def layout(
@@ -129,6 +131,7 @@ def layout(
                 send = gr.Button("Send to labelling", size="sm", elem_id="send-to-labelling", visible=labels)
                 get_overlay = gr.Button("Download overlay (PNG)", size="sm", elem_id="get-overlay")
                 get_json = gr.Button("Download result (JSON)", size="sm", elem_id="get-json")
+            drift = gr.HTML("", apply_default_css=False, elem_id="drift")
             with gr.Accordion("Details: channels, timings, raw JSON", open=False, elem_classes="details"):
                 details = gr.HTML("", apply_default_css=False, elem_id="details")
                 raw = gr.JSON(label="Inspection", elem_id="raw", open=True)
@@ -137,13 +140,15 @@ def layout(
     opacity = gr.Number(0.8, visible="hidden")
     return Parts(
         ModelParts(shown, header, threshold, reset, method),
-        current, stage, photograph, example_strip, verdict, regions, details, raw,
+        current, stage, photograph, example_strip, verdict, regions, drift, details, raw,
         send, get_overlay, get_json, overlay_file, json_file, opacity,
     )  # fmt: skip
 
 
-def wire(parts: Parts, inspector: Inspector, settings: Settings, examples: Sequence[Example]) -> None:
-    """The events. None of them is part of the API; api.py is."""
+def wire(
+    parts: Parts, inspector: Inspector, settings: Settings, examples: Sequence[Example], recent: Recent
+) -> None:
+    """The events. None of them is part of the API; api.py is. recent: what all visitors had inspected."""
     limit, model = settings.max_megapixels, parts.model
     heavy = {
         "api_visibility": "private",
@@ -180,6 +185,7 @@ def wire(parts: Parts, inspector: Inspector, settings: Settings, examples: Seque
             fresh(current.view),
             fragments.verdict_html(inspection, current.inspector.info),
             fragments.regions_html(inspection.regions),
+            fragments.drift_html(recent.drift(current.inspector.info)),
             fragments.details_html(inspection),
             inspecting.inspection_json(current),
         ]
@@ -262,7 +268,7 @@ def fresh(view: Mapping[str, Any]) -> dict[str, Any]:
 def failure_of(message: str, name: str) -> list[Any]:
     """What the tab shows where a photograph could not be inspected; nothing of the last one stays."""
     stage = {"state": "error", "name": name, "message": message}
-    return [None, fresh(stage), fragments.NOT_INSPECTED, "", "", None]
+    return [None, fresh(stage), fragments.NOT_INSPECTED, "", "", "", None]
 
 
 def needed(current: Current | None) -> Current:

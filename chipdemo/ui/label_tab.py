@@ -1,8 +1,6 @@
 """The Label tab: layout, then wiring. What it does is in labelling.py; label.js is its screen."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,7 +11,7 @@ from chipdemo.ui.annotators import Annotators
 from chipdemo.ui.inspecting import Current
 from chipdemo.ui.labelling import Desk
 from chipdemo.ui.look import desk_template
-from chipdemo.ui.uploads import uploaded_path
+from chipdemo.ui.uploads import uploaded_files
 
 DESK_JS = "window.chip.mountDesk(element);"
 OPEN_JS = "() => { window.chip.keepTab('label'); window.chip.openDesk(); }"
@@ -66,7 +64,7 @@ def wire(parts: Parts, tab: gr.Tab, desk: Desk, annotators: Annotators) -> None:
     def on_files(payload: list[dict[str, Any]] | None, request: gr.Request, profile: gr.OAuthProfile | None):
         try:
             annotators.name(request, profile)
-            return None, label_fragments.added_html(labelling.add_files(desk, uploaded(payload)))
+            return None, label_fragments.added_html(labelling.add_files(desk, uploaded_files(payload)))
         except ChipDemoError as error:
             return None, label_fragments.refused_html(str(error))
 
@@ -140,9 +138,3 @@ def wire_sending(parts: inspect_tab.Parts, desk: Desk, annotators: Annotators) -
     parts.send.click(
         on_send, parts.current, None, api_visibility="private", concurrency_limit=None, show_progress="hidden"
     ).then(None, js=MORE_JS, api_visibility="private")
-
-
-def uploaded(payload: Sequence[dict[str, Any]] | None) -> list[tuple[str, Path]]:
-    """The names that people know uploads by, with their paths. Raises UnreadableImageError."""
-    files = payload if isinstance(payload, list) else [payload] if payload else []
-    return [(str(file.get("orig_name") or Path(file["path"]).name), uploaded_path(file)) for file in files]

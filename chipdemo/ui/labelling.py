@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from chipdemo.errors import ChipDemoError, ImageError, LabelError
+from chipdemo.files import Limits
 from chipdemo.images import read_photograph
 from chipdemo.inspection import Inspection, Inspector, ModelInfo
 from chipdemo.labeling import history
 from chipdemo.labeling.hub_intake import photographs_of
-from chipdemo.labeling.intake import Intake, Limits, add_contents, add_uploads
+from chipdemo.labeling.intake import Intake, add_contents, add_uploads
 from chipdemo.labeling.label import MAX_MASK_BYTES, Box, Label, Said, retraction_of
 from chipdemo.labeling.queue import INFORMATIVE, ORDERS, Queue
 from chipdemo.labeling.store import Journal, Stored

@@ -1,6 +1,6 @@
 """What a browser or an API client sent -> the path of a file that it really uploaded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +26,9 @@ def uploaded_path(payload: Mapping[str, Any] | str | None) -> Path:
             "Expected an uploaded file; found a path that was not uploaded. Upload the file itself."
         )
     return resolved
+
+
+def uploaded_files(payload: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None) -> list[tuple[str, Path]]:
+    """The names that people know uploads by, with their paths. Raises UnreadableImageError."""
+    files = payload if isinstance(payload, list) else [payload] if payload else []
+    return [(str(file.get("orig_name") or Path(file["path"]).name), uploaded_path(file)) for file in files]

@@ -26,6 +26,10 @@ class EngineOutput(NamedTuple):
     spatial_attention: np.ndarray | None
     distance: np.ndarray
 
+    def of(self, index: int) -> "EngineOutput":
+        """What it gives for one of the photographs, N = 1."""
+        return EngineOutput(*(None if array is None else array[index : index + 1] for array in self))
+
 
 class Engine(Protocol):
     """Runs a network. Safe to call from several threads."""

@@ -1,12 +1,13 @@
 """Photograph -> Inspection, over any engine."""
 
+from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
 from PIL import Image
 
 from chipdemo.images import content_sha256
-from chipdemo.inspection import Inspection, ModelInfo, judge
+from chipdemo.inspection import Inspection, ModelInfo, Prepared, judge
 from chipdemo.vision.checkpoint import ModelSpec, load_checkpoint
 from chipdemo.vision.engine import EngineOutput, TorchEngine
 from chipdemo.vision.explain import (
@@ -34,21 +35,37 @@ class NetworkInspector:
 
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
         """Judge an upright 8-bit RGB photograph, at the model's own threshold unless given."""
-        times = [perf_counter()]
-        sha256 = content_sha256(image)
-        pixels = self._pixels(image)
-        times.append(perf_counter())
-        output = self.engine.run(pixels)
-        times.append(perf_counter())
+        return self.inspect_batch([self.prepare(image)], threshold)[0]
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        started = perf_counter()
+        sha256, pixels = content_sha256(image), self._pixels(image)
+        return Prepared(pixels, sha256, image.size, 1000 * (perf_counter() - started))
+
+    def inspect_batch(
+        self, photographs: Sequence[Prepared], threshold: float | None = None
+    ) -> list[Inspection]:
+        started = perf_counter()
+        output = self.engine.run(np.stack([photograph.pixels for photograph in photographs]))
+        network_ms = 1000 * (perf_counter() - started) / len(photographs)
+        threshold = self.info.threshold if threshold is None else threshold
+        return [
+            self._inspection(photograph, output.of(index), network_ms, threshold)
+            for index, photograph in enumerate(photographs)
+        ]
+
+    def _inspection(
+        self, photograph: Prepared, output: EngineOutput, network_ms: float, threshold: float
+    ) -> Inspection:
+        """output: of this photograph alone, N = 1."""
+        started = perf_counter()
         heat = self._heat(output)
-        regions = regions_of(heat[EVIDENCE], image.size)
+        regions = regions_of(heat[EVIDENCE], photograph.image_size)
         attention = output.channel_attention
         channels = () if attention is None else strongest_channels(output.features[0], attention[0])
-        times.append(perf_counter())
-        steps = zip(("hash and resize", "network", "heat and regions"), np.diff(times) * 1000)
+        heat_ms = 1000 * (perf_counter() - started)
         log_odds = float(output.log_odds[0])
         probability = float(1 / (1 + np.exp(-log_odds / self.spec.temperature)))
-        threshold = self.info.threshold if threshold is None else threshold
         distance = float(output.distance[0]) / self.spec.distance_limit
         return Inspection(
             verdict=judge(probability, threshold),
@@ -63,9 +80,13 @@ class NetworkInspector:
             embedding=output.features[0].mean((1, 2)),  # (C, h, w) -> (C,), as the head pools
             model_name=self.info.name,
             model_revision=self.info.revision,
-            image_sha256=sha256,
-            image_size=image.size,
-            timing_ms={step: float(ms) for step, ms in steps},
+            image_sha256=photograph.image_sha256,
+            image_size=photograph.image_size,
+            timing_ms={
+                "hash and resize": photograph.prepared_ms,
+                "network": network_ms,
+                "heat and regions": heat_ms,
+            },
         )
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
@@ -73,13 +94,13 @@ class NetworkInspector:
         if method not in self.methods:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(self.methods)}")
         if method in GRADIENT_METHODS:
-            features = self.engine.forward(self._pixels(image)).features
+            features = self.engine.forward(self._pixels(image)[None]).features
             return gradient_heat(self.engine.net, features, method)
-        return self._heat(self.engine.run(self._pixels(image)))[method]
+        return self._heat(self.engine.run(self._pixels(image)[None]))[method]
 
     def _pixels(self, image: Image.Image) -> np.ndarray:
-        """(1, size, size, 3) uint8."""
-        return pixels_of(image, self.spec.image_size, self.spec.interpolation)[None]
+        """(size, size, 3) uint8."""
+        return pixels_of(image, self.spec.image_size, self.spec.interpolation)
 
     def _heat(self, output: EngineOutput) -> dict[str, np.ndarray]:
         """The maps that cost nothing, by name: (h, w) float32, 0-1."""

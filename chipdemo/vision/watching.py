@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.errors import CheckpointError, CheckpointOutOfReachError
-from chipdemo.inspection import Inspection, Inspector, ModelInfo
+from chipdemo.inspection import Inspection, Inspector, ModelInfo, Prepared
 from chipdemo.vision.checkpoint import latest_revision
 from chipdemo.vision.inspector import NetworkInspector, load_inspector
 
@@ -51,6 +51,14 @@ class WatchedInspector:
 
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
         return self._current.inspect(image, threshold)
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        return self._current.prepare(image)
+
+    def inspect_batch(
+        self, photographs: Sequence[Prepared], threshold: float | None = None
+    ) -> list[Inspection]:
+        return self._current.inspect_batch(photographs, threshold)
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         return self._current.explain(image, method)

@@ -13,9 +13,10 @@ from typing import Any
 from PIL import Image
 
 from chipdemo.errors import ChipDemoError, ExchangeError, LabelError
+from chipdemo.files import Found, in_parallel, shown
 from chipdemo.images import content_sha256, read_photograph
 from chipdemo.labeling.folders import label_of
-from chipdemo.labeling.intake import Found, Progress, in_parallel, is_full, read_file, shown
+from chipdemo.labeling.intake import Progress, is_full, read_file
 from chipdemo.labeling.label import Box, Label
 from chipdemo.labeling.store import Journal, NewPhotograph
 

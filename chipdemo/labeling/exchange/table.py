@@ -10,11 +10,11 @@ from chipdemo.errors import ExchangeError
 from chipdemo.labeling.exchange.entry import Entry
 from chipdemo.labeling.exchange.imagefolder import write_file
 from chipdemo.labeling.exchange.reading import Row, inside, rows_of
+from chipdemo.spreadsheet import escaped, unescaped
 
 LABELS_CSV = "labels.csv"
 COLUMNS = ("image", "label", "defect_type", "probability", "normal", "abnormal", "unsure", "boxes", "mask")
 COLUMNS += ("note", "name", "sha256", "width", "height")
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # how a cell begins that a spreadsheet would run; and '
 
 
 def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
@@ -31,20 +31,8 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
             row["image"] = f"photographs/{entry.file_name}"
             row["boxes"] = json.dumps([astuple(box) for box in entry.boxes])
             row["mask"] = f"masks/{entry.mask_name}" if entry.mask else ""
-            table.writerow({column: escaped(row[column]) for column in COLUMNS})
+            table.writerow({column: escaped(str(row[column])) for column in COLUMNS})
     return {}
-
-
-def escaped(value: object) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    text = str(value)
-    return f"'{text}" if text.startswith(FORMULA) else text
-
-
-def unescaped(cell: str | None) -> str:
-    """The text again."""
-    cell = cell or ""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
 
 
 def read(path: Path) -> Iterator[Row | str]:

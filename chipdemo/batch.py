@@ -1,0 +1,281 @@
+"""Many photographs, judged: from folders, zips and lists of them to a folder of results.
+
+They are read, decoded and scaled side by side while the network works, and a few are in memory at
+a time, however many there are. A run that was stopped goes on where it was.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from chipdemo.errors import BatchError, ImageError
+from chipdemo.files import DEFAULT_LIMITS, Found, Limits, content_of, found_at, in_parallel, in_zip, is_zip
+from chipdemo.images import Photograph, read_photograph
+from chipdemo.inspection import NORMAL, Inspection, Inspector, Prepared
+from chipdemo.labeling.folders import class_of, labelled_files
+from chipdemo.overlay import EVIDENCE, blend
+
+RESULTS = "inspections.jsonl"  # a line a photograph, in the order given; see result_of
+RUN = "run.json"
+BATCH = 16  # photographs at a time through the network
+SHOWN_SIDE = 480  # pixels of the longer side of a photograph in the report
+
+Progress = Callable[[int], None]  # is told how many more photographs are done
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A photograph to be judged. place: where it lies, once in a list. label: "normal", "abnormal", "" """
+
+    found: Found
+    place: str
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A photograph with what came of it. prepared, inspection: None where error says why."""
+
+    one: Listed
+    prepared: Prepared | None
+    inspection: Inspection | None
+    notes: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Results:
+    """A folder of results. run: model, revision and threshold that all of them have."""
+
+    folder: Path
+    run: Mapping[str, Any]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """One after the other, as result_of has them."""
+        with (self.folder / RESULTS).open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+
+    def append(self, results: Iterable[Mapping[str, Any]]) -> None:
+        """Raises BatchError where there is no room; what was written before stays."""
+        try:
+            with (self.folder / RESULTS).open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(result) + "\n" for result in results)
+        except OSError as error:
+            raise BatchError(
+                f"Expected room for results in {self.folder}; {error.strerror}. Make room and run it again: "
+                "it goes on from here."
+            ) from error
+
+
+def listed(paths: Sequence[str], limits: Limits = DEFAULT_LIMITS) -> tuple[list[Listed], list[str]]:
+    """The photographs that paths name, each once, and a line on everything that is passed over.
+
+    paths: photographs, folders (all below them; normal/ and abnormal/ or their synonyms are labels),
+    zips, patterns such as "lot*/*.png", and CSV files with a column `image` (relative to the file)
+    and optionally `label`. Raises BatchError where there is nothing, and ExchangeError where a path
+    leads nowhere.
+    """
+    photographs, passed_over = {}, []
+    for path in map(Path, _expanded(paths)):
+        for one in _in_list(path) if path.suffix.lower() == ".csv" else _found(path, limits):
+            if isinstance(one, str):
+                passed_over.append(one)
+            else:
+                photographs.setdefault(one.place, one)
+    if not photographs:
+        raise BatchError(
+            f"Expected photographs in {', '.join(paths)[:200]}; found none. Name folders, zips, photographs "
+            "or a CSV with a column image."
+        )
+    return list(photographs.values()), passed_over
+
+
+def uploads_listed(
+    uploads: Iterable[tuple[str, Path]], limits: Limits = DEFAULT_LIMITS
+) -> tuple[list[Listed], list[str]]:
+    """The same for uploaded files, as (name, path): photographs, and zips of them.
+
+    Where they lie on this machine stands nowhere in their places.
+    """
+    photographs, passed_over, times = [], [], Counter()
+    for name, path in uploads:
+        packed = is_zip(path)
+        for found in in_zip(path, name, limits) if packed else [Found(name, path)]:
+            if isinstance(found, str):
+                passed_over.append(found)
+                continue
+            place = f"{name}!{found.name}" if packed else name
+            times[place] += 1
+            place += f" ({times[place]})" if times[place] > 1 else ""
+            photographs.append(Listed(found, place))
+    return photographs, passed_over
+
+
+def inspect_all(
+    inspector: Inspector,
+    photographs: Iterable[Listed],
+    folder: Path,
+    threshold: float | None = None,
+    progress: Progress = lambda done: None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Results:
+    """Judge photographs, but for those that folder has results of already.
+
+    One that cannot be read gets a result with the reason. Raises BatchError where the results there
+    are of another model or threshold.
+    """
+    inspector = inspector.current()
+    threshold = inspector.info.threshold if threshold is None else threshold
+    results = _results(folder, inspector, threshold)
+    done = {result["path"] for result in results}
+    progress(len(done))
+    todo = (one for one in photographs if one.place not in done)
+    with closing(judged(inspector, todo, threshold, limits)) as batches:
+        for batch in batches:
+            results.append(map(result_of, batch))
+            progress(len(batch))
+    return results
+
+
+def judged(
+    inspector: Inspector,
+    photographs: Iterable[Listed],
+    threshold: float | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Iterator[list[Judged]]:
+    """Photographs in their order, some at a time: those that are read, decoded and scaled meanwhile."""
+
+    def prepare(one: Listed) -> tuple[Listed, Prepared | None, Sequence[str], str]:
+        try:
+            photograph = read(one, limits)
+        except ImageError as error:
+            return one, None, (), str(error)
+        return one, inspector.prepare(photograph.image), photograph.notes, ""
+
+    with closing(in_parallel(prepare, photographs)) as prepared:
+        for waiting in _batches(prepared):
+            readable = [each for _, each, _, _ in waiting if each]
+            inspections = iter(inspector.inspect_batch(readable, threshold) if readable else ())
+            yield [
+                Judged(one, each, next(inspections) if each else None, tuple(notes), error)
+                for one, each, notes, error in waiting
+            ]
+
+
+def read(one: Listed, limits: Limits = DEFAULT_LIMITS) -> Photograph:
+    """Raises ImageError."""
+    return read_photograph(content_of(one.found, limits), limits.megapixels)
+
+
+def picture(inspector: Inspector, one: Listed, limits: Limits = DEFAULT_LIMITS) -> Image.Image | None:
+    """A photograph with its heat and regions, small enough for a page; None where it is gone."""
+    try:
+        image = read(one, limits).image
+    except ImageError:
+        return None
+    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    inspection = inspector.inspect(image)
+    return blend(image, inspection.heat[EVIDENCE], regions=inspection.regions)
+
+
+def result_of(judged: Judged) -> dict[str, Any]:
+    """The JSON of an inspection with file, path, label, notes and error, the reason why there is none."""
+    one, inspection = judged.one, judged.inspection
+    result = {"file": _text(one.found.name), "path": _text(one.place), "label": one.label}
+    if inspection:
+        result |= inspection.to_json() | {"notes": list(judged.notes)}
+    return result | {"error": judged.error}
+
+
+def _expanded(paths: Iterable[str]) -> Iterator[str]:
+    """Paths, and what patterns among them match: not every shell expands them."""
+    for path in paths:
+        pattern = has_magic(path) and not Path(path).exists()
+        matches = glob(path, recursive=True) if pattern else []  # noqa: PTH207  Path.glob takes no absolute one
+        yield from sorted(matches) or [path]
+
+
+def _found(path: Path, limits: Limits) -> Iterator[Listed | str]:
+    labels = _labels_in(path) if path.is_dir() else {}
+    for found in found_at(path, limits):
+        if isinstance(found, str):
+            yield found
+        elif isinstance(found.source, Path):
+            yield Listed(found, str(found.source), labels.get(found.source, ""))
+        else:
+            yield Listed(found, f"{path}!{found.name}")
+
+
+def _labels_in(folder: Path) -> dict[Path, str]:
+    """What the names of its folders say, where one of them says normal: others may be anything."""
+    labels = {path.resolve(): label for path, label, _ in labelled_files(folder)}
+    return (
+        {path: class_of(label) or "" for path, label in labels.items()} if NORMAL in labels.values() else {}
+    )
+
+
+def _in_list(path: Path) -> Iterator[Listed]:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise BatchError(f"Expected a CSV in UTF-8; {path} cannot be read: {error}. Check it.") from error
+    if "image" not in table:
+        raise BatchError(
+            f"Expected a column image in {path}; found {', '.join(table.columns)}. Add a header line."
+        )
+    labels = table["label"] if "label" in table else [""] * len(table)
+    for name, label in zip(table["image"], labels):
+        place = path.parent / name
+        yield Listed(Found(name, place), str(place), class_of(label) or "")
+
+
+def _results(folder: Path, inspector: Inspector, threshold: float) -> Results:
+    """The results that a folder has of this model and threshold so far; a new folder has none."""
+    info = inspector.info
+    run = {"model": info.name, "revision": info.revision, "threshold": threshold, "data": info.data}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / RUN).exists():
+            before = json.loads((folder / RUN).read_text(encoding="utf-8"))
+            if before != run:
+                raise BatchError(
+                    f"Expected results of {run} in {folder}; found some of {before}. Choose another --out, "
+                    "or remove it."
+                )
+        elif any(folder.iterdir()):
+            raise BatchError(f"Expected a new folder or an earlier --out; {folder} holds other files.")
+        (folder / RUN).write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
+        with (folder / RESULTS).open("a+b") as file:
+            file.seek(0)
+            file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))  # a killed run's half line
+    except (OSError, ValueError) as error:
+        raise BatchError(
+            f"Expected a folder for results at {folder}; {error}. Choose another --out."
+        ) from error
+    return Results(folder, run)
+
+
+def _batches(prepared: Iterable[tuple]) -> Iterator[list[tuple]]:
+    """Runs of them with BATCH readable photographs."""
+    waiting, readable = [], 0
+    for one in prepared:
+        waiting.append(one)
+        readable += one[1] is not None
+        if readable == BATCH:
+            yield waiting
+            waiting, readable = [], 0
+    if waiting:
+        yield waiting
+
+
+def _text(name: str) -> str:
+    """A file name need not be text."""
+    return name.encode(errors="backslashreplace").decode()

@@ -1,0 +1,49 @@
+"""Numbers of the running app for Prometheus; nothing of any photograph is among them."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from chipdemo.inspection import Inspection
+from chipdemo.labeling.store import Journal
+
+SECONDS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5)  # upper ends of the latency's buckets
+
+
+class Metrics:
+    """Counted as they happen, or asked for when Prometheus asks."""
+
+    def __init__(self, journal: Journal | None = None):
+        """journal: open, for how far the labelling is."""
+        self._registry = CollectorRegistry()
+        self._judged = Counter(
+            "chipdemo_inspections", "Photographs judged.", ["verdict"], registry=self._registry
+        )
+        self._unlike = Counter(
+            "chipdemo_unlike", "Photographs unlike the training ones.", registry=self._registry
+        )
+        self._seconds = Histogram(
+            "chipdemo_inspection_seconds",
+            "Time of one photograph, from the decoded picture to heat and regions.",
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        if journal:
+            self.ask("chipdemo_labels_pending", "Labels not yet published.", lambda: journal.counts().pending)
+            self.ask("chipdemo_photographs", "Photographs known.", lambda: journal.counts().photographs)
+            self.ask(
+                "chipdemo_photographs_labelled", "Photographs labelled.", lambda: journal.counts().labelled
+            )
+
+    def add(self, inspection: Inspection) -> None:
+        self._judged.labels(inspection.verdict).inc()
+        self._unlike.inc(inspection.unlike_training)
+        self._seconds.observe(sum(inspection.timing_ms.values()) / 1000)
+
+    def ask(self, name: str, help: str, value: Callable[[], float]) -> None:
+        """A number that is asked for."""
+        Gauge(name, help, registry=self._registry).set_function(value)
+
+    def text(self) -> bytes:
+        """In Prometheus' text format."""
+        return generate_latest(self._registry)

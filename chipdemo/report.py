@@ -1,0 +1,226 @@
+"""Many inspections -> CSV, Parquet and one HTML page that needs no network and reads well on paper."""
+
+import base64
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from heapq import nlargest
+from html import escape
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
+from chipdemo.spreadsheet import escaped
+
+CSV, PARQUET, HTML = "inspections.csv", "inspections.parquet", "report.html"
+COLUMNS = {
+    "file": pa.string(),
+    "path": pa.string(),
+    "label": pa.string(),
+    "verdict": pa.string(),
+    "abnormal_probability": pa.float64(),
+    "threshold": pa.float64(),
+    "unlike_training": pa.bool_(),
+    "distance": pa.float64(),
+    "regions": pa.string(),  # JSON, pixels of the upright photograph
+    "sha256": pa.string(),
+    "width": pa.int64(),
+    "height": pa.int64(),
+    "model": pa.string(),
+    "revision": pa.string(),
+    "notes": pa.string(),
+    "error": pa.string(),
+}
+ROWS = 1000  # in memory at a time
+BINS = 40  # of the histogram, between 0 and 1
+WORST, LISTED = 24, 200  # photographs shown; unreadable ones named
+PAGE = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
+
+Result = Mapping[str, Any]  # as batch.result_of makes it
+PictureOf = Callable[[Result], Image.Image | None]
+
+
+@dataclass
+class Sums:
+    """What one pass over the results leaves in memory, however many they are.
+
+    histogram: (2, BINS) photographs by label (normal or none, abnormal) and probability.
+    confusion: by (label, verdict). worst: the likeliest abnormal first.
+    """
+
+    photographs: int = 0
+    verdicts: Counter = field(default_factory=Counter)
+    unlike: int = 0
+    unreadable: int = 0
+    histogram: np.ndarray = field(default_factory=lambda: np.zeros((2, BINS), int))
+    confusion: Counter = field(default_factory=Counter)
+    worst: list[Result] = field(default_factory=list)
+    refused: list[Result] = field(default_factory=list)
+
+
+def write_tables(results: Iterable[Result], folder: Path) -> None:
+    """CSV, in which no cell is taken for a formula, and Parquet, in which texts are as they are."""
+    rows = map(row_of, results)
+    with (
+        (folder / CSV).open("w", encoding="utf-8-sig", newline="") as file,
+        pq.ParquetWriter(folder / PARQUET, pa.schema(COLUMNS)) as parquet,
+    ):
+        table = csv.DictWriter(file, COLUMNS)
+        table.writeheader()
+        while chunk := list(islice(rows, ROWS)):
+            table.writerows(
+                {name: escaped(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+                for row in chunk
+            )
+            parquet.write_table(pa.Table.from_pylist(chunk, pa.schema(COLUMNS)))
+
+
+def row_of(result: Result) -> dict[str, Any]:
+    """A result as COLUMNS; None for what an unreadable photograph lacks."""
+    model, image = result.get("model") or {}, result.get("image") or {}
+    row = {name: result.get(name) for name in COLUMNS}
+    return row | {
+        "regions": json.dumps(result["regions"]) if "regions" in result else None,
+        "notes": " ".join(result.get("notes", ())),
+        "model": model.get("name"),
+        "revision": model.get("revision"),
+        **{name: image.get(name) for name in ("sha256", "width", "height")},
+    }
+
+
+def sums_of(results: Iterable[Result]) -> Sums:
+    sums = Sums()
+
+    def counted() -> Iterator[Result]:
+        for result in results:
+            sums.photographs += 1
+            if result["error"]:
+                sums.unreadable += 1
+                if len(sums.refused) < LISTED:
+                    sums.refused.append(result)
+                continue
+            sums.verdicts[result["verdict"]] += 1
+            sums.unlike += result["unlike_training"]
+            place = min(int(result["abnormal_probability"] * BINS), BINS - 1)
+            sums.histogram[int(result["label"] == ABNORMAL), place] += 1
+            if result["label"]:
+                sums.confusion[result["label"], result["verdict"]] += 1
+            yield result
+
+    sums.worst = nlargest(WORST, counted(), key=lambda result: result["abnormal_probability"])
+    return sums
+
+
+def write_page(sums: Sums, run: Mapping[str, Any], date: str, picture_of: PictureOf, path: Path) -> None:
+    """run: of batch.Results. picture_of: a photograph with its heat, None where it is gone."""
+    parts = {
+        "title": f"{sums.photographs:,} photographs inspected",
+        "made": escape(
+            f"{date} · model {run['model']}, revision {run['revision']}, trained on {run['data']} · "
+            f"threshold {run['threshold']:.3f}"
+        ),
+        "counts": _counts(sums),
+        "histogram": _histogram(sums, run["threshold"]),
+        "confusion": _confusion(sums),
+        "worst": "".join(_figure(result, picture_of) for result in sums.worst),
+        "refused": _refused(sums),
+        "tables": f"Every photograph is in {CSV} and {PARQUET} beside this page.",
+    }
+    path.write_text(PAGE.substitute(parts), encoding="utf-8")
+
+
+def _counts(sums: Sums) -> str:
+    facts = (
+        (NORMAL, sums.verdicts[NORMAL]),
+        (ABNORMAL, sums.verdicts[ABNORMAL]),
+        ("unlike the training photographs", sums.unlike),
+        ("unreadable", sums.unreadable),
+    )
+    return "".join(f"<li class='{name.split()[0]}'><b>{count:,}</b> {name}</li>" for name, count in facts)
+
+
+def _histogram(sums: Sums, threshold: float) -> str:
+    """Bars of photographs by probability as SVG; those that are labelled abnormal on top, in red."""
+    width, height = 800, 180
+    highest, step = max(int(sums.histogram.sum(0).max()), 1), width / BINS
+    bars = []
+    for place, (plain, abnormal) in enumerate(sums.histogram.T):
+        low = height
+        for count, kind in ((plain, "plain"), (abnormal, "abnormal")):
+            tall = height * count / highest
+            low -= tall
+            bars.append(
+                f"<rect class='{kind}' x='{place * step:.1f}' y='{low:.1f}' width='{step - 1:.1f}' "
+                f"height='{tall:.1f}'/>"
+            )
+    line = threshold * width
+    anchor = "end" if threshold > 0.8 else "start"
+    ticks = "".join(
+        f"<text x='{share * width:.0f}' y='{height + 18}' text-anchor='{where}'>{share:g}</text>"
+        for share, where in ((0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1, "end"))
+    )
+    return (
+        f"<svg viewBox='0 -16 {width} {height + 40}' role='img' aria-label='photographs by probability'>"
+        f"{''.join(bars)}<line x1='{line:.1f}' x2='{line:.1f}' y1='-4' y2='{height}'/>"
+        f"<text x='{line:.1f}' y='-6' text-anchor='{anchor}'>threshold {threshold:.3f}</text>{ticks}</svg>"
+        f"<p class='note'>Photographs by their probability of being abnormal; the highest bar is {highest:,}."
+        f"{' Red: labelled abnormal.' if sums.histogram[1].any() else ''}</p>"
+    )
+
+
+def _confusion(sums: Sums) -> str:
+    if not sums.confusion:
+        return ""
+    rows = "".join(
+        f"<tr><th>labelled {label}</th>"
+        + "".join(f"<td>{sums.confusion[label, verdict]:,}</td>" for verdict in CLASSES)
+        + "</tr>"
+        for label in CLASSES
+    )
+    head = "".join(f"<th>judged {verdict}</th>" for verdict in CLASSES)
+    shares = [
+        f"{sums.confusion[label, ABNORMAL] / total:.1%} of {total:,} {words}"
+        for label, words in ((ABNORMAL, "abnormal ones are caught"), (NORMAL, "normal ones are stopped"))
+        if (total := sum(sums.confusion[label, verdict] for verdict in CLASSES))
+    ]
+    return (
+        f"<section><h2>Against the labels</h2><table><tr><td></td>{head}</tr>{rows}</table>"
+        f"<p class='note'>{'; '.join(shares)}.</p></section>"
+    )
+
+
+def _figure(result: Result, picture_of: PictureOf) -> str:
+    picture = ""
+    if image := picture_of(result):
+        image.save(stream := BytesIO(), "JPEG", quality=85)
+        packed = base64.b64encode(stream.getvalue()).decode()
+        picture = f"<img alt='' src='data:image/jpeg;base64,{packed}'>"
+    said = f"labelled {result['label']}" if result["label"] else ""
+    unlike = "unlike the training photographs" if result["unlike_training"] else ""
+    more = "".join(f" · {text}" for text in (said, unlike) if text)
+    return (
+        f"<figure>{picture}<figcaption><b class='{result['verdict']}'>{result['verdict']} "
+        f"{result['abnormal_probability']:.2f}</b> <bdi>{escape(result['file'])}</bdi>{more}</figcaption>"
+        "</figure>"
+    )
+
+
+def _refused(sums: Sums) -> str:
+    if not sums.unreadable:
+        return ""
+    lines = "".join(
+        f"<li><bdi>{escape(result['file'])}</bdi>: {escape(result['error'])}</li>" for result in sums.refused
+    )
+    more = sums.unreadable - len(sums.refused)
+    lines += f"<li>and {more:,} more, in {CSV}</li>" if more else ""
+    return f"<section><h2>Not readable</h2><ul class='refused'>{lines}</ul></section>"
