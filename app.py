@@ -5,10 +5,13 @@ The composition root: settings -> journal, inspector -> page. `python app.py --h
 
 import logging
 import os
+import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 from chipdemo.errors import ChipDemoError, SettingsError
 from chipdemo.settings import Settings, command_line
@@ -23,14 +26,14 @@ def read_settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
     return Settings.from_env(environ).with_flags(flags)
 
 
-def run(settings: Settings) -> None:
-    """Load the model and serve until interrupted. Raises ChipDemoError."""
+def run(settings: Settings) -> NoReturn:
+    """Load the model and serve. Raises ChipDemoError, and KeyboardInterrupt when all is put away."""
     from chipdemo.examples import elpv_examples  # imported late: --help and mistakes answer at once
     from chipdemo.labeling.publish import Publisher
     from chipdemo.labeling.scoring import Scorer
     from chipdemo.labeling.store import Journal
     from chipdemo.metrics import Metrics
-    from chipdemo.ui.build import build_app, serve
+    from chipdemo.ui.build import build_app, serve, stop_serving
     from chipdemo.vision.inspector import load_inspector
     from chipdemo.vision.watching import WatchedInspector
 
@@ -67,7 +70,7 @@ def run(settings: Settings) -> None:
             metrics=metrics,
         )
         try:
-            serve(app, settings, metrics)
+            serve(app, settings, metrics, prevent_thread_lock=True)
         except OSError as error:
             if "port" not in str(error):
                 raise
@@ -75,9 +78,13 @@ def run(settings: Settings) -> None:
                 f"Expected port {settings.port} to be free on {settings.host}; it could not be opened. "
                 "Stop what uses it, or choose another with --port."
             ) from error
+        closing.callback(stop_serving, app)  # before the last labels are published
+        while True:
+            time.sleep(3600)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until Ctrl-C. The status to exit with: 0 then, EXIT_USAGE for what the user can mend."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("chipdemo").setLevel(logging.INFO)
     try:
@@ -85,8 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ChipDemoError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return EXIT_USAGE
-    return 0
+    except KeyboardInterrupt:
+        return 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container stops as by Ctrl-C
     sys.exit(main())

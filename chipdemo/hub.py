@@ -1,13 +1,25 @@
-"""What the Hugging Face Hub and its client say when something fails, in our words."""
+"""Writing to the Hugging Face Hub: who may, what is tried again, and what fails, in our words."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import httpx2
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.utils import validate_repo_id
+
+from chipdemo.errors import HubError
+
+PAUSES_S = (1, 4, 16)  # before another try
 
 SIGN_IN = "Sign in by `hf auth login` or the variable HF_TOKEN with a token that may write"
 NETWORK = "Check the network, and HF_ENDPOINT and HF_HUB_OFFLINE where they are set."
 FULL = "The Hub has no room for it. Make some, or ask for more, in the owner's settings."
 NEXT_STEPS = {
     401: f"The Hub does not accept the token. {SIGN_IN}.",
+    402: "The owner's plan does not include it. See the billing settings of the owner on the Hub.",
     403: f"The token may not write there. {SIGN_IN}, or choose an owner/name that is yours.",
     404: "There is no such repository for this token. Check owner/name.",
     409: "Someone else is changing the repository. Wait until they have ended.",
@@ -17,6 +29,59 @@ NEXT_STEPS = {
     500: "The Hub has trouble of its own. Wait a few minutes.",
     507: FULL,
 }
+
+Result = TypeVar("Result")
+
+
+def writer() -> dict[str, Any]:
+    """Who is signed in, as the Hub tells it. Raises HubError for nobody, or a token that may only read."""
+    try:
+        user = persistently(HfApi().whoami)
+    except LocalTokenNotFoundError as error:
+        raise HubError(f"Expected to be signed in to the Hub; found no token. {SIGN_IN}.") from error
+    except Exception as error:  # noqa: BLE001 - network, proxy and Hub raise errors of many types
+        raise HubError(f"Expected to learn from the Hub who is signed in; found {told(error)}") from error
+    if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise HubError(f"Expected a token that may write; {user['name']}'s may only read. {SIGN_IN}.")
+    return user
+
+
+def writable(repository: str, user: dict[str, Any], example: str) -> str:
+    """The repository, after checking that the user may own it. Raises HubError."""
+    owners = [user["name"], *(org["name"] for org in user.get("orgs", []))]
+    owner = checked_name(repository, example).partition("/")[0]
+    if owner.lower() not in [each.lower() for each in owners]:
+        raise HubError(
+            f"Expected an owner among {', '.join(owners)}, as whom you are signed in; found {owner}. "
+            f"For example {example}."
+        )
+    return repository
+
+
+def checked_name(repository: str, example: str) -> str:
+    """The repository, after checking that it is owner/name as the Hub allows names. Raises HubError."""
+    try:
+        validate_repo_id(repository)
+        _, _ = repository.split("/")
+    except (HFValidationError, ValueError) as error:
+        raise HubError(
+            f"Expected owner/name of letters, digits, '-', '_' and '.'; found {repository!r}. "
+            f"For example {example}."
+        ) from error
+    return repository
+
+
+def persistently(call: Callable[[], Result]) -> Result:
+    """The call's result; it is tried again while the Hub is busy, failing or out of reach."""
+    for pause_s in PAUSES_S:
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001 - raised again unless it may pass
+            if not may_pass(error):
+                raise
+            print(f"The Hub is busy or out of reach, next try in {pause_s} s", file=sys.stderr, flush=True)
+            time.sleep(pause_s)
+    return call()
 
 
 def cause_of(error: Exception) -> Exception:

@@ -4,9 +4,10 @@
         hub.serve(monkeypatch, tmp_path, token="hf_ada")   # this process; another one: hub.environment()
         HfApi().create_repo("ada/model")
 
-Model and data set repositories with their commits, large files (LFS, in one part or several), and
-faults to order: hub.fail("POST .*/commit/", 500, times=2). Kept in memory. Xet is switched off in
-the client; large files are redirected to another host name, as the Hub does with its storage.
+Model, data set and Space repositories with their commits, large files (LFS, in one part or several),
+the variables and secrets of Spaces, and faults to order: hub.fail("POST .*/commit/", 500, times=2).
+Kept in memory. Xet is switched off in the client; large files are redirected to another host name, as
+the Hub does with its storage.
 """
 
 import base64
@@ -33,6 +34,8 @@ LOST = "lost"  # the work is done, but the connection breaks before the answer
 LARGE = (".safetensors", ".parquet", ".arrow", ".png", ".jpg", ".tif", ".npy", ".zip", ".bin", ".pt")
 LARGE_BYTES = 10_000_000  # any file from here on is a large one
 TIME = "2026-01-01T00:00:00.000Z"
+CARD = "README.md"
+SDKS = ("gradio", "streamlit", "docker", "static")
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,18 @@ class Commit:
 
 @dataclass
 class Repository:
-    """kind: "model" or "dataset". commits: oldest first; there is one branch, main."""
+    """kind: "model", "dataset" or "space". commits: oldest first; there is one branch, main.
+
+    sdk, variables and secrets: of a Space.
+    """
 
     kind: str
     id: str
     private: bool
+    sdk: str = ""
     commits: list[Commit] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> Mapping[str, bytes]:
@@ -70,7 +79,7 @@ class Repository:
 
     @property
     def prefix(self) -> str:
-        return "datasets/" if self.kind == "dataset" else ""
+        return "" if self.kind == "model" else f"{self.kind}s/"
 
 
 @dataclass
@@ -254,13 +263,19 @@ class Hub:
         owner = asked.get("organization") or account.name
         if owner not in (account.name, *account.orgs) or account.role != "write":
             raise Refusal(403, f"You don't have the rights to create a repository under {owner}")
-        kind = asked.get("type") or "model"
-        repository = Repository(kind, f"{owner}/{asked['name']}", asked.get("visibility") == "private")
+        kind, sdk = asked.get("type") or "model", asked.get("sdk", "")
+        if (kind == "space") != (sdk in SDKS):
+            raise Refusal(400, f"Invalid sdk of a {kind}: {sdk!r}")
+        private = asked.get("visibility") == "private"
+        repository = Repository(kind, f"{owner}/{asked['name']}", private, sdk)
         url = f"{self.address}/{repository.prefix}{repository.id}"
         if (kind, repository.id) in self.repositories:
             raise Refusal(409, f"You already created this {kind} repo", url=url)
         self.repositories[kind, repository.id] = repository
-        self._add(repository, "initial commit", {".gitattributes": b""}, frozenset())
+        files = {".gitattributes": b""}
+        if kind == "space":
+            files[CARD] = f"---\ntitle: {asked['name']}\nsdk: {sdk}\n---\n".encode()
+        self._add(repository, "initial commit", files, frozenset())
         return Answer({"url": url, "name": repository.id, "id": repository.id})
 
     def validate(self, request: Request) -> Answer:
@@ -377,6 +392,7 @@ class Hub:
                 "likes": 0,
                 "tags": [],
                 "siblings": siblings,
+                **({"sdk": repository.sdk} if repository.sdk else {}),
             }
         )
 
@@ -413,6 +429,33 @@ class Hub:
             ]
         )
 
+    def variables(self, request: Request, id: str) -> Answer:
+        space = self.find(request, "space", id, write=True)
+        return Answer({key: {"value": value, "updatedAt": TIME} for key, value in space.variables.items()})
+
+    def secrets(self, request: Request, id: str) -> Answer:
+        """Their names; nobody can read what they hold."""
+        space = self.find(request, "space", id, write=True)
+        return Answer({key: {"description": None, "updatedAt": TIME} for key in space.secrets})
+
+    def set_variable(self, request: Request, id: str) -> Answer:
+        space = self.find(request, "space", id, write=True)
+        if request.json["key"] in space.secrets:
+            raise Refusal(400, f"Collision on variables and secrets names: {request.json['key']}")
+        space.variables[request.json["key"]] = request.json["value"]
+        return self.variables(request, id)
+
+    def set_secret(self, request: Request, id: str) -> Answer:
+        space = self.find(request, "space", id, write=True)
+        space.secrets[request.json["key"]] = request.json["value"]
+        return Answer()
+
+    def delete_variable(self, request: Request, id: str) -> Answer:
+        space = self.find(request, "space", id, write=True)
+        if space.variables.pop(request.json["key"], None) is None:
+            raise Refusal(404, "Variable not found", "EntryNotFound")
+        return self.variables(request, id)
+
     def resolve(self, request: Request, kind: str, id: str, revision: str, path: str) -> Answer:
         commit = self.commit_of(self.find(request, kind, id), revision)
         headers = {"X-Repo-Commit": commit.oid}
@@ -430,7 +473,7 @@ class Hub:
         return _ranged(self.objects[oid], request, {"ETag": f'"{oid}"'})
 
 
-KIND, ID, REVISION = r"(?P<kind>models|datasets)", r"(?P<id>[^/]+/[^/]+)", r"(?P<revision>[^/]+)"
+KIND, ID, REVISION = r"(?P<kind>models|datasets|spaces)", r"(?P<id>[^/]+/[^/]+)", r"(?P<revision>[^/]+)"
 ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
     ("GET", "/api/whoami-v2", Hub.whoami),
     ("POST", "/api/repos/create", Hub.create),
@@ -443,13 +486,18 @@ ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
     ("GET", f"/api/{KIND}/{ID}/commits/{REVISION}", Hub.history),
     ("GET", f"/api/{KIND}/{ID}/refs", Hub.refs),
     ("GET", f"/api/{KIND}/{ID}", Hub.info),
-    ("POST", rf"(?:/(?P<kind>datasets))?/{ID}\.git/info/lfs/objects/batch", Hub.batch),
+    ("GET", f"/api/spaces/{ID}/variables", Hub.variables),
+    ("POST", f"/api/spaces/{ID}/variables", Hub.set_variable),
+    ("DELETE", f"/api/spaces/{ID}/variables", Hub.delete_variable),
+    ("GET", f"/api/spaces/{ID}/secrets", Hub.secrets),
+    ("POST", f"/api/spaces/{ID}/secrets", Hub.set_secret),
+    ("POST", rf"(?:/(?P<kind>datasets|spaces))?/{ID}\.git/info/lfs/objects/batch", Hub.batch),
     ("PUT", "/lfs/(?P<oid>[0-9a-f]{64})", Hub.store),
     ("PUT", "/lfs/(?P<oid>[0-9a-f]{64})/(?P<number>[0-9]+)", Hub.store_part),
     ("POST", "/lfs/(?P<oid>[0-9a-f]{64})", Hub.join_parts),
     ("POST", "/lfs/(?P<oid>[0-9a-f]{64})/verify", Hub.verify),
     ("GET HEAD", "/storage/(?P<oid>[0-9a-f]{64})", Hub.stored),
-    ("GET HEAD", f"(?:/(?P<kind>datasets))?/{ID}/resolve/{REVISION}/(?P<path>.+)", Hub.resolve),
+    ("GET HEAD", f"(?:/(?P<kind>datasets|spaces))?/{ID}/resolve/{REVISION}/(?P<path>.+)", Hub.resolve),
 ]
 
 
@@ -517,7 +565,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(answer)
 
-    do_GET = do_HEAD = do_POST = do_PUT = _respond
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _respond
 
     def _account(self) -> Account | None:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")

@@ -121,19 +121,27 @@ def call(address: str, fn_index: int, data: list) -> str:
 MARK = {"meta": {"_type": "gradio.FileData"}}
 
 
+def file_takers(address: str) -> dict[str, tuple[int, list]]:
+    """Every event that takes a file, public or not, by name: its id, and what a page sends with the file."""
+    config = httpx.get(f"{address}/config").json()
+    components = {each["id"]: each for each in config["components"]}
+    return {
+        each["api_name"]: (each["id"], [components[i]["props"].get("value") for i in each["inputs"][1:]])
+        for each in config["dependencies"]
+        if each["backend_fn"]
+        and each["inputs"]
+        and components[each["inputs"][0]]["type"] in ("image", "file", "uploadbutton")
+    }
+
+
 @pytest.mark.parametrize("mark", [{}, MARK])
 def test_no_request_makes_the_server_read_a_file_that_was_not_uploaded(address, inspector, private, mark):
-    """Of every event that takes a file, public or not, with and without gradio's mark."""
-    config = httpx.get(f"{address}/config").json()
-    files = {c["id"] for c in config["components"] if c["type"] in ("image", "file")}
-    takers = [
-        d for d in config["dependencies"] if d["inputs"] and d["inputs"][0] in files and d["backend_fn"]
-    ]
-    assert len(takers) >= 2
+    """Of every event that takes a file, with and without gradio's mark."""
+    takers = file_takers(address)
+    assert {"inspect", "compare", "on_photograph"} <= takers.keys()
     before = inspector.inspections
-    for taker in takers:
-        rest = [0.4, "evidence"][: len(taker["inputs"]) - 1]
-        call(address, taker["id"], [{"path": str(private), **mark}, *rest])
+    for id, rest in takers.values():
+        call(address, id, [{"path": str(private), **mark}, *rest])
     assert inspector.inspections == before
 
 

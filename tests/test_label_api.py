@@ -112,7 +112,7 @@ def writes(address: str, cookies: httpx.Cookies | None = None) -> dict[str, dict
         for each in config["dependencies"]
         if each["backend_fn"]
         and (each["api_name"] or "").startswith(
-            ("label", "undo", "queue", "on_dataset", "on_files", "on_review", "on_send")
+            ("label", "undo", "queue", "on_dataset", "on_queue_files", "on_review", "on_send")
         )
     }
 
@@ -127,9 +127,15 @@ PAYLOAD = {"annotator": "ada", "username": "ada", "request": {"username": "ada"}
 
 def test_without_sign_in_no_way_of_raw_http_writes(address, clients, journal, shas):
     events = writes(address, httpx.Cookies(clients["ada"].cookies))
-    assert {"label", "undo", "label_skip", "label_look", "label_again", "on_dataset", "on_files"} <= set(
-        events
-    )
+    assert {
+        "label",
+        "undo",
+        "label_skip",
+        "label_look",
+        "label_again",
+        "on_dataset",
+        "on_queue_files",
+    } <= set(events)
     before = written(journal)
     for name, event in events.items():
         body = {"data": forged(shas[1], len(event["inputs"])), "session_hash": "x", **PAYLOAD}
@@ -177,7 +183,7 @@ def test_an_app_that_others_can_reach_without_sign_in_takes_no_label(tmp_path, s
                 data = [None] * inputs if name.startswith("on_") else forged(sha256, inputs)[:inputs]
                 body = {"data": data, "fn_index": event["id"], "session_hash": f"hash{event['id']}"}
                 said = through_the_queue(address, body, headers=headers)
-                if name not in ("on_dataset", "on_files", "on_review"):
+                if name not in ("on_dataset", "on_queue_files", "on_review"):
                     assert '"success":false' in said, name
                 assert "CHIPDEMO_AUTH" in said, name
             called = httpx.post(
@@ -297,7 +303,7 @@ def test_sign_in_by_hugging_face_is_for_spaces_alone():
 def test_an_upload_is_added_and_a_path_of_the_machine_is_not(tmp_path):
     private, mine = draw(tmp_path / "private.png", 1), draw(tmp_path / "mine.png", 2)
     with Journal(tmp_path / "labels.db") as journal, served(FakeInspector(), journal=journal) as address:
-        event = writes(address)["on_files"]
+        event = writes(address)["on_queue_files"]
         mark = {"meta": {"_type": "gradio.FileData"}}
         for number, extra in enumerate(({}, mark)):
             body = {"data": [[{"path": str(private), **extra}]], "fn_index": event["id"]}

@@ -11,27 +11,19 @@ import argparse
 import re
 import shlex
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
-from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
 from chipdemo.errors import CheckpointError, ChipDemoError, HubError
-from chipdemo.hub import SIGN_IN, may_pass, told
+from chipdemo.hub import persistently, told, writable, writer
 from chipdemo.vision.checkpoint import CARD, FILES, MEMORY, load_checkpoint
 
 OWN = "own"  # instead of owner/name: the signed-in user's name and the folder's
-PAUSES_S = (1, 4, 16)  # before another try
 PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
-
-Result = TypeVar("Result")
 
 
 def destination(name: str, folder: Path) -> str:
@@ -39,31 +31,9 @@ def destination(name: str, folder: Path) -> str:
 
     name: owner/name, or OWN. Asked before training, so that hours of it do not end in a refusal.
     """
-    try:
-        user = persistently(HfApi().whoami)
-    except LocalTokenNotFoundError as error:
-        raise HubError(f"Expected to be signed in to the Hub; found no token. {SIGN_IN}.") from error
-    except Exception as error:  # noqa: BLE001 - network, proxy and Hub raise errors of many types
-        raise HubError(f"Expected to learn from the Hub who is signed in; found {told(error)}") from error
-    role = user.get("auth", {}).get("accessToken", {}).get("role")
-    if role == "read":
-        raise HubError(f"Expected a token that may write; {user['name']}'s may only read. {SIGN_IN}.")
-    repository = f"{user['name']}/{slug(folder)}" if name == OWN else name
-    owners = [user["name"], *(org["name"] for org in user.get("orgs", []))]
-    try:
-        validate_repo_id(repository)
-        owner, _ = repository.split("/")
-    except (HFValidationError, ValueError) as error:
-        raise HubError(
-            f"Expected owner/name of letters, digits, '-', '_' and '.'; found {repository!r}. "
-            f"For example {user['name']}/{slug(folder)}."
-        ) from error
-    if owner.lower() not in [each.lower() for each in owners]:
-        raise HubError(
-            f"Expected an owner among {', '.join(owners)}, as whom you are signed in; found {owner}. "
-            f"For example {user['name']}/{slug(folder)}."
-        )
-    return repository
+    user = writer()
+    own = f"{user['name']}/{slug(folder)}"
+    return writable(own if name == OWN else name, user, own)
 
 
 def slug(folder: Path) -> str:
@@ -139,19 +109,6 @@ def _commit(api: HfApi, folder: Path, repository: str, files: list[str], revisio
     operations += [CommitOperationDelete(name) for name in FILES if name in there and name not in files]
     message = f"Chip Inspector model, revision {revision}"
     return api.create_commit(repository, operations, commit_message=message)
-
-
-def persistently(call: Callable[[], Result]) -> Result:
-    """The call's result; it is tried again while the Hub is busy, failing or out of reach."""
-    for pause_s in PAUSES_S:
-        try:
-            return call()
-        except Exception as error:  # noqa: BLE001 - raised again unless it may pass
-            if not may_pass(error):
-                raise
-            print(f"The Hub is busy or out of reach, next try in {pause_s} s", file=sys.stderr, flush=True)
-            time.sleep(pause_s)
-    return call()
 
 
 def main(arguments: list[str] | None = None) -> None:

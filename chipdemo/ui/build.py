@@ -20,8 +20,10 @@ from chipdemo.ui.comparing import Lineup
 from chipdemo.ui.labelling import Publisher
 from chipdemo.ui.look import launch_options
 from chipdemo.ui.model_in_use import carried_over, updates
+from chipdemo.ui.uploads import fetch_no_addresses
 
 CACHE_CHECK_S, CACHE_KEEP_S = 600, 2 * inspect_tab.KEEP_S  # seconds
+STOP_S = 2  # seconds
 SESSIONS = 500  # visitors whose last photograph is remembered
 OPEN_TAB = "() => window.chip.openAsked()"
 
@@ -43,6 +45,7 @@ def build_app(
     the ablation; raises ChipDemoError. journal: open, for the Label tab; without it there is none.
     publisher: what sends labels to the shared data set. metrics: are told of every inspection.
     """
+    fetch_no_addresses()
     recent = Recent()
     monitored = MonitoredInspector(inspector, recent.add, log_inspection, *([metrics.add] if metrics else []))
     examples = tuple(examples)
@@ -134,3 +137,10 @@ def serve(
         **launch_options(),
         **options,
     )
+
+
+def stop_serving(app: gr.Blocks) -> None:
+    """End what is at work within STOP_S seconds, take nothing new, and delete what was uploaded."""
+    app.server.config.timeout_graceful_shutdown = STOP_S  # pages that are open would hold on for ever
+    app.server.should_exit = True
+    app.server.thread.join(2 * STOP_S)

@@ -61,7 +61,9 @@ def layout(annotators: Annotators) -> Parts:
 def wire(parts: Parts, tab: gr.Tab, desk: Desk, annotators: Annotators) -> None:
     """The events. Labels do not come this way: label_api.py."""
 
-    def on_files(payload: list[dict[str, Any]] | None, request: gr.Request, profile: gr.OAuthProfile | None):
+    def on_queue_files(
+        payload: list[dict[str, Any]] | None, request: gr.Request, profile: gr.OAuthProfile | None
+    ):
         try:
             annotators.name(request, profile)
             return None, label_fragments.added_html(labelling.add_files(desk, uploaded_files(payload)))
@@ -114,7 +116,7 @@ def wire(parts: Parts, tab: gr.Tab, desk: Desk, annotators: Annotators) -> None:
     )
     tab.select(None, js=OPEN_JS, api_visibility="private")
     parts.files.upload(
-        on_files,
+        on_queue_files,
         parts.files,
         [parts.files, parts.added],
         preprocess=False,

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+import safehttpx
 from gradio.utils import get_upload_folder
 
 from chipdemo.errors import UnreadableImageError
@@ -32,3 +34,18 @@ def uploaded_files(payload: Sequence[Mapping[str, Any]] | Mapping[str, Any] | No
     """The names that people know uploads by, with their paths. Raises UnreadableImageError."""
     files = payload if isinstance(payload, list) else [payload] if payload else []
     return [(str(file.get("orig_name") or Path(file["path"]).name), uploaded_path(file)) for file in files]
+
+
+async def _refuse(*_: Any, **__: Any) -> None:
+    raise gr.Error(
+        "Expected an uploaded file; found an address. Upload the file itself.", print_exception=False
+    )
+
+
+def fetch_no_addresses() -> None:
+    """Keep gradio from fetching addresses for visitors, which it does wherever a file may be named.
+
+    It refuses private ones by itself, but neither counts the bytes nor asks who wants them. All of its
+    fetching goes through these two functions of safehttpx; we need none of it.
+    """
+    safehttpx.get = safehttpx.async_validate_url = _refuse

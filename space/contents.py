@@ -1,0 +1,68 @@
+"""What a Space consists of: the app, its card with the settings of the Space, and its requirements."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+from huggingface_hub import SpaceCardData, constants
+
+from chipdemo.settings import DEFAULT_MODEL
+
+ROOT = Path(__file__).resolve().parent.parent
+TITLE = "Chip Inspector"
+SHORT = "Is this chip defective, and where? With evidence."  # the Hub allows 60 characters
+PYTHON = "3.11"
+TAGS = ("chip-inspection", "image-classification", "explainability", "data-labeling")
+CARD, THUMBNAIL = "README.md", "thumbnail.png"
+SUFFIXES = (".py", ".js", ".css", ".html", ".json", ".safetensors", ".md", ".png")  # and nothing else
+
+
+def files_of(space: str, model: str, dataset: str, preload: bool) -> dict[str, bytes]:
+    """The Space's whole tree. model: "" for the shipped one, whose weights are only then among them."""
+    paths = [ROOT / "app.py", ROOT / "LICENSE", *sorted((ROOT / "chipdemo").rglob("*"))]
+    weights = DEFAULT_MODEL.parent
+    files = {
+        path.relative_to(ROOT).as_posix(): path.read_bytes()
+        for path in paths
+        if path.is_file() and (path.suffix in SUFFIXES or path.name == "LICENSE")
+        if not path.name.startswith(".") and not (model and weights in path.parents)
+    }
+    return files | {
+        CARD: card(space, model, dataset, preload).encode(),
+        "requirements.txt": requirements().encode(),
+        THUMBNAIL: (ROOT / "docs" / "inspect.png").read_bytes(),
+    }
+
+
+def requirements() -> str:
+    """The packages that the app itself needs."""
+    return (ROOT / "requirements.txt").read_text(encoding="utf-8").partition("# training")[0]
+
+
+def card(space: str, model: str, dataset: str, preload: bool) -> str:
+    """The README.md of the Space. preload: the Hub fetches the model when it builds the Space."""
+    hub = constants.ENDPOINT
+    data = SpaceCardData(
+        title=TITLE,
+        sdk="gradio",
+        sdk_version=version("gradio"),
+        python_version=PYTHON,
+        app_file="app.py",
+        license=["apache-2.0"] if model else ["apache-2.0", "cc-by-nc-sa-4.0"],  # of the shipped weights
+        models=[model] if model else None,
+        datasets=[dataset] if dataset else None,
+        tags=list(TAGS),
+        short_description=SHORT,
+        thumbnail=f"{hub}/spaces/{space}/resolve/main/{THUMBNAIL}",
+        colorFrom="gray",
+        colorTo="gray",
+        fullWidth=True,
+        suggested_hardware="cpu-basic",
+        preload_from_hub=[model] if preload else None,
+        hf_oauth=True,  # with the scopes that are always there, openid and profile, and no others
+        disable_embedding=True,
+    )
+    body = (ROOT / "space" / "card.md").read_text(encoding="utf-8").format(
+        model=f"[{model}]({hub}/{model})" if model else "the shipped one, for non-commercial use",
+        dataset=f"published to [{dataset}]({hub}/datasets/{dataset})" if dataset else "published nowhere",
+    )  # fmt: skip
+    return f"---\n{data.to_yaml()}\n---\n\n{body}"
