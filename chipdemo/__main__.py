@@ -7,7 +7,6 @@ so that --help and mistakes answer at once.
 import argparse
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 EXIT_USAGE = 2
 EXPORTS = ("imagefolder", "parquet", "csv", "coco", "yolo")
+HUB = "hf:"  # before the owner/name of a data set
 IMPORTS = ("imagefolder", "folder", "csv", "coco")
 EXIT_FOUND = 1  # what --fail-on names was found
 FINDINGS = ("abnormal", "unlike", "unreadable")
@@ -62,7 +62,12 @@ def _inspect_command(rooms: argparse._SubParsersAction) -> None:
 
 def _labels_commands(commands: argparse._SubParsersAction) -> None:
     add = _command(commands, "add", labels_add, "add photographs to the queue", "journal")
-    add.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folder, zip or photograph")
+    add.add_argument(
+        "sources",
+        nargs="+",
+        metavar="PATH",
+        help="folder, zip or photograph; or hf:owner/name, a data set of the Hugging Face Hub",
+    )
     export = _command(commands, "export", labels_export, "write what people agree on", "journal")
     export.add_argument("folder", type=Path, metavar="DIR", help="new folder")
     export.add_argument("--format", choices=EXPORTS, default=EXPORTS[0], help="default: %(default)s")
@@ -121,11 +126,18 @@ def labels_add(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.labeling.intake import add_paths
     from chipdemo.labeling.store import Journal
 
+    paths = [Path(source) for source in flags.sources if not source.startswith(HUB)]
+    limits = Limits(megapixels=settings.max_megapixels)
     with Journal(settings.journal_path) as journal:
-        limits = Limits(megapixels=settings.max_megapixels)
-        intake = add_paths(journal, flags.paths, _show_progress, limits)
-    print(f"{intake.added:,} photographs added, {intake.known:,} known before.")
-    _show_refused(intake.refused)
+        intakes = [add_paths(journal, paths, _show_progress, limits)]
+        for source in flags.sources:
+            if source.startswith(HUB):
+                from chipdemo.labeling.hub_intake import add_dataset
+
+                intakes.append(add_dataset(journal, source.removeprefix(HUB), _show_progress, limits))
+    added, known = sum(intake.added for intake in intakes), sum(intake.known for intake in intakes)
+    print(f"{added:,} photographs added, {known:,} known before.")
+    _show_refused([line for intake in intakes for line in intake.refused])
 
 
 def labels_export(flags: argparse.Namespace, settings: Settings) -> None:
@@ -175,7 +187,7 @@ def _dataset(settings: Settings) -> str:
 
 
 def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
-    from chipdemo.labeling.status import photographs_seen, status_of
+    from chipdemo.labeling.status import photographs_seen, status_of, training_commands
     from chipdemo.labeling.store import Journal
 
     with Journal(settings.journal_path) as journal:
@@ -187,18 +199,10 @@ def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
     print(f"disagreements  {status.disagreements:,}")
     print(f"unpublished    {status.pending:,} events")
     print(f"new            {new} (normal or abnormal, and not seen by {settings.model_source})")
-    print("To train from them:")
-    journal = f" --journal {shlex.quote(flags.journal)}" if flags.journal else ""
-    folder = f"labels-{datetime.now():%Y%m%d-%H%M%S}"  # exports go to a new folder each time
-    print(f"  python -m chipdemo labels export {folder}{journal}")
-    # Where the model learned from some of these, its test photographs stay test photographs.
-    known = status.new is not None and status.new < status.agreed["normal"] + status.agreed["abnormal"]
-    split = f" --split {shlex.quote(str(Path(settings.model_source, 'split.json')))}" if known else ""
-    print(f"  python training/train.py --data {folder}{split}")
+    print("To train from them:", *training_commands(settings, status), sep="\n  ")
     if settings.dataset:
-        print(
-            f"or, from all that is published:\n  python training/train.py --data hf:{settings.dataset}{split}"
-        )
+        commands = training_commands(settings, status, settings.dataset)
+        print("or, from all that is published:", *commands, sep="\n  ")
 
 
 def _counted(counts: dict[str, int]) -> str:

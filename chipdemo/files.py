@@ -29,7 +29,7 @@ In, Out = TypeVar("In"), TypeVar("Out")
 
 @dataclass(frozen=True)
 class Limits:
-    """What is taken in. file_bytes: of one photograph; the next three: of one zip, unpacked.
+    """What is taken in. file_bytes: of one photograph; the next two: of one zip, unpacked, or data set.
 
     ratio: unpacked to packed bytes of one file. megapixels: millions of pixels of one photograph.
     """
@@ -156,7 +156,7 @@ def _refusal(info: zipfile.ZipInfo, limits: Limits) -> str:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return "packed in a way that is not read. Pack it again with Deflate."
     if info.file_size > limits.file_bytes:
-        return _too_large(info.file_size, limits)
+        return too_large(info.file_size, limits)
     if info.file_size > max(SMALL_BYTES, limits.ratio * info.compress_size):
         return f"unpacks to more than {limits.ratio} times its size, as zip bombs do. Add it unpacked."
     return ""
@@ -177,7 +177,7 @@ def content_of(found: Found, limits: Limits = DEFAULT_LIMITS) -> bytes:
     elif callable(content):
         content = content()
     if len(content) > limits.file_bytes:
-        raise ImageError(_too_large(len(content), limits))
+        raise ImageError(too_large(len(content), limits))
     return content
 
 
@@ -187,7 +187,7 @@ def _read(path: Path, limits: Limits) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             raise ImageError("Expected a file; found a folder, a pipe or a device. Check the path.")
         if found.st_size > limits.file_bytes:
-            raise ImageError(_too_large(found.st_size, limits))
+            raise ImageError(too_large(found.st_size, limits))
         return path.read_bytes()
     except OSError as error:
         raise ImageError(
@@ -195,7 +195,7 @@ def _read(path: Path, limits: Limits) -> bytes:
         ) from error
 
 
-def _too_large(size: int, limits: Limits) -> str:
+def too_large(size: int, limits: Limits) -> str:
     return (
         f"Expected a file of at most {limits.file_bytes / 1e6:,.0f} MB; found {size / 1e6:,.0f} MB. "
         "Save the photograph smaller."

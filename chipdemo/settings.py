@@ -22,7 +22,7 @@ YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 Accounts = tuple[tuple[str, str], ...]
 Defects = tuple[tuple[str, str], ...]
-TAKEN_LETTERS = "bhnsvxz"  # keys of the Label tab
+TAKEN_LETTERS = "behnpsvxz"  # keys of the Label tab
 DEFECTS: Defects = (
     ("c", "crack"), ("f", "finger"), ("d", "dead area"), ("t", "stain"), ("r", "scratch"),
 )  # fmt: skip

@@ -7,12 +7,15 @@ import httpx
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from huggingface_hub import HfApi
 
 from chipdemo.errors import LabelError
 from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
 from chipdemo.ui.annotators import Annotators, has_oauth, local_user
+from tests.drawn import picture
 from tests.fakes import FakeInspector
+from tests.hub import Account, Hub
 from tests.photographs import draw, fill
 from tests.serving import served
 
@@ -58,8 +61,8 @@ def test_a_label_is_given_and_undone_by_a_client(clients, journal, shas):
     )
     event = answer["event"]
     assert set(event) == {
-        "event_id", "sha256", "label", "defect_type", "boxes", "note", "annotator", "created_at", "retracts",
-        "decides", "model",
+        "event_id", "sha256", "label", "defect_type", "boxes", "mask", "note", "annotator", "created_at",
+        "retracts", "decides", "model",
     }  # fmt: skip
     assert (event["annotator"], event["boxes"], event["model"]["name"]) == ("ada", [box], "fake-inspector")
     assert set(answer["progress"]) >= {"photographs", "done", "own", "own_last_hour", "pending"}
@@ -108,13 +111,15 @@ def writes(address: str, cookies: httpx.Cookies | None = None) -> dict[str, dict
         each["api_name"] or str(each["id"]): each
         for each in config["dependencies"]
         if each["backend_fn"]
-        and (each["api_name"] or "").startswith(("label", "undo", "queue", "on_queue_files", "on_send"))
+        and (each["api_name"] or "").startswith(
+            ("label", "undo", "queue", "on_dataset", "on_queue_files", "on_review", "on_send")
+        )
     }
 
 
 def forged(sha256: str, inputs: int) -> list:
     """What a hostile client sends: more than there are inputs, and another's name."""
-    return [sha256, "normal", "", [], "", "", False][:inputs] + ["ada", {"username": "ada"}]
+    return [sha256, "normal", "", [], "", "", False, ""][:inputs] + ["ada", {"username": "ada"}]
 
 
 PAYLOAD = {"annotator": "ada", "username": "ada", "request": {"username": "ada"}}
@@ -122,7 +127,15 @@ PAYLOAD = {"annotator": "ada", "username": "ada", "request": {"username": "ada"}
 
 def test_without_sign_in_no_way_of_raw_http_writes(address, clients, journal, shas):
     events = writes(address, httpx.Cookies(clients["ada"].cookies))
-    assert {"label", "undo", "label_skip", "label_look", "on_queue_files", "on_send"} <= set(events)
+    assert {
+        "label",
+        "undo",
+        "label_skip",
+        "label_look",
+        "label_again",
+        "on_dataset",
+        "on_queue_files",
+    } <= set(events)
     before = written(journal)
     for name, event in events.items():
         body = {"data": forged(shas[1], len(event["inputs"])), "session_hash": "x", **PAYLOAD}
@@ -138,7 +151,7 @@ def test_without_sign_in_no_way_of_raw_http_writes(address, clients, journal, sh
 def test_the_annotator_of_a_forged_payload_does_not_count(address, clients, journal, shas):
     """bob is signed in and says that he is ada, in every way there is."""
     cookies = httpx.Cookies(clients["bob"].cookies)
-    body = {"data": [shas[7], "unsure", "", [], "", "", False], "session_hash": "y", **PAYLOAD}
+    body = {"data": [shas[7], "unsure", "", [], "", "", False, ""], "session_hash": "y", **PAYLOAD}
     headers = {"x-forwarded-user": "ada", "username": "ada"}
     answer = httpx.post(
         f"{address}/gradio_api/run/label?username=ada", json=body, cookies=cookies, headers=headers
@@ -146,7 +159,7 @@ def test_the_annotator_of_a_forged_payload_does_not_count(address, clients, jour
     assert answer.json()["data"][0]["event"]["annotator"] == "bob"
     assert journal.vote(shas[7], "ada") is None and journal.vote(shas[7], "bob").label == "unsure"
     answer = httpx.post(
-        f"{address}/gradio_api/run/label", json=body | {"data": forged(shas[8], 7)}, cookies=cookies
+        f"{address}/gradio_api/run/label", json=body | {"data": forged(shas[8], 8)}, cookies=cookies
     )
     assert journal.vote(shas[8], "ada") is None
 
@@ -170,11 +183,11 @@ def test_an_app_that_others_can_reach_without_sign_in_takes_no_label(tmp_path, s
                 data = [None] * inputs if name.startswith("on_") else forged(sha256, inputs)[:inputs]
                 body = {"data": data, "fn_index": event["id"], "session_hash": f"hash{event['id']}"}
                 said = through_the_queue(address, body, headers=headers)
-                if name != "on_queue_files":
+                if name not in ("on_dataset", "on_queue_files", "on_review"):
                     assert '"success":false' in said, name
                 assert "CHIPDEMO_AUTH" in said, name
             called = httpx.post(
-                f"{address}/gradio_api/call/label", json={"data": forged(sha256, 7)[:7]}, headers=headers
+                f"{address}/gradio_api/call/label", json={"data": forged(sha256, 8)[:8]}, headers=headers
             )
             answer = httpx.get(
                 f"{address}/gradio_api/call/label/{called.json()['event_id']}", headers=headers, timeout=20
@@ -231,6 +244,34 @@ def test_another_site_cannot_use_the_sign_in_of_its_visitor():
     assert annotators.name(Asked("ada", **{"sec-fetch-site": "same-origin"}), None) == "ada"
     with pytest.raises(LabelError, match="found one of another site"):
         annotators.name(Asked("ada", **{"sec-fetch-site": "cross-site"}), None)
+
+
+def test_the_token_of_the_machine_is_for_its_own_user_alone():
+    assert Annotators(Settings()).owns_machine(Asked())
+    assert not Annotators(Settings(auth=ACCOUNTS)).owns_machine(Asked("ada"))
+    assert not Annotators(Settings(), oauth=True).owns_machine(Asked())
+    assert not Annotators(Settings(share=True)).owns_machine(Asked())
+    assert not Annotators(Settings()).owns_machine(Asked(host="chips.example"))
+
+
+@pytest.mark.parametrize("settings, added", [({"auth": ACCOUNTS}, 0), ({}, 1)])
+def test_a_visitor_reads_no_private_data_set_with_the_token_of_the_machine(
+    tmp_path, monkeypatch, settings, added
+):
+    with Hub({"hf_ada": Account("ada")}) as hub, Journal(tmp_path / "labels.db") as journal:
+        hub.serve(monkeypatch, tmp_path / "home", "hf_ada")
+        HfApi().create_repo("ada/secrets", repo_type="dataset", private=True)
+        api = {"path_or_fileobj": picture(1), "path_in_repo": "a.png", "repo_type": "dataset"}
+        HfApi().upload_file(repo_id="ada/secrets", **api)
+        with served(FakeInspector(), journal=journal, **settings) as address:
+            cookies = httpx.Cookies(
+                Client(address, auth=ACCOUNTS[0] if settings else None, verbose=False).cookies
+            )
+            event = writes(address, cookies)["on_dataset"]
+            body = {"data": ["hf:ada/secrets"], "fn_index": event["id"], "session_hash": "d"}
+            said = through_the_queue(address, body, cookies=cookies)
+        assert ("1</strong> new in the queue" if added else "open to everyone at ada/secrets") in said
+        assert journal.counts().photographs == added
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:7860", "localhost:7860", "localhost", "[::1]:7860"])

@@ -1,10 +1,14 @@
+import base64
 import json
+from io import BytesIO
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from chipdemo.errors import LabelError
 from chipdemo.labeling import history
+from chipdemo.labeling.exchange import export_labels
 from chipdemo.labeling.intake import Intake
 from chipdemo.labeling.label import Label
 from chipdemo.labeling.publish import Status
@@ -12,6 +16,7 @@ from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
 from chipdemo.ui import label_fragments, labelling
 from chipdemo.ui.labelling import desk_of
+from tests.drawn import mask
 from tests.fakes import FakeInspector
 from tests.photographs import draw, fill
 
@@ -37,7 +42,7 @@ def desk(journal):
 
 
 def given(sha256: str, label: str = "normal", **more) -> dict:
-    plain = {"defect_type": "", "boxes": [], "note": "", "event_id": "", "decides": False}
+    plain = {"defect_type": "", "boxes": [], "mask": "", "note": "", "event_id": "", "decides": False}
     return {"sha256": sha256, "label": label, **plain, **more}
 
 
@@ -81,6 +86,70 @@ def test_a_label_is_kept_with_what_the_model_said(desk, shas):
     assert event["model"]["name"] == "fake-inspector" and 0.4 < event["model"]["abnormal_probability"] <= 1
     assert answer["progress"]["own"] == answer["progress"]["own_last_hour"] == answer["progress"]["done"] == 1
     assert desk.journal.vote(shas[0], "ann").note == HOSTILE
+
+
+def text_of(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def test_a_mask_is_kept_exactly_and_given_back_to_whoever_drew_it(desk, shas, tmp_path):
+    content = mask((120, 90), (10, 20, 40, 60))
+    event = keep(desk, "ann", shas[0], "abnormal", mask=text_of(content))["event"]
+    assert event["mask"] == text_of(content) and desk.journal.vote(shas[0], "ann").mask == content
+    assert labelling.opened(desk, "ann", False)["mine"][0]["event"]["mask"] == text_of(content)
+    assert labelling.again(desk, "ann", shas[0])["event"]["mask"] == text_of(content)
+    assert text_of(content) not in json.dumps(labelling.again(desk, "bob", shas[0]))
+    assert labelling.undo(desk, "ann")["undone"]["mask"] == text_of(content)
+    keep(desk, "ann", shas[0], "abnormal", mask=text_of(content))
+    folder = export_labels(desk.journal, tmp_path / "out", "imagefolder").folder
+    assert (folder / "masks" / f"{shas[0]}.png").read_bytes() == content
+
+
+def saved(image: Image.Image, format: str = "PNG", **options) -> str:
+    file = BytesIO()
+    image.save(file, format, **options)
+    return text_of(file.getvalue())
+
+
+GREY = Image.new("L", (120, 90))
+FRAMES = {"save_all": True, "append_images": [Image.new("L", (120, 90), 255)]}
+
+
+@pytest.mark.parametrize(
+    "wrong, found",
+    [
+        (5, "expected text"),
+        ("no base64!", "found: "),
+        ("\u00e9\u202e", "found: "),
+        (text_of(b"no picture"), "found text"),
+        (saved(GREY)[:80], "found: "),
+        (text_of(mask((120, 89))), "120 x 89 pixels"),
+        (text_of(mask((90, 120))), "90 x 120 pixels"),
+        (text_of(mask((9_000, 9_000))), "megapixels"),
+        (saved(Image.new("L", (120, 90), 7)), "values between 0 and 255"),
+        (saved(GREY.convert("RGB")), "another kind"),
+        (saved(GREY.convert("LA")), "another kind"),
+        (saved(GREY.convert("I;16")), "another kind"),
+        (saved(GREY, "BMP"), "another kind"),
+        (saved(GREY, **FRAMES), "another kind"),
+        (saved(GREY, transparency=0), "another kind"),
+    ],
+)
+def test_what_is_no_mask_of_the_photograph_is_refused(desk, shas, wrong, found):
+    with pytest.raises(LabelError, match=found):
+        keep(desk, "ann", shas[0], mask=wrong)
+    assert desk.journal.events() == []
+
+
+def test_a_mask_that_is_too_large_is_refused_before_it_is_unpacked(desk, shas, monkeypatch):
+    monkeypatch.setattr(labelling, "MAX_MASK_BYTES", 30)
+    with pytest.raises(LabelError, match="expected at most 30 bytes"):
+        keep(desk, "ann", shas[0], mask=text_of(mask((120, 90))))
+
+
+def test_a_mask_of_one_bit_is_a_mask(desk, shas):
+    text = saved(Image.new("1", (120, 90), 1))
+    assert keep(desk, "ann", shas[0], mask=text)["event"]["mask"] == text
 
 
 def test_the_model_judges_a_photograph_once_however_often_it_is_asked(journal, shas):
@@ -220,6 +289,17 @@ def test_a_reviewer_is_given_what_people_differ_on_and_settles_it(journal, shas)
     labelling.undo(desk, "cy")
     labelling.skip(desk, "cy", shas[0])
     assert history.torn(journal, 2, "cy") == [] and len(history.torn(journal, 2, "dee")) == 1
+
+
+def test_another_look_comes_with_ones_own_label_and_with_no_other(desk, shas):
+    keep(desk, "ann", shas[0], "unsure")
+    keep(desk, "bob b.", shas[0], "abnormal", note="bob's secret")
+    assert labelling.again(desk, "ann", shas[0])["event"]["label"] == "unsure"
+    told = labelling.again(desk, "cy", shas[0])
+    assert told["event"] is None and told["picture"]
+    assert "bob" not in json.dumps(told) and "abnormal" not in json.dumps(told)
+    with pytest.raises(LabelError, match="Expected a photograph of the queue"):
+        labelling.again(desk, "ann", "0" * 64)
 
 
 def test_added_files_are_known_once_and_a_bad_one_is_named(desk, tmp_path):

@@ -66,7 +66,7 @@ def test_labels_are_published_nowhere_unless_a_data_set_is_named():
 
 
 def test_types_of_defects_have_letters_and_names_may_have_spaces_around_them():
-    assert settings(CHIPDEMO_DEFECTS="c:crack, E:edge chip").defects == (("c", "crack"), ("e", "edge chip"))
+    assert settings(CHIPDEMO_DEFECTS="c:crack, K:edge chip").defects == (("c", "crack"), ("k", "edge chip"))
     assert settings("--labelers", "ada, acme").labelers == ("ada", "acme")
     assert settings().labelers == settings().reviewers == () and settings().people == 1
 

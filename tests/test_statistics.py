@@ -156,6 +156,7 @@ def test_people_are_held_against_what_the_model_said_before_the_first_label(jour
         "disagreement": {"normal": 1, "abnormal": 0},
     }
     assert against_the_model(journal, 0.6)["abnormal"] == {"normal": 1, "abnormal": 1}
+    assert sum(sum(row.values()) for row in against_the_model(journal, 0.5, people=2).values()) == 2
 
 
 def test_labels_that_the_model_contradicts_with_confidence_are_listed_the_surest_first(journal):
@@ -167,6 +168,22 @@ def test_labels_that_the_model_contradicts_with_confidence_are_listed_the_surest
     ]
     assert [one.margin for one in found] == pytest.approx([1.0, 0.9])
     assert len(likely_errors(journal, limit=1)) == 1
+
+
+def test_a_second_look_is_over_when_somebody_labelled_again_or_decided(journal):
+    label(journal, said=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5], ann="nnnnaaaa")
+    journal.append(Label(sha_of(6), "abnormal", "ann", said=Said("model", "r", 0.0)))
+    assert [one.photograph.name for one in likely_errors(journal)] == ["chip 2"]
+    journal.append(Label(sha_of(2), "normal", "ruth", decides=True))
+    assert likely_errors(journal) == []
+
+
+def test_likely_errors_can_be_only_those_of_an_annotator_or_of_enough_votes(journal):
+    label(journal, said=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5], ann="nnnnaaaa", bob="--n-----")
+    assert [one.photograph.name for one in likely_errors(journal, 1)] == ["chip 6"]
+    assert [one.photograph.name for one in likely_errors(journal, 1, labelled_by="bob")] == ["chip 2"]
+    assert [one.photograph.name for one in likely_errors(journal, people=2)] == ["chip 2"]
+    assert likely_errors(journal, labelled_by="cy") == []
 
 
 def test_confident_learning_has_a_threshold_for_each_class():

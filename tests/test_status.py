@@ -1,11 +1,13 @@
 import json
+import re
 
 import pytest
 
 from chipdemo.labeling.intake import add_contents
 from chipdemo.labeling.label import Label
-from chipdemo.labeling.status import Status, photographs_seen, status_of
+from chipdemo.labeling.status import Status, photographs_seen, status_of, training_commands
 from chipdemo.labeling.store import Journal
+from chipdemo.settings import Settings
 from tests.drawn import picture
 
 
@@ -58,3 +60,29 @@ def test_a_split_that_cannot_be_read_says_nothing(tmp_path, text):
     assert photographs_seen("owner/name") is None
     (tmp_path / "split.json").write_text(text)
     assert photographs_seen(str(tmp_path)) is None
+
+
+FRESH = Status(9, 9, {"normal": 5, "abnormal": 4, "unsure": 0}, 0, 0, new=None)
+TRAIN = "python training/train.py --data"
+
+
+def test_training_begins_with_an_export_where_nothing_is_published():
+    export, train = training_commands(Settings(journal="/data/my labels.db"), FRESH)
+    folder = re.fullmatch(
+        r"python -m chipdemo labels export (labels-[\d-]+) --journal '/data/my labels.db'", export
+    )[1]
+    assert train == f"{TRAIN} {folder}"
+
+
+def test_training_reads_the_data_set_where_labels_are_published():
+    assert training_commands(Settings(), FRESH, "ada/chips") == [f"{TRAIN} hf:ada/chips"]
+
+
+def test_the_next_model_takes_the_place_of_the_one_that_is_watched(tmp_path):
+    place = tmp_path / "my model"
+    place.mkdir()
+    watching = Settings(model=str(place), watch=60)
+    assert training_commands(watching, FRESH, "ada/chips") == [f"{TRAIN} hf:ada/chips --out '{place}'"]
+    watching = Settings(model="ada/model", watch=60)
+    assert training_commands(watching, FRESH, "a/b") == [f"{TRAIN} hf:a/b --push-to-hub ada/model"]
+    assert training_commands(Settings(model="ada/model"), FRESH, "a/b") == [f"{TRAIN} hf:a/b"]

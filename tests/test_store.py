@@ -321,3 +321,27 @@ def test_a_full_disk_loses_nothing_and_the_journal_goes_on(journal):
         database.execute("PRAGMA max_page_count = 1000000")
     journal.append(Label(SHA, "normal", "bob"))
     assert journal.counts().events == kept + 1 and journal.event(label.event_id) == label
+
+
+def test_a_thread_that_asks_while_the_journal_is_closed_has_its_answer(journal):
+    journal.append(Label(SHA, "normal", "ann"), Label(SHA, "normal", "bob"))
+    answers, began, going_on = [], threading.Event(), threading.Event()
+
+    def ask():
+        with journal.read() as database:
+            rows = iter(database.execute("SELECT annotator FROM events ORDER BY seq"))
+            answers.append(next(rows)["annotator"])
+            began.set()
+            going_on.wait(10)
+            answers.extend(row["annotator"] for row in rows)
+
+    asking, closing = threading.Thread(target=ask), threading.Thread(target=journal.close)
+    asking.start()
+    assert began.wait(10)
+    closing.start()
+    closing.join(0.05)
+    assert closing.is_alive()
+    going_on.set()
+    asking.join()
+    closing.join()
+    assert answers == ["ann", "bob"] and journal.counts().events == 2

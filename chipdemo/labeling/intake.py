@@ -68,12 +68,16 @@ def add_uploads(
 
 def add_contents(
     journal: Journal,
-    photographs: Iterable[tuple[str, bytes]],
+    photographs: Iterable[tuple[str, bytes] | str],
     progress: Progress = lambda done: None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Intake:
-    """Photographs from anywhere, as (name, content of the file); asked for one after the other."""
-    return _add(journal, (Found(name, content) for name, content in photographs), progress, limits)
+    """Photographs from anywhere, as (name, content of the file), and lines about what was not taken.
+
+    They are asked for one after the other.
+    """
+    found = (one if isinstance(one, str) else Found(*one) for one in photographs)
+    return _add(journal, found, progress, limits)
 
 
 def add_one(journal: Journal, source: Path | bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> str:

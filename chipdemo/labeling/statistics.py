@@ -7,6 +7,7 @@ matters, so that resampling photographs is drawing these counts anew from a mult
 
 from array import array
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -19,6 +20,17 @@ from chipdemo.labeling.store import Journal, Stored, stored_of
 RESAMPLES = 1_000
 # What the model said of each photograph when it was first labelled, and could not have learned from that
 FIRST_SAID = "(SELECT image_sha256, said, MIN(seq) FROM votes WHERE said IS NOT NULL GROUP BY image_sha256)"
+UNREVIEWED = """
+    SELECT * FROM photographs WHERE id = :id AND votes >= :people
+    AND (:labelled_by = ''
+        OR EXISTS (SELECT 1 FROM votes WHERE image_sha256 = sha256 AND annotator = :labelled_by))
+    AND NOT EXISTS (
+        SELECT 1 FROM votes AS vote WHERE vote.image_sha256 = sha256 AND (vote.decides OR EXISTS (
+            SELECT 1 FROM events AS earlier WHERE earlier.image_sha256 = sha256
+            AND earlier.annotator = vote.annotator AND earlier.seq < vote.seq AND earlier.retracts = ''
+        ))
+    )
+"""
 
 
 @dataclass(frozen=True)
@@ -108,21 +120,30 @@ def disagreements(journal: Journal, people: int = 1, limit: int = 100) -> list[D
         ]
 
 
-def against_the_model(journal: Journal, threshold: float) -> dict[str, dict[str, int]]:
-    """Photographs by what people say now and by what the model said before, at this threshold (0-1)."""
+def against_the_model(journal: Journal, threshold: float, people: int = 1) -> dict[str, dict[str, int]]:
+    """Photographs with at least so many votes, by what people say now and by what the model said before.
+
+    threshold: 0-1, from which on the model's probability counts as abnormal.
+    """
     table = {truth: dict.fromkeys(CLASSES, 0) for truth in (*LABELS, DISAGREEMENT)}
     with journal.read() as database:
         for truth, stopped, count in database.execute(
             f"SELECT truth, said >= ?, COUNT(*) FROM {FIRST_SAID} JOIN photographs ON sha256 = image_sha256 "
-            "GROUP BY 1, 2",
-            (threshold,),
+            "WHERE votes >= ? GROUP BY 1, 2",
+            (threshold, people),
         ):
             table[truth][ABNORMAL if stopped else NORMAL] = count
     return table
 
 
-def likely_errors(journal: Journal, limit: int = 100) -> list[LikelyError]:
-    """Labels that deserve a second look, the likeliest errors first."""
+def likely_errors(
+    journal: Journal, limit: int = 100, labelled_by: str = "", people: int = 1
+) -> list[LikelyError]:
+    """Labels that deserve a second look, the likeliest errors first; not those that had one.
+
+    labelled_by: an annotator, for only what this one labelled too. people: only of photographs with at
+    least so many votes. A second look was had where somebody labelled it again, or decided.
+    """
     with journal.read() as database:
         rows = database.execute(
             f"SELECT id, truth = ?, said FROM {FIRST_SAID} JOIN photographs ON sha256 = image_sha256 "
@@ -130,14 +151,15 @@ def likely_errors(journal: Journal, limit: int = 100) -> list[LikelyError]:
             (ABNORMAL, *CLASSES),
         )
         ids, abnormal, probability = np.array([tuple(row) for row in rows], float).reshape(-1, 3).T
-        rows, margins = confidently_wrong(abnormal == 1, probability)
-        wrong = rows[:limit]
-        by_id = "SELECT * FROM photographs WHERE id = ?"
-        photographs = [database.execute(by_id, (int(ids[i]),)).fetchone() for i in wrong]
-    return [
-        LikelyError(stored_of(row), row["truth"], float(probability[i]), float(margin))
-        for i, margin, row in zip(wrong, margins, photographs)
-    ]
+        wanted = {"labelled_by": labelled_by, "people": people}
+        found = (
+            (database.execute(UNREVIEWED, wanted | {"id": int(ids[i])}).fetchone(), probability[i], margin)
+            for i, margin in zip(*confidently_wrong(abnormal == 1, probability))
+        )
+        return [
+            LikelyError(stored_of(row), row["truth"], float(said), float(margin))
+            for row, said, margin in islice((one for one in found if one[0]), limit)
+        ]
 
 
 def confidently_wrong(abnormal: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

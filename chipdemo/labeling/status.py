@@ -1,15 +1,18 @@
 """How far the labelling is, and what a next model could learn from it."""
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from chipdemo.inspection import CLASSES
-from chipdemo.labeling.agreement import DISAGREEMENT, current_truth
+from chipdemo.labeling.agreement import DISAGREEMENT
 from chipdemo.labeling.label import LABELS
 from chipdemo.labeling.store import Journal
+from chipdemo.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,9 @@ def status_of(journal: Journal, seen: Collection[str] | None = None) -> Status:
     counts = journal.counts()
     labels, new = Counter(), 0
     with journal.read() as database:
-        rows = database.execute(
-            "SELECT image_sha256, MIN(label), COUNT(DISTINCT label) FROM votes GROUP BY image_sha256"
-        )
-        for sha256, label, different in rows:
-            if different > 1:
-                label = current_truth(event for _, event in journal.events(sha256))[sha256].label
-            labels[label] += 1
-            new += seen is not None and label in CLASSES and sha256 not in seen
+        for sha256, truth in database.execute("SELECT sha256, truth FROM photographs WHERE truth != ''"):
+            labels[truth] += 1
+            new += seen is not None and truth in CLASSES and sha256 not in seen
     return Status(
         counts.photographs,
         counts.labelled,
@@ -58,3 +56,25 @@ def photographs_seen(checkpoint: str) -> frozenset[str] | None:
         return frozenset(sha256 for part in ("train", "val", "test") for sha256 in split[part])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def training_commands(settings: Settings, status: Status, dataset: str = "") -> list[str]:
+    """What to type to train the next model: from the data set (owner/name), or from an export made first.
+
+    Where the model in use learned from some of these photographs, its test photographs stay so; where
+    the app watches a model, the next one takes its place.
+    """
+    model, ending = Path(settings.model_source).expanduser(), ""
+    if status.new is not None and status.new < sum(status.agreed[label] for label in CLASSES):
+        ending += f" --split {shlex.quote(str(model / 'split.json'))}"
+    if settings.watch and settings.model:
+        place = "--out" if model.is_dir() else "--push-to-hub"
+        ending += f" {place} {shlex.quote(str(model))}"
+    if dataset:
+        return [f"python training/train.py --data hf:{dataset}{ending}"]
+    journal = f" --journal {shlex.quote(str(settings.journal_path))}" if settings.journal else ""
+    folder = f"labels-{datetime.now():%Y%m%d-%H%M%S}"  # exports go to a new folder each time
+    return [
+        f"python -m chipdemo labels export {folder}{journal}",
+        f"python training/train.py --data {folder}{ending}",
+    ]

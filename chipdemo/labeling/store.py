@@ -188,7 +188,7 @@ class Journal:
     def __init__(self, path: Path):
         self.path = path
         self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._connections: list[tuple[sqlite3.Connection, threading.RLock]] = []
         self._writing = threading.Lock()  # SQLite's own waiting is a poll; in one process, a queue is faster
 
     def __enter__(self) -> "Journal":
@@ -215,9 +215,14 @@ class Journal:
                 database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     def close(self) -> None:
-        """End the connections of all threads; a later call opens one again."""
+        """End the connections of all threads; a later call opens one again.
+
+        A thread that is asking just now has its answer first: SQLite would crash under it.
+        """
         while self._connections:
-            self._connections.pop().close()
+            database, busy = self._connections.pop()
+            with busy:
+                database.close()
         self._local = threading.local()
 
     # The ways in
@@ -225,14 +230,13 @@ class Journal:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A connection for questions. Rows can be asked by column name."""
-        with self._told():
-            yield self._connection()
+        with self._told(), self._connection() as database:
+            yield database
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A transaction: all of it is on the disk when the block has ended, or none of it."""
-        with self._told(), self._writing:
-            database = self._connection()
+        with self._told(), self._writing, self._connection() as database:
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield database
@@ -406,9 +410,11 @@ class Journal:
             kept = database.execute("SELECT 1 FROM contents WHERE sha256 = ?", (sha256,)).fetchone()
         return b"" if kept else self.content(sha256)
 
-    def _connection(self) -> sqlite3.Connection:
-        """This thread's own."""
-        if not hasattr(self._local, "database"):
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """This thread's own, which close leaves open for as long."""
+        local = self._local  # once: close may put another one in its place
+        if not hasattr(local, "database"):
             database = sqlite3.connect(
                 self.path,
                 timeout=BUSY_S,
@@ -420,9 +426,10 @@ class Journal:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
             database.execute("PRAGMA foreign_keys = ON")
-            self._local.database = database
-            self._connections.append(database)
-        return self._local.database
+            local.database, local.busy = database, threading.RLock()
+            self._connections.append((local.database, local.busy))
+        with local.busy:
+            yield local.database
 
     @contextmanager
     def _told(self) -> Iterator[None]:

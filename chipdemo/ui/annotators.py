@@ -51,6 +51,10 @@ class Annotators:
             )
         return name
 
+    def owns_machine(self, request: gr.Request) -> bool:
+        """Whether it is this machine's own user, whose tokens may be used for what they ask."""
+        return not self.settings.auth and not self.oauth and self._is_local(request)
+
     def reviews(self, name: str) -> bool:
         return not self.settings.reviewers or name in self.settings.reviewers
 

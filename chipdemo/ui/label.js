@@ -15,6 +15,9 @@
     ["H", "heat on or off"],
     ["B", "add a box; arrows move it, Shift+arrows size it, Delete removes it"],
     ["X", "delete the last box"],
+    ["P", "paint a mask; again or Escape: boxes"],
+    ["E", "erase what is painted"],
+    ["[ and ]", "brush thinner or thicker"],
     ["N", "write a note; Escape leaves it"],
     ["V", "show the model's verdict first, or not"],
     ["?", "these keys"],
@@ -23,6 +26,7 @@
   let wanted = false; // the tab was opened
   let started = false;
   let boxes = null; // label_boxes.js
+  let brush = null; // label_brush.js
   let told = null; // what /label_desk said
   let ahead = []; // entries; the first one is to be labelled now
   let past = []; // own labelled entries, the oldest first
@@ -54,9 +58,10 @@
     return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
   }
 
+  // data: values, or promises of them
   async function ask(name, ...data) {
     const { root: base = "", api_prefix = "/gradio_api" } = window.gradio_config || {};
-    const body = JSON.stringify({ data });
+    const body = JSON.stringify({ data: await Promise.all(data) });
     let answer;
     try {
       answer = await fetch(`${base}${api_prefix}/run/${name}`, {
@@ -85,14 +90,19 @@
   // Entries: a photograph with what is being said of it
 
   function entryOf(photograph) {
-    const entry = { ...photograph, boxes: [], note: "", type: "", event: photograph.event || null };
+    const entry = { ...photograph, boxes: [], mask: "", note: "", type: "", event: photograph.event || null };
     if (entry.event) takeOver(entry, entry.event);
     paint(entry);
     return entry;
   }
 
   function takeOver(entry, event) {
-    Object.assign(entry, { boxes: event.boxes.map((box) => ({ ...box })), note: event.note, type: event.defect_type });
+    Object.assign(entry, {
+      boxes: event.boxes.map((box) => ({ ...box })),
+      mask: event.mask,
+      note: event.note,
+      type: event.defect_type,
+    });
   }
 
   function paint(entry) {
@@ -104,13 +114,15 @@
 
   const current = () => (at === null ? ahead[0] : past[at]) || null;
 
-  // A box that was drawn and not yet sent survives a reload of the page
+  // What was drawn and not yet sent survives a reload of the page; a mask, where there is room for it
+  const DRAFT_MASK = 1e6; // characters
   const DRAFT = "chip-label-draft";
   function saveDraft() {
     const entry = at === null && ahead[0];
     if (!entry) return;
     const { sha256, boxes, note, type } = entry;
-    sessionStorage.setItem(DRAFT, JSON.stringify({ sha256, boxes, note, type }));
+    const mask = entry.mask.length < DRAFT_MASK ? entry.mask : ""; // a promise has no length
+    sessionStorage.setItem(DRAFT, JSON.stringify({ sha256, boxes, mask, note, type }));
   }
   function withDraft(entry) {
     try {
@@ -221,6 +233,8 @@
     if (!entry.image && !entry.error) fetchLook(entry);
     showHeat(false);
     boxes.render();
+    brush.render();
+    renderBrush();
     one('[data-do="unbox"]').disabled = !entry.boxes.length;
     one(".note").value = entry.note;
     one(".other").value = told.defects.some(([, name]) => name === entry.type) ? "" : entry.type;
@@ -237,6 +251,13 @@
     if (root.dataset.state === "ready") root.dataset.state = "waiting";
     one(".desk-name strong").textContent = "The next photograph is coming";
     one(".reason").textContent = "";
+  }
+
+  function renderBrush() {
+    const { tool, diameter } = brush.state();
+    for (const name of ["paint", "erase"]) one(`[data-do="${name}"]`).setAttribute("aria-pressed", tool === name);
+    one(".brush-size").hidden = !tool;
+    one(".brush-size output").textContent = `${diameter} px`;
   }
 
   const isGiven = (button, event) =>
@@ -358,8 +379,8 @@
     type = type || (label === "abnormal" ? one(".other").value.trim() : "");
     entry.note = one(".note").value;
     const before = { event: entry.event, place: at };
-    const decides = order === "review" && at === null;
-    const said = { label, defect_type: type, boxes: entry.boxes.map((box) => ({ ...box })), note: entry.note };
+    const decides = Boolean(entry.decides) || (order === "review" && at === null);
+    const said = { label, defect_type: type, boxes: entry.boxes.map((box) => ({ ...box })), mask: entry.mask, note: entry.note };
     entry.event = { ...said };
     entry.trouble = "";
     entry.type = type;
@@ -374,7 +395,7 @@
     }
     sessionStorage.removeItem(DRAFT);
     document.activeElement?.blur?.();
-    const sent = inLine("label", entry.sha256, label, type, said.boxes, said.note, newId(), decides);
+    const sent = inLine("label", entry.sha256, label, type, said.boxes, said.note, newId(), decides, said.mask);
     render();
     kept("sending", `Saving ${entry.name} ...`);
     fill();
@@ -394,7 +415,7 @@
 
   function takeBack(entry, before, message) {
     entry.event = before.event;
-    entry.trouble = `Not saved: ${message} Your boxes and note are still here.`;
+    entry.trouble = `Not saved: ${message} What you drew and wrote is still here.`;
     if (before.place === null) {
       past = past.filter((each) => each !== entry);
       if (at !== null) at = null;
@@ -476,6 +497,19 @@
   const back = () => past.length && go((at === null ? past.length : at) - 1);
   const forth = () => at !== null && go(at + 1);
 
+  // A photograph whose label may be wrong, once more. decides: what is said of it now settles it
+  async function lookAgain(sha256, decides) {
+    const found = await ask("label_again", sha256);
+    past = past.filter((each) => each.sha256 !== sha256);
+    const entry = { ...entryOf(found), decides, reason: decides ? "a second look, which decides" : "a second look" };
+    putFirst(entry, `${entry.name}: ${entry.event ? `you said ${words(entry.event)}. ` : ""}Label it, or skip it.`);
+  }
+
+  const chooseOrder = (name) => {
+    one(".order").value = name;
+    return setOrder(name);
+  };
+
   async function setOrder(name) {
     const given = ahead.map((entry) => entry.sha256);
     order = name;
@@ -501,15 +535,23 @@
     z: undo,
     s: skip,
     h: toggleHeat,
-    b: () => boxes.add(),
+    b: () => {
+      brush.off();
+      boxes.add();
+    },
     x: () => boxes.removeLast(),
+    p: () => brush.paint(),
+    e: () => brush.erase(),
+    "[": () => brush.thinner(),
+    "]": () => brush.thicker(),
+    escape: () => brush.off(),
     n: () => one(".note").focus(),
     v: () => one(".peek").click(),
     arrowleft: back,
     arrowright: forth,
     "?": () => window.chip.showKeys([...KEYS.slice(0, 3), ...told.defects.map(([letter, name]) => [letter.toUpperCase(), `abnormal, ${name}`]), ...KEYS.slice(4)]),
   };
-  const TOOLS = { back, forth, undo, skip, heat: toggleHeat, box: ACTIONS.b, unbox: ACTIONS.x, keys: ACTIONS["?"] };
+  const TOOLS = { back, forth, undo, skip, heat: toggleHeat, box: ACTIONS.b, unbox: ACTIONS.x, paint: ACTIONS.p, erase: ACTIONS.e, thinner: ACTIONS["["], thicker: ACTIONS["]"], keys: ACTIONS["?"] };
 
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || !visible() || !told) return;
@@ -553,6 +595,11 @@
       one('[data-do="unbox"]').disabled = !current().boxes.length;
       saveDraft();
     });
+    brush = window.chip.brushOver(one(".paper"), current, () => {
+      renderBrush();
+      saveDraft();
+    });
+    if (!window.CompressionStream) for (const name of ["paint", "erase"]) one(`[data-do="${name}"]`).hidden = true;
     start();
   }
 
@@ -573,5 +620,5 @@
   addEventListener("beforeunload", (event) => {
     if (unsent) event.preventDefault();
   });
-  Object.assign(window.chip, { mountDesk, openDesk, moreToLabel });
+  Object.assign(window.chip, { mountDesk, openDesk, moreToLabel, lookAgain, chooseOrder });
 })();

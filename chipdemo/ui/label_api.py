@@ -49,19 +49,21 @@ def add_label_api(desk: Desk, annotators: Annotators) -> None:
         note: str = "",
         event_id: str = "",
         decides: bool = False,
+        mask: str = "",
     ) -> dict[str, Any]:
         """Keep a label of the annotator who is signed in; when this returns, it is on the disk.
 
         label: "normal", "abnormal" or "unsure". boxes: [{x, y, width, height}, ...], pixels of the upright
         photograph. event_id: a UUID of your own, so that a call may be repeated; the same is the same
-        label. decides: settles a disagreement, by reviewers. Returns event (as kept, with what the model
-        said), progress, and for a decision the votes by label.
+        label. decides: settles a disagreement, by reviewers. mask: base64 of a PNG of one channel, 0 or
+        255, as large as the upright photograph. Returns event (as kept, with what the model said),
+        progress, and for a decision the votes by label.
         """
         with shown_errors():
             who = annotators.reviewer if decides else annotators.name
             given = {
                 "sha256": sha256, "label": label, "defect_type": defect_type, "boxes": boxes, "note": note,
-                "event_id": event_id, "decides": decides,
+                "event_id": event_id, "decides": decides, "mask": mask,
             }  # fmt: skip
             return labelling.keep(desk, who(request, profile), given)
 
@@ -98,6 +100,7 @@ def add_label_api(desk: Desk, annotators: Annotators) -> None:
     for name, function in (
         ("label_desk", label_desk),
         ("label_look", label_look),
+        ("label_again", told(labelling.again)),
         ("label_skip", told(labelling.skip)),
         ("label_bring_back", told(labelling.bring_back)),
         ("label_give_back", told(labelling.give_back)),

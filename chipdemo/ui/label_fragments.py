@@ -5,6 +5,7 @@ from html import escape
 from chipdemo.labeling.intake import Intake
 
 SHOWN_REFUSALS = 20
+STOPPED = "<p role='status'>Stopped. What had come is in the queue.</p>"
 
 
 def added_html(added: Intake) -> str:
@@ -18,6 +19,11 @@ def added_html(added: Intake) -> str:
     more = len(added.refused) - SHOWN_REFUSALS
     lines += f"<li>and {more:,} more</li>" if more > 0 else ""
     return f"<p role='status'>{'; '.join(facts)}.</p>" + (f"<ul>{lines}</ul>" if lines else "")
+
+
+def reading_html(name: str) -> str:
+    """While a data set is being read."""
+    return f"<p role='status'>Reading {escape(name)} ...</p>"
 
 
 def refused_html(message: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from chipdemo.errors import ChipDemoError
-from chipdemo.ui import inspect_tab, label_fragments, labelling
+from chipdemo.ui import inspect_tab, label_fragments, labelling, review_fragments, reviewing
 from chipdemo.ui.annotators import Annotators
 from chipdemo.ui.inspecting import Current
 from chipdemo.ui.labelling import Desk
@@ -24,7 +24,12 @@ class Parts:
 
     desk: gr.HTML
     files: gr.File
+    dataset: gr.Textbox
+    add: gr.Button
+    stop: gr.Button
     added: gr.HTML
+    review: gr.HTML
+    count: gr.Button
 
 
 def layout(annotators: Annotators) -> Parts:
@@ -37,8 +42,20 @@ def layout(annotators: Annotators) -> Parts:
     files = gr.File(
         file_count="multiple", label="Add photographs to the queue", elem_id="label-files", height=150
     )
+    with gr.Row(elem_id="label-dataset"):
+        dataset = gr.Textbox(
+            label="Or a data set of the Hugging Face Hub",
+            placeholder="owner/name",
+            max_length=200,
+            scale=1,
+            min_width=170,
+        )
+        add = gr.Button("Add", scale=0, min_width=64)
+        stop = gr.Button("Stop", visible=False, scale=0, min_width=64)
     added = gr.HTML("", apply_default_css=False, elem_id="label-added")
-    return Parts(desk, files, added)
+    count = gr.Button("Agreement and second looks", elem_id="review-count")
+    review = gr.HTML("", apply_default_css=False, elem_id="review")
+    return Parts(desk, files, dataset, add, stop, added, review, count)
 
 
 def wire(parts: Parts, tab: gr.Tab, desk: Desk, annotators: Annotators) -> None:
@@ -53,6 +70,50 @@ def wire(parts: Parts, tab: gr.Tab, desk: Desk, annotators: Annotators) -> None:
         except ChipDemoError as error:
             return None, label_fragments.refused_html(str(error))
 
+    def on_dataset(name: str | None, request: gr.Request, profile: gr.OAuthProfile | None):
+        running = gr.Button(visible=True)
+        try:
+            annotators.name(request, profile)
+            name = (name or "").strip().removeprefix("hf:")
+            yield gr.skip(), label_fragments.reading_html(name), running
+            html = label_fragments.added_html(labelling.NOTHING)
+            for so_far in labelling.add_dataset(desk, name, not annotators.owns_machine(request)):
+                html = label_fragments.added_html(so_far)
+                yield gr.skip(), label_fragments.reading_html(name) + html, running
+            yield "", html, gr.Button(visible=False)
+        except ChipDemoError as error:
+            yield gr.skip(), label_fragments.refused_html(str(error)), gr.Button(visible=False)
+
+    def on_review(request: gr.Request, profile: gr.OAuthProfile | None):
+        try:
+            annotator = annotators.name(request, profile)
+            review = reviewing.review(desk, annotator, annotators.reviews(annotator))
+        except ChipDemoError as error:
+            return label_fragments.refused_html(str(error)), gr.skip()
+        return review_fragments.review_html(review), gr.Button("Count anew")
+
+    adding = gr.on(
+        [parts.dataset.submit, parts.add.click],
+        on_dataset,
+        parts.dataset,
+        [parts.dataset, parts.added, parts.stop],
+        api_visibility="private",
+        concurrency_limit=1,
+        show_progress="hidden",
+    )
+    adding.then(None, js=MORE_JS, api_visibility="private")
+    parts.stop.click(
+        lambda: (gr.Button(visible=False), label_fragments.STOPPED),
+        None,
+        [parts.stop, parts.added],
+        cancels=adding,
+        api_visibility="private",
+        show_progress="hidden",
+    ).then(None, js=MORE_JS, api_visibility="private")
+    # One at a time: all votes are read
+    parts.count.click(
+        on_review, None, [parts.review, parts.count], api_visibility="private", concurrency_limit=1
+    )
     tab.select(None, js=OPEN_JS, api_visibility="private")
     parts.files.upload(
         on_queue_files,

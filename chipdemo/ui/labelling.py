@@ -1,25 +1,29 @@
 """What the Label tab and its API do, as functions of values; label_tab.py and api.py wire them.
 
 annotator is always who the server knows the caller to be, never what a request says. Nothing here
-gives one annotator's label to another, but for the votes on a photograph that a reviewer has decided.
+gives one annotator's label to another, but for the votes on a photograph that a reviewer has decided;
+what else is told of others, and to whom, is in reviewing.py.
 """
 
+import base64
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from chipdemo.errors import ChipDemoError, LabelError
+from chipdemo.errors import ChipDemoError, ImageError, LabelError
 from chipdemo.files import Limits
 from chipdemo.images import read_photograph
-from chipdemo.inspection import Inspection, Inspector
+from chipdemo.inspection import Inspection, Inspector, ModelInfo
 from chipdemo.labeling import history
-from chipdemo.labeling.intake import Intake, add_uploads
-from chipdemo.labeling.label import Box, Label, Said, retraction_of
+from chipdemo.labeling.hub_intake import photographs_of
+from chipdemo.labeling.intake import Intake, add_contents, add_uploads
+from chipdemo.labeling.label import MAX_MASK_BYTES, Box, Label, Said, retraction_of
 from chipdemo.labeling.queue import INFORMATIVE, ORDERS, Queue
 from chipdemo.labeling.store import Journal, Stored
 from chipdemo.settings import Settings
@@ -29,6 +33,10 @@ REVIEW = "review"  # beside queue.ORDERS: what reviewers are to settle
 AT_ONCE = 20  # photographs, at most, in one answer
 MINE = 10  # own last labels that a page knows when it is opened
 KEPT_VERDICTS = 256
+DATASET = Limits(files=1_000, total_bytes=500_000_000)  # of a data set, at once; the command line takes all
+NOTHING = Intake(0, 0, ())
+FEW = 8  # photographs of a data set after which it says how far it is, and may be stopped
+GREY_AT = 25  # where a PNG says how many channels it has; 0 is one, grey
 
 
 class Published(Protocol):
@@ -53,15 +61,19 @@ class Verdicts:
         self._kept: OrderedDict[tuple[str, str], Future[Inspection]] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def info(self) -> ModelInfo:
+        """Of the model in use."""
+        return self._inspector.current().info
+
     def ask(self, sha256: str) -> None:
         """Begin to judge it, before anyone waits for that; not where it was scored for the queue."""
-        info = self._inspector.current().info
-        if history.scored(self._journal, sha256, info.revision) is None:
+        if history.scored(self._journal, sha256, self.info.revision) is None:
             self._asked(sha256)
 
     def said(self, sha256: str) -> Said | None:
         """What is kept with a label; None where the model cannot judge what a person can."""
-        info = self._inspector.current().info
+        info = self.info
         probability = history.scored(self._journal, sha256, info.revision)
         if probability is not None:
             return Said(info.name, info.revision, probability)
@@ -192,6 +204,13 @@ def look(desk: Desk, sha256: Any) -> dict[str, Any]:
     }
 
 
+def again(desk: Desk, annotator: str, sha256: Any) -> dict[str, Any]:
+    """One photograph for another look, with this annotator's own label of it as event, or None."""
+    stored = desk.journal.photograph(_text(sha256, "sha256"))
+    vote = desk.journal.vote(stored.sha256, annotator)
+    return photograph_json(desk, stored) | {"event": event_json(vote) if vote else None}
+
+
 def progress_json(desk: Desk, annotator: str) -> dict[str, Any]:
     """How far everybody is, how fast this annotator is, and what is published."""
     status = desk.publisher.status if desk.publisher else None
@@ -211,8 +230,9 @@ def progress_json(desk: Desk, annotator: str) -> dict[str, Any]:
 def keep(desk: Desk, annotator: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Keep a label; it is on the disk when this returns.
 
-    given: sha256, label, defect_type, boxes [{x, y, width, height}, ...], note, event_id and decides, as
-    they came from outside. The same event_id again is the same label again. Raises LabelError.
+    given: sha256, label, defect_type, boxes [{x, y, width, height}, ...], mask (base64 of a PNG), note,
+    event_id and decides, as they came from outside. The same event_id again is the same label again.
+    Raises LabelError.
     """
     sha256, event_id = _text(given["sha256"], "sha256"), _text(given["event_id"], "event_id")
     stored = desk.journal.photograph(sha256)
@@ -224,6 +244,7 @@ def keep(desk: Desk, annotator: str, given: Mapping[str, Any]) -> dict[str, Any]
             annotator=annotator,
             defect_type=_text(given["defect_type"], "defect_type").strip(),
             boxes=_boxes(given["boxes"], stored),
+            mask=_mask(given["mask"], stored),
             note=_text(given["note"], "note"),
             said=desk.verdicts.said(sha256),
             decides=bool(given["decides"]),
@@ -303,17 +324,35 @@ def add_files(desk: Desk, uploads: Sequence[tuple[str, Path]]) -> Intake:
     return add_uploads(desk.journal, uploads, limits=limits)
 
 
+def add_dataset(desk: Desk, name: str, anonymous: bool) -> Iterator[Intake]:
+    """The photographs of a data set of the Hub, owner/name; what became of them so far, after every few.
+
+    No more than DATASET. anonymous: without the token of this machine. Raises ExchangeError.
+    """
+    settings = desk.settings
+    limits = replace(
+        DATASET, file_bytes=settings.max_upload_mb * 1_000_000, megapixels=settings.max_megapixels
+    )
+    photographs = photographs_of(name, limits, anonymous)
+    so_far = NOTHING
+    while some := list(islice(photographs, FEW)):
+        now = add_contents(desk.journal, some, limits=limits)
+        so_far = Intake(so_far.added + now.added, so_far.known + now.known, so_far.refused + now.refused)
+        yield so_far
+
+
 # Values from and for outside
 
 
 def event_json(label: Label) -> dict[str, Any]:
-    """An event, the same everywhere; model: what it said, or None."""
+    """An event, the same everywhere; model: what it said, or None. mask: base64 of a PNG, "" for none."""
     return {
         "event_id": label.event_id,
         "sha256": label.image_sha256,
         "label": label.label,
         "defect_type": label.defect_type,
         "boxes": [asdict(box) for box in label.boxes],
+        "mask": base64.b64encode(label.mask).decode(),
         "note": label.note,
         "annotator": label.annotator,
         "created_at": label.created_at.isoformat(),
@@ -338,6 +377,36 @@ def _boxes(values: Any, stored: Stored) -> tuple[Box, ...]:
             )
         boxes.append(box)
     return tuple(boxes)
+
+
+def _mask(value: Any, stored: Stored) -> bytes:
+    """The PNG as it came, once it is known to be a mask of this photograph. Raises LabelError."""
+    text = _text(value, "mask")
+    if len(text) > MAX_MASK_BYTES * 4 / 3 + 4:
+        raise LabelError(f"mask: expected at most {MAX_MASK_BYTES:,} bytes; found more. Draw a simpler one.")
+    try:
+        mask = base64.b64decode(text, validate=True)
+        found = _fault_of_mask(mask, (stored.width, stored.height)) if mask else ""
+    except (ValueError, ImageError) as error:
+        found = str(error)
+    if found:
+        raise LabelError(
+            f"mask: expected a PNG in base64 of one channel, 0 or 255, of {stored.width} x {stored.height} "
+            f"pixels like the photograph; found: {found}"
+        )
+    return mask
+
+
+def _fault_of_mask(mask: bytes, size: tuple[int, int]) -> str:
+    """ "" for none. Raises ImageError where it cannot be read; no more pixels than size are unpacked."""
+    read = read_photograph(mask, size[0] * size[1] / 1e6)
+    if read.format != "PNG" or mask[GREY_AT] != 0 or read.notes:
+        return "a picture of another kind. Save it as grey PNG of 8 bits, without transparency."
+    if read.image.size != size:
+        return f"{read.image.width} x {read.image.height} pixels. Draw it over the photograph."
+    if any(read.image.getchannel(0).histogram()[1:255]):
+        return "values between 0 and 255. Make it black and white."
+    return ""
 
 
 def _whole(value: Any, name: str) -> int:

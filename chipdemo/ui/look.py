@@ -7,6 +7,8 @@ import gradio as gr
 
 HERE = Path(__file__).parent
 
+SCRIPTS = ("page.js", "ablation.js", "label_boxes.js", "label_brush.js", "label.js", "review.js")
+
 STEEL = gr.themes.Color(
     name="steel",
     c50="#eef5f8",
@@ -52,8 +54,8 @@ def launch_options() -> dict[str, Any]:
     """What Blocks.launch needs to know of the look."""
     return {
         "theme": theme(),
-        "css": _joined("look.css", "many.css", "ablation.css", "label.css"),
-        "head": f"<script>{_joined('page.js', 'ablation.js', 'label_boxes.js', 'label.js')}</script>",
+        "css": _joined("look.css", "many.css", "ablation.css", "label.css", "review.css"),
+        "head": f"<script>{_joined(*SCRIPTS)}</script>",
         "footer_links": ["api"],
     }
 

@@ -2,13 +2,19 @@
 
 import statistics
 from collections.abc import Iterator
+from io import BytesIO
 
 import httpx
+import numpy as np
 import pytest
+from huggingface_hub import HfApi
+from PIL import Image
 
-from chipdemo.labeling.label import Label
+from chipdemo.labeling.label import Label, Said
 from chipdemo.labeling.store import Journal
+from tests.drawn import picture
 from tests.fakes import FakeInspector
+from tests.hub import Account, Hub
 from tests.photographs import draw, fill
 from tests.serving import served
 
@@ -170,27 +176,67 @@ def test_boxes_are_drawn_moved_and_kept_in_pixels_of_the_photograph(open_desk, j
     assert page.locator(BOX).count() == 0
 
 
-def test_a_box_is_drawn_by_touch(open_desk, journal, shas):
+def swipe(page, session, start: float, end: float) -> None:
+    """A finger over the photograph, from one share of both sides to another."""
+    box = page.locator(PAPER).bounding_box()
+    places = (("touchStart", start), ("touchMove", (start + end) / 2), ("touchMove", end - 0.001))
+    for kind, share in (*places, ("touchMove", end)):
+        point = {"x": box["x"] + share * box["width"], "y": box["y"] + share * box["height"]}
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def test_a_box_and_a_mask_are_drawn_by_touch(open_desk, journal, shas):
     page = open_desk(width=390, height=844, has_touch=True, is_mobile=True)
     wait_for(page, NAME, "chip00.png")
-    box = page.locator(PAPER).bounding_box()
     session = page.context.new_cdp_session(page)
-    for kind, share in (
-        ("touchStart", 0.2),
-        ("touchMove", 0.4),
-        ("touchMove", 0.599),
-        ("touchMove", 0.6),
-        ("touchEnd", None),
-    ):
-        points = (
-            [{"x": box["x"] + share * box["width"], "y": box["y"] + share * box["height"]}] if share else []
-        )
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    swipe(page, session, 0.2, 0.6)
     page.wait_for_selector(BOX)
+    page.tap("[data-do=paint]")
+    page.evaluate("scrollTo(0, 0)")
+    swipe(page, session, 0.3, 0.7)
     page.tap(".choice.abnormal")
     wait_for(page, KEPT, "Saved")
-    (box,) = events(journal)[0].boxes
+    (event,) = events(journal)
+    (box,) = event.boxes
     assert abs(box.x - 24) <= 1 and abs(box.width - 48) <= 1
+    painted = np.asarray(Image.open(BytesIO(event.mask)))  # (h, w)
+    assert painted[45, 60] == 255 and painted[18, 24] == painted[72, 96] == 0
+
+
+def test_a_mask_is_painted_and_survives_a_reload_and_going_back(open_desk, journal, shas):
+    page = open_desk()
+    wait_for(page, NAME, "chip00.png")
+    page.keyboard.press("p")
+    wait_for(page, ".brush-size output", "5 px")
+    for _ in range(3):
+        page.keyboard.press("]")
+    wait_for(page, ".brush-size output", "14 px")
+    draft = "JSON.parse(sessionStorage.getItem('chip-label-draft'))?.mask"
+    drag(page, (0.25, 0.5), (0.75, 0.5))  # of 120 x 90
+    page.wait_for_function(draft)
+    painted = page.evaluate(draft)
+    page.keyboard.press("e")
+    drag(page, (0.5, 0.3), (0.5, 0.7))
+    page.wait_for_function(f"before => {draft} !== before", arg=painted)
+    page.reload()
+    wait_for(page, NAME, "chip00.png")
+    assert page.locator(BOX).count() == 0
+    press(page, "2", "chip01.png")
+    wait_for(page, KEPT, "Saved")
+    press(page, "ArrowLeft", "chip00.png")
+    page.wait_for_function(
+        "document.querySelector('canvas.mask').getContext('2d').getImageData(36, 45, 1, 1).data[3] === 255"
+    )
+    press(page, "3", "chip01.png")  # again, with the same mask
+    wait_for(page, KEPT, "Saved: chip00.png, unsure")
+    first, second = events(journal)
+    painted = np.asarray(Image.open(BytesIO(first.mask)))  # (h, w)
+    assert painted.shape == (90, 120) and set(np.unique(painted)) == {0, 255}
+    assert (
+        painted[45, [30, 45, 75, 89]].tolist() == [255] * 4 and painted[45, [10, 60, 110]].tolist() == [0] * 3
+    )
+    assert painted[[30, 60], 36].tolist() == [0, 0] and second.mask == first.mask
 
 
 def test_undo_skip_and_back_and_forth(open_desk, journal, shas):
@@ -309,6 +355,22 @@ def test_where_nobody_may_label_the_page_says_how_to_set_it_up(open_page, journa
     assert page.is_hidden(".choices")
 
 
+def test_a_data_set_of_the_hub_is_added_by_its_name(open_desk, journal, tmp_path, monkeypatch):
+    with Hub({"hf_ada": Account("ada")}) as hub:
+        hub.serve(monkeypatch, tmp_path / "home", "hf_ada")
+        HfApi().create_repo("ada/chips", repo_type="dataset")
+        for number in range(2):
+            api = {"repo_id": "ada/chips", "repo_type": "dataset", "path_in_repo": f"{number}.png"}
+            HfApi().upload_file(path_or_fileobj=picture(number), **api)
+        page = open_desk()
+        for name, answer in ((HOSTILE, "Expected a data set"), ("hf:ada/chips", "2 new in the queue.")):
+            page.get_by_label("Or a data set of the Hugging Face Hub").fill(name)
+            page.keyboard.press("Enter")
+            wait_for(page, "#label-added", answer)
+        wait_for(page, NAME, "0.png")
+    assert page.is_hidden("#label-dataset button:has-text('Stop')") and page.title() == "Chip Inspector"
+
+
 def test_a_photograph_is_sent_from_inspect_under_its_hostile_name(open_page, journal, photographs):
     page = open_page()
     page.set_input_files("#photograph input[type=file]", photographs / HOSTILE)
@@ -378,6 +440,28 @@ def test_the_order_can_be_changed_and_the_reason_is_shown(open_desk, journal, sh
     assert "why this one: the model is undecided" in page.inner_text(".desk-name")
     page.select_option(".order", "plain")
     wait_for(page, NAME, "chip00.png")
+
+
+def test_second_looks_are_asked_for_and_open_at_the_desk(open_desk, journal, shas):
+    said = [0.1, 0.2, 0.95, 0.1, 0.9, 0.8]  # of the third, ada says otherwise
+    for sha256, label, probability in zip(shas, ["normal"] * 4 + ["abnormal"] * 2, said):
+        journal.append(Label(sha256, label, "ada", said=Said("model", "r", probability)))
+    journal.append(Label(shas[0], "abnormal", "bob"), Label(shas[1], "normal", "bob"))
+    page = open_desk(width=390)
+    wait_for(page, NAME, "chip06.png")
+    page.click("#review-count")
+    wait_for(page, "#review", "ada and bob (Cohen)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator(".looks li").count() == 1
+    page.click("text=Look again >> nth=-1")
+    wait_for(page, NAME, "chip02.png")
+    wait_for(page, KEPT, "you said normal")
+    press(page, "2", "chip06.png")
+    wait_for(page, KEPT, "Saved: chip02.png, abnormal")
+    assert journal.vote(shas[2], "ada").label == "abnormal"
+    page.click("text=Settle the disagreement")
+    wait_for(page, NAME, "chip00.png")
+    assert page.input_value(".order") == "review"
 
 
 def test_a_reviewer_settles_what_people_differ_on(open_desk, journal, shas):

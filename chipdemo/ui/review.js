@@ -1,0 +1,26 @@
+// The buttons in what stands under the desk: look again, settle, copy. The server wrote them.
+(() => {
+  async function act(button) {
+    const { again, decides, order } = button.dataset;
+    if (again) await window.chip.lookAgain(again, decides === "1");
+    else if (order) await window.chip.chooseOrder(order);
+    else return copy(button);
+    document.querySelector("#desk").scrollIntoView({ block: "start" });
+  }
+
+  async function copy(button) {
+    const code = button.parentElement.querySelector("code");
+    getSelection().selectAllChildren(code);
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Press Ctrl+C"; // where the page comes by plain HTTP from another machine
+    }
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("#review [data-again], #review [data-order], #review [data-copy]");
+    if (button) act(button).catch((error) => (button.textContent = error.message));
+  });
+})();

@@ -1,0 +1,102 @@
+"""What stands under the desk, when asked for: agreement, second looks, and the next training.
+
+Nobody may see another's label before giving theirs. Hence:
+- Numbers of photographs are of those that have as many labels as wanted, which the queue gives to nobody
+  any more; so even the number 1 tells nothing of what anyone is still to label. Kappas and their shares
+  name no photograph. All of that is for every annotator.
+- A photograph is shown with its label only to those who have labelled it themselves. Reviewers that
+  were named (--reviewers) are shown others too, of those that have as many labels as wanted: what they
+  then say decides, and is no vote on agreement. Where all may review, nobody sees more than the others.
+"""
+
+from dataclasses import dataclass
+from io import BytesIO
+
+from chipdemo.errors import ChipDemoError
+from chipdemo.images import read_photograph
+from chipdemo.inspection import ModelInfo
+from chipdemo.labeling.agreement import DISAGREEMENT
+from chipdemo.labeling.statistics import (
+    Agreement,
+    LikelyError,
+    against_the_model,
+    agreement,
+    likely_errors,
+    truths,
+)
+from chipdemo.labeling.status import Status, photographs_seen, status_of, training_commands
+from chipdemo.settings import Settings
+from chipdemo.ui import fragments
+from chipdemo.ui.labelling import Desk
+
+SECOND_LOOKS = 12  # photographs, at most, that are listed
+THUMBNAIL = 112  # pixels
+
+
+@dataclass(frozen=True)
+class SecondLook:
+    """A likely error, with a small picture as a data URI; "" where the photograph cannot be read."""
+
+    error: LikelyError
+    picture: str
+
+
+@dataclass(frozen=True)
+class Review:
+    """What is shown. truths, against_model: photographs with as many labels as wanted.
+
+    model: in use; against_model is at its threshold. looks: for this annotator alone. may_settle: reviews
+    disagreements. decides: what this one says of looks decides. commands: to train the next model.
+    """
+
+    settings: Settings
+    model: ModelInfo
+    truths: dict[str, int]
+    agreement: Agreement
+    against_model: dict[str, dict[str, int]]
+    looks: tuple[SecondLook, ...]
+    may_settle: bool
+    decides: bool
+    status: Status
+    commands: tuple[str, ...]
+
+    @property
+    def disagreements(self) -> int:
+        return self.truths[DISAGREEMENT]
+
+
+def review(desk: Desk, annotator: str, reviews: bool) -> Review:
+    """Counted anew from the whole journal, which takes seconds where it is large.
+
+    reviews: whether this annotator settles disagreements. Raises JournalError.
+    """
+    journal, settings, model = desk.journal, desk.settings, desk.verdicts.info
+    decides = reviews and bool(settings.reviewers)
+    whose = {"people": settings.people} if decides else {"labelled_by": annotator}
+    status = status_of(journal, photographs_seen(settings.model_source))
+    return Review(
+        settings,
+        model,
+        truths(journal, settings.people),
+        agreement(journal),
+        against_the_model(journal, model.threshold, settings.people),
+        tuple(
+            SecondLook(error, _picture(desk, error.photograph.sha256))
+            for error in likely_errors(journal, SECOND_LOOKS, **whose)
+        ),
+        reviews,
+        decides,
+        status,
+        tuple(training_commands(settings, status, settings.dataset)),
+    )
+
+
+def _picture(desk: Desk, sha256: str) -> str:
+    try:
+        image = read_photograph(desk.journal.content(sha256), desk.settings.max_megapixels).image
+    except ChipDemoError:
+        return ""
+    image.thumbnail((THUMBNAIL, THUMBNAIL), reducing_gap=2.0)
+    stream = BytesIO()
+    image.save(stream, "JPEG", quality=85)
+    return fragments.data_uri(stream.getvalue(), "jpeg")
