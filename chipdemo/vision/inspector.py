@@ -6,8 +6,15 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.images import content_sha256
-from chipdemo.inspection import Inspection, ModelInfo, judge
-from chipdemo.vision.checkpoint import ModelSpec, load_checkpoint
+from chipdemo.inspection import Inspection, ModelInfo, Region, judge
+from chipdemo.vision.checkpoint import (
+    HEAD,
+    JUDGE_BY_MEMORY,
+    MEMORY,
+    ModelSpec,
+    find_checkpoint,
+    load_checkpoint,
+)
 from chipdemo.vision.engine import EngineOutput, TorchEngine
 from chipdemo.vision.explain import (
     GRADIENT_METHODS,
@@ -16,18 +23,47 @@ from chipdemo.vision.explain import (
     regions_of,
     strongest_channels,
 )
+from chipdemo.vision.matching import (
+    CLASS_WEIGHTS,
+    INVERSE,
+    INVERSE_EVIDENCE,
+    ClassWeightMatching,
+    InverseFeatureMatching,
+    Match,
+    Matching,
+    black_places,
+    excess,
+    score_of,
+)
+from chipdemo.vision.nearest import NormalPatch, patches_of
+from chipdemo.vision.normals import load_normals
 from chipdemo.vision.transforms import pixels_of
 
 EVIDENCE, CBAM = "evidence", "CBAM"
+UNLIKE_SHARE = 0.5  # of all places: where so many are like no normal one, it is another thing altogether
 
 
 class NetworkInspector:
-    """The Inspector of a trained ChipNet. See chipdemo.inspection.Inspector for the contract."""
+    """The Inspector of a checkpoint. See chipdemo.inspection.Inspector for the contract.
+
+    Its verdict comes from a trained ChipNet or from the memory of normal chips, as spec.verdict_by says.
+    """
 
     def __init__(self, engine: TorchEngine, spec: ModelSpec, info: ModelInfo):
         self.engine, self.spec, self.info = engine, spec, info
-        attention = (CBAM,) if spec.attention == "cbam" else ()
-        self.methods = (EVIDENCE, *attention, *GRADIENT_METHODS)
+        normals, head = engine.normals, engine.net.head
+        self.matchings: dict[str, Matching] = {}
+        if normals:
+            self.matchings[INVERSE] = InverseFeatureMatching(normals)
+        if spec.verdict_by == HEAD:
+            attention = (CBAM,) if spec.attention == "cbam" else ()
+            self.methods = (EVIDENCE, *attention, *self.matchings, CLASS_WEIGHTS, *GRADIENT_METHODS)
+            self.matchings[CLASS_WEIGHTS] = ClassWeightMatching(head.weight[1].cpu().numpy(), spec.heat_scale)
+            if normals:
+                self.matchings[INVERSE_EVIDENCE] = InverseFeatureMatching(normals, spec.heat_scale)
+                self.methods += (INVERSE_EVIDENCE,)
+        else:
+            self.methods = (INVERSE,)
 
     def current(self) -> "NetworkInspector":
         return self
@@ -40,18 +76,22 @@ class NetworkInspector:
         times.append(perf_counter())
         output = self.engine.run(pixels)
         times.append(perf_counter())
+        log_odds, distance = self._judged(output, pixels[0])
+        probability = float(1 / (1 + np.exp(-log_odds / self.spec.temperature)))
+        threshold = self.info.threshold if threshold is None else threshold
+        verdict = judge(probability, threshold)
         heat = self._heat(output)
-        regions = regions_of(heat[EVIDENCE], image.size)
+        if self.engine.normals:
+            match = self.matchings[INVERSE].match(output, pixels[0], verdict, image.size)
+            heat[INVERSE] = match.heat
+        by_memory = self.spec.verdict_by == JUDGE_BY_MEMORY
+        regions = match.regions if by_memory else regions_of(heat[EVIDENCE], image.size)
         attention = output.channel_attention
         channels = () if attention is None else strongest_channels(output.features[0], attention[0])
         times.append(perf_counter())
         steps = zip(("hash and resize", "network", "heat and regions"), np.diff(times) * 1000)
-        log_odds = float(output.log_odds[0])
-        probability = float(1 / (1 + np.exp(-log_odds / self.spec.temperature)))
-        threshold = self.info.threshold if threshold is None else threshold
-        distance = float(output.distance[0]) / self.spec.distance_limit
         return Inspection(
-            verdict=judge(probability, threshold),
+            verdict=verdict,
             abnormal_probability=probability,
             threshold=threshold,
             log_odds=log_odds,
@@ -72,17 +112,50 @@ class NetworkInspector:
         """One heat map by the method's name: (h, w) float32, 0-1. Raises ValueError if unknown."""
         if method not in self.methods:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(self.methods)}")
+        if method in self.matchings:
+            return self.match(image, method).heat
         if method in GRADIENT_METHODS:
             features = self.engine.forward(self._pixels(image)).features
             return gradient_heat(self.engine.net, features, method)
         return self._heat(self.engine.run(self._pixels(image)))[method]
 
+    def match(self, image: Image.Image, method: str = INVERSE) -> Match:
+        """Heat and regions of a matching, at the model's own threshold. Raises ValueError if unknown."""
+        if method not in self.matchings:
+            raise ValueError(f"method is {method!r}; choose one of {', '.join(self.matchings) or 'none'}")
+        pixels = self._pixels(image)
+        output = self.engine.run(pixels)
+        log_odds, _ = self._judged(output, pixels[0])
+        verdict = judge(1 / (1 + np.exp(-log_odds / self.spec.temperature)), self.info.threshold)
+        return self.matchings[method].match(output, pixels[0], verdict, image.size)
+
+    def nearest_normals(self, image: Image.Image, region: Region, count: int = 3) -> tuple[NormalPatch, ...]:
+        """What a region of a photograph was compared with, the photographs that match most of it first.
+
+        region: in pixels of the image. None where nothing was learned of normal chips.
+        """
+        if self.engine.normals is None:
+            return ()
+        found = self.engine.nearest(self._pixels(image))
+        return patches_of(self.engine.normals, *found, region, image.size)[:count]
+
     def _pixels(self, image: Image.Image) -> np.ndarray:
         """(1, size, size, 3) uint8."""
         return pixels_of(image, self.spec.image_size, self.spec.interpolation)[None]
 
+    def _judged(self, output: EngineOutput, pixels: np.ndarray) -> tuple[float, float]:
+        """The log-odds of abnormal, and the distance from the training photographs in units of the limit."""
+        if self.spec.verdict_by == HEAD:
+            return float(output.log_odds[0]), float(output.distance[0]) / self.spec.distance_limit
+        normals, anomaly = self.engine.normals, output.anomaly[0]
+        above = excess(anomaly, black_places(pixels, anomaly.shape), normals)
+        log_odds = (score_of(above) - normals.limits.score) / normals.limits.spread
+        return log_odds, max(float(np.quantile(above, 1 - UNLIKE_SHARE)), 0.0) / normals.limits.heat
+
     def _heat(self, output: EngineOutput) -> dict[str, np.ndarray]:
-        """The maps that cost nothing, by name: (h, w) float32, 0-1."""
+        """The head's maps that cost nothing, by name: (h, w) float32, 0-1."""
+        if self.spec.verdict_by != HEAD:
+            return {}
         heat = {EVIDENCE: fixed_heat(output.evidence[0], self.spec.heat_scale)}
         if output.spatial_attention is not None:
             heat[CBAM] = output.spatial_attention[0]
@@ -91,5 +164,8 @@ class NetworkInspector:
 
 def load_inspector(model: str, revision: str | None = None) -> NetworkInspector:
     """The inspector of a checkpoint folder or Hub id, there of a commit. Raises CheckpointError."""
-    net, spec, info = load_checkpoint(model, revision)
-    return NetworkInspector(TorchEngine(net, spec), spec, info)
+    folder = find_checkpoint(model, revision)
+    net, spec, info = load_checkpoint(folder, name=model)
+    taught = spec.verdict_by == JUDGE_BY_MEMORY or (folder / MEMORY).exists()
+    normals = load_normals(folder) if taught else None
+    return NetworkInspector(TorchEngine(net, spec, normals), spec, info)
