@@ -199,8 +199,8 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
             print(f"  {study.names[row]}: {lesson.scores[row] / max(usual, 1e-6):.1f} times the usual score")
         if flags.outliers == "show":
             raise DataError(
-                "Expected good photographs that are alike; nothing was learned yet. Look at those above, then "
-                "go on with --outliers drop or --outliers keep."
+                "Expected good photographs that are alike; nothing was learned yet. Look at those above, "
+                "then go on with --outliers drop or --outliers keep."
             )
         if flags.outliers == "drop":
             lesson = teaching.learn(study.without(lesson.outliers), progress=_show_share)

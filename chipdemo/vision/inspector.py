@@ -31,8 +31,6 @@ from chipdemo.vision.matching import (
     InverseFeatureMatching,
     Match,
     Matching,
-    black_places,
-    excess,
     score_of,
 )
 from chipdemo.vision.nearest import NormalPatch, patches_of
@@ -147,10 +145,10 @@ class NetworkInspector:
         """The log-odds of abnormal, and the distance from the training photographs in units of the limit."""
         if self.spec.verdict_by == HEAD:
             return float(output.log_odds[0]), float(output.distance[0]) / self.spec.distance_limit
-        normals, anomaly = self.engine.normals, output.anomaly[0]
-        above = excess(anomaly, black_places(pixels, anomaly.shape), normals)
-        log_odds = (score_of(above) - normals.limits.score) / normals.limits.spread
-        return log_odds, max(float(np.quantile(above, 1 - UNLIKE_SHARE)), 0.0) / normals.limits.heat
+        limits = self.engine.normals.limits
+        anomaly = self.matchings[INVERSE].anomaly(output, pixels)
+        log_odds = (score_of(anomaly) - limits.score) / limits.spread
+        return log_odds, float(np.quantile(anomaly, 1 - UNLIKE_SHARE)) / limits.heat
 
     def _heat(self, output: EngineOutput) -> dict[str, np.ndarray]:
         """The head's maps that cost nothing, by name: (h, w) float32, 0-1."""

@@ -113,11 +113,14 @@ class InverseFeatureMatching:
     def __init__(self, normals: Normals, evidence_scale: float | None = None):
         self.normals, self.evidence_scale = normals, evidence_scale
 
+    def anomaly(self, output: EngineOutput, pixels: np.ndarray) -> np.ndarray:
+        """(h, w), 0-1, of one photograph: what its score and its heat are made of."""
+        black = black_places(pixels, output.anomaly.shape[1:])
+        return foreground_anomaly(output.anomaly[0], black, self.normals.background)
+
     def match(self, output: EngineOutput, pixels: np.ndarray, verdict: str, size: tuple[int, int]) -> Match:
         """The verdict is not asked: a place is hot because no normal chip looks so there."""
-        anomaly = output.anomaly[0]
-        black = black_places(pixels, anomaly.shape)
-        heat = fixed_heat(excess(anomaly, black, self.normals), self.normals.limits.heat)
+        heat = fixed_heat(self.anomaly(output, pixels), self.normals.limits.heat)
         if self.evidence_scale is not None:
             evidence = fixed_heat(output.evidence[0], self.evidence_scale)
             heat = np.sqrt(heat * _enlarged(evidence, heat.shape))
@@ -125,23 +128,18 @@ class InverseFeatureMatching:
         return Match(heat, regions_of(heat, size)[:MOST])
 
 
-def excess(anomaly: np.ndarray, black: np.ndarray, normals: Normals) -> np.ndarray:
-    """(h, w) anomaly -> smoothed, less what is usual at each place; 0 in the background.
+def foreground_anomaly(anomaly: np.ndarray, black: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """(h, w) anomaly -> smoothed, since the neighbours of a defect see it too; 0 in the background.
 
-    Background is black here and in normal photographs: a black crack in a bright chip is none.
+    That is where this photograph and normal ones are black: a black crack in a bright chip is none.
     """
-    return np.where(black & normals.background, 0, smoothed(anomaly) - normals.usual).astype(np.float32)
+    return np.where(black & background, 0, ndimage.gaussian_filter(anomaly, BLUR)).astype(np.float32)
 
 
-def smoothed(anomaly: np.ndarray) -> np.ndarray:
-    """(h, w) -> (h, w); the neighbours of a defective place see it too, single places are noise."""
-    return ndimage.gaussian_filter(anomaly, BLUR)
-
-
-def score_of(excess: np.ndarray) -> float:
+def score_of(anomaly: np.ndarray) -> float:
     """How abnormal a photograph is: the mean over its hottest places, which one odd place cannot move."""
-    count = max(round(HOTTEST * excess.size), 1)
-    return float(np.sort(excess, axis=None)[-count:].mean())
+    count = max(round(HOTTEST * anomaly.size), 1)
+    return float(np.sort(anomaly, axis=None)[-count:].mean())
 
 
 def without_small(heat: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ THUMBNAIL_BYTES = 5_000_000  # ... which are made smaller where there are so man
 class Limits:
     """Where normal ends, from held-out normal photographs.
 
-    heat: the anomaly of a place, above what is usual there, that shows as half heat.
+    heat: the anomaly of a place that shows as half heat.
     score: of a photograph at the threshold, where its log-odds are 0. spread: of scores, one unit
     of the log-odds.
     """
@@ -39,7 +39,6 @@ class Limits:
 class Normals:
     """Complete when built. (h, w) is the grid, N the learned photographs.
 
-    usual: (h, w) float32, the anomaly that held-out normal photographs have at each place.
     background: (h, w) bool, where normal photographs are black.
     photographs: the sha256 of each. thumbnails: of each, a JPEG; none where none are kept.
     weights_sha256: of the model.safetensors whose features these are.
@@ -48,7 +47,6 @@ class Normals:
     description: Description
     scale: Scale
     memory: Memory
-    usual: np.ndarray
     background: np.ndarray
     limits: Limits
     photographs: tuple[str, ...]
@@ -79,7 +77,6 @@ def save_normals(folder: Path, normals: Normals) -> None:
         "features": memory.features.half(),
         "place": memory.place.int(),
         "photograph": memory.photograph.int(),
-        "usual": torch.from_numpy(normals.usual),
         "background": torch.from_numpy(normals.background),
         "thumbnails": torch.frombuffer(bytearray(b"".join(normals.thumbnails) or b"\0"), dtype=torch.uint8),
         "thumbnail_sizes": torch.tensor([len(one) for one in normals.thumbnails], dtype=torch.int32),
@@ -123,28 +120,28 @@ def load_normals(folder: Path) -> Normals:
 def _normals_of(about: dict, tensors: dict[str, torch.Tensor]) -> Normals:
     strides = tuple(int(stride) for stride in about["strides"])
     description = Description(strides, int(about["window"]), float(about["reach"]))
-    expected = {"features", "place", "photograph", "usual", "background", "thumbnails", "thumbnail_sizes"}
+    expected = {"features", "place", "photograph", "background", "thumbnails", "thumbnail_sizes"}
     expected |= {f"{kind}.{i}" for kind in ("mean", "deviation") for i in range(len(strides))}
     if tensors.keys() != expected:
         raise ValueError(f"expected the tensors {sorted(expected)}, found {sorted(tensors)}")
     layers = range(len(strides))
     scale = Scale(*(tuple(tensors[f"{kind}.{i}"] for i in layers) for kind in ("mean", "deviation")))
     rows, photographs = len(tensors["features"]), tuple(map(str, about["photographs"]))
-    place, photograph, usual = tensors["place"].long(), tensors["photograph"].long(), tensors["usual"]
+    place, photograph, background = (tensors[name] for name in ("place", "photograph", "background"))
     dimensions = sum(map(len, scale.mean)) + len(strides)
     if not rows or tensors["features"].shape[1:] != (dimensions,) or {len(place), len(photograph)} != {rows}:
         raise ValueError(f"{rows} features of {tuple(tensors['features'].shape[1:])} numbers")
-    if place.max() >= usual.numel() or photograph.max() >= len(photographs) or place.min() < 0:
+    if place.max() >= background.numel() or photograph.max() >= len(photographs) or place.min() < 0:
         raise ValueError("places outside the grid or the photographs")
-    memory = Memory(tensors["features"].float(), place, photograph, tuple(usual.shape), description.reach)
+    grid = tuple(background.shape)
+    memory = Memory(tensors["features"].float(), place.long(), photograph.long(), grid, description.reach)
     ends = np.cumsum(tensors["thumbnail_sizes"].numpy())
     content = tensors["thumbnails"].numpy().tobytes()
     return Normals(
         description,
         scale,
         memory,
-        usual.numpy(),
-        tensors["background"].numpy(),
+        background.numpy(),
         Limits(**{field.name: float(about[field.name]) for field in fields(Limits)}),
         photographs,
         tuple(content[end - size : end] for end, size in zip(ends, tensors["thumbnail_sizes"].tolist())),

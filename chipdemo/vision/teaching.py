@@ -11,7 +11,7 @@ The folder is a checkpoint like any other: `python app.py --model FOLDER`.
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from chipdemo.vision.checkpoint import (
     write_json,
 )
 from chipdemo.vision.engine import TorchEngine
-from chipdemo.vision.matching import black_places, score_of, smoothed
+from chipdemo.vision.matching import black_places, foreground_anomaly, score_of
 from chipdemo.vision.memory import Description, Memory, Scale, describe, fit_scale
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.normals import Limits, Normals, save_normals, thumbnail, weights_sha256
@@ -102,7 +102,7 @@ class Study:
 class Lesson:
     """What was learned of a study's photographs.
 
-    usual: (h, w), background: (h, w) as Normals has them. scores: (N,) of each photograph and
+    background: (h, w) as Normals has it. scores: (N,) of each photograph and
     highest: (N,) of its hottest place, when its own places do not count. outliers: rows of
     photographs that stand out, the furthest first.
     """
@@ -110,7 +110,6 @@ class Lesson:
     study: Study
     scale: Scale
     memory: Memory
-    usual: np.ndarray
     background: np.ndarray
     scores: np.ndarray
     highest: np.ndarray
@@ -233,28 +232,16 @@ def learn(
     memory = Memory(
         torch.cat(features).float(), place, photograph, (height, width), description.reach
     )  # rounded as it is stored
-    anomaly = np.empty((count, height, width), np.float32)
+    background = study.black.mean(0) > 0.5
+    scores, highest = [], []
     for row in range(count):
         progress(0.3 + 0.7 * row / count, "holding out each photograph in turn")
-        anomaly[row] = smoothed(memory.search(places_of(row), without=row).numpy())
-    # What is usual is measured on the others, too
-    others = (anomaly.sum(0) - anomaly) / (count - 1)
-    background = study.black.mean(0) > 0.5
-    above = [
-        np.where(black & background, 0, one - smoothed(usual))
-        for black, one, usual in zip(study.black, anomaly, others)
-    ]
-    scores = np.array([score_of(one) for one in above])
-    return Lesson(
-        study,
-        scale,
-        memory,
-        smoothed(anomaly.mean(0)),
-        background,
-        scores,
-        np.array([one.max() for one in above]),
-        outliers_of(scores),
-    )
+        anomaly = memory.search(places_of(row), without=row).numpy()
+        anomaly = foreground_anomaly(anomaly, study.black[row], background)
+        scores.append(score_of(anomaly))
+        highest.append(anomaly.max())
+    scores = np.array(scores)
+    return Lesson(study, scale, memory, background, scores, np.array(highest), outliers_of(scores))
 
 
 def outliers_of(scores: np.ndarray) -> tuple[int, ...]:
@@ -300,12 +287,16 @@ def limits_of(lesson: Lesson, false_alarms: float, defects: np.ndarray) -> Limit
 
 def scores_of(study: Study, lesson: Lesson, description: Description = DESCRIPTION) -> np.ndarray:
     """(N,) scores of further photographs against what was learned."""
-    scores = []
+    return np.array([score_of(anomaly) for anomaly in anomalies_of(study, lesson, description)])
+
+
+def anomalies_of(
+    study: Study, lesson: Lesson, description: Description = DESCRIPTION
+) -> Iterator[np.ndarray]:
+    """(h, w) of each of further photographs: what its score and its heat are made of."""
     for row, black in enumerate(study.black):
         places = describe([layer[row, None] for layer in study.middle], lesson.scale, description)[0]
-        above = smoothed(lesson.memory.search(places).numpy()) - lesson.usual
-        scores.append(score_of(np.where(black & lesson.background, 0, above)))
-    return np.array(scores)
+        yield foreground_anomaly(lesson.memory.search(places).numpy(), black, lesson.background)
 
 
 def save_taught(
@@ -333,7 +324,6 @@ def save_taught(
             DESCRIPTION,
             lesson.scale,
             lesson.memory,
-            lesson.usual,
             lesson.background,
             limits,
             lesson.study.sha256,
@@ -402,15 +392,13 @@ photograph is matched with {places:,} places of theirs, and what none of them sh
 
 def _card(metrics: dict, keep_photographs: bool) -> str:
     validation = metrics["validation"]
-    caught = f" Of the known defects, {validation['recall']:.1%} are caught." if "recall" in validation else ""
+    recall = validation.get("recall")
     return CARD_TEXT.format(
         data=metrics["data"],
         starting_weights=metrics["starting_weights"],
         **metrics["teaching"],
         false_alarm_rate=validation["false_alarm_rate"],
-        recall=caught,
-        if "recall" in validation
-        else "",
+        recall="" if recall is None else f" Of the known defects, {recall:.1%} are caught.",
         typical=TYPICAL,
         copies="`memory.safetensors` holds small copies of the good photographs."
         if keep_photographs
