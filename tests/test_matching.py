@@ -99,7 +99,9 @@ def test_layers_without_contrast_are_described_alike():
     """What hardly differs from the mean is not blown up into noise."""
     layers = (torch.randn(20, 4, 8, 8),)
     scale, description = fit_scale(layers), Description(strides=(8,), window=1)
-    faint = describe((scale.mean[0][None, :, None, None] + 0.01 * torch.randn(2, 4, 8, 8),), scale, description)
+    faint = describe(
+        (scale.mean[0][None, :, None, None] + 0.01 * torch.randn(2, 4, 8, 8),), scale, description
+    )
     assert (faint[0] * faint[1]).sum(2).min() > 0.99
 
 
@@ -131,7 +133,9 @@ def test_inverse_matching_finds_what_is_unlike_normal_chips_whatever_the_verdict
     match = InverseFeatureMatching(NORMALS).match(output(anomaly=hot((1, 4))), WHITE, "normal", SIZE)
     assert isinstance(match, Match) and match.heat.shape == (8, 8) and match.heat[2, 5] == 1
     (region,) = match.regions
-    assert abs(region.x + region.width / 2 - 5.5 * 28) < 10 and abs(region.y + region.height / 2 - 2.5 * 28) < 10
+    assert (
+        abs(region.x + region.width / 2 - 5.5 * 28) < 10 and abs(region.y + region.height / 2 - 2.5 * 28) < 10
+    )
 
 
 def test_a_normal_chip_shows_no_red_and_no_region():
