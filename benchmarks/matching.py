@@ -29,10 +29,11 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.drawn_defects import KINDS, draw_defect  # noqa: E402
 from chipdemo.images import read_photograph  # noqa: E402
+from chipdemo.inspection import INVERSE  # noqa: E402
 from chipdemo.vision import teaching  # noqa: E402
 from chipdemo.vision.checkpoint import MEMORY, write_json  # noqa: E402
 from chipdemo.vision.inspector import load_inspector  # noqa: E402
-from chipdemo.vision.matching import INVERSE, score_of  # noqa: E402
+from chipdemo.vision.matching import score_of  # noqa: E402
 from chipdemo.vision.memory import Description  # noqa: E402
 from chipdemo.vision.teaching import DESCRIPTION, PLACES, Backbone, Study  # noqa: E402
 from training.localisation import aupro, pixel_auroc  # noqa: E402

@@ -6,7 +6,16 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.images import content_sha256
-from chipdemo.inspection import Inspection, ModelInfo, Region, judge
+from chipdemo.inspection import (
+    CLASS_WEIGHTS,
+    EVIDENCE,
+    INVERSE,
+    INVERSE_EVIDENCE,
+    Inspection,
+    ModelInfo,
+    Region,
+    judge,
+)
 from chipdemo.vision.checkpoint import (
     HEAD,
     JUDGE_BY_MEMORY,
@@ -24,9 +33,6 @@ from chipdemo.vision.explain import (
     strongest_channels,
 )
 from chipdemo.vision.matching import (
-    CLASS_WEIGHTS,
-    INVERSE,
-    INVERSE_EVIDENCE,
     ClassWeightMatching,
     InverseFeatureMatching,
     Match,
@@ -37,7 +43,7 @@ from chipdemo.vision.nearest import NormalPatch, patches_of
 from chipdemo.vision.normals import load_normals
 from chipdemo.vision.transforms import pixels_of
 
-EVIDENCE, CBAM = "evidence", "CBAM"
+CBAM = "CBAM"
 UNLIKE_SHARE = 0.5  # of all places: where so many are like no normal one, it is another thing altogether
 
 

@@ -24,11 +24,6 @@ from chipdemo.vision.engine import EngineOutput
 from chipdemo.vision.explain import HALF, fixed_heat, regions_of
 from chipdemo.vision.normals import Normals
 
-CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE = (
-    "class-weight matching",
-    "inverse matching",
-    "inverse matching × evidence",
-)
 MOST = 5  # regions, or peaks
 BLACK = 16  # 0-255; where no channel of any pixel is as bright, a place is background
 PEAK_SHARE, PEAK_DISTANCE, PEAK_GRID = 0.5, 10, 224  # of the highest peak; pixels, of a square so large
