@@ -182,11 +182,18 @@ def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
 
 
 def teach(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.labeling.folders import class_of, folders_in
     from chipdemo.vision import teaching
 
+    paths = _photographs_in(flags.good)
+    if bad := [folder.name for folder in folders_in(flags.good) if class_of(folder.name) == "abnormal"]:
+        raise DataError(
+            f"Expected good photographs alone in {flags.good}; found the folder {bad[0]}. Give the folder of "
+            "the good ones, and the defects with --abnormal."
+        )
     backbone = teaching.starting_backbone()
     megapixels = settings.max_megapixels
-    study = teaching.study_photographs(_photographs_in(flags.good), backbone, _show_share, megapixels)
+    study = teaching.study_photographs(paths, backbone, _show_share, megapixels)
     lesson = teaching.learn(study, progress=_show_share)
     _show_refused(study.left_out)
     shapes = {round(width / height, 1) for width, height in study.sizes}
@@ -223,6 +230,8 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
     print(f"Of them, each judged by the others, {validation['false_alarm_rate']:.1%} would be stopped.")
     if "recall" in validation:
         print(f"Of the known defects, {validation['recall']:.1%} are caught.")
+    if not flags.without_photographs:
+        print("It holds small copies of the good photographs, for whoever gets it.")
     print(f"Open it with: python app.py --model {shlex.quote(str(flags.out))}")
 
 

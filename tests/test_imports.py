@@ -26,6 +26,7 @@ CORE = tuple(
         "overlay",
         "report",
         "settings",
+        "tiling",
     )  # fmt: skip
 )
 TORCH = ("torch", "torchvision", "timm", "pytorch_grad_cam", "torchmetrics")

@@ -348,7 +348,7 @@ def _metrics(
     stopped = probabilities >= 0.5
     return {
         "data": name,
-        "data_licence": "",
+        "data_licence": "licence not stated",
         "starting_weights": backbone.starting_weights,
         "test": {"part": f"{name}, no test photographs"},
         "validation": {
