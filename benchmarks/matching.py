@@ -131,10 +131,10 @@ def _studied(paths: tuple[Path, ...], backbone: str, size: int, strides: tuple, 
 
 def _tried(variant: Variant, learned: list[Path], judged: list[Path], masks: np.ndarray, mobilenet: str):
     about = (variant.backbone, variant.size, variant.description.strides, mobilenet)
-    lesson = teaching.learn(_studied(tuple(learned), *about), variant.description, variant.places)
+    knowledge = teaching.fill(_studied(tuple(learned), *about), variant.description, variant.places)
     study = _studied(tuple(judged), *about)
     started = time.process_time()
-    maps = list(teaching.anomalies_of(study, lesson, variant.description))
+    maps = [knowledge.anomaly(study, row) for row in range(len(study.names))]
     if study.left_out:
         raise DataError(f"Expected every photograph to be judged; left out: {study.left_out}")
     return figures(maps, masks) | {
@@ -197,7 +197,7 @@ def test(root: Path, variant: Variant, mobilenet: str) -> dict:
             "cpu_seconds_to_teach": round(cpu_seconds, 1),  # what a busy machine does not falsify
             "inspect_cpu_ms": round(float(np.median(times[1:])), 1),
             "memory_mb": round(megabytes, 2),
-            "places": len(lesson.memory.features),
+            "places": len(lesson.knowledge.memory.features),
             "starting_weights": metrics["starting_weights"],
         }
     )
@@ -238,12 +238,12 @@ def main() -> None:
         return
     variants = [Variant(backbone=name, places=n) for name in options.backbones for n in options.places]
     rows = []
+    report["test"] = about | {"data": "MVTec AD, transistor (CC BY-NC-SA 4.0)", "rows": rows}
     for variant in variants:
         row = test(options.data, variant, options.mobilenet)
         rows.append({"backbone": variant.backbone, "size": variant.size} | row)
         print(json.dumps(rows[-1], indent=1), flush=True)
-    report["test"] = about | {"data": "MVTec AD, transistor (CC BY-NC-SA 4.0)", "rows": rows}
-    write_json(report_path, report)
+        write_json(report_path, report)
 
 
 if __name__ == "__main__":

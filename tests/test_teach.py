@@ -133,7 +133,7 @@ def test_the_checkpoint_has_every_file_and_says_what_it_is(taught, study):
 
 def test_a_saved_memory_comes_back_as_it_was(inspector, lesson):
     normals = inspector.engine.normals
-    torch.testing.assert_close(normals.memory.features.cpu(), lesson.memory.features)
+    torch.testing.assert_close(normals.memory.features.cpu(), lesson.knowledge.memory.features)
     assert normals.photographs == lesson.study.sha256 and normals.thumbnails == lesson.study.thumbnails
     again = teaching.scores_of(lesson.study, lesson)
     found = [
@@ -151,7 +151,7 @@ def test_a_held_out_photograph_is_not_matched_with_itself(lesson):
 
 
 def test_the_memory_keeps_to_its_size(study):
-    assert len(teaching.learn(study, places=500).memory.features) == 500
+    assert len(teaching.fill(study, places=500).memory.features) == 500
 
 
 def test_teaching_again_gives_the_same(study, lesson):

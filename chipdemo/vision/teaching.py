@@ -11,7 +11,7 @@ The folder is a checkpoint like any other: `python app.py --model FOLDER`.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -49,8 +49,9 @@ IMAGE_SIZE = 256  # pixels, side of the network's input
 DESCRIPTION = Description()
 PLACES = 20_000  # that are kept, of all photographs together ...
 FEATURE_BYTES = 12_000_000  # ... and what they may take: 20 MB hold them and the small photographs
+SAMPLE = 300  # photographs, about, that the statistics of the features come from
 FALSE_ALARMS = 0.02  # of normal photographs may be stopped, unless told otherwise
-HEAT_ALARMS = 0.01  # of normal photographs may show a place at half heat
+HEAT_ALARMS = 0.02  # of normal photographs may show a place at half heat
 TYPICAL = 0.05  # probability of abnormal of the median normal photograph
 FAR_OUT = 3.0  # interquartile ranges above the upper quartile: Tukey's "far out"
 BLANK = 8  # 0-255; a photograph with less between its darkest and brightest value shows nothing
@@ -86,6 +87,10 @@ class Study:
     thumbnails: tuple[bytes, ...]
     left_out: tuple[str, ...]
 
+    def places(self, row: int, scale: Scale, description: Description) -> Tensor:
+        """One photograph's, (h, w, D), as describe gives them."""
+        return describe([layer[row, None] for layer in self.middle], scale, description)[0]
+
     def without(self, rows: Collection[int]) -> "Study":
         """The same but for some rows."""
         kept = [row for row in range(len(self.names)) if row not in set(rows)]
@@ -99,18 +104,32 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What was learned of a study's photographs.
+class Knowledge:
+    """What normal chips look like: the memory and how to compare with it. background: as Normals has it."""
 
-    background: (h, w) as Normals has it. scores: (N,) of each photograph and
-    highest: (N,) of its hottest place, when its own places do not count. outliers: rows of
-    photographs that stand out, the furthest first.
-    """
-
-    study: Study
+    description: Description
     scale: Scale
     memory: Memory
     background: np.ndarray
+
+    def anomaly(self, study: Study, row: int, without: int = -1) -> np.ndarray:
+        """(h, w) of a photograph: what its score and its heat are made of. without: as in Memory.search."""
+        places = study.places(row, self.scale, self.description)
+        return foreground_anomaly(
+            self.memory.search(places, without).numpy(), study.black[row], self.background
+        )
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What was learned of a study's photographs.
+
+    scores: (N,) of each photograph and highest: (N,) of its hottest place, when its own places do
+    not count. outliers: rows of photographs that stand out, the furthest first.
+    """
+
+    study: Study
+    knowledge: Knowledge
     scores: np.ndarray
     highest: np.ndarray
     outliers: tuple[int, ...]
@@ -202,46 +221,46 @@ def _few(count: int, left_out: Sequence[str]) -> str:
     )
 
 
-def learn(
-    study: Study,
-    description: Description = DESCRIPTION,
-    places: int = PLACES,
-    progress: Progress = lambda done, what: None,
-) -> Lesson:
+def learn(study: Study, places: int = PLACES, progress: Progress = lambda done, what: None) -> Lesson:
     """Fill a memory, and see how each photograph does when its own places do not count.
 
-    places: that are kept; drawn at random, the same every time. Raises DataError for fewer than FEWEST.
+    places: that are kept. Raises DataError for fewer than FEWEST photographs.
     """
     count = len(study.names)
     if count < FEWEST:
         raise DataError(_few(count, study.left_out))
-    scale = fit_scale(study.middle)
+    knowledge = fill(study, DESCRIPTION, places, lambda done, what: progress(0.3 * done, what))
+    scores, highest = [], []
+    for row in range(count):
+        progress(0.3 + 0.7 * row / count, "holding out each photograph in turn")
+        anomaly = knowledge.anomaly(study, row, without=row)
+        scores.append(score_of(anomaly))
+        highest.append(anomaly.max())
+    scores = np.array(scores)
+    return Lesson(study, knowledge, scores, np.array(highest), outliers_of(scores))
 
-    def places_of(row: int) -> Tensor:
-        return describe([layer[row, None] for layer in study.middle], scale, description)[0]
 
-    height, width, dimensions = places_of(0).shape
+def fill(
+    study: Study,
+    description: Description = DESCRIPTION,
+    places: int = PLACES,
+    progress: Progress = lambda done, what: None,
+) -> Knowledge:
+    """A memory of so many places, drawn at random from all photographs, the same every time."""
+    count = len(study.names)
+    scale = fit_scale([layer[:: max(count // SAMPLE, 1)] for layer in study.middle])
+    height, width, dimensions = study.places(0, scale, description).shape
     most = min(places, FEATURE_BYTES // (2 * dimensions))
     chosen = np.random.default_rng(0).permutation(count * height * width)[:most]
     chosen = torch.from_numpy(np.sort(chosen))
     photograph, place = chosen // (height * width), chosen % (height * width)
     features = []
     for row in range(count):
-        progress(0.3 * row / count, "filling the memory")
-        features.append(places_of(row).flatten(0, 1)[place[photograph == row]].half())
-    memory = Memory(
-        torch.cat(features).float(), place, photograph, (height, width), description.reach
-    )  # rounded as it is stored
-    background = study.black.mean(0) > 0.5
-    scores, highest = [], []
-    for row in range(count):
-        progress(0.3 + 0.7 * row / count, "holding out each photograph in turn")
-        anomaly = memory.search(places_of(row), without=row).numpy()
-        anomaly = foreground_anomaly(anomaly, study.black[row], background)
-        scores.append(score_of(anomaly))
-        highest.append(anomaly.max())
-    scores = np.array(scores)
-    return Lesson(study, scale, memory, background, scores, np.array(highest), outliers_of(scores))
+        progress(row / count, "filling the memory")
+        all_places = study.places(row, scale, description).flatten(0, 1)
+        features.append(all_places[place[photograph == row]].half())  # rounded as it is stored
+    memory = Memory(torch.cat(features).float(), place, photograph, (height, width), description.reach)
+    return Knowledge(description, scale, memory, study.black.mean(0) > 0.5)
 
 
 def outliers_of(scores: np.ndarray) -> tuple[int, ...]:
@@ -285,18 +304,9 @@ def limits_of(lesson: Lesson, false_alarms: float, defects: np.ndarray) -> Limit
     return Limits(max(upper_limit(lesson.highest, HEAT_ALARMS), 1e-6), limit, spread)
 
 
-def scores_of(study: Study, lesson: Lesson, description: Description = DESCRIPTION) -> np.ndarray:
+def scores_of(study: Study, lesson: Lesson) -> np.ndarray:
     """(N,) scores of further photographs against what was learned."""
-    return np.array([score_of(anomaly) for anomaly in anomalies_of(study, lesson, description)])
-
-
-def anomalies_of(
-    study: Study, lesson: Lesson, description: Description = DESCRIPTION
-) -> Iterator[np.ndarray]:
-    """(h, w) of each of further photographs: what its score and its heat are made of."""
-    for row, black in enumerate(study.black):
-        places = describe([layer[row, None] for layer in study.middle], lesson.scale, description)[0]
-        yield foreground_anomaly(lesson.memory.search(places).numpy(), black, lesson.background)
+    return np.array([score_of(lesson.knowledge.anomaly(study, row)) for row in range(len(study.names))])
 
 
 def save_taught(
@@ -321,10 +331,10 @@ def save_taught(
     with replacing(folder, FILES) as new:
         save_checkpoint(new, backbone.net, spec)
         normals = Normals(
-            DESCRIPTION,
-            lesson.scale,
-            lesson.memory,
-            lesson.background,
+            lesson.knowledge.description,
+            lesson.knowledge.scale,
+            lesson.knowledge.memory,
+            lesson.knowledge.background,
             limits,
             lesson.study.sha256,
             lesson.study.thumbnails if keep_photographs else (),
@@ -360,7 +370,7 @@ def _metrics(
         },
         "teaching": {
             "photographs": goods,
-            "places": len(lesson.memory.features),
+            "places": len(lesson.knowledge.memory.features),
             "false_alarms_chosen": false_alarms,
             "left_out": len(lesson.study.left_out),
             "backbone": backbone.spec.backbone,
