@@ -19,6 +19,7 @@ from chipdemo.vision.checkpoint import CONFIG, FILES, MEMORY, METRICS, SPLIT, WE
 from chipdemo.vision.inspector import load_inspector
 from chipdemo.vision.watching import try_out
 from tests.drawn import chip, chips
+from tests.tiny import tiny_checkpoint
 from training.predict import predict
 
 GOODS = 14
@@ -240,6 +241,24 @@ def test_progress_is_told(backbone, study, tmp_path):
     assert learning == sorted(learning) and 0.9 < learning[-1] < 1
 
 
+def test_a_classifier_with_a_memory_explains_by_it_and_judges_as_before(tmp_path):
+    folder = tiny_checkpoint(tmp_path / "classifier")
+    before, image = load_inspector(str(folder)), chip(200, "missing lead")
+    teaching.add_memory(folder, sorted(chips(tmp_path / "goods", 12).iterdir()))
+    after = load_inspector(str(folder))
+    assert set(after.methods) - set(before.methods) == {"inverse matching", "inverse matching × evidence"}
+    assert after.methods[0] == "evidence" and after.info.revision != before.info.revision
+    inspection = after.inspect(image)
+    assert inspection.log_odds == pytest.approx(before.inspect(image).log_odds, abs=1e-5)
+    assert inspection.regions == before.inspect(image).regions
+    assert list(inspection.heat) == ["evidence", "CBAM", "inverse matching"]
+    both, inverse = after.match(image, "inverse matching × evidence"), after.match(image)
+    assert both.heat.shape == inverse.heat.shape == (8, 8) and inverse.heat.any()
+    np.testing.assert_array_equal(
+        after.explain(image, "inverse matching"), inspection.heat["inverse matching"]
+    )
+
+
 @pytest.fixture
 def copy(taught, tmp_path):
     return shutil.copytree(taught, tmp_path / "copy")
@@ -304,7 +323,13 @@ def test_without_the_package_the_shipped_models_backbone_is_used(monkeypatch):
     assert backbone.spec.attention == "none" and backbone.spec.verdict_by == "memory"
 
 
-def test_the_command_teaches(tmp_path, capsys):
+@pytest.fixture
+def small(monkeypatch):
+    """The command line has no flag for it; at 256 px it would take long."""
+    monkeypatch.setattr(teaching, "IMAGE_SIZE", 96)
+
+
+def test_the_command_teaches(small, tmp_path, capsys):
     folder = chips(tmp_path / "goods", 10)
     bad = chips(tmp_path / "bad", 2, "scratch", first=300)
     out = tmp_path / "model"
@@ -316,7 +341,7 @@ def test_the_command_teaches(tmp_path, capsys):
     assert load_inspector(str(out)).inspect(chip(301, "turned")).verdict == "abnormal"
 
 
-def test_the_command_shows_what_stands_out_and_learns_nothing_unasked(tmp_path, capsys):
+def test_the_command_shows_what_stands_out_and_learns_nothing_unasked(small, tmp_path, capsys):
     folder, out = chips(tmp_path / "goods", 12), tmp_path / "model"
     chip(50, "turned").save(folder / "odd.png")
     assert main(["teach", str(folder), "--out", str(out)]) == 2
@@ -337,7 +362,9 @@ def test_the_command_shows_what_stands_out_and_learns_nothing_unasked(tmp_path, 
         (["both", "--out", "m"], "good photographs alone in both; found the folder defect"),
     ],
 )
-def test_mistakes_end_in_one_line_and_nothing_is_written(tmp_path, monkeypatch, capsys, arguments, message):
+def test_mistakes_end_in_one_line_and_nothing_is_written(
+    small, tmp_path, monkeypatch, capsys, arguments, message
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     if "few" in arguments:

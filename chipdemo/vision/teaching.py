@@ -330,21 +330,40 @@ def save_taught(
     split = {"train": list(lesson.study.sha256), "val": list(defects.sha256) if defects else [], "test": []}
     with replacing(folder, FILES) as new:
         save_checkpoint(new, backbone.net, spec)
-        normals = Normals(
-            lesson.knowledge.description,
-            lesson.knowledge.scale,
-            lesson.knowledge.memory,
-            lesson.knowledge.background,
-            limits,
-            lesson.study.sha256,
-            lesson.study.thumbnails if keep_photographs else (),
-            weights_sha256(new),
-        )
+        normals = normals_of(lesson, limits, weights_sha256(new), keep_photographs)
         save_normals(new, normals)
         write_json(new / METRICS, metrics)
         write_json(new / SPLIT, split)
         (new / CARD).write_text(_card(metrics, keep_photographs), encoding="utf-8")
     return metrics
+
+
+def normals_of(lesson: Lesson, limits: Limits, weights: str, keep_photographs: bool = True) -> Normals:
+    """What memory.safetensors keeps. weights: sha256 of the model.safetensors that the features are of."""
+    known = lesson.knowledge
+    return Normals(
+        known.description,
+        known.scale,
+        known.memory,
+        known.background,
+        limits,
+        lesson.study.sha256,
+        lesson.study.thumbnails if keep_photographs else (),
+        weights,
+    )
+
+
+def add_memory(folder: Path, paths: Sequence[Path], progress: Progress = lambda done, what: None) -> None:
+    """Give a trained classifier inverse matching as a further explanation; its verdict stays its own.
+
+    folder: its checkpoint, which gets memory.safetensors. paths: of good photographs. Raises DataError,
+    CheckpointError.
+    """
+    net, spec, info = load_checkpoint(folder)
+    study = study_photographs(paths, Backbone(net, spec, info.starting_weights), progress)
+    lesson = learn(study, progress=progress)
+    limits = limits_of(lesson, FALSE_ALARMS, np.empty(0))
+    save_normals(folder, normals_of(lesson, limits, weights_sha256(folder)))
 
 
 def _metrics(
