@@ -229,6 +229,25 @@ def test_fewer_than_ten_are_refused(backbone, tmp_path):
         teaching.learn(teaching.study_photographs(sorted(folder.iterdir()), backbone))
 
 
+def test_a_folder_of_nothing_to_learn_from_says_why(backbone, tmp_path):
+    (tmp_path / "notes.txt").write_text("no photograph")
+    with pytest.raises(DataError, match="found none. Left out: notes.txt"):
+        teaching.study_photographs([tmp_path / "notes.txt"], backbone)
+
+
+def test_weights_of_another_backbone_are_refused():
+    with pytest.raises(DataError, match="Expected weights of tf_efficientnet_lite0; .* tensors are missing"):
+        teaching.backbone_of("tf_efficientnet_lite0", {"conv_stem.weight": torch.zeros(1)}, "nowhere")
+
+
+def test_a_grid_that_does_not_divide_the_photograph_is_learned_too(backbone, tmp_path):
+    odd = replace(backbone, spec=replace(backbone.spec, image_size=100))
+    lesson = teaching.learn(teaching.study_photographs(sorted(chips(tmp_path, 10).iterdir()), odd))
+    teaching.save_taught(tmp_path / "odd", odd, lesson, "odd")
+    inspector = load_inspector(str(tmp_path / "odd"))
+    assert inspector.inspect(chip(200, "missing lead")).heat["inverse matching"].shape == (13, 13)
+
+
 def test_progress_is_told(backbone, study, tmp_path):
     told = []
     folder = chips(tmp_path / "goods", 2)

@@ -145,10 +145,17 @@ def starting_backbone() -> Backbone:
 
 
 def backbone_of(name: str, tensors: dict[str, Tensor], starting_weights: str) -> Backbone:
-    """A backbone of timm with these tensors, rounded as a checkpoint stores them; its head knows nothing."""
+    """A backbone of timm with these tensors, rounded as a checkpoint stores them; its head knows nothing.
+
+    Raises DataError.
+    """
     spec = ModelSpec(name, "none", image_size=IMAGE_SIZE, verdict_by=JUDGE_BY_MEMORY)
     net = spec.build().eval()
     own = net.backbone.state_dict()
+    if missing := [key for key in own if key not in tensors and not key.endswith("num_batches_tracked")]:
+        raise DataError(
+            f"Expected weights of {name}; {len(missing)} tensors are missing, such as {missing[0]}."
+        )
     net.backbone.load_state_dict({key: tensors[key] for key in own if key in tensors}, strict=False)
     with torch.no_grad():
         for tensor in (*net.head.parameters(), *net.backbone.state_dict().values()):
@@ -176,7 +183,6 @@ def study_photographs(
     One that cannot be read, shows nothing, or is there twice is left out and named.
     """
     engine = backbone.engine()
-    grid = (backbone.spec.image_size // strides[0],) * 2
     rows: dict[str, tuple] = {}
     left_out = []
     for done, path in enumerate(paths):
@@ -197,11 +203,11 @@ def study_photographs(
                 path.name,
                 photograph.image.size,
                 tuple(layer.half().cpu() for layer in middle),
-                black_places(pixels, grid),
+                black_places(pixels, tuple(middle[0].shape[2:])),
                 thumbnail(photograph.image, len(paths)),
             )
     if not rows:
-        raise DataError(_few(0, left_out))
+        raise DataError(f"Expected photographs that can be used; found none.{_why(left_out)}")
     names, sizes, middle, black, thumbnails = zip(*rows.values())
     return Study(
         names,
@@ -214,11 +220,8 @@ def study_photographs(
     )
 
 
-def _few(count: int, left_out: Sequence[str]) -> str:
-    why = f" Left out: {'; '.join(left_out[:3])}{' ...' if len(left_out) > 3 else ''}" if left_out else ""
-    return (
-        f"Expected at least {FEWEST} good photographs that differ; found {count:,}. Take more of them.{why}"
-    )
+def _why(left_out: Sequence[str]) -> str:
+    return f" Left out: {'; '.join(left_out[:3])}{' ...' if len(left_out) > 3 else ''}" if left_out else ""
 
 
 def learn(study: Study, places: int = PLACES, progress: Progress = lambda done, what: None) -> Lesson:
@@ -228,7 +231,10 @@ def learn(study: Study, places: int = PLACES, progress: Progress = lambda done, 
     """
     count = len(study.names)
     if count < FEWEST:
-        raise DataError(_few(count, study.left_out))
+        raise DataError(
+            f"Expected at least {FEWEST} good photographs that differ; found {count:,}. Take more of them."
+            + _why(study.left_out)
+        )
     knowledge = fill(study, DESCRIPTION, places, lambda done, what: progress(0.3 * done, what))
     scores, highest = [], []
     for row in range(count):
