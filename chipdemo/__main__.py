@@ -7,13 +7,15 @@ so that --help and mistakes answer at once.
 import argparse
 import logging
 import os
+import shlex
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chipdemo.errors import ChipDemoError, SettingsError
+from chipdemo.errors import ChipDemoError, DataError, SettingsError
 from chipdemo.settings import Settings, add_flags, flag, variable
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 EXIT_USAGE = 2
 EXPORTS = ("imagefolder", "parquet", "csv", "coco", "yolo")
 HUB = "hf:"  # before the owner/name of a data set
+OUTLIERS = ("show", "keep", "drop")
 IMPORTS = ("imagefolder", "folder", "csv", "coco")
 EXIT_FOUND = 1  # what --fail-on names was found
 FINDINGS = ("abnormal", "unlike", "unreadable")
@@ -36,6 +39,7 @@ def command_line() -> argparse.ArgumentParser:
     _inspect_command(rooms)
     labels = rooms.add_parser("labels", help="photographs and labels: in, out, and how many there are")
     _labels_commands(labels.add_subparsers(required=True, metavar="COMMAND"))
+    _teach_command(rooms)
     return parser
 
 
@@ -58,6 +62,42 @@ def _inspect_command(rooms: argparse._SubParsersAction) -> None:
         default=(),
         help=f"end with status {EXIT_FOUND} if any is so",
     )
+
+
+def _teach_command(rooms: argparse._SubParsersAction) -> None:
+    about = "teach a new chip from 10 or more good photographs: no training, no defect needed"
+    take = _command(rooms, "teach", teach, about, "max_megapixels")
+    take.add_argument("good", type=Path, metavar="FOLDER_OF_GOOD", help="all photographs below it are good")
+    take.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoint folder to write")
+    take.add_argument(
+        "--abnormal", type=Path, metavar="FOLDER", help="known defects, to set the threshold by"
+    )
+    take.add_argument(
+        "--false-alarms",
+        type=_rate,
+        default=0.02,
+        metavar="RATE",
+        help="share of good photographs that may be stopped, above 0 and up to 0.5 (default: %(default)s)",
+    )
+    take.add_argument(
+        "--outliers",
+        choices=OUTLIERS,
+        default=OUTLIERS[0],
+        help="good photographs that stand out: show them and end, learn them too, or leave them out "
+        "(default: %(default)s)",
+    )
+    take.add_argument(
+        "--without-photographs",
+        action="store_true",
+        help="keep no small copies of the good photographs, which show what a defect should look like",
+    )
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0 < rate <= 0.5:
+        raise argparse.ArgumentTypeError(f"expected a share above 0 and up to 0.5; found {text}")
+    return rate
 
 
 def _labels_commands(commands: argparse._SubParsersAction) -> None:
@@ -203,6 +243,75 @@ def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
     if settings.dataset:
         commands = training_commands(settings, status, settings.dataset)
         print("or, from all that is published:", *commands, sep="\n  ")
+
+
+def teach(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.labeling.folders import class_of, folders_in
+    from chipdemo.vision import teaching
+
+    paths = _photographs_in(flags.good)
+    if bad := [folder.name for folder in folders_in(flags.good) if class_of(folder.name) == "abnormal"]:
+        raise DataError(
+            f"Expected good photographs alone in {flags.good}; found the folder {bad[0]}. Give the folder of "
+            "the good ones, and the defects with --abnormal."
+        )
+    backbone = teaching.starting_backbone()
+    megapixels = settings.max_megapixels
+    study = teaching.study_photographs(paths, backbone, _show_share, megapixels)
+    lesson = teaching.learn(study, progress=_show_share)
+    _show_refused(study.left_out)
+    shapes = {round(width / height, 1) for width, height in study.sizes}
+    if len(shapes) > 1:
+        print(f"Warning: their sides are in {len(shapes)} proportions; photograph all chips alike.")
+    if lesson.outliers:
+        usual = float(statistics.median(lesson.scores))
+        print(f"Among the good photographs, {len(lesson.outliers):,} stand out:")
+        for row in lesson.outliers:
+            print(f"  {study.names[row]}: {lesson.scores[row] / max(usual, 1e-6):.1f} times the usual score")
+        if flags.outliers == "show":
+            raise DataError(
+                "Expected good photographs that are alike; nothing was learned yet. Look at those above, "
+                "then go on with --outliers drop or --outliers keep."
+            )
+        if flags.outliers == "drop":
+            lesson = teaching.learn(study.without(lesson.outliers), progress=_show_share)
+    defects = None
+    if flags.abnormal:
+        paths = _photographs_in(flags.abnormal)
+        defects = teaching.study_photographs(paths, backbone, _show_share, megapixels)
+        _show_refused(defects.left_out)
+    metrics = teaching.save_taught(
+        flags.out,
+        backbone,
+        lesson,
+        flags.good.resolve().name,
+        flags.false_alarms,
+        defects,
+        not flags.without_photographs,
+    )
+    validation = metrics["validation"]
+    print(f"Learned {metrics['teaching']['photographs']:,} photographs ({metrics['starting_weights']}).")
+    print(f"Of them, each judged by the others, {validation['false_alarm_rate']:.1%} would be stopped.")
+    if "recall" in validation:
+        print(f"Of the known defects, {validation['recall']:.1%} are caught.")
+    if not flags.without_photographs:
+        print("It holds small copies of the good photographs, for whoever gets it.")
+    print(f"Open it with: python app.py --model {shlex.quote(str(flags.out))}")
+
+
+def _photographs_in(folder: Path) -> list[Path]:
+    """Every file below a folder that is not hidden. Raises DataError."""
+    if not folder.is_dir():
+        raise DataError(f"Expected a folder of photographs; {folder} is none. Check the path.")
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name[0] != "."]
+    if not paths:
+        raise DataError(f"Expected photographs in {folder}; found no file. Check the path.")
+    return paths
+
+
+def _show_share(done: float, what: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{what}: {done:.0%}   ", end="\r", file=sys.stderr)
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -21,7 +21,7 @@ from chipdemo.files import DEFAULT_LIMITS, Found, Limits, content_of, found_at, 
 from chipdemo.images import Photograph, read_photograph
 from chipdemo.inspection import NORMAL, Inspection, Inspector, Prepared
 from chipdemo.labeling.folders import class_of, labelled_files
-from chipdemo.overlay import EVIDENCE, blend
+from chipdemo.overlay import blend
 
 RESULTS = "inspections.jsonl"  # a line a photograph, in the order given; see result_of
 RUN = "run.json"
@@ -183,7 +183,7 @@ def picture(inspector: Inspector, one: Listed, limits: Limits = DEFAULT_LIMITS) 
         return None
     image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
     inspection = inspector.inspect(image)
-    return blend(image, inspection.heat[EVIDENCE], regions=inspection.regions)
+    return blend(image, next(iter(inspection.heat.values())), regions=inspection.regions)
 
 
 def result_of(judged: Judged) -> dict[str, Any]:

@@ -10,6 +10,14 @@ from PIL import Image
 from chipdemo.operating import OperatingCurve
 
 NORMAL, ABNORMAL = "normal", "abnormal"
+EVIDENCE = "evidence"
+CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE = (
+    "class-weight matching",
+    "inverse matching",
+    "inverse matching × evidence",
+)
+# Explanations whose 0.5 is in every photograph what a held-out normal one hardly ever gets to
+FIXED_SCALE = (EVIDENCE, CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE)
 CLASSES = (NORMAL, ABNORMAL)  # the order of the network's two logits
 
 
@@ -72,8 +80,9 @@ class Inspection:
     unlike_training: the photograph is far from what the model was trained on, so that the
         verdict should not be trusted; distance is in units of the limit (above 1 is unlike).
     heat: by name of the explanation, (h, w) float32, 0-1, on the network's own grid, which
-        covers the whole upright photograph; overlay.py resizes it. "evidence" has a fixed
-        scale (0.5 is where a held-out normal photograph hardly ever gets to).
+        covers the whole upright photograph; overlay.py resizes it. Those of FIXED_SCALE have one. The
+        first is that of the verdict and the regions: "evidence", or "inverse matching" where the
+        model was taught by good photographs alone.
     embedding: (C,) float32, what the network makes of the whole photograph; like photographs are
         near each other. Not in to_json.
     log_odds: of abnormal against normal, before calibration; evidence sums to it.
@@ -149,7 +158,7 @@ class Inspector(Protocol):
     """The seam between the screen and the network."""
 
     info: ModelInfo
-    methods: Sequence[str]  # explanations by name; the first is the default, "evidence"
+    methods: Sequence[str]  # explanations by name; the first is the default, as in Inspection.heat
 
     def current(self) -> "Inspector":
         """The inspector to keep to for one piece of work: itself, unless a newer model may replace it."""
@@ -157,8 +166,8 @@ class Inspector(Protocol):
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
         """Judge an upright 8-bit RGB photograph, at the model's own threshold unless given.
 
-        The inspection holds the heat maps that cost nothing: "evidence" and, where the model
-        has attention, "CBAM". Safe to call from several threads.
+        The inspection holds the heat maps that cost nothing: "evidence", where the model has attention
+        "CBAM", and where it has learned normal chips "inverse matching". Safe to call from several threads.
         """
 
     def prepare(self, image: Image.Image) -> Prepared:

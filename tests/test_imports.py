@@ -29,6 +29,7 @@ CORE = tuple(
         "report",
         "settings",
         "spreadsheet",
+        "tiling",
     )  # fmt: skip
 )
 TORCH = ("torch", "torchvision", "timm", "pytorch_grad_cam", "torchmetrics")

@@ -66,7 +66,7 @@ def test_without_attention_there_is_no_cbam_map(tmp_path):
 
 def test_each_explanation_is_a_map_over_the_whole_photograph(inspector):
     grid = inspector.inspect(draw_chip(3)).heat["evidence"].shape
-    assert inspector.methods[:2] == ("evidence", "CBAM") and len(inspector.methods) == 7
+    assert inspector.methods[:2] == ("evidence", "CBAM") and len(inspector.methods) == 8
     for method in inspector.methods:
         assert inspector.explain(draw_chip(3), method).shape == grid
     with pytest.raises(ValueError, match="choose one of evidence"):

@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from chipdemo.errors import DataError
-from training.output import replacing
+from chipdemo.vision.output import replacing
 
 
 def names(folder):

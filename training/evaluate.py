@@ -29,6 +29,7 @@ from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.vision.checkpoint import SPLIT, find_checkpoint, load_checkpoint, write_json
 from chipdemo.vision.engine import TorchEngine
 from chipdemo.vision.inspector import NetworkInspector
+from chipdemo.vision.output import replacing
 from chipdemo.vision.transforms import pixels_of
 from training.data import Sample, load_photographs, read_split
 from training.measure import (
@@ -40,7 +41,6 @@ from training.measure import (
     measure,
     operating_point,
 )
-from training.output import replacing
 from training.predict import predict
 from training.report import markdown
 from training.sources import DATA_HELP, read_data

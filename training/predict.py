@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from chipdemo.vision.checkpoint import ModelSpec
+from chipdemo.errors import DataError
+from chipdemo.vision.checkpoint import HEAD, ModelSpec
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.transforms import normalise
 
@@ -24,7 +25,15 @@ class Predictions(NamedTuple):
 
 @torch.inference_mode()
 def predict(net: ChipNet, pixels: np.ndarray, spec: ModelSpec) -> Predictions:
-    """(N, size, size, 3) uint8 pixels -> Predictions, in single precision on the network's device."""
+    """(N, size, size, 3) uint8 pixels -> Predictions, in single precision on the network's device.
+
+    Raises DataError for a model without a trained head.
+    """
+    if spec.verdict_by != HEAD:
+        raise DataError(
+            "Expected a trained classifier; this model was taught from good photographs alone and judges by "
+            "its memory. Inspect with it in the app, or train one on labelled photographs."
+        )
     device = next(net.parameters()).device
     was_training = net.training
     net.eval()

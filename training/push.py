@@ -44,7 +44,8 @@ def slug(folder: Path) -> str:
 
 
 def pushable(folder: Path) -> list[str]:
-    """The files of a checkpoint that are pushed, and no others: no pickle, no state, no photograph.
+    """The files of a checkpoint that are pushed, and no others: no pickle, no state, no photograph
+    but the small copies in a memory of normal chips, which `teach --without-photographs` leaves out.
 
     Its weights, its JSON, its card and the pictures that the card shows. Raises CheckpointError.
     """

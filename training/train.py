@@ -41,13 +41,13 @@ from chipdemo.vision.checkpoint import (
     write_json,
 )
 from chipdemo.vision.model import ATTENTIONS
+from chipdemo.vision.output import replacing
 from chipdemo.vision.transforms import normalise, pixels_of
 from training.augment import augment
 from training.calibration import choose_threshold, fit_distance_limit, fit_heat_scale, fit_temperature
 from training.card import model_card
 from training.data import PARTS, check_parts, load_photographs, read_split, split_by_hash
 from training.measure import PICTURES, auroc, draw, measure
-from training.output import replacing
 from training.predict import predict
 from training.push import OWN, destination, push
 from training.resume import PARTIAL_STATE, STATE, load_state, save_state
@@ -148,7 +148,8 @@ def train(options: Options) -> Path:
     if not accelerator.is_main_process:
         _train(options, out, out, accelerator)
         return out
-    with replacing(out, (*FILES, *PICTURES, STATE, PARTIAL_STATE)) as folder:
+    advice = "; epochs of training that were finished are kept, and --resume goes on"
+    with replacing(out, (*FILES, *PICTURES, STATE, PARTIAL_STATE), advice) as folder:
         _train(options, out, folder, accelerator)
     print(f"wrote {out}", flush=True)
     if repository:

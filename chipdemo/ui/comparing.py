@@ -121,10 +121,10 @@ def answers(lineup: Lineup, photograph: Photograph) -> Iterator[Answer]:
 
 
 def answer_picture(image: Image.Image, inspection: Inspection) -> str:
-    """The photograph with the evidence laid over, small, as a data URI."""
+    """The photograph with the model's first heat map laid over, small, as a data URI."""
     small = image.copy()
     small.thumbnail((ANSWER_SIDE, ANSWER_SIDE), reducing_gap=2.0)
-    overlay = overlay_rgba(inspection.heat["evidence"], small.size)
+    overlay = overlay_rgba(next(iter(inspection.heat.values())), small.size)
     small.paste(overlay.convert("RGB"), mask=overlay.getchannel("A"))
     return _jpeg(small)
 

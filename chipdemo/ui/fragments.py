@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.examples import ELPV_CREDIT, Example
-from chipdemo.inspection import ABNORMAL, Channel, Inspection, ModelInfo, Region
+from chipdemo.inspection import ABNORMAL, FIXED_SCALE, Channel, Inspection, ModelInfo, Region
 from chipdemo.monitoring import Drift
 from chipdemo.overlay import ATTENTION, overlay_rgba, png_bytes
 
@@ -20,6 +20,13 @@ CHIPS = 1000  # false alarms are told for so many good chips
 EXPLANATIONS = {
     "evidence": "What speaks for “abnormal” and where. These numbers add up to the verdict. The colours are "
     "the same for every photograph: red starts at 0.5, where normal chips hardly ever get.",
+    "inverse matching": "What no normal chip looks like there: each place is matched with those of the good "
+    "photographs that were learned, and the best match is inverted. Red starts at 0.5, where normal chips "
+    "hardly ever get.",
+    "inverse matching × evidence": "What is both unlike normal chips and evidence for “abnormal”; red "
+    "starts at 0.5.",
+    "class-weight matching": "Where the last features match what the network has learned to call “abnormal”; "
+    "nothing where the verdict is normal. Red starts at 0.5.",
     "CBAM": "Where the network's attention module looks, 0 to 1. It looks at good and bad places alike: "
     "bright is “looked at”, not “defective”.",
     "Grad-CAM": "Places whose features push towards “abnormal”.",
@@ -29,7 +36,7 @@ EXPLANATIONS = {
     "EigenCAM": "The main pattern in the features, whatever the verdict.",
 }
 STRETCHED = " Stretched to its own maximum, so it cannot be compared between photographs."
-UNSTRETCHED = ("evidence", "CBAM")
+UNSTRETCHED = (*FIXED_SCALE, "CBAM")
 SHOWN_METRICS = {"accuracy": "accuracy", "auroc": "AUROC", "recall": "recall", "precision": "precision"}
 
 

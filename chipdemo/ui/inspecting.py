@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.images import Photograph, read_photograph
-from chipdemo.inspection import Inspection, Inspector
+from chipdemo.inspection import FIXED_SCALE, Inspection, Inspector
 from chipdemo.overlay import ATTENTION, EVIDENCE, blend, css_gradient, overlay_rgba, png_bytes
 from chipdemo.ui import fragments
 
@@ -76,8 +76,8 @@ def rejudge(current: Current, threshold: float) -> Current:
 
 
 def palette_of(method: str) -> str:
-    """Red is for the evidence alone: only there does it mean the same in every photograph."""
-    return EVIDENCE if method == "evidence" else ATTENTION
+    """Red is for maps of a fixed scale: only there does it mean the same in every photograph."""
+    return EVIDENCE if method in FIXED_SCALE else ATTENTION
 
 
 def stage_view(photograph: Photograph, name: str, inspection: Inspection) -> dict[str, Any]:

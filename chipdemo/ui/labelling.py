@@ -196,7 +196,7 @@ def look(desk: Desk, sha256: Any) -> dict[str, Any]:
     """One photograph with what the model says of it and its heat, for whoever asks before labelling."""
     stored = desk.journal.photograph(_text(sha256, "sha256"))
     inspection = desk.verdicts.of(stored.sha256)
-    method = "evidence" if "evidence" in inspection.heat else next(iter(inspection.heat))
+    method = next(iter(inspection.heat))
     size = (stored.width, stored.height)
     return photograph_json(desk, stored) | {
         "model": asdict(said_of(inspection)) | {"verdict": inspection.verdict},

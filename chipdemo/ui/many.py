@@ -16,7 +16,7 @@ from chipdemo.batch import Judged
 from chipdemo.errors import BatchError
 from chipdemo.files import Limits
 from chipdemo.inspection import Inspector
-from chipdemo.overlay import EVIDENCE, blend
+from chipdemo.overlay import blend
 
 MOST = 1000  # photographs at a time in the app; the command line takes any number
 MANY_QUEUE = "many"  # its events share one limit, beside single photographs, which wait for none of these
@@ -86,7 +86,8 @@ def picture_of(judged: Judged) -> bytes:
     scale = TILE_SIDE / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = Image.fromarray(judged.prepared.pixels).resize(size)
-    picture = blend(image, judged.inspection.heat[EVIDENCE]).crop((0, 0, *size))  # without the colour bar
+    heat = next(iter(judged.inspection.heat.values()))
+    picture = blend(image, heat).crop((0, 0, *size))  # without the colour bar
     picture.save(stream := BytesIO(), "JPEG", quality=80)
     return stream.getvalue()
 

@@ -6,6 +6,7 @@ A checkpoint is a folder or a Hub model repository:
     metrics.json        what was measured, on what, from which starting weights
     split.json          sha256 of every train, val and test photograph
     README.md           the model card
+    memory.safetensors  what was learned of normal chips, where matching was fitted (normals.py)
 While training is at work in a folder, state.safetensors lies beside them.
 """
 
@@ -30,6 +31,8 @@ from chipdemo.vision.model import ChipNet
 WEIGHTS, CONFIG, METRICS, SPLIT = "model.safetensors", "config.json", "metrics.json", "split.json"
 CARD, MEMORY = "README.md", "memory.safetensors"
 FILES = (WEIGHTS, CONFIG, METRICS, SPLIT, CARD, MEMORY)
+HEAD, JUDGE_BY_MEMORY = "head", "memory"  # ModelSpec.verdict_by
+LATER = {"verdict_by"}  # what config.json of earlier versions lacks
 STATE = "state.safetensors"  # beside a checkpoint until its training run has ended
 HUB_TIMEOUT_S = 10
 # HfHubHTTPError is the first two; a bad repository name or an answer that is no JSON the third
@@ -44,7 +47,8 @@ class ModelSpec:
     image_size: side of the network's square input, pixels. mean, std: of 0-1 RGB.
     temperature: the log-odds are divided by it (Guo et al., ICML 2017). threshold: 0-1.
     heat_scale: evidence that shows as half heat. distance_limit: Familiarity's distance from
-    which a photograph is unlike the training photographs.
+    which a photograph is unlike the training photographs. verdict_by: "head", the classifier, or
+    "memory", what was learned of normal chips; then the head has learned nothing.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -59,6 +63,7 @@ class ModelSpec:
     threshold: float = 0.5
     heat_scale: float = 1.0
     distance_limit: float = float("inf")
+    verdict_by: str = HEAD
 
     def build(self, dropout: float = 0.0) -> ChipNet:
         """An untrained network of this kind."""
@@ -152,7 +157,7 @@ def read_spec(folder: Path) -> ModelSpec:
     """config.json of a checkpoint. Raises CheckpointError."""
     content = read_json(folder / CONFIG)
     expected = {field.name for field in fields(ModelSpec)}
-    if missing := expected - content.keys():
+    if missing := expected - LATER - content.keys():
         raise CheckpointError(
             f"{folder / CONFIG} lacks {', '.join(sorted(missing))}; is it a Chip Inspector model?"
         )
@@ -160,6 +165,11 @@ def read_spec(folder: Path) -> ModelSpec:
     if values["classes"] != CLASSES:
         raise CheckpointError(
             f"Expected the classes {CLASSES} in {folder / CONFIG}; found {values['classes']}."
+        )
+    if values.get("verdict_by", HEAD) not in (HEAD, JUDGE_BY_MEMORY):
+        raise CheckpointError(
+            f"Expected verdict_by {HEAD} or {JUDGE_BY_MEMORY} in {folder / CONFIG}; found "
+            f"{values['verdict_by']!r}. Update Chip Inspector."
         )
     return ModelSpec(**values)
 
@@ -185,8 +195,13 @@ def load_weights(net: ChipNet, path: Path) -> None:
         raise CheckpointError(f"{path} does not fit its {CONFIG}: {error}") from error
 
 
-def load_checkpoint(model: str | Path, revision: str | None = None) -> tuple[ChipNet, ModelSpec, ModelInfo]:
-    """A trained network, ready to judge, from a folder or a Hub id. Raises CheckpointError."""
+def load_checkpoint(
+    model: str | Path, revision: str | None = None, name: str = ""
+) -> tuple[ChipNet, ModelSpec, ModelInfo]:
+    """A trained network, ready to judge, from a folder or a Hub id. Raises CheckpointError.
+
+    name: what to call it, where the folder is a copy of a Hub repository.
+    """
     folder = find_checkpoint(str(model), revision)
     spec = read_spec(folder)
     try:
@@ -194,7 +209,7 @@ def load_checkpoint(model: str | Path, revision: str | None = None) -> tuple[Chi
     except (RuntimeError, ValueError) as error:  # timm: unknown model
         raise CheckpointError(f"{folder / CONFIG} names a network that cannot be built: {error}") from error
     load_weights(net, folder / WEIGHTS)
-    return net.eval(), spec, _info(str(model), folder, spec)
+    return net.eval(), spec, _info(name or str(model), folder, spec)
 
 
 def _info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
@@ -203,7 +218,9 @@ def _info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
         validation = metrics["validation"]
         return ModelInfo(
             name=folder.resolve().name if Path(model).expanduser().is_dir() else model,
-            revision=_content_revision(folder, (WEIGHTS, CONFIG)),
+            revision=_content_revision(
+                folder, [name for name in (WEIGHTS, CONFIG, MEMORY) if (folder / name).exists()]
+            ),
             backbone=spec.backbone,
             attention=spec.attention,
             starting_weights=str(metrics["starting_weights"]),

@@ -7,8 +7,25 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.images import content_sha256
-from chipdemo.inspection import Inspection, ModelInfo, Prepared, judge
-from chipdemo.vision.checkpoint import ModelSpec, load_checkpoint
+from chipdemo.inspection import (
+    CLASS_WEIGHTS,
+    EVIDENCE,
+    INVERSE,
+    INVERSE_EVIDENCE,
+    Inspection,
+    ModelInfo,
+    Prepared,
+    Region,
+    judge,
+)
+from chipdemo.vision.checkpoint import (
+    HEAD,
+    JUDGE_BY_MEMORY,
+    MEMORY,
+    ModelSpec,
+    find_checkpoint,
+    load_checkpoint,
+)
 from chipdemo.vision.engine import EngineOutput, TorchEngine
 from chipdemo.vision.explain import (
     GRADIENT_METHODS,
@@ -17,18 +34,42 @@ from chipdemo.vision.explain import (
     regions_of,
     strongest_channels,
 )
+from chipdemo.vision.matching import (
+    ClassWeightMatching,
+    InverseFeatureMatching,
+    Match,
+    Matching,
+    score_of,
+)
+from chipdemo.vision.nearest import NormalPatch, patches_of
+from chipdemo.vision.normals import load_normals
 from chipdemo.vision.transforms import pixels_of
 
-EVIDENCE, CBAM = "evidence", "CBAM"
+CBAM = "CBAM"
+UNLIKE_SHARE = 0.5  # of all places: where so many are like no normal one, it is another thing altogether
 
 
 class NetworkInspector:
-    """The Inspector of a trained ChipNet. See chipdemo.inspection.Inspector for the contract."""
+    """The Inspector of a checkpoint. See chipdemo.inspection.Inspector for the contract.
+
+    Its verdict comes from a trained ChipNet or from the memory of normal chips, as spec.verdict_by says.
+    """
 
     def __init__(self, engine: TorchEngine, spec: ModelSpec, info: ModelInfo):
         self.engine, self.spec, self.info = engine, spec, info
-        attention = (CBAM,) if spec.attention == "cbam" else ()
-        self.methods = (EVIDENCE, *attention, *GRADIENT_METHODS)
+        normals, head = engine.normals, engine.net.head
+        self.matchings: dict[str, Matching] = {}
+        if normals:
+            self.matchings[INVERSE] = InverseFeatureMatching(normals)
+        if spec.verdict_by == HEAD:
+            attention = (CBAM,) if spec.attention == "cbam" else ()
+            self.methods = (EVIDENCE, *attention, *self.matchings, CLASS_WEIGHTS, *GRADIENT_METHODS)
+            self.matchings[CLASS_WEIGHTS] = ClassWeightMatching(head.weight[1].cpu().numpy(), spec.heat_scale)
+            if normals:
+                self.matchings[INVERSE_EVIDENCE] = InverseFeatureMatching(normals, spec.heat_scale)
+                self.methods += (INVERSE_EVIDENCE,)
+        else:
+            self.methods = (INVERSE,)
 
     def current(self) -> "NetworkInspector":
         return self
@@ -59,16 +100,21 @@ class NetworkInspector:
     ) -> Inspection:
         """output: of this photograph alone, N = 1."""
         started = perf_counter()
+        size = photograph.image_size
+        log_odds, distance = self._judged(output, photograph.pixels)
+        probability = float(1 / (1 + np.exp(-log_odds / self.spec.temperature)))
+        verdict = judge(probability, threshold)
         heat = self._heat(output)
-        regions = regions_of(heat[EVIDENCE], photograph.image_size)
+        if self.engine.normals:
+            match = self.matchings[INVERSE].match(output, photograph.pixels, verdict, size)
+            heat[INVERSE] = match.heat
+        by_memory = self.spec.verdict_by == JUDGE_BY_MEMORY
+        regions = match.regions if by_memory else regions_of(heat[EVIDENCE], size)
         attention = output.channel_attention
         channels = () if attention is None else strongest_channels(output.features[0], attention[0])
         heat_ms = 1000 * (perf_counter() - started)
-        log_odds = float(output.log_odds[0])
-        probability = float(1 / (1 + np.exp(-log_odds / self.spec.temperature)))
-        distance = float(output.distance[0]) / self.spec.distance_limit
         return Inspection(
-            verdict=judge(probability, threshold),
+            verdict=verdict,
             abnormal_probability=probability,
             threshold=threshold,
             log_odds=log_odds,
@@ -81,7 +127,7 @@ class NetworkInspector:
             model_name=self.info.name,
             model_revision=self.info.revision,
             image_sha256=photograph.image_sha256,
-            image_size=photograph.image_size,
+            image_size=size,
             timing_ms={
                 "hash and resize": photograph.prepared_ms,
                 "network": network_ms,
@@ -93,17 +139,50 @@ class NetworkInspector:
         """One heat map by the method's name: (h, w) float32, 0-1. Raises ValueError if unknown."""
         if method not in self.methods:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(self.methods)}")
+        if method in self.matchings:
+            return self.match(image, method).heat
         if method in GRADIENT_METHODS:
             features = self.engine.forward(self._pixels(image)[None]).features
             return gradient_heat(self.engine.net, features, method)
         return self._heat(self.engine.run(self._pixels(image)[None]))[method]
 
+    def match(self, image: Image.Image, method: str = INVERSE) -> Match:
+        """Heat and regions of a matching, at the model's own threshold. Raises ValueError if unknown."""
+        if method not in self.matchings:
+            raise ValueError(f"method is {method!r}; choose one of {', '.join(self.matchings) or 'none'}")
+        pixels = self._pixels(image)
+        output = self.engine.run(pixels[None])
+        log_odds, _ = self._judged(output, pixels)
+        verdict = judge(1 / (1 + np.exp(-log_odds / self.spec.temperature)), self.info.threshold)
+        return self.matchings[method].match(output, pixels, verdict, image.size)
+
+    def nearest_normals(self, image: Image.Image, region: Region, count: int = 3) -> tuple[NormalPatch, ...]:
+        """What a region of a photograph was compared with, the photographs that match most of it first.
+
+        region: in pixels of the image. None where nothing was learned of normal chips.
+        """
+        if self.engine.normals is None:
+            return ()
+        found = self.engine.nearest(self._pixels(image)[None])
+        return patches_of(self.engine.normals, *found, region, image.size)[:count]
+
     def _pixels(self, image: Image.Image) -> np.ndarray:
         """(size, size, 3) uint8."""
         return pixels_of(image, self.spec.image_size, self.spec.interpolation)
 
+    def _judged(self, output: EngineOutput, pixels: np.ndarray) -> tuple[float, float]:
+        """The log-odds of abnormal, and the distance from the training photographs in units of the limit."""
+        if self.spec.verdict_by == HEAD:
+            return float(output.log_odds[0]), float(output.distance[0]) / self.spec.distance_limit
+        limits = self.engine.normals.limits
+        anomaly = self.matchings[INVERSE].anomaly(output, pixels)
+        log_odds = (score_of(anomaly) - limits.score) / limits.spread
+        return log_odds, float(np.quantile(anomaly, 1 - UNLIKE_SHARE)) / limits.heat
+
     def _heat(self, output: EngineOutput) -> dict[str, np.ndarray]:
-        """The maps that cost nothing, by name: (h, w) float32, 0-1."""
+        """The head's maps that cost nothing, by name: (h, w) float32, 0-1."""
+        if self.spec.verdict_by != HEAD:
+            return {}
         heat = {EVIDENCE: fixed_heat(output.evidence[0], self.spec.heat_scale)}
         if output.spatial_attention is not None:
             heat[CBAM] = output.spatial_attention[0]
@@ -112,5 +191,8 @@ class NetworkInspector:
 
 def load_inspector(model: str, revision: str | None = None) -> NetworkInspector:
     """The inspector of a checkpoint folder or Hub id, there of a commit. Raises CheckpointError."""
-    net, spec, info = load_checkpoint(model, revision)
-    return NetworkInspector(TorchEngine(net, spec), spec, info)
+    folder = find_checkpoint(model, revision)
+    net, spec, info = load_checkpoint(folder, name=model)
+    taught = spec.verdict_by == JUDGE_BY_MEMORY or (folder / MEMORY).exists()
+    normals = load_normals(folder) if taught else None
+    return NetworkInspector(TorchEngine(net, spec, normals), spec, info)

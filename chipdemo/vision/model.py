@@ -1,5 +1,6 @@
 """ChipNet: the last convolutional features of any timm backbone -> CBAM -> mean -> two classes."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import timm
@@ -26,6 +27,7 @@ class ChipNetOutput(NamedTuple):
     spatial_attention: (N, h, w), 0-1; None without attention.
     embedding: (N, C), the backbone's pooled features before the attention.
     distance: (N,), of the embedding from those of the training photographs.
+    middle: the backbone's features of the strides that were asked for, each (N, C, h, w).
     """
 
     logits: Tensor
@@ -35,6 +37,7 @@ class ChipNetOutput(NamedTuple):
     spatial_attention: Tensor | None
     embedding: Tensor
     distance: Tensor
+    middle: tuple[Tensor, ...]
 
 
 class ChipNet(nn.Module):
@@ -58,6 +61,7 @@ class ChipNet(nn.Module):
         super().__init__()
         if attention not in ATTENTIONS:
             raise ValueError(f"attention is {attention!r}; choose one of {', '.join(ATTENTIONS)}")
+        self.name = backbone
         self.backbone = timm.create_model(backbone, num_classes=0)
         info = self.backbone.feature_info
         if not 1 <= stages <= len(info):
@@ -71,12 +75,29 @@ class ChipNet(nn.Module):
 
     def backbone_features(self, batch: Tensor) -> Tensor:
         """(N, 3, H, W) normalised photographs -> (N, C, h, w) convolutional features."""
+        return self._features(batch, ())[0]
+
+    def stages_of(self, strides: Sequence[int]) -> list[int]:
+        """Which of the backbone's resolutions these strides are. Raises ValueError where it lacks one."""
+        found = [info["reduction"] for info in self.backbone.feature_info]
+        if not hasattr(self.backbone, "forward_intermediates") or not set(strides) <= set(found):
+            raise ValueError(f"expected features of strides {strides}; {self.name} gives none of these")
+        return [found.index(stride) for stride in strides]
+
+    def _features(self, batch: Tensor, stages: Sequence[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What the head's side gets, and the features of further stages, in one pass."""
+        wanted = sorted({*self.finer, *stages})
+        if not wanted:
+            return self.backbone.forward_features(batch), ()
+        last, maps = self.backbone.forward_intermediates(batch, indices=wanted)
+        by_stage = dict(zip(wanted, maps))
+        middle = tuple(by_stage[stage] for stage in stages)
         if not self.finer:
-            return self.backbone.forward_features(batch)
-        last, maps = self.backbone.forward_intermediates(batch, indices=self.finer)
+            return last, middle
+        maps = [by_stage[stage] for stage in self.finer]
         size = maps[0].shape[2:]  # the finest grid
         maps = [F.interpolate(m, size, mode="bilinear") if m.shape[2:] != size else m for m in maps]
-        return torch.cat((*maps, F.interpolate(last, size, mode="bilinear")), 1)
+        return torch.cat((*maps, F.interpolate(last, size, mode="bilinear")), 1), middle
 
     def refine(self, features: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """(N, C, h, w) -> refined features, channel weights (N, C), spatial weights (N, h, w)."""
@@ -86,14 +107,17 @@ class ChipNet(nn.Module):
         """(N, C, h, w) refined features -> (N, 2) logits."""
         return self.head(self.dropout(features.mean((2, 3))))
 
-    def forward(self, batch: Tensor) -> ChipNetOutput:
-        """(N, 3, H, W) normalised photographs -> everything the inspector needs."""
-        raw = self.backbone_features(batch)
+    def forward(self, batch: Tensor, strides: Sequence[int] = ()) -> ChipNetOutput:
+        """(N, 3, H, W) normalised photographs -> everything the inspector needs.
+
+        strides: of middle features that are wanted too, such as 8 and 16.
+        """
+        raw, middle = self._features(batch, self.stages_of(strides) if strides else ())
         features, channel, spatial = self.refine(raw)
         direction = self.head.weight[1] - self.head.weight[0]  # (C,)
         evidence = torch.einsum("nchw,c->nhw", features, direction)
         embedding = raw.mean((2, 3))  # (N, C, h, w) -> (N, C)
         distance = self.familiarity(embedding)
         return ChipNetOutput(
-            self.classify(features), evidence, features, channel, spatial, embedding, distance
+            self.classify(features), evidence, features, channel, spatial, embedding, distance, middle
         )

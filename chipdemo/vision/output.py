@@ -11,12 +11,12 @@ from chipdemo.errors import DataError
 
 
 @contextmanager
-def replacing(folder: Path, files: Collection[str]) -> Iterator[Path]:
+def replacing(folder: Path, files: Collection[str], advice: str = "") -> Iterator[Path]:
     """A new, empty folder beside `folder`, which takes its place when the block ends well.
 
     files: what an earlier run may have left in `folder`; it is gone then. Raises DataError if
     anything else is in it, before the block runs, and for an OSError in the block, such as no
-    space on the disk; what was in `folder` is then still there.
+    space on the disk; what was in `folder` is then still there. advice: ends that message.
     """
     folder = folder.resolve()
     if foreign := sorted({path.name for path in folder.glob("*")} - set(files)):
@@ -42,7 +42,7 @@ def replacing(folder: Path, files: Collection[str]) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         raise DataError(
             f"Expected room and permission to write {folder}; found: {error}. Make room or choose another "
-            "--out, then start again; epochs of training that were finished are kept, and --resume goes on."
+            f"--out, then start again{advice}."
         ) from error
     finally:
         tidy()

@@ -1,0 +1,71 @@
+"""Nearest normal: what a region should have looked like."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from chipdemo.inspection import Region
+from chipdemo.vision.normals import Normals, thumbnail_of
+
+
+@dataclass(frozen=True)
+class NormalPatch:
+    """The part of a learned photograph that a region is most like.
+
+    photograph: sha256. x, y, width, height: fractions of that photograph, 0-1. share: of the
+    region's places that this photograph matches best, 0-1. image: the part, as large as the region,
+    enlarged from the small copy; None where none were kept.
+    """
+
+    photograph: str
+    x: float
+    y: float
+    width: float
+    height: float
+    share: float
+    image: Image.Image | None
+
+
+def patches_of(
+    normals: Normals, photograph: np.ndarray, place: np.ndarray, region: Region, size: tuple[int, int]
+) -> tuple[NormalPatch, ...]:
+    """The patches that a region was compared with, that of the photograph with most matches first.
+
+    photograph, place: (h, w), what each place is most like: TorchEngine.nearest. region: in pixels of a
+    photograph of this size, (width, height).
+    """
+    height, width = photograph.shape
+    left, right = (round(x * width / size[0]) for x in (region.x, region.x + region.width))
+    top, bottom = (round(y * height / size[1]) for y in (region.y, region.y + region.height))
+    top, left = min(top, height - 1), min(left, width - 1)
+    inside = np.s_[top : max(bottom, top + 1), left : max(right, left + 1)]
+    rows, columns = np.mgrid[inside]
+    numbers, votes = np.unique(photograph[inside], return_counts=True)
+    patches = []
+    for number in numbers[np.argsort(-votes, kind="stable")]:
+        its = photograph[inside] == number
+        # What it matches may lie a little further; the patch moves along
+        across = np.median(place[inside][its] % width - columns[its]) / width
+        down = np.median(place[inside][its] // width - rows[its]) / height
+        patches.append(_patch(normals, int(number), across, down, float(its.mean()), region, size))
+    return tuple(patches)
+
+
+def _patch(
+    normals: Normals,
+    number: int,
+    across: float,
+    down: float,
+    share: float,
+    region: Region,
+    size: tuple[int, int],
+) -> NormalPatch:
+    width, height = region.width / size[0], region.height / size[1]
+    x = float(np.clip(region.x / size[0] + across, 0, 1 - width))
+    y = float(np.clip(region.y / size[1] + down, 0, 1 - height))
+    image = thumbnail_of(normals, number)
+    if image is not None:
+        box = (x * image.width, y * image.height, (x + width) * image.width, (y + height) * image.height)
+        image = image.resize((region.width, region.height), Image.Resampling.BICUBIC, box)
+    return NormalPatch(normals.photographs[number], x, y, width, height, share, image)

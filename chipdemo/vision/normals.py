@@ -1,0 +1,157 @@
+"""What was learned of normal chips, as memory.safetensors keeps it."""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from chipdemo.errors import CheckpointError
+from chipdemo.vision.checkpoint import MEMORY, WEIGHTS
+from chipdemo.vision.memory import Description, Memory, Scale
+
+THUMBNAIL = 256  # pixels, side of the small copies of the learned photographs ...
+THUMBNAIL_BYTES = 5_000_000  # ... which are made smaller where there are so many
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where normal ends, from held-out normal photographs.
+
+    heat: the anomaly of a place that shows as half heat.
+    score: of a photograph at the threshold, where its log-odds are 0. spread: of scores, one unit
+    of the log-odds.
+    """
+
+    heat: float
+    score: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Normals:
+    """Complete when built. (h, w) is the grid, N the learned photographs.
+
+    background: (h, w) bool, where normal photographs are black.
+    photographs: the sha256 of each. thumbnails: of each, a JPEG; none where none are kept.
+    weights_sha256: of the model.safetensors whose features these are.
+    """
+
+    description: Description
+    scale: Scale
+    memory: Memory
+    background: np.ndarray
+    limits: Limits
+    photographs: tuple[str, ...]
+    thumbnails: tuple[bytes, ...]
+    weights_sha256: str
+
+    def to(self, device: torch.device) -> "Normals":
+        return replace(self, scale=self.scale.to(device), memory=self.memory.to(device))
+
+
+def thumbnail(image: Image.Image, photographs: int) -> bytes:
+    """A small copy of a photograph, square like the network's input, as one of so many: a JPEG."""
+    side = round(THUMBNAIL * min(1, math.sqrt(THUMBNAIL_BYTES / 12_000 / photographs)))
+    stream = BytesIO()
+    image.resize((side, side), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=85)
+    return stream.getvalue()
+
+
+def weights_sha256(folder: Path) -> str:
+    """Of a checkpoint's weights, which features are only comparable within."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def save_normals(folder: Path, normals: Normals) -> None:
+    """Write memory.safetensors; features in half precision."""
+    memory, scale = normals.memory, normals.scale
+    tensors = {
+        "features": memory.features.half(),
+        "place": memory.place.int(),
+        "photograph": memory.photograph.int(),
+        "background": torch.from_numpy(normals.background),
+        "thumbnails": torch.frombuffer(bytearray(b"".join(normals.thumbnails) or b"\0"), dtype=torch.uint8),
+        "thumbnail_sizes": torch.tensor([len(one) for one in normals.thumbnails], dtype=torch.int32),
+        **{f"mean.{i}": layer for i, layer in enumerate(scale.mean)},
+        **{f"deviation.{i}": layer for i, layer in enumerate(scale.deviation)},
+    }
+    about = {
+        **{k: str(v) if v == math.inf else v for k, v in asdict(normals.description).items()},
+        **asdict(normals.limits),
+        "photographs": normals.photographs,
+        "weights_sha256": normals.weights_sha256,
+    }
+    metadata = {"format": "pt", "normals": json.dumps(about)}
+    data = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+    (folder / MEMORY).write_bytes(data)
+
+
+def load_normals(folder: Path) -> Normals:
+    """memory.safetensors of a checkpoint, strictly. Raises CheckpointError."""
+    path = folder / MEMORY
+    if not path.exists():
+        raise CheckpointError(f"Expected {MEMORY} in {folder}; it is not there. Teach the model again.")
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads(file.metadata()["normals"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        normals = _normals_of(about, tensors)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or not of this version ({type(error).__name__}: {error}). "
+            "Teach the model again."
+        ) from error
+    if (found := weights_sha256(folder)) != normals.weights_sha256:
+        raise CheckpointError(
+            f"Expected {MEMORY} in {folder} to be fitted with the weights beside it (sha256 "
+            f"{found[:12]}); it was fitted with others ({normals.weights_sha256[:12]}). Teach it again."
+        )
+    return normals
+
+
+def _normals_of(about: dict, tensors: dict[str, torch.Tensor]) -> Normals:
+    strides = tuple(int(stride) for stride in about["strides"])
+    description = Description(strides, int(about["window"]), float(about["reach"]))
+    expected = {"features", "place", "photograph", "background", "thumbnails", "thumbnail_sizes"}
+    expected |= {f"{kind}.{i}" for kind in ("mean", "deviation") for i in range(len(strides))}
+    if tensors.keys() != expected:
+        raise ValueError(f"expected the tensors {sorted(expected)}, found {sorted(tensors)}")
+    layers = range(len(strides))
+    scale = Scale(*(tuple(tensors[f"{kind}.{i}"] for i in layers) for kind in ("mean", "deviation")))
+    rows, photographs = len(tensors["features"]), tuple(map(str, about["photographs"]))
+    place, photograph, background = (tensors[name] for name in ("place", "photograph", "background"))
+    dimensions = sum(map(len, scale.mean)) + len(strides)
+    if not rows or tensors["features"].shape[1:] != (dimensions,) or {len(place), len(photograph)} != {rows}:
+        raise ValueError(f"{rows} features of {tuple(tensors['features'].shape[1:])} numbers")
+    if place.max() >= background.numel() or photograph.max() >= len(photographs) or place.min() < 0:
+        raise ValueError("places outside the grid or the photographs")
+    grid = tuple(background.shape)
+    memory = Memory(tensors["features"].float(), place.long(), photograph.long(), grid, description.reach)
+    ends = np.cumsum(tensors["thumbnail_sizes"].numpy())
+    content = tensors["thumbnails"].numpy().tobytes()
+    return Normals(
+        description,
+        scale,
+        memory,
+        background.numpy(),
+        Limits(**{field.name: float(about[field.name]) for field in fields(Limits)}),
+        photographs,
+        tuple(content[end - size : end] for end, size in zip(ends, tensors["thumbnail_sizes"].tolist())),
+        str(about["weights_sha256"]),
+    )
+
+
+def thumbnail_of(normals: Normals, photograph: int) -> Image.Image | None:
+    """The small copy of a learned photograph; None where none are kept."""
+    if not normals.thumbnails:
+        return None
+    with Image.open(BytesIO(normals.thumbnails[photograph]), formats=["JPEG"]) as image:
+        return image.convert("RGB")
