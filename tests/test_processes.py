@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.scripts import run_script
 from tests.tiny import draw_chips
 
 SCRIPT = Path(__file__).parent.parent / "training" / "train.py"
@@ -23,16 +24,17 @@ def chips(tmp_path_factory):
     return draw_chips(tmp_path_factory.mktemp("data") / "chips", normal=50, abnormal=40)
 
 
-def run(launcher, chips, out):
-    """Train as a user would; what it printed. One thread a process, so that sums add up alike."""
+def launch(chips, out):
+    """Train in two processes as a user would; what they printed. One thread each, as the one has."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher.split(), SCRIPT, "--data", chips, "--out", out, *FLAGS.split()]
+    command = [sys.executable, *LAUNCH.split(), SCRIPT, "--data", chips, "--out", out, *FLAGS.split()]
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
 
 
-def test_two_processes_train_what_one_does_and_write_one_checkpoint(chips, tmp_path):
-    run("", chips, tmp_path / "one")
-    printed = run(LAUNCH, chips, tmp_path / "two")
+def test_two_processes_train_what_one_does_and_write_one_checkpoint(chips, tmp_path, monkeypatch):
+    flags = ("--data", chips, "--out", tmp_path / "one", *FLAGS.split())
+    assert run_script(monkeypatch, "training/train.py", *flags) == ""
+    printed = launch(chips, tmp_path / "two")
     assert printed.count("epoch 2/2") == printed.count("wrote ") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))

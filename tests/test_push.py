@@ -2,10 +2,7 @@
 
 import hashlib
 import json
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from chipdemo.errors import CheckpointError, HubError
 from chipdemo.vision.checkpoint import METRICS
 from chipdemo.vision.inspector import load_inspector
 from tests.hub import CUT, LOST, Account, Hub
+from tests.scripts import run_script
 from tests.tiny import BACKBONE, SPEC, draw_chip, draw_chips, tiny_checkpoint
 from training.card import model_card
 from training.push import OWN, PNG, destination, main, push, pushable, slug
@@ -294,31 +292,20 @@ def test_what_passes_is_waited_for_and_nothing_is_pushed_twice(hub, folder, paus
 # From the command line
 
 
-def run(hub: Hub, home: Path, *command: str, token: str = TOKEN) -> subprocess.CompletedProcess:
-    environment = os.environ | hub.environment(home, token)
-    return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-
-
-def test_the_script_pushes_and_ends_in_one_line_where_it_cannot(hub, folder, tmp_path):
-    ended = run(hub, tmp_path / "other", "training/push.py", str(folder))
-    assert ended.returncode == 0, ended.stderr
+def test_the_script_pushes_and_ends_in_one_line_where_it_cannot(hub, folder, tmp_path, monkeypatch):
+    assert run_script(monkeypatch, "training/push.py", folder) == ""
     assert set(hub.repository("ada/chips-tiny").files) >= CHECKPOINT
-    ended = run(hub, tmp_path / "other", "training/push.py", str(folder), token="")
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("error: Expected to be signed in") and ended.stderr.count("\n") == 1
+    hub.serve(monkeypatch, tmp_path / "other", token="")
+    said = run_script(monkeypatch, "training/push.py", folder)
+    assert said.startswith("error: Expected to be signed in") and "\n" not in said
 
 
-def test_training_ends_in_a_push_and_its_command_tells_of_the_training_alone(hub, tmp_path):
+def test_training_ends_in_a_push_and_its_command_tells_of_the_training_alone(hub, tmp_path, monkeypatch):
     chips = draw_chips(tmp_path / "chips", normal=20, abnormal=12)
     flags = f"--backbone {BACKBONE} --init none --image-size 64 --batch-size 8 --freeze 0 --epochs 1"
     out = tmp_path / "out"
-    ended = run(
-        hub, tmp_path / "other", "training/train.py", "--data", str(chips), "--out", str(out),
-        *flags.split(), "--push-to-hub", "acme/line-2", "--public",
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
+    command = ("--data", chips, "--out", out, *flags.split(), "--push-to-hub", "acme/line-2", "--public")
+    assert run_script(monkeypatch, "training/train.py", *command) == ""
     repository = hub.repository("acme/line-2")
     assert not repository.private and len(repository.commits) == 2
     assert set(repository.files) == {path.name for path in out.iterdir()} | {".gitattributes"}

@@ -73,7 +73,7 @@ def test_evidence_adds_up_to_the_log_odds(inspector, judged):
     bias = (head.bias[1] - head.bias[0]).item()
     for sample in read_elpv().samples[:5]:
         image = read_photograph(sample.path).image
-        pixels = inspector._pixels(image)
+        pixels = inspector._pixels(image)[None]
         evidence = inspector.engine.run(pixels).evidence[0]
         assert evidence.mean() + bias == pytest.approx(inspector.inspect(image).log_odds, abs=1e-4)
 

@@ -462,7 +462,7 @@ def test_a_space_refuses_strangers_and_publishes_its_last_labels_when_it_is_stop
             if "public link" in line:
                 break
         assert "ada/model" in httpx.get(address, timeout=60).text, said
-        label = {"data": [sha256, "abnormal", "", [], "", "", False], "session_hash": "x"}
+        label = {"data": [sha256, "abnormal", "", [], "", "", False, ""], "session_hash": "x"}
         for name, event in writes_of_labels(address).items():
             data = [None] * len(event["inputs"]) if name.startswith("on_") else label["data"]
             body = {"data": data, "fn_index": event["id"], "session_hash": f"hash{event['id']}"}
