@@ -137,6 +137,24 @@ class Inspection:
 
 
 @dataclass(frozen=True)
+class NormalPatch:
+    """The part of a learned photograph that a region is most like.
+
+    photograph: sha256. x, y, width, height: fractions of that photograph, 0-1. share: of the
+    region's places that this photograph matches best, 0-1. image: the part, as large as the region,
+    enlarged from the small copy; None where none were kept.
+    """
+
+    photograph: str
+    x: float
+    y: float
+    width: float
+    height: float
+    share: float
+    image: Image.Image | None
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A photograph in the size of the network, with what is said of the original.
 
@@ -180,3 +198,11 @@ class Inspector(Protocol):
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         """One heat map by the method's name: (h, w) float32, 0-1. Raises ValueError if unknown."""
+
+    def nearest_normals(
+        self, image: Image.Image, regions: Sequence[Region]
+    ) -> tuple[tuple[NormalPatch, ...], ...]:
+        """For each region, in pixels of the image, a few patches of normal chips that it was compared with.
+
+        The one that matches most of it is the first; none where the model has no memory of normal chips.
+        """

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from scipy.stats import binomtest, ks_2samp
 
-from chipdemo.inspection import ABNORMAL, Inspection, Inspector, ModelInfo, Prepared
+from chipdemo.inspection import ABNORMAL, Inspection, Inspector, ModelInfo, NormalPatch, Prepared, Region
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +130,11 @@ class MonitoredInspector:
         self, photographs: Sequence[Prepared], threshold: float | None = None
     ) -> list[Inspection]:
         return self._told(self._inspector.inspect_batch(photographs, threshold))
+
+    def nearest_normals(
+        self, image: Image.Image, regions: Sequence[Region]
+    ) -> tuple[tuple[NormalPatch, ...], ...]:
+        return self._inspector.nearest_normals(image, regions)
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         return self._inspector.explain(image, method)

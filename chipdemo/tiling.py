@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from chipdemo.inspection import Inspection, Inspector, ModelInfo, Region, judge
+from chipdemo.inspection import Inspection, Inspector, ModelInfo, NormalPatch, Region, judge
 
 SHRINK = 3  # a tile is so many times as large as the network's input: what is lost there is noise
 OVERLAP = 0.25  # of neighbouring tiles, least share of their side, so that a defect is whole in one of them
@@ -96,6 +96,11 @@ class TiledInspector:
             heat=heat,
             timing_ms=_summed([whole, *parts]),
         )
+
+    def nearest_normals(
+        self, image: Image.Image, regions: Sequence[Region]
+    ) -> tuple[tuple[NormalPatch, ...], ...]:
+        return self.inner.nearest_normals(image, regions)
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         """One heat map by the method's name: (h, w) float32, 0-1. Raises ValueError if unknown."""

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.images import content_sha256
-from chipdemo.inspection import Channel, Inspection, ModelInfo, Prepared, Region, judge
+from chipdemo.inspection import Channel, Inspection, ModelInfo, NormalPatch, Prepared, Region, judge
 from chipdemo.operating import OperatingCurve
 
 METHODS = ("evidence", "CBAM", "Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "EigenCAM")
@@ -84,6 +84,12 @@ class FakeInspector:
         self, photographs: Sequence[Prepared], threshold: float | None = None
     ) -> list[Inspection]:
         return [self.inspect(Image.fromarray(each.pixels), threshold) for each in photographs]
+
+    def nearest_normals(
+        self, image: Image.Image, regions: Sequence[Region]
+    ) -> tuple[tuple[NormalPatch, ...], ...]:
+        grey = Image.new("RGB", (8, 8), "grey")
+        return tuple((NormalPatch("0" * 64, 0.1, 0.1, 0.2, 0.2, 0.75, grey),) for _ in regions)
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         if method not in self.methods:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from chipdemo.__main__ import main
 from chipdemo.errors import CheckpointError, DataError
-from chipdemo.ui.fragments import verdict_html
-from chipdemo.ui.inspecting import palette_of
+from chipdemo.ui.fragments import normals_html, verdict_html
+from chipdemo.ui.inspecting import compared_with_normals, inspect_photograph, palette_of
 from chipdemo.vision import teaching
 from chipdemo.vision.checkpoint import CONFIG, FILES, MEMORY, METRICS, SPLIT, WEIGHTS, latest_revision
 from chipdemo.vision.inspector import load_inspector
@@ -89,7 +89,7 @@ def test_the_region_is_where_the_defect_is(inspector):
 def test_a_region_comes_with_what_it_should_have_looked_like(inspector, study):
     image = chip(200, "missing lead")
     region = inspector.inspect(image).regions[0]
-    patches = inspector.nearest_normals(image, region)
+    patches = inspector.nearest_normals(image, [region])[0]
     assert 1 <= len(patches) <= 3 and {patch.photograph for patch in patches} <= set(study.sha256)
     assert patches[0].image.size == (region.width, region.height)
     box = (region.x, region.y, region.x + region.width, region.y + region.height)
@@ -163,7 +163,7 @@ def test_without_photographs_none_are_kept(backbone, lesson, tmp_path):
     teaching.save_taught(tmp_path / "bare", backbone, lesson, "bare", keep_photographs=False)
     bare = load_inspector(str(tmp_path / "bare"))
     image = chip(200, "missing lead")
-    patches = bare.nearest_normals(image, bare.inspect(image).regions[0])
+    patches = bare.nearest_normals(image, bare.inspect(image).regions[:1])[0]
     assert patches and patches[0].image is None and bare.engine.normals.thumbnails == ()
 
 
@@ -398,3 +398,15 @@ def test_mistakes_end_in_one_line_and_nothing_is_written(
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "m").exists() and (tmp_path / "taken" / "letter.txt").read_text() == "keep me"
+
+
+def test_a_region_is_shown_beside_what_normal_chips_show_there(inspector, tmp_path):
+    chip(200, "missing lead").save(tmp_path / "chip.png")
+    current = inspect_photograph(inspector, tmp_path / "chip.png", 0.5, "inverse matching", 64)
+    comparisons = compared_with_normals(current, 64)
+    assert len(comparisons) == len(current.inspection.regions) > 0
+    image, patches = comparisons[0]
+    assert min(image.size) >= 0.2 * min(current.inspection.image_size) - 1 and 1 <= len(patches) <= 3
+    page = normals_html(comparisons)
+    assert page.count("<img") == sum(1 + len(found) for _, found in comparisons) and "matches " in page
+    assert "No region to compare" in normals_html([])

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.examples import ELPV_CREDIT, Example
-from chipdemo.inspection import ABNORMAL, FIXED_SCALE, Channel, Inspection, ModelInfo, Region
+from chipdemo.inspection import ABNORMAL, FIXED_SCALE, Channel, Inspection, ModelInfo, NormalPatch, Region
 from chipdemo.monitoring import Drift
 from chipdemo.overlay import ATTENTION, overlay_rgba, png_bytes
 
@@ -149,6 +149,33 @@ def regions_html(regions: Sequence[Region]) -> str:
         "</th><th scope='col'>size</th><th scope='col'>area</th><th scope='col'>heat</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></section>"
     )
+
+
+def normals_html(comparisons: Sequence[tuple[Image.Image, Sequence[NormalPatch]]]) -> str:
+    """Each region's part of the photograph beside what normal chips show there."""
+    if not comparisons:
+        return "<p>No region to compare: no place reaches half heat.</p>"
+    rows = []
+    for number, (image, patches) in enumerate(comparisons, 1):
+        cells = "".join(
+            f"<figure>{_patch(one.image, f'normal chip {one.photograph[:8]}')}"
+            f"<figcaption>matches {one.share:.0%}</figcaption></figure>"
+            for one in patches
+        )
+        this = f"<figure>{_patch(image, f'region {number}')}<figcaption>region {number}</figcaption></figure>"
+        rows.append(f"<div class='beside'>{this}{cells}</div>")
+    return (
+        "<section class='normals'><h2>What normal chips show there <small>and how much of the region each "
+        f"matches best</small></h2>{''.join(rows)}</section>"
+    )
+
+
+def _patch(image: Image.Image | None, text: str) -> str:
+    if image is None:
+        return f"<p>{text}: no copy was kept</p>"
+    side = max(image.size)
+    shown = image.resize([max(1, round(s * THUMBNAIL / side)) for s in image.size])
+    return f"<img src='{data_uri(png_bytes(shown), 'png')}' alt='{text}'>"
 
 
 def details_html(inspection: Inspection) -> str:

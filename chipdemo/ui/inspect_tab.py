@@ -13,7 +13,7 @@ from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError
 from chipdemo.examples import Example
-from chipdemo.inspection import Inspector, ModelInfo
+from chipdemo.inspection import INVERSE, Inspector, ModelInfo
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
 from chipdemo.ui import fragments, inspecting, model_in_use
@@ -49,6 +49,8 @@ class Parts:
     examples: gr.HTML
     verdict: gr.HTML
     regions: gr.HTML
+    normals: gr.HTML
+    get_normals: gr.Button
     drift: gr.HTML
     details: gr.HTML
     raw: gr.JSON
@@ -62,8 +64,8 @@ class Parts:
     @property
     def shown(self) -> list[Any]:
         """Where _results goes, in order."""
-        photograph = [self.photograph, self.current, self.stage, self.verdict, self.regions, self.drift]
-        return [*photograph, self.details, self.raw, *self.model]
+        photograph = [self.photograph, self.current, self.stage, self.verdict, self.regions]
+        return [*photograph, self.normals, self.drift, self.details, self.raw, *self.model]
 
 
 def layout(
@@ -127,8 +129,15 @@ def layout(
                     list(inspector.methods), value=inspector.methods[0], label="Explanation", elem_id="method"
                 )
             regions = gr.HTML("", apply_default_css=False, elem_id="regions")
+            normals = gr.HTML("", apply_default_css=False, elem_id="normals")
             with gr.Row(elem_classes="downloads"):
                 send = gr.Button("Send to labelling", size="sm", elem_id="send-to-labelling", visible=labels)
+                get_normals = gr.Button(
+                    "Compare with normal chips",
+                    size="sm",
+                    elem_id="get-normals",
+                    visible=INVERSE in inspector.methods,
+                )
                 get_overlay = gr.Button("Download overlay (PNG)", size="sm", elem_id="get-overlay")
                 get_json = gr.Button("Download result (JSON)", size="sm", elem_id="get-json")
             drift = gr.HTML("", apply_default_css=False, elem_id="drift")
@@ -140,8 +149,8 @@ def layout(
     opacity = gr.Number(0.8, visible="hidden")
     return Parts(
         ModelParts(shown, header, threshold, reset, method),
-        current, stage, photograph, example_strip, verdict, regions, drift, details, raw,
-        send, get_overlay, get_json, overlay_file, json_file, opacity,
+        current, stage, photograph, example_strip, verdict, regions, normals, get_normals, drift,
+        details, raw, send, get_overlay, get_json, overlay_file, json_file, opacity,
     )  # fmt: skip
 
 
@@ -185,6 +194,7 @@ def wire(
             fresh(current.view),
             fragments.verdict_html(inspection, current.inspector.info),
             fragments.regions_html(inspection.regions),
+            "",
             fragments.drift_html(recent.drift(current.inspector.info)),
             fragments.details_html(inspection),
             inspecting.inspection_json(current),
@@ -206,6 +216,10 @@ def wire(
         with shown_errors():
             current = inspecting.explain_current(current, method, limit)
         return current, dict(current.view)
+
+    def on_normals(current: Current | None):
+        with shown_errors():
+            return fragments.normals_html(inspecting.compared_with_normals(needed(current), limit))
 
     def make_overlay(current: Current | None, method: str, opacity: float) -> str:
         with shown_errors():
@@ -248,6 +262,7 @@ def wire(
         show_progress="minimal",
         **heavy,
     )
+    parts.get_normals.click(on_normals, parts.current, parts.normals, show_progress="minimal", **heavy)
     parts.get_overlay.click(
         make_overlay,
         [parts.current, model.method, parts.opacity],
@@ -268,7 +283,7 @@ def fresh(view: Mapping[str, Any]) -> dict[str, Any]:
 def failure_of(message: str, name: str) -> list[Any]:
     """What the tab shows where a photograph could not be inspected; nothing of the last one stays."""
     stage = {"state": "error", "name": name, "message": message}
-    return [None, fresh(stage), fragments.NOT_INSPECTED, "", "", "", None]
+    return [None, fresh(stage), fragments.NOT_INSPECTED, "", "", "", "", None]
 
 
 def needed(current: Current | None) -> Current:

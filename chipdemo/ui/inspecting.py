@@ -12,12 +12,13 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.images import Photograph, read_photograph
-from chipdemo.inspection import FIXED_SCALE, Inspection, Inspector
+from chipdemo.inspection import FIXED_SCALE, Inspection, Inspector, NormalPatch, Region
 from chipdemo.overlay import ATTENTION, EVIDENCE, blend, css_gradient, overlay_rgba, png_bytes
 from chipdemo.ui import fragments
 
 PREVIEW_SIDE = 1600  # pixels, of the photograph on the page
 LOSSLESS = 512 * 512  # pixels; previews up to here are PNG, since cracks are thin
+AROUND = 0.2  # of the photograph's shorter side, at least, is shown of it beside normal chips
 HEAT_SIDE = 512  # pixels, of the overlay on the page
 
 
@@ -73,6 +74,29 @@ def explain_current(current: Current, method: str, max_megapixels: float) -> Cur
 def rejudge(current: Current, threshold: float) -> Current:
     """The same photograph under another threshold, without running the model."""
     return replace(current, inspection=current.inspection.judged_at(threshold))
+
+
+def compared_with_normals(
+    current: Current, max_megapixels: float
+) -> list[tuple[Image.Image, tuple[NormalPatch, ...]]]:
+    """Each region, with some of what is around it, and what normal chips show there. Raises ImageError."""
+    image = read_photograph(current.path, max_megapixels).image
+    wider = [_wider(region, image.size) for region in current.inspection.regions]
+    patches = current.inspector.nearest_normals(image, wider)
+    return [
+        (image.crop((r.x, r.y, r.x + r.width, r.y + r.height)), found) for r, found in zip(wider, patches)
+    ]
+
+
+def _wider(region: Region, size: tuple[int, int]) -> Region:
+    """A region with half of its side more at each edge, and of a size that can be looked at."""
+    across, down = (
+        max(side // 2, (round(AROUND * min(size)) - side) // 2) for side in (region.width, region.height)
+    )
+    left, top = max(region.x - across, 0), max(region.y - down, 0)
+    right = min(region.x + region.width + across, size[0])
+    bottom = min(region.y + region.height + down, size[1])
+    return replace(region, x=left, y=top, width=right - left, height=bottom - top)
 
 
 def palette_of(method: str) -> str:

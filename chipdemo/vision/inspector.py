@@ -14,6 +14,7 @@ from chipdemo.inspection import (
     INVERSE_EVIDENCE,
     Inspection,
     ModelInfo,
+    NormalPatch,
     Prepared,
     Region,
     judge,
@@ -41,11 +42,12 @@ from chipdemo.vision.matching import (
     Matching,
     score_of,
 )
-from chipdemo.vision.nearest import NormalPatch, patches_of
+from chipdemo.vision.nearest import patches_of
 from chipdemo.vision.normals import load_normals
 from chipdemo.vision.transforms import pixels_of
 
 CBAM = "CBAM"
+PATCHES = 3  # of normal chips, for a region
 UNLIKE_SHARE = 0.5  # of all places: where so many are like no normal one, it is another thing altogether
 
 
@@ -156,15 +158,14 @@ class NetworkInspector:
         verdict = judge(1 / (1 + np.exp(-log_odds / self.spec.temperature)), self.info.threshold)
         return self.matchings[method].match(output, pixels, verdict, image.size)
 
-    def nearest_normals(self, image: Image.Image, region: Region, count: int = 3) -> tuple[NormalPatch, ...]:
-        """What a region of a photograph was compared with, the photographs that match most of it first.
-
-        region: in pixels of the image. None where nothing was learned of normal chips.
-        """
+    def nearest_normals(
+        self, image: Image.Image, regions: Sequence[Region]
+    ) -> tuple[tuple[NormalPatch, ...], ...]:
+        """See chipdemo.inspection.Inspector."""
         if self.engine.normals is None:
-            return ()
+            return ((),) * len(regions)
         found = self.engine.nearest(self._pixels(image)[None])
-        return patches_of(self.engine.normals, *found, region, image.size)[:count]
+        return tuple(patches_of(self.engine.normals, *found, one, image.size)[:PATCHES] for one in regions)
 
     def _pixels(self, image: Image.Image) -> np.ndarray:
         """(size, size, 3) uint8."""

@@ -1,30 +1,10 @@
 """Nearest normal: what a region should have looked like."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from PIL import Image
 
-from chipdemo.inspection import Region
+from chipdemo.inspection import NormalPatch, Region
 from chipdemo.vision.normals import Normals, thumbnail_of
-
-
-@dataclass(frozen=True)
-class NormalPatch:
-    """The part of a learned photograph that a region is most like.
-
-    photograph: sha256. x, y, width, height: fractions of that photograph, 0-1. share: of the
-    region's places that this photograph matches best, 0-1. image: the part, as large as the region,
-    enlarged from the small copy; None where none were kept.
-    """
-
-    photograph: str
-    x: float
-    y: float
-    width: float
-    height: float
-    share: float
-    image: Image.Image | None
 
 
 def patches_of(

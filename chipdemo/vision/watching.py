@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.errors import CheckpointError, CheckpointOutOfReachError
-from chipdemo.inspection import Inspection, Inspector, ModelInfo, Prepared
+from chipdemo.inspection import Inspection, Inspector, ModelInfo, NormalPatch, Prepared, Region
 from chipdemo.vision.checkpoint import latest_revision
 from chipdemo.vision.inspector import NetworkInspector, load_inspector
 
@@ -59,6 +59,11 @@ class WatchedInspector:
         self, photographs: Sequence[Prepared], threshold: float | None = None
     ) -> list[Inspection]:
         return self._current.inspect_batch(photographs, threshold)
+
+    def nearest_normals(
+        self, image: Image.Image, regions: Sequence[Region]
+    ) -> tuple[tuple[NormalPatch, ...], ...]:
+        return self._current.nearest_normals(image, regions)
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         return self._current.explain(image, method)
