@@ -17,7 +17,8 @@ def choose(page, path) -> None:
     page.set_input_files(FILE, path)
     page.wait_for_function(
         "name => document.querySelector('.stage-name strong').textContent === name"
-        " && /result|error/.test(document.querySelector('.stage').dataset.state)",
+        " && /result|error/.test(document.querySelector('.stage').dataset.state)"
+        " && document.querySelector('#verdict').innerText",  # hidden while it is judged
         arg=path.name,
     )
 

@@ -193,6 +193,7 @@ def test_a_box_and_a_mask_are_drawn_by_touch(open_desk, journal, shas):
     swipe(page, session, 0.2, 0.6)
     page.wait_for_selector(BOX)
     page.tap("[data-do=paint]")
+    page.wait_for_selector("[data-do=paint][aria-pressed=true]")
     page.evaluate("scrollTo(0, 0)")
     swipe(page, session, 0.3, 0.7)
     page.tap(".choice.abnormal")
