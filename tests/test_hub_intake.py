@@ -11,7 +11,6 @@ from chipdemo.__main__ import main
 from chipdemo.errors import ExchangeError
 from chipdemo.files import Limits
 from chipdemo.labeling.hub_intake import add_dataset, photographs_of
-from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
 from chipdemo.ui import labelling
 from tests.drawn import picture
@@ -26,12 +25,6 @@ def hub(tmp_path, monkeypatch):
     with Hub({"hf_ada": Account("ada")}) as hub:
         hub.serve(monkeypatch, tmp_path / "home", "hf_ada")
         yield hub
-
-
-@pytest.fixture
-def journal(tmp_path):
-    with Journal(tmp_path / "labels.db") as journal:
-        yield journal
 
 
 def publish(name: str, private: bool = False, **files: bytes) -> None:

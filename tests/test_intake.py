@@ -12,16 +12,9 @@ from chipdemo.files import Limits
 from chipdemo.images import read_photograph
 from chipdemo.labeling.intake import add_contents, add_one, add_paths, add_uploads
 from chipdemo.labeling.label import Label
-from chipdemo.labeling.store import Journal
 from tests.drawn import picture
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202egnp.=1+1\n\x1b[31m" + "x" * 100
-
-
-@pytest.fixture
-def journal(tmp_path):
-    with Journal(tmp_path / "labels.db") as journal:
-        yield journal
 
 
 def fill(root, **files):

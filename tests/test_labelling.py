@@ -12,7 +12,6 @@ from chipdemo.labeling.exchange import export_labels
 from chipdemo.labeling.intake import Intake
 from chipdemo.labeling.label import Label
 from chipdemo.labeling.publish import Status
-from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
 from chipdemo.ui import label_fragments, labelling
 from chipdemo.ui.labelling import desk_of
@@ -23,12 +22,6 @@ from tests.photographs import draw, fill
 HOSTILE = "<img src=x onerror=alert(1)>\u202e=1+1"
 ID = "11111111-1111-4111-8111-111111111111"
 OTHER_ID = "22222222-2222-4222-8222-222222222222"
-
-
-@pytest.fixture
-def journal(tmp_path):
-    with Journal(tmp_path / "labels.db") as journal:
-        yield journal
 
 
 @pytest.fixture

@@ -46,20 +46,6 @@ def hub(tmp_path, monkeypatch):
         yield hub
 
 
-@pytest.fixture
-def pauses(monkeypatch) -> list[float]:
-    """Seconds that the client, and we after a conflict, would have waited for."""
-    waited = []
-    monkeypatch.setattr("time.sleep", waited.append)
-    return waited
-
-
-@pytest.fixture
-def journal(tmp_path):
-    with Journal(tmp_path / "labels.db") as journal:
-        yield journal
-
-
 def photograph(journal: Journal, seed: int = 0) -> str:
     """A drawn chip in the journal; gives its sha256."""
     image, file = draw_chip(seed), io.BytesIO()

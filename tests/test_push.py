@@ -56,14 +56,6 @@ def hub(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def pauses(monkeypatch) -> list[float]:
-    """Seconds that would have been waited for, here and in the client."""
-    waited = []
-    monkeypatch.setattr("time.sleep", waited.append)
-    return waited
-
-
-@pytest.fixture
 def folder(tmp_path) -> Path:
     """A checkpoint as training leaves it, with things beside it that are nobody else's business."""
     folder = tiny_checkpoint(tmp_path / "runs" / "chips-tiny")

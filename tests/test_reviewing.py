@@ -5,7 +5,6 @@ import json
 import pytest
 
 from chipdemo.labeling.label import Label, Said
-from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
 from chipdemo.ui.labelling import desk_of
 from chipdemo.ui.review_fragments import review_html
@@ -17,12 +16,6 @@ HOSTILE = "<img src=x onerror=alert(1)>\u202e"
 WORDS = {"n": "normal", "a": "abnormal", "u": "unsure"}
 SAID = [0.1, 0.2, 0.95, 0.1, 0.9, 0.8, 0.05, 0.9]  # of chip02 and chip06 ann says otherwise
 LABELS = "nnnnaaaa"
-
-
-@pytest.fixture
-def journal(tmp_path):
-    with Journal(tmp_path / "labels.db") as journal:
-        yield journal
 
 
 @pytest.fixture

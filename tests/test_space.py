@@ -68,14 +68,6 @@ def push_model(folder: Path, private: bool) -> None:
     api.create_commit("ada/model", files, commit_message="model")
 
 
-@pytest.fixture
-def pauses(monkeypatch) -> list[float]:
-    """Seconds that would have been waited for."""
-    waited = []
-    monkeypatch.setattr("time.sleep", waited.append)
-    return waited
-
-
 def run(*flags: str) -> None:
     deploy(command_line().parse_args([*NAMED, *flags]))
 

@@ -16,19 +16,12 @@ from chipdemo.labeling.statistics import (
     likely_errors,
     truths,
 )
-from chipdemo.labeling.store import Journal
 
 WORDS = {"n": "normal", "a": "abnormal", "u": "unsure"}
 
 
 def sha_of(number):
     return f"{number:064x}"
-
-
-@pytest.fixture
-def journal(tmp_path):
-    with Journal(tmp_path / "labels.db") as journal:
-        yield journal
 
 
 def label(journal, said=None, **votes):

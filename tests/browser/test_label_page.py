@@ -39,12 +39,6 @@ PRESS = """key => new Promise((resolve) => {
 
 
 @pytest.fixture
-def journal(tmp_path) -> Iterator[Journal]:
-    with Journal(tmp_path / "labels.db") as journal:
-        yield journal
-
-
-@pytest.fixture
 def shas(journal, tmp_path) -> list[str]:
     return fill(journal, tmp_path, 8)
 
