@@ -1,4 +1,4 @@
-"""Where tests run beside each other, each computes with one thread; none writes at home."""
+"""Tests beside each other compute with one thread each; none writes at home or leaves files behind."""
 
 import os
 import tempfile
@@ -8,7 +8,10 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["CHIPDEMO_JOURNAL"] = str(Path(tempfile.mkdtemp(prefix="chipdemo-tests-")) / "labels.db")
+FOLDER = tempfile.TemporaryDirectory(prefix="chipdemo-tests-")  # the client of gradio tidies nothing away
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # tmp_path stays for a look
+os.environ["TMPDIR"] = tempfile.tempdir = FOLDER.name
+os.environ["CHIPDEMO_JOURNAL"] = str(Path(FOLDER.name) / "labels.db")
 
 
 @pytest.fixture
