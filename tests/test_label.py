@@ -34,6 +34,7 @@ def test_a_retraction_names_what_it_undoes_and_has_no_label():
         ({"retracts": "1", "label": ""}, "UUID"),
         ({"boxes": (Box(-1, 0, 5, 5),)}, "boxes"),
         ({"boxes": (Box(0, 0, 0, 5),)}, "boxes"),
+        ({"boxes": (Box(999_999, 0, 1_000_001, 5),)}, "boxes"),
         ({"mask": b"GIF89a"}, "mask as a PNG"),
         ({"said": Said("m", "r", 1.5)}, "0-1"),
         ({"created_at": datetime(2026, 1, 1)}, "UTC"),

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from chipdemo.errors import JournalError, LabelError
+from chipdemo.images import read_photograph
 from chipdemo.labeling.label import Box, Label, Said, retraction_of
 from chipdemo.labeling.store import MIGRATIONS, Counts, Journal, NewPhotograph
+from tests.photographs import draw
 
 ROOT = Path(__file__).parent.parent
 SHA, OTHER = "a" * 64, "b" * 64
@@ -130,13 +132,25 @@ def test_events_are_kept_together_or_not_at_all(journal):
 
 
 def test_a_file_is_copied_when_it_is_first_labelled_and_may_then_be_removed(journal, tmp_path):
-    file = tmp_path / "chip.jpg"
-    file.write_bytes(b"content")
-    journal.add_photograph(OTHER, (300, 200), "chip.jpg", path=file)
-    assert journal.content(OTHER) == b"content"
-    journal.append(Label(OTHER, "normal", "ann"))
+    file = draw(tmp_path / "chip.png", 1)
+    sha256, content = read_photograph(file).sha256, file.read_bytes()
+    journal.add_photograph(sha256, (300, 200), "chip.png", path=file)
+    assert journal.content(sha256) == content
+    journal.append(Label(sha256, "normal", "ann"))
     file.unlink()
-    assert journal.content(OTHER) == b"content"
+    assert journal.content(sha256) == content
+
+
+def test_a_file_that_holds_another_photograph_by_now_gets_no_label(journal, tmp_path):
+    file = draw(tmp_path / "chip.png", 1)
+    sha256 = read_photograph(file).sha256
+    journal.add_photograph(sha256, (300, 200), "chip.png", path=file)
+    draw(file, 2)
+    with pytest.raises(LabelError, match="Expected the photograph chip.png as it was"):
+        journal.picture(sha256)
+    with pytest.raises(LabelError, match="its file holds another one now"):
+        journal.append(Label(sha256, "normal", "ann"))
+    assert journal.counts().events == 0
 
 
 def test_a_file_that_was_removed_before_it_was_labelled_says_so(journal, tmp_path):

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from chipdemo.errors import ImageError, LabelError
-from chipdemo.images import MAX_MEGAPIXELS, read_photograph
+from chipdemo.images import MAX_MEGAPIXELS
 from chipdemo.inspection import Inspector
 from chipdemo.labeling.ranking import rank, set_scores
 from chipdemo.labeling.store import Journal
@@ -100,14 +100,11 @@ class Scorer:
         return bool(rows)
 
     def _score(self, inspector: Inspector, sha256: str) -> list[tuple[str, float, np.ndarray]]:
-        """What ranking.set_scores takes; none where the photograph cannot be read, or is not itself."""
+        """What ranking.set_scores takes; none where the photograph cannot be read."""
         try:
-            photograph = read_photograph(self.journal.content(sha256), self.max_megapixels)
+            photograph = self.journal.picture(sha256, self.max_megapixels)
         except (ImageError, LabelError) as error:
             log.info("a photograph of the queue is not scored: %s", error)
-            return []
-        if photograph.sha256 != sha256:
-            log.info("a photograph of the queue is not scored: its file is another one now (%s)", sha256)
             return []
         inspection = inspector.inspect(photograph.image)
         return [(sha256, inspection.abnormal_probability, inspection.embedding)]

@@ -7,6 +7,7 @@ same transaction, so that no question reads them all.
 """
 
 import json
+import math
 import re
 import sqlite3
 import threading
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from chipdemo.errors import JournalError, LabelError
+from chipdemo.images import MAX_MEGAPIXELS, Photograph, read_photograph
 from chipdemo.labeling.agreement import current_truth, standing
 from chipdemo.labeling.label import Box, Label, Said
 
@@ -287,13 +289,18 @@ class Journal:
                 f"read ({error.strerror}). Put it back, or skip it."
             ) from error
 
+    def picture(self, sha256: str, max_megapixels: float = MAX_MEGAPIXELS) -> Photograph:
+        """The photograph decoded. Raises ImageError where it cannot be read, and LabelError where it is
+        not known, its file is gone, or holds another one now."""
+        return self._itself(sha256, self.content(sha256), max_megapixels)
+
     # Events
 
     def append(self, *labels: Label) -> list[bool]:
         """Keep events, all or none; False for each that was kept before. On the disk when it returns.
 
-        Raises LabelError where a photograph is not known, where its file is gone, and where an event
-        retracts one that is not the same annotator's on the same photograph.
+        Raises LabelError where a photograph is not known, where its file is gone or holds another one, and
+        where an event retracts one that is not the same annotator's on the same photograph.
         """
         contents = {label.image_sha256: self._unkept(label.image_sha256) for label in labels}
         with self.write() as database:
@@ -408,7 +415,20 @@ class Journal:
         """The content of a photograph that is labelled for the first time and lies elsewhere; or b""."""
         with self.read() as database:
             kept = database.execute("SELECT 1 FROM contents WHERE sha256 = ?", (sha256,)).fetchone()
-        return b"" if kept else self.content(sha256)
+        if kept:
+            return b""
+        content = self.content(sha256)
+        self._itself(sha256, content, math.inf)  # its size was looked at when it was added
+        return content
+
+    def _itself(self, sha256: str, content: bytes, max_megapixels: float) -> Photograph:
+        photograph = read_photograph(content, max_megapixels)
+        if photograph.sha256 != sha256:
+            raise LabelError(
+                f"Expected the photograph {self.photograph(sha256).name} as it was when it was added; its "
+                "file holds another one now. Put the first one back, or skip it and add the new one."
+            )
+        return photograph
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

@@ -108,8 +108,7 @@ class Verdicts:
             return key, self._kept[key]
 
     def _inspect(self, inspector: Inspector, sha256: str) -> Inspection:
-        content = self._journal.content(sha256)
-        return inspector.inspect(read_photograph(content, self._settings.max_megapixels).image)
+        return inspector.inspect(self._journal.picture(sha256, self._settings.max_megapixels).image)
 
 
 @dataclass(frozen=True)
@@ -177,8 +176,8 @@ def photograph_json(desk: Desk, stored: Stored, with_picture: bool = True) -> di
     picture = error = ""
     if with_picture:
         try:
-            content = desk.journal.content(stored.sha256)
-            picture = inspecting.preview(read_photograph(content, desk.settings.max_megapixels).image)
+            photograph = desk.journal.picture(stored.sha256, desk.settings.max_megapixels)
+            picture = inspecting.preview(photograph.image)
         except ChipDemoError as problem:
             error = str(problem)
     return {

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from io import BytesIO
 
 from chipdemo.errors import ChipDemoError
-from chipdemo.images import read_photograph
 from chipdemo.inspection import ModelInfo
 from chipdemo.labeling.agreement import DISAGREEMENT
 from chipdemo.labeling.statistics import (
@@ -93,7 +92,7 @@ def review(desk: Desk, annotator: str, reviews: bool) -> Review:
 
 def _picture(desk: Desk, sha256: str) -> str:
     try:
-        image = read_photograph(desk.journal.content(sha256), desk.settings.max_megapixels).image
+        image = desk.journal.picture(sha256, desk.settings.max_megapixels).image
     except ChipDemoError:
         return ""
     image.thumbnail((THUMBNAIL, THUMBNAIL), reducing_gap=2.0)
