@@ -44,6 +44,7 @@ def theme() -> gr.themes.ThemeClass:
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_400",
         block_shadow="none",
+        input_background_fill_dark="#12171c",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_dark="*primary_500",
         button_primary_text_color="white",
