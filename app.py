@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,9 +40,10 @@ def run(settings: Settings) -> NoReturn:
 
     with ExitStack() as closing:
         journal = closing.enter_context(Journal(settings.journal_path))
-        inspector = load_inspector(settings.model_source)
+        load = partial(load_inspector, runtime=settings.runtime, graphs=settings.graphs)
+        inspector = load(settings.model_source)
         if settings.watch:
-            inspector = WatchedInspector(inspector, settings.model_source, settings.watch)
+            inspector = WatchedInspector(inspector, settings.model_source, settings.watch, load)
             inspector.start()
             closing.callback(inspector.stop)
         scorer = Scorer(journal, inspector, max_megapixels=settings.max_megapixels)
@@ -64,7 +66,7 @@ def run(settings: Settings) -> NoReturn:
             settings,
             elpv_examples(),
             ABLATION,
-            load=lambda folder: load_inspector(str(folder)),
+            load=lambda folder: load(str(folder)),
             journal=journal,
             publisher=publisher,
             metrics=metrics,

@@ -27,6 +27,8 @@ HUB = "hf:"  # before the owner/name of a data set
 OUTLIERS = ("show", "keep", "drop")
 IMPORTS = ("imagefolder", "folder", "csv", "coco")
 EXIT_FOUND = 1  # what --fail-on names was found
+GRAPHS = ("onnx", "openvino")
+INSPECTING = ("model", "runtime", "max_megapixels")
 FINDINGS = ("abnormal", "unlike", "unreadable")
 Command = Callable[[argparse.Namespace, Settings], int | None]
 
@@ -40,11 +42,12 @@ def command_line() -> argparse.ArgumentParser:
     labels = rooms.add_parser("labels", help="photographs and labels: in, out, and how many there are")
     _labels_commands(labels.add_subparsers(required=True, metavar="COMMAND"))
     _teach_command(rooms)
+    _export_command(rooms)
     return parser
 
 
 def _inspect_command(rooms: argparse._SubParsersAction) -> None:
-    inspect = _command(rooms, "inspect", inspect_many, "judge many photographs", "model", "max_megapixels")
+    inspect = _command(rooms, "inspect", inspect_many, "judge many photographs", *INSPECTING)
     inspect.add_argument(
         "paths",
         nargs="+",
@@ -91,6 +94,13 @@ def _teach_command(rooms: argparse._SubParsersAction) -> None:
         action="store_true",
         help="keep no small copies of the good photographs, which show what a defect should look like",
     )
+
+
+def _export_command(rooms: argparse._SubParsersAction) -> None:
+    about = "write a model as one graph that needs no PyTorch: RGB pixels in, probability and heat out"
+    take = _command(rooms, "export", export, about, "model")
+    take.add_argument("--format", choices=GRAPHS, default=GRAPHS[0], help="default: %(default)s")
+    take.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder")
 
 
 def _rate(text: str) -> float:
@@ -140,7 +150,7 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
 
     limits = Limits(megapixels=settings.max_megapixels)
     photographs, passed_over = batch.listed(flags.paths, limits)
-    inspector = load_inspector(settings.model_source)
+    inspector = load_inspector(settings.model_source, runtime=settings.runtime, graphs=settings.graphs)
     with tqdm(total=len(photographs), unit=" photographs", disable=None) as bar:
         results = batch.inspect_all(inspector, photographs, flags.out, flags.threshold, bar.update, limits)
     report.write_tables(results, flags.out)
@@ -159,6 +169,14 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
     _show_refused([*passed_over, *(f"{one['file']}: {one['error']}" for one in sums.refused)])
     print(f"wrote {flags.out / report.HTML}")
     return EXIT_FOUND if any(found[name] for name in flags.fail_on) else 0
+
+
+def export(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.vision.checkpoint import load_checkpoint
+    from chipdemo.vision.graph import save_graph
+
+    for path in save_graph(*load_checkpoint(settings.model_source), flags.out, flags.format):
+        print(f"wrote {path}")
 
 
 def labels_add(flags: argparse.Namespace, settings: Settings) -> None:

@@ -45,6 +45,7 @@ class ModelInfo:
     threshold: the one chosen on validation, 0-1.
     validation: the curve behind the threshold slider.
     test: metrics of the test part by name (fractions), with "part" saying what it is.
+    runtime: what runs it here.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ModelInfo:
     threshold: float
     validation: OperatingCurve
     test: Mapping[str, Any]
+    runtime: str = "PyTorch"
 
 
 @dataclass(frozen=True)

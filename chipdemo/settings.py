@@ -18,6 +18,8 @@ from chipdemo.errors import SettingsError
 PREFIX = "CHIPDEMO_"
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "elpv-efficientnet-lite0-cbam"
 DEFAULT_JOURNAL = Path("~/.chipdemo/labels.db")  # the same wherever the program is started
+AUTO = "auto"
+RUNTIMES = (AUTO, "openvino", "onnx", "torch")
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 Accounts = tuple[tuple[str, str], ...]
@@ -35,6 +37,12 @@ def _text(text: str) -> str:
 def _dataset(text: str) -> str:
     if text.strip() and not re.fullmatch(r"[\w.-]+/[\w.-]+", text.strip(), re.ASCII):
         raise ValueError("owner/name of letters, digits, '-', '_' and '.'")
+    return text.strip()
+
+
+def _runtime(text: str) -> str:
+    if text.strip() not in RUNTIMES:
+        raise ValueError(" or ".join(RUNTIMES))
     return text.strip()
 
 
@@ -110,6 +118,12 @@ class Settings:
         7860, _whole(1, 65535), "TCP port to listen on", metavar="PORT", also="GRADIO_SERVER_PORT"
     )
     model: str = _setting("", _text, "checkpoint folder or Hugging Face Hub id; empty for the shipped model")
+    runtime: str = _setting(
+        AUTO,
+        _runtime,
+        "what runs the network: openvino, onnx, torch, or auto for the fastest that is installed",
+        metavar="NAME",
+    )
     watch: int = _setting(
         0,
         _whole(0, 86_400),
@@ -204,6 +218,11 @@ class Settings:
     def model_source(self) -> str:
         """The checkpoint folder or Hub id to load: the shipped model unless set."""
         return self.model or str(DEFAULT_MODEL)
+
+    @property
+    def graphs(self) -> Path:
+        """The folder of exported networks, which spare the next start their making; beside the journal."""
+        return self.journal_path.parent / "graphs"
 
     @property
     def journal_path(self) -> Path:

@@ -11,6 +11,7 @@ from chipdemo.examples import elpv_examples
 from chipdemo.images import read_photograph
 from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.vision.checkpoint import METRICS, SPLIT, WEIGHTS, read_json
+from chipdemo.vision.engine import EngineOutput
 from chipdemo.vision.inspector import load_inspector
 from training.sources import read_elpv
 
@@ -24,10 +25,16 @@ def inspector():
 
 
 @pytest.fixture(scope="module")
-def judged(inspector):
-    """Every fourth photograph of the test part with its label and inspection."""
+def samples():
+    """The test part."""
     test = set(read_json(ROOT / "benchmarks" / "elpv_split.json")["test_files"])
-    samples = [sample for sample in read_elpv().samples if sample.path.name in test][::4]
+    return [sample for sample in read_elpv().samples if sample.path.name in test]
+
+
+@pytest.fixture(scope="module")
+def judged(inspector, samples):
+    """Every fourth photograph of the test part with its label and inspection."""
+    samples = samples[::4]
     return [(sample.label, inspector.inspect(read_photograph(sample.path).image)) for sample in samples]
 
 
@@ -55,6 +62,16 @@ def test_its_verdicts_are_as_good_as_its_card_says(judged):
     accuracy = np.mean([label == inspection.verdict for label, inspection in judged])
     stated = read_json(DEFAULT_MODEL / METRICS)["test"]["accuracy"]
     assert accuracy == pytest.approx(stated, abs=0.06)  # three standard errors of 164 photographs
+
+
+def test_openvino_says_of_200_photographs_what_pytorch_says(inspector, samples):
+    fast = load_inspector(str(DEFAULT_MODEL), runtime="openvino").engine
+    for start in range(0, 200, 25):
+        photographs = [read_photograph(sample.path).image for sample in samples[start : start + 25]]
+        pixels = np.stack([inspector.prepare(photograph).pixels for photograph in photographs])
+        for name, ours, theirs in zip(EngineOutput._fields, fast.run(pixels), inspector.engine.run(pixels)):
+            if theirs is not None:
+                np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3, err_msg=name)
 
 
 def test_normal_chips_show_no_red(judged):

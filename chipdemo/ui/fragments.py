@@ -56,7 +56,7 @@ def header_html(info: ModelInfo) -> str:
         "<header class='chip-header'><h1>Chip Inspector</h1>"
         f"<p>model <strong>{escape(info.name)}</strong> <code>{escape(info.revision)}</code>"
         f"<span class='made'> · {escape(made)}, trained on {escape(info.data)} "
-        f"({escape(info.data_licence)})</span></p></header>"
+        f"({escape(info.data_licence)}) · runs on {escape(info.runtime)}</span></p></header>"
     )
 
 

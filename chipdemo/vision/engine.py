@@ -71,14 +71,17 @@ class TorchEngine:
         return describe(middle, self.normals.scale, self.normals.description)
 
     @torch.inference_mode()
+    def search(self, middle: Sequence[Tensor]) -> Tensor:
+        """The network's middle features -> anomaly (N, h, w), 0-1, of each place against the memory."""
+        return torch.stack([self.normals.memory.search(places) for places in self.places(middle)])
+
+    @torch.inference_mode()
     def run(self, pixels: np.ndarray) -> EngineOutput:
         """(N, size, size, 3) uint8 pixels -> EngineOutput."""
         normals = self.normals
         output = self.forward(pixels, normals.description.strides if normals else ())
         log_odds = output.logits[:, 1] - output.logits[:, 0]  # (N, 2) -> (N,)
-        anomaly = normals and torch.stack(
-            [normals.memory.search(places) for places in self.places(output.middle)]
-        )
+        anomaly = normals and self.search(output.middle)
         tensors = (
             log_odds,
             output.evidence,

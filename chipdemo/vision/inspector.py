@@ -1,6 +1,8 @@
 """Photograph -> Inspection, over any engine."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -44,6 +46,7 @@ from chipdemo.vision.matching import (
 )
 from chipdemo.vision.nearest import patches_of
 from chipdemo.vision.normals import load_normals
+from chipdemo.vision.runtimes import NAMES, TORCH, chosen, engine_of
 from chipdemo.vision.transforms import pixels_of
 
 CBAM = "CBAM"
@@ -190,10 +193,18 @@ class NetworkInspector:
         return heat
 
 
-def load_inspector(model: str, revision: str | None = None) -> NetworkInspector:
-    """The inspector of a checkpoint folder or Hub id, there of a commit. Raises CheckpointError."""
+def load_inspector(
+    model: str, revision: str | None = None, runtime: str = TORCH, graphs: Path | None = None
+) -> NetworkInspector:
+    """The inspector of a checkpoint folder or Hub id, there of a commit.
+
+    runtime: one of settings.RUNTIMES. graphs: a folder that keeps exported networks for the next start.
+    Raises CheckpointError, SettingsError.
+    """
+    runtime = chosen(runtime)
     folder = find_checkpoint(model, revision)
     net, spec, info = load_checkpoint(folder, name=model)
     taught = spec.verdict_by == JUDGE_BY_MEMORY or (folder / MEMORY).exists()
     normals = load_normals(folder) if taught else None
-    return NetworkInspector(TorchEngine(net, spec, normals), spec, info)
+    engine = engine_of(net, spec, info, normals, runtime, graphs)
+    return NetworkInspector(engine, spec, replace(info, runtime=NAMES[runtime]))

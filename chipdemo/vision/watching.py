@@ -3,7 +3,7 @@
 import logging
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,21 @@ class WatchedInspector:
     once; what began with the old one ends with it. One that cannot be used is refused, for good.
     """
 
-    def __init__(self, first: Inspector, model: str, every_s: float):
-        """first: what judges until there is a newer one. model: its checkpoint folder or Hub id."""
+    def __init__(
+        self,
+        first: Inspector,
+        model: str,
+        every_s: float,
+        load: Callable[[str, str | None], Inspector] = load_inspector,
+    ):
+        """first: what judges until there is a newer one. model: its checkpoint folder or Hub id.
+
+        load: of a model and a revision, like load_inspector.
+        """
         folder = Path(model).expanduser()
         # Absolute, so that a folder that goes missing is never asked for on the Hub as owner/name
         self.model = str(folder.resolve()) if folder.is_dir() else model
-        self.every_s = every_s
+        self.every_s, self._load = every_s, load
         self._current = first
         self._settled = ""  # the revision that was last taken or refused
         self._seen = ""  # the revision at the last look
@@ -103,7 +112,7 @@ class WatchedInspector:
         """Raises CheckpointOutOfReachError where it cannot be fetched now; it is tried again."""
         used = self._current.info
         try:
-            newer = load_inspector(self.model, revision)
+            newer = self._load(self.model, revision)
             try_out(newer)
             if latest_revision(self.model) != revision:
                 return  # a folder that changed while it was read: the next look sees it as new

@@ -1,0 +1,138 @@
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from chipdemo.__main__ import main
+from chipdemo.errors import SettingsError
+from chipdemo.vision import graph, runtimes
+from chipdemo.vision.engine import EngineOutput
+from chipdemo.vision.inspector import load_inspector
+from tests.tiny import SPEC, draw_chip, tiny_checkpoint
+
+ROOT = Path(__file__).parent.parent
+RUNTIMES = ("openvino", "onnx")
+PARITY = 1e-3  # of every output, in single precision
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    return str(tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny"))
+
+
+def pixels(count: int) -> np.ndarray:
+    """(count, size, size, 3) uint8, of drawn chips."""
+    chips = [draw_chip(seed, seed % 2 == 1, SPEC.image_size) for seed in range(count)]
+    return np.stack([np.asarray(chip) for chip in chips])
+
+
+def assert_same(ours: EngineOutput, theirs: EngineOutput) -> None:
+    for name, one, other in zip(EngineOutput._fields, ours, theirs):
+        assert (one is None) == (other is None), name
+        if other is not None:
+            np.testing.assert_allclose(one, other, atol=PARITY, err_msg=name)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_runtime_gives_what_pytorch_gives_for_one_photograph_and_for_many(model, runtime):
+    ours, theirs = load_inspector(model, runtime=runtime), load_inspector(model)
+    for count in (1, 3):
+        assert_same(ours.engine.run(pixels(count)), theirs.engine.run(pixels(count)))
+    chip = draw_chip(1, abnormal=True)
+    one, other = ours.inspect(chip), theirs.inspect(chip)
+    assert one.abnormal_probability == pytest.approx(other.abnormal_probability, abs=PARITY)
+    assert one.verdict == other.verdict and one.regions == other.regions
+    assert ours.methods == theirs.methods and ours.explain(chip, "Grad-CAM").shape == (4, 4)
+    assert (ours.info.runtime, theirs.info.runtime) == (runtimes.NAMES[runtime], "PyTorch")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_photographs_of_several_threads_are_not_mixed_up(model, runtime):
+    inspector = load_inspector(model, runtime=runtime)
+    chips = [draw_chip(seed) for seed in range(8)]
+    alone = [inspector.inspect(chip).abnormal_probability for chip in chips]
+    with ThreadPoolExecutor(4) as pool:
+        together = pool.map(inspector.inspect, chips * 4)
+    assert [one.abnormal_probability for one in together] == pytest.approx(alone * 4)
+
+
+def test_a_network_without_attention_has_no_attention_maps(tmp_path):
+    plain = str(tiny_checkpoint(tmp_path / "plain", replace(SPEC, attention="none")))
+    ours, theirs = load_inspector(plain, runtime="onnx"), load_inspector(plain)
+    assert_same(ours.engine.run(pixels(1)), theirs.engine.run(pixels(1)))
+
+
+def test_an_exported_network_is_kept_for_the_next_start_and_only_the_last_few(model, tmp_path, monkeypatch):
+    folder = tmp_path / "graphs"
+    first = load_inspector(model, runtime="onnx", graphs=folder)
+    (kept,) = folder.iterdir()
+    assert first.info.revision in kept.name
+    monkeypatch.setattr(runtimes, "onnx_bytes", None)  # would be called if it were made again
+    assert load_inspector(model, runtime="openvino", graphs=folder).info.runtime == "OpenVINO"
+    for number in range(runtimes.KEPT + 3):
+        runtimes._keep(folder / f"{number}.onnx", b"")
+    assert len(list(folder.iterdir())) == runtimes.KEPT
+
+
+def test_a_folder_that_cannot_be_written_costs_the_next_start_time_and_nothing_else(model, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    inspector = load_inspector(model, runtime="onnx", graphs=tmp_path / "file" / "graphs")
+    assert inspector.inspect(draw_chip(1)).verdict in ("normal", "abnormal")
+
+
+def test_auto_is_the_fastest_that_is_installed(monkeypatch):
+    there = {"openvino", "onnx", "onnxruntime"}
+    for module in (runtimes, graph):
+        monkeypatch.setattr(module, "find_spec", lambda package: package in there or None)
+    assert runtimes.chosen("auto") == "openvino"
+    there.remove("openvino")
+    assert runtimes.chosen("auto") == "onnx"
+    with pytest.raises(
+        SettingsError, match="Expected the package openvino; it is not installed"
+    ):
+        runtimes.chosen("openvino")
+    there.remove("onnx")
+    assert runtimes.chosen("auto") == "torch"
+    with pytest.raises(SettingsError, match="Expected the package onnx"):
+        runtimes.chosen("onnx")
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_a_model_is_exported_by_a_command(model, tmp_path, format, capsys):
+    out = tmp_path / "edge"
+    assert main(["export", "--model", model, "--format", format, "--out", str(out)]) == 0
+    names = {"onnx": ["model.onnx"], "openvino": ["model.bin", "model.xml"]}[format]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert capsys.readouterr().out.count("wrote ") == len(names)
+
+
+def test_a_client_without_pytorch_reads_what_the_app_says(model, tmp_path):
+    main(["export", "--model", model, "--out", str(tmp_path / "edge")])
+    chips = [draw_chip(1, abnormal=True, size=90), draw_chip(2, size=70)]
+    paths = [tmp_path / f"{index}.png" for index in range(len(chips))]
+    for chip, path in zip(chips, paths):
+        chip.save(path)
+    script = (
+        "import runpy, sys\nrunpy.run_path(sys.argv[1], run_name='__main__')\n"
+        "assert not {'torch', 'chipdemo'} & set(sys.modules)"
+    )
+    code = "import sys; sys.argv.pop(0)\n" + script.replace("sys.argv[1]", "sys.argv[0]")
+    ended = subprocess.run(
+        [sys.executable, "-c", code, ROOT / "docs" / "client.py", tmp_path / "edge" / "model.onnx", *paths],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    inspector = load_inspector(model)
+    for chip, path, line in zip(chips, paths, ended.stdout.splitlines(), strict=True):
+        inspection = inspector.inspect(chip)
+        assert line.split("\t")[:3] == [
+            str(path), inspection.verdict, f"{inspection.abnormal_probability:.3f}",
+        ]  # fmt: skip
+        assert path.with_name(f"{path.name}.heat.png").exists() == (inspection.verdict == "abnormal")
+        if inspection.verdict == "abnormal":
+            assert Image.open(f"{path}.heat.png").size == chip.size
