@@ -371,6 +371,9 @@ def test_help_imports_nothing_heavy():
 # The Space itself
 
 
+OPTIONAL = ("onnxruntime",)  # --runtime onnx says so where it is missing
+
+
 def test_the_requirements_name_all_that_the_app_imports(hub):
     """By what they bring along: no package of training is missed where the app runs alone."""
     brought, todo = set(), [Requirement(line.partition("#")[0]) for line in requirements().splitlines()]
@@ -388,7 +391,7 @@ def test_the_requirements_name_all_that_the_app_imports(hub):
     known = packages_distributions()
     for path in (ROOT / "app.py", *(ROOT / "chipdemo").rglob("*.py")):
         for module in imported(path):
-            if module not in sys.stdlib_module_names and module != "chipdemo":
+            if module not in sys.stdlib_module_names and module not in ("chipdemo", *OPTIONAL):
                 owners = {each.lower().replace("_", "-") for each in known.get(module, [])}
                 assert owners & brought, f"{path.name} imports {module}"
 
