@@ -170,13 +170,13 @@ def test(root: Path, variant: Variant, mobilenet: str) -> dict:
     images = [read_photograph(path).image for path in judged]
     times, cpu_times, maps, stopped, regions, unlike = [], [], [], [], [], []
     for image in images:
-        pixels = inspector._pixels(image)
-        output = inspector.engine.run(pixels)
-        maps.append(inspector.matchings[INVERSE].anomaly(output, pixels[0]))
-        log_odds, distance = inspector._judged(output, pixels[0])
+        pixels = inspector.prepare(image).pixels
+        output = inspector.engine.run(pixels[None])
+        maps.append(inspector.matchings[INVERSE].anomaly(output, pixels))
+        log_odds, distance = inspector._judged(output, pixels)
         stopped.append(log_odds >= 0)
         unlike.append(distance > 1)
-        regions.append(len(inspector.matchings[INVERSE].match(output, pixels[0], "", image.size).regions))
+        regions.append(len(inspector.matchings[INVERSE].match(output, pixels, "", image.size).regions))
     for image in images[: TIMED + 1]:
         started, cpu_started = time.perf_counter(), time.process_time()
         inspector.inspect(image)

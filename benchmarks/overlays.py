@@ -26,7 +26,7 @@ from benchmarks.transistor import FOLDS, folds  # noqa: E402
 from chipdemo.images import read_photograph  # noqa: E402
 from chipdemo.inspection import ABNORMAL, NORMAL  # noqa: E402
 from chipdemo.vision import teaching  # noqa: E402
-from chipdemo.vision.checkpoint import METRICS, read_json, write_json  # noqa: E402
+from chipdemo.vision.checkpoint import MEMORY, METRICS, read_json, write_json  # noqa: E402
 from chipdemo.vision.inspector import NetworkInspector, load_inspector  # noqa: E402
 from training.localisation import (  # noqa: E402
     SHARES,
@@ -44,7 +44,6 @@ from training.train import Options, train  # noqa: E402
 EPOCHS = 12
 MIDDLE = "a spot in the middle"  # what a map is worth that knows nothing but where chips lie
 WIDTH = 0.2  # of a side, the standard deviation of that spot
-EXPLAINED = "explained.npz"
 
 
 def spot(side: int = 32) -> np.ndarray:
@@ -54,18 +53,16 @@ def spot(side: int = 32) -> np.ndarray:
     return np.outer(profile, profile).astype(np.float32)
 
 
-def train_fold(folder: Path, data: str, division: dict, epochs: int, good: list[Path]) -> None:
+def train_fold(folder: Path, data: str, split: Path, epochs: int, good: list[Path]) -> None:
     """A classifier with a memory of good photographs, unless it is there."""
     if not (folder / METRICS).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "division.json", division)
-        given = {"data": data, "split": str(folder / "division.json"), "out": str(folder), "epochs": epochs}
-        train(Options(**given, cache=str(folder / "cache"), resume=(folder / STATE).exists()))
-    if not (folder / "memory.safetensors").exists():
+        given = {"data": data, "split": str(split), "out": str(folder), "cache": str(folder.parent / "cache")}
+        train(Options(**given, epochs=epochs, resume=(folder / STATE).exists()))
+    if not (folder / MEMORY).exists():
         teaching.add_memory(folder, good)
 
 
-def explain_fold(folder: Path, paths: list[Path]) -> None:
+def explain_fold(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
     """Every explanation of every photograph, and the curves of the defects that are caught."""
     inspector = load_inspector(str(folder))
     heat, curves = {}, {}
@@ -81,7 +78,7 @@ def explain_fold(folder: Path, paths: list[Path]) -> None:
                 curves.setdefault(name, []).append(curves_of(inspector, image, one))
     arrays = {f"heat of {name}": np.stack(maps) for name, maps in heat.items()}
     arrays |= {f"curves of {name}": np.stack(pairs) for name, pairs in curves.items()}
-    np.savez(folder / EXPLAINED, paths=[str(path) for path in paths], methods=list(heat), **arrays)
+    return {"paths": np.array([str(path) for path in paths]), "methods": np.array(list(heat))} | arrays
 
 
 def curves_of(inspector: NetworkInspector, image, heat: np.ndarray) -> np.ndarray:
@@ -125,15 +122,19 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=FOLDS, help="how many of them, the first ones")
     options = parser.parse_args()
     samples = {read_photograph(sample.path).sha256: sample for sample in read_data(str(options.data)).samples}
+    options.runs.mkdir(parents=True, exist_ok=True)
     explained, tests = [], []
     for number, division in enumerate(folds(str(options.data))[: options.folds]):
         folder = options.runs / f"fold{number}"
-        if not (folder / EXPLAINED).exists():
+        split, result = folder.with_suffix(".json"), folder.with_suffix(".npz")
+        if not result.exists():
+            write_json(split, division)
             learned = [samples[sha256] for sha256 in division["train"]]
             good = [sample.path for sample in learned if sample.label == NORMAL]
-            train_fold(folder, str(options.data), division, options.epochs, good)
-            explain_fold(folder, [samples[sha256].path for sha256 in division["test"]])
-        explained.append(dict(np.load(folder / EXPLAINED)))
+            train_fold(folder, str(options.data), split, options.epochs, good)
+            arrays = explain_fold(folder, [samples[sha256].path for sha256 in division["test"]])
+            np.savez(result, **arrays)
+        explained.append(dict(np.load(result)))
         tests.append(read_json(folder / METRICS)["test"])
     masks = read_masks([Path(path) for fold in explained for path in fold["paths"]], options.data)
     rows = []
