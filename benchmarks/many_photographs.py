@@ -63,7 +63,7 @@ def learned(folder: Path, count: int) -> dict:
     return {
         "photographs": len(study.names),
         "measured": True,
-        **{step: round(seconds, 1) for step, seconds in zip(STEPS, np.diff(marks))},
+        **{step: round(float(seconds), 1) for step, seconds in zip(STEPS, np.diff(marks))},
         "peak_mb": round(peak_mb()),
         "peak_mb_without_photographs": round(before),
         "memory_file_mb": round(memory_mb, 1),
