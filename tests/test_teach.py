@@ -209,6 +209,13 @@ def test_a_photograph_that_stands_out_is_named_before_it_is_learned(backbone, tm
     assert teaching.learn(without).outliers == ()
 
 
+def test_some_rows_of_a_study_keep_the_order_they_are_asked_for_in(study):
+    some = study.of([3, 1])
+    assert some.names == (study.names[3], study.names[1])
+    assert all(torch.equal(layer, all_[[3, 1]]) for layer, all_ in zip(some.middle, study.middle))
+    np.testing.assert_array_equal(some.black, study.black[[3, 1]])
+
+
 def test_what_cannot_be_learned_from_is_left_out_and_named(backbone, tmp_path):
     folder = chips(tmp_path / "goods", 10)
     shutil.copy(folder / "000.png", folder / "copy.png")

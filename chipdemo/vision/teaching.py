@@ -91,16 +91,19 @@ class Study:
         """One photograph's, (h, w, D), as describe gives them."""
         return describe([layer[row, None] for layer in self.middle], scale, description)[0]
 
-    def without(self, rows: Collection[int]) -> "Study":
-        """The same but for some rows."""
-        kept = [row for row in range(len(self.names)) if row not in set(rows)]
+    def of(self, rows: Sequence[int]) -> "Study":
+        """These rows alone, in this order."""
         pick = {
-            name: tuple(getattr(self, name)[row] for row in kept)
+            name: tuple(getattr(self, name)[row] for row in rows)
             for name in ("names", "sha256", "sizes", "thumbnails")
         }
         return replace(
-            self, **pick, middle=tuple(layer[kept] for layer in self.middle), black=self.black[kept]
+            self, **pick, middle=tuple(layer[rows] for layer in self.middle), black=self.black[rows]
         )
+
+    def without(self, rows: Collection[int]) -> "Study":
+        """The same but for some rows."""
+        return self.of([row for row in range(len(self.names)) if row not in set(rows)])
 
 
 @dataclass(frozen=True)
