@@ -50,7 +50,8 @@ class Taught:
     archive: a zip of its checkpoint, one folder of the chip's name. places: of the photographs, that
     are remembered, in memory_bytes. false_alarms: the share that was asked for;
     false_alarm_rate: of the learned photographs, each judged by the others. defects: that were
-    given, of which recall is caught. left_out: names of standouts, and kept: of the others.
+    given, of which recall is caught. left_out: names of standouts that
+    were not learned. kept: of photographs that were, though they stand out.
     """
 
     inspector: Inspector

@@ -4,9 +4,12 @@ import threading
 import zipfile
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from chipdemo.errors import DataError
@@ -57,7 +60,9 @@ def test_what_stands_out_is_shown_before_it_is_learned(room, goods):
     assert "data-row='11' checked" in page and "All of them are drawn." in page
 
 
-@pytest.mark.parametrize("without, learned, said", [((11,), 11, "Left out by you"), ((), 12, "Kept, though")])
+@pytest.mark.parametrize(
+    "without, learned, said", [((11,), 11, "Left out by you"), ((), 12, "Learned, though")]
+)
 def test_each_that_stands_out_is_left_out_or_kept_as_chosen(room, goods, without, learned, said):
     draft = drafted(room, goods)
     found = taught(room, draft, without)
@@ -225,15 +230,21 @@ def test_defects_that_cannot_be_used_are_called_so(teacher, tmp_path):
         teacher.look(goods, [Found("notes.txt", tmp_path / "notes.txt")], Limits(), silent)
 
 
-def test_teaching_takes_uploaded_files_alone(tmp_path):
+def test_uploaded_files_alone_are_taken_and_what_was_taught_goes_when_the_app_stops(tmp_path):
     (tmp_path / "private.png").write_bytes(picture(1))
     teacher = FakeTeacher()
     with served(FakeInspector(), teacher=teacher) as address:
-        id, rest = file_takers(address)["on_teach"]
+        id, (defects, _, rate) = file_takers(address)["on_teach"]
         for mark in ({}, MARK):
             payload = [{"path": str(tmp_path / "private.png"), **mark}] * 10
-            assert "is learned" not in call(address, id, [payload, *rest])
-    assert teacher.looked == 0
+            call(address, id, [payload, defects, "", rate])
+        assert teacher.looked == 0
+        files = [("files", (f"{number}.png", picture(number))) for number in range(10)]
+        paths = httpx.post(f"{address}/gradio_api/upload", files=files).json()
+        said = call(address, id, [[{"path": path, **MARK} for path in paths], defects, "Kept nowhere", rate])
+        assert "is learned" in said and teacher.looked == 10
+        (archive,) = Path(get_upload_folder()).rglob("Kept-nowhere.zip")
+    assert not archive.exists()
 
 
 def test_one_chip_is_taught_at_a_time_and_by_no_endpoint_of_the_api():

@@ -17,7 +17,8 @@ INTRO = (
     "<li>Press Teach. Nothing is trained: the photographs are remembered, place by place.</li>"
     "<li>Those that stand out are shown to you before they are learned.</li>"
     "<li>Inspect with it at once, and download it to keep it.</li></ol>"
-    "<p>No defect is needed. What is taught here is seen on this page alone.</p></section>"
+    "<p>No defect is needed. If you have some, they show how many are caught, and may raise the threshold. "
+    "What is taught here is seen on this page alone.</p></section>"
 )
 STOPPED = "Stopped. Nothing was learned; your photographs are still listed."
 
@@ -55,8 +56,8 @@ def _standout(one: Standout) -> str:
     return (
         f"<figure><div><img src='{data_uri(one.picture, 'jpeg')}' alt=''>"
         f"<img src='{data_uri(one.marked, 'jpeg')}' alt='the same, marked'></div>"
-        f"<figcaption><bdi>{escape(one.name)}</bdi><span>{one.times:.1f} times as far from the others as is usual"
-        "</span></figcaption>"
+        f"<figcaption><bdi>{escape(one.name)}</bdi>"
+        f"<span>{one.times:.1f} times as far from the others as is usual</span></figcaption>"
         f"<label><input type='checkbox' data-row='{one.row}' checked> leave out</label></figure>"
     )
 
@@ -87,7 +88,9 @@ def summary_html(draft: Draft, taught: Taught) -> str:
     }
     table = "".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in rows.items())
     folder, repository = (shlex.quote(part + taught.inspector.info.name) for part in ("", "owner/"))
-    remarks = _lines("Left out by you", taught.left_out) + _lines("Kept, though they stand out", taught.kept)
+    remarks = _lines("Left out by you", taught.left_out) + _lines(
+        "Learned, though they stand out", taught.kept
+    )
     return (
         f"<section class='teach-card' role='status'><p class='word'>“{name}” is learned</p><dl>{table}</dl>"
         f"{remarks}</section>{_remarks(draft)}"

@@ -55,13 +55,13 @@ def layout() -> Parts:
                 file_count="multiple",
                 label=f"Good photographs, {FEWEST} or more, or zips of them",
                 elem_id="teach-goods",
-                height=190,
+                height=200,
             )
             defects = gr.File(
                 file_count="multiple",
-                label="Known defects, if you have any: they can set the threshold better",
+                label="Known defects, if you have any",
                 elem_id="teach-defects",
-                height=130,
+                height=170,
             )
             name = gr.Textbox(
                 label="Name of the chip",
@@ -82,8 +82,12 @@ def layout() -> Parts:
             results = gr.HTML(teach_fragments.INTRO, apply_default_css=False, elem_id="teach-results")
             go_on = gr.Button("Go on", variant="primary", visible=False, elem_id="teach-go-on")
             with gr.Row(elem_classes="teach-actions"):
-                use = gr.Button("Inspect with it", variant="primary", visible=False, elem_id="teach-use")
-                download = gr.DownloadButton("Download", visible=False, elem_id="teach-download")
+                use = gr.Button(
+                    "Inspect with it", variant="primary", visible=False, elem_id="teach-use", min_width=200
+                )
+                download = gr.DownloadButton(
+                    "Download", visible=False, elem_id="teach-download", min_width=200
+                )
     left_out = gr.JSON(visible="hidden")
     draft = gr.State(None, time_to_live=inspect_tab.KEEP_S)
     taught = gr.State(None, time_to_live=inspect_tab.KEEP_S)

@@ -99,7 +99,7 @@ class NetworkTeacher:
             defects=len(draft.defects.names) if draft.defects else 0,
             recall=validation.get("recall"),
             left_out=tuple(one.name for one in draft.standouts if one.row in without),
-            kept=tuple(one.name for one in draft.standouts if one.row not in without),
+            kept=tuple(lesson.study.names[row] for row in lesson.outliers),
             seconds=draft.seconds + perf_counter() - started,
         )
 

@@ -304,10 +304,18 @@ def fill(
 
 
 def outliers_of(scores: np.ndarray) -> tuple[int, ...]:
-    """Photographs that stand out among the good ones, the furthest first."""
-    low, high = np.quantile(scores, (0.25, 0.75))
+    """Photographs that stand out among the good ones, the furthest first.
+
+    Looked for again without those that were found, until there are none: the worst hide the others.
+    """
     order = np.argsort(-scores)
-    return tuple(int(row) for row in order if scores[row] > high + FAR_OUT * (high - low))
+    found = 0
+    while True:
+        low, high = np.quantile(scores[order[found:]], (0.25, 0.75))
+        further = int((scores[order[found:]] > high + FAR_OUT * (high - low)).sum())
+        if not further:
+            return tuple(int(row) for row in order[:found])
+        found += further
 
 
 def upper_limit(values: np.ndarray, rate: float) -> float:
