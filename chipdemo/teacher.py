@@ -51,7 +51,7 @@ class Taught:
     are remembered, in memory_bytes. false_alarms: the share that was asked for;
     false_alarm_rate: of the learned photographs, each judged by the others. defects: that were
     given, of which recall is caught. left_out: names of standouts that
-    were not learned. kept: of photographs that were, though they stand out.
+    were not learned. kept: of photographs that were, though they stand out. warnings: as in Draft.
     """
 
     inspector: Inspector
@@ -65,6 +65,7 @@ class Taught:
     recall: float | None
     left_out: tuple[str, ...]
     kept: tuple[str, ...]
+    warnings: tuple[str, ...]
     seconds: float
 
 

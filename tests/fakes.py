@@ -142,6 +142,7 @@ class FakeTeacher:
             recall=None,
             left_out=tuple(one for row, one in names.items() if row in without),
             kept=tuple(one for row, one in names.items() if row not in without),
+            warnings=draft.warnings,
             seconds=2.0,
         )
 

@@ -88,7 +88,7 @@ def test_the_summary_says_what_was_measured_and_the_commands(room, goods):
 
 def test_texts_of_strangers_are_escaped(room):
     draft = Draft(12, (HOSTILE,), (HOSTILE,), (Standout(3, HOSTILE, 9.0, b"", b""),), 1.0)
-    found = replace(taught(room, draft), left_out=(HOSTILE,), kept=(HOSTILE,))
+    found = replace(taught(room, draft), left_out=(HOSTILE,), kept=(HOSTILE,), warnings=(HOSTILE,))
     pages = teach_fragments.review_html(draft), teach_fragments.summary_html(draft, found)
     pages += teach_fragments.refused_html(HOSTILE), teach_fragments.progress_html(Told(0.5, HOSTILE, 1))
     assert not any("<img src=x" in page for page in pages)
@@ -205,6 +205,7 @@ def test_the_network_teaches_shows_where_and_packs_what_the_app_opens(teacher, t
     assert image_of(odd.picture).size == (240, 120) and (red - green > 60).mean() > 0.02
     found = teacher.finish(draft, [odd.row], 0.02, "board-7", silent)
     assert (found.photographs, found.left_out, found.kept) == (11, ("odd.png",), ())
+    assert found.warnings == ()
     assert (found.defects, found.recall) == (2, 1.0) and found.memory_bytes < 20_000_000
     (tmp_path / "it.zip").write_bytes(found.archive)
     zipfile.ZipFile(tmp_path / "it.zip").extractall(tmp_path / "unpacked")

@@ -48,7 +48,8 @@ def review_html(draft: Draft) -> str:
         f"<h2>{count:,} of {draft.photographs:,} good photographs {stand} out</h2>"
         f"<p>{they} unlike the others; red marks what none of the others shows. Whatever is learned as good "
         "is never found again: leave out what is defective, turned or something else, and keep what is "
-        f"merely rare.</p><div class='many-tiles standouts'>{figures}</div></section>{_remarks(draft)}"
+        f"merely rare.</p><div class='many-tiles standouts'>{figures}</div></section>"
+        f"{_remarks(draft.warnings, draft.left_out)}"
     )
 
 
@@ -62,11 +63,11 @@ def _standout(one: Standout) -> str:
     )
 
 
-def _remarks(draft: Draft) -> str:
+def _remarks(warnings: Sequence[str], left_out: Sequence[str]) -> str:
     """Warnings, and what cannot be learned."""
-    warnings = "".join(f"<p class='many-refused'>{escape(line)}</p>" for line in draft.warnings)
-    lines = _lines("Not usable", draft.left_out)
-    return warnings + (f"<section class='teach-card'>{lines}</section>" if lines else "")
+    sentences = "".join(f"<p class='many-refused'>{escape(line)}</p>" for line in warnings)
+    lines = _lines("Not usable", left_out)
+    return sentences + (f"<section class='teach-card'>{lines}</section>" if lines else "")
 
 
 def _lines(title: str, lines: Sequence[str]) -> str:
@@ -93,7 +94,7 @@ def summary_html(draft: Draft, taught: Taught) -> str:
     )
     return (
         f"<section class='teach-card' role='status'><p class='word'>“{name}” is learned</p><dl>{table}</dl>"
-        f"{remarks}</section>{_remarks(draft)}"
+        f"{remarks}</section>{_remarks(taught.warnings, draft.left_out)}"
         "<section class='teach-card'><h2>Keep it</h2><p>It is gone with this page: download it. The zip "
         "holds small copies of the good photographs, for “Compare with normal chips”. Unpacked, beside "
         "Chip Inspector:</p>"

@@ -100,6 +100,7 @@ class NetworkTeacher:
             recall=validation.get("recall"),
             left_out=tuple(one.name for one in draft.standouts if one.row in without),
             kept=tuple(lesson.study.names[row] for row in lesson.outliers),
+            warnings=lesson.study.warnings,
             seconds=draft.seconds + perf_counter() - started,
         )
 
