@@ -260,9 +260,8 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
     study = teaching.study_photographs(paths, backbone, _show_share, megapixels)
     lesson = teaching.learn(study, progress=_show_share)
     _show_refused(study.left_out)
-    shapes = {round(width / height, 1) for width, height in study.sizes}
-    if len(shapes) > 1:
-        print(f"Warning: their sides are in {len(shapes)} proportions; photograph all chips alike.")
+    for warning in study.warnings:
+        print(f"Warning: {warning}")
     if lesson.outliers:
         usual = float(statistics.median(lesson.scores))
         print(f"Among the good photographs, {len(lesson.outliers):,} stand out:")

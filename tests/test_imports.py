@@ -29,6 +29,7 @@ CORE = tuple(
         "report",
         "settings",
         "spreadsheet",
+        "teacher",
         "tiling",
     )  # fmt: skip
 )

@@ -216,6 +216,13 @@ def test_some_rows_of_a_study_keep_the_order_they_are_asked_for_in(study):
     np.testing.assert_array_equal(some.black, study.black[[3, 1]])
 
 
+def test_an_outlier_does_not_hide_behind_a_worse_one():
+    """By the quartiles of all of them, far out begins at 0.295; without the others at 0.273."""
+    usual = np.linspace(0.11, 0.18, 30)
+    assert teaching.outliers_of(np.array([*usual, 0.28, 0.46, 0.37, 0.4, 0.42])) == (31, 34, 33, 32, 30)
+    assert teaching.outliers_of(usual) == ()
+
+
 def test_what_cannot_be_learned_from_is_left_out_and_named(backbone, tmp_path):
     folder = chips(tmp_path / "goods", 10)
     shutil.copy(folder / "000.png", folder / "copy.png")

@@ -1,5 +1,6 @@
 import base64
 import json
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 from chipdemo.errors import ImageTooLargeError, UnreadableImageError
 from chipdemo.examples import ELPV_CREDIT, Example, elpv_examples
 from chipdemo.inspection import ModelInfo
+from chipdemo.operating import OperatingCurve
 from chipdemo.settings import Settings
 from chipdemo.ui import fragments, inspecting
 from chipdemo.ui.build import build_app
@@ -126,6 +128,12 @@ def test_the_verdict_says_what_its_threshold_means_and_on_what(inspector, dark):
 def test_a_threshold_that_stops_nothing_says_so_instead_of_nan():
     text = fragments.meaning(INFO, 1.0)
     assert "none of the held-out photographs was stopped" in text and "nan" not in text
+
+
+def test_without_a_known_defect_nothing_is_said_of_defects():
+    goods = replace(INFO, validation=OperatingCurve("5 good chips", (0.1, 0.2, 0.3, 0.4, 0.6), (False,) * 5))
+    text = fragments.meaning(goods, 0.5)
+    assert "<strong>200</strong> would be stopped" in text and "defective" not in text
 
 
 def test_a_photograph_unlike_the_training_photographs_gets_no_verdict_in_red(inspector, tmp_path):

@@ -122,10 +122,10 @@ def meaning(info: ModelInfo, threshold: float) -> str:
         )
     if math.isfinite(point.recall):
         facts.append(f"of 100 defective <strong>{100 * point.recall:.0f}</strong> are caught")
-    if math.isfinite(point.precision):
-        facts.append(f"of 100 stopped <strong>{100 * point.precision:.0f}</strong> are defective")
-    else:
+    if not math.isfinite(point.precision):
         facts.append("none of the held-out photographs was stopped")
+    elif math.isfinite(point.recall):  # where no defect is known, none of what is stopped is one
+        facts.append(f"of 100 stopped <strong>{100 * point.precision:.0f}</strong> are defective")
     return f"At this threshold {'; '.join(facts)} <small>({escape(info.validation.part)})</small>."
 
 

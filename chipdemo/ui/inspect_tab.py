@@ -16,10 +16,11 @@ from chipdemo.examples import Example
 from chipdemo.inspection import INVERSE, Inspector, ModelInfo
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
-from chipdemo.ui import fragments, inspecting, model_in_use
+from chipdemo.ui import fragments, inspecting, model_in_use, own_model
 from chipdemo.ui.inspecting import Current
 from chipdemo.ui.look import stage_template
 from chipdemo.ui.model_in_use import ModelParts
+from chipdemo.ui.own_model import OwnParts
 from chipdemo.ui.uploads import uploaded_path
 
 MODEL_QUEUE = "model"  # events that run the network share one limit
@@ -43,6 +44,7 @@ class Parts:
     """The components of the tab that events read or write."""
 
     model: ModelParts
+    own: OwnParts
     current: gr.State
     stage: gr.HTML
     photograph: gr.Image
@@ -50,7 +52,6 @@ class Parts:
     verdict: gr.HTML
     regions: gr.HTML
     normals: gr.HTML
-    get_normals: gr.Button
     drift: gr.HTML
     details: gr.HTML
     raw: gr.JSON
@@ -66,6 +67,11 @@ class Parts:
         """Where _results goes, in order."""
         photograph = [self.photograph, self.current, self.stage, self.verdict, self.regions]
         return [*photograph, self.normals, self.drift, self.details, self.raw, *self.model]
+
+    @property
+    def changed(self) -> list[Any]:
+        """Where changed_to goes, in order."""
+        return [self.own.inspector, self.own.row, self.own.note, *self.shown]
 
 
 def layout(
@@ -83,6 +89,7 @@ def layout(
     info = inspector.info
     shown = gr.State(info)
     current = gr.State(None, time_to_live=KEEP_S)
+    own = own_model.layout()
     with gr.Row(elem_classes="inspect"):
         with gr.Column(elem_classes="area-stage"):
             stage = gr.HTML(
@@ -148,8 +155,8 @@ def layout(
     json_file = gr.DownloadButton("result", visible="hidden", elem_id="json-file")
     opacity = gr.Number(0.8, visible="hidden")
     return Parts(
-        ModelParts(shown, header, threshold, reset, method),
-        current, stage, photograph, example_strip, verdict, regions, normals, get_normals, drift,
+        ModelParts(shown, header, threshold, reset, method, get_normals),
+        own, current, stage, photograph, example_strip, verdict, regions, normals, drift,
         details, raw, send, get_overlay, get_json, overlay_file, json_file, opacity,
     )  # fmt: skip
 
@@ -166,19 +173,28 @@ def wire(
     }
     light = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
 
-    def on_photograph(payload: dict[str, Any] | None, shown: ModelInfo, threshold: float, method: str):
+    def on_photograph(
+        payload: dict[str, Any] | None, own: Inspector | None, shown: ModelInfo, threshold: float, method: str
+    ):
         if payload is None:
             return [gr.skip()] * len(parts.shown)
-        return judged(lambda: uploaded_path(payload), payload.get("orig_name"), shown, threshold, method)
+        return judged(lambda: uploaded_path(payload), payload.get("orig_name"), own, shown, threshold, method)
 
-    def on_example(shown: ModelInfo, threshold: float, method: str, chosen: gr.SelectData):
+    def on_example(
+        own: Inspector | None, shown: ModelInfo, threshold: float, method: str, chosen: gr.SelectData
+    ):
         path = examples[int(chosen.index)].path
-        return judged(lambda: path, path.name, shown, threshold, method)
+        return judged(lambda: path, path.name, own, shown, threshold, method)
 
     def judged(
-        path: Callable[[], Path], name: str | None, shown: ModelInfo, threshold: float, method: str
+        path: Callable[[], Path],
+        name: str | None,
+        own: Inspector | None,
+        shown: ModelInfo,
+        threshold: float,
+        method: str,
     ) -> list[Any]:
-        now = inspector.current()
+        now = (own or inspector).current()
         threshold, method = model_in_use.carried_over(shown, now, threshold, method)
         try:
             results = results_of(inspecting.inspect_photograph(now, path(), threshold, method, limit))
@@ -234,7 +250,7 @@ def wire(
             data, inspecting.file_stem(current.name) + "-inspection.json", get_upload_folder()
         )
 
-    judging = [model.shown, model.threshold, model.method]
+    judging = [parts.own.inspector, model.shown, model.threshold, model.method]
     judged_now = [parts.current, parts.verdict, parts.raw]
     # preprocess=False: gradio would decode the file itself, and clip 16 bits to 8
     parts.photograph.input(
@@ -262,7 +278,7 @@ def wire(
         show_progress="minimal",
         **heavy,
     )
-    parts.get_normals.click(on_normals, parts.current, parts.normals, show_progress="minimal", **heavy)
+    model.get_normals.click(on_normals, parts.current, parts.normals, show_progress="minimal", **heavy)
     parts.get_overlay.click(
         make_overlay,
         [parts.current, model.method, parts.opacity],
@@ -273,11 +289,23 @@ def wire(
     parts.get_json.click(make_json, parts.current, parts.json_file, **light).success(
         None, js="() => document.querySelector('#json-file').click()", api_visibility="private"
     )
+    parts.own.back.click(
+        lambda shown: changed_to(None, inspector, shown), model.shown, parts.changed, **light
+    )
 
 
 def fresh(view: Mapping[str, Any]) -> dict[str, Any]:
     """The view, unlike any before: the page hears of changes only, and waits for one after a drop."""
     return {**view, "serial": time.time_ns()}
+
+
+def changed_to(own: Inspector | None, inspector: Inspector, shown: ModelInfo) -> list[Any]:
+    """For Parts.changed: another model, and no photograph yet. own: the visitor's, if it is theirs."""
+    now = inspector.current()
+    threshold = model_in_use.own_threshold(now.info)
+    nothing = [None, None, fresh({"state": "empty"}), fragments.intro_html(now.info), "", "", "", "", None]
+    model = model_in_use.updates(shown, now, threshold, now.methods[0])
+    return [*own_model.updates(own), *nothing, *model]
 
 
 def failure_of(message: str, name: str) -> list[Any]:

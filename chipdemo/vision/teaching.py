@@ -11,7 +11,7 @@ The folder is a checkpoint like any other: `python app.py --model FOLDER`.
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,9 +21,12 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from chipdemo import files
 from chipdemo.errors import DataError, ImageError
+from chipdemo.files import Found
 from chipdemo.images import MAX_MEGAPIXELS, read_photograph
 from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.teacher import FALSE_ALARMS, FEWEST, Progress
 from chipdemo.vision.checkpoint import (
     CARD,
     FILES,
@@ -44,19 +47,16 @@ from chipdemo.vision.output import replacing
 from chipdemo.vision.packaged import LITE0, PACKAGED, packaged_lite0
 from chipdemo.vision.transforms import pixels_of
 
-FEWEST = 10  # good photographs
 IMAGE_SIZE = 256  # pixels, side of the network's input
 DESCRIPTION = Description()
 PLACES = 20_000  # that are kept, of all photographs together ...
 FEATURE_BYTES = 12_000_000  # ... and what they may take: 20 MB hold them and the small photographs
 SAMPLE = 300  # photographs, about, that the statistics of the features come from
-FALSE_ALARMS = 0.02  # of normal photographs may be stopped, unless told otherwise
 HEAT_ALARMS = 0.02  # of normal photographs may show a place at half heat
 TYPICAL = 0.05  # probability of abnormal of the median normal photograph
 FAR_OUT = 3.0  # interquartile ranges above the upper quartile: Tukey's "far out"
+MIXED = 2.0  # times as many pixels along a side as another: the same scratch looks different
 BLANK = 8  # 0-255; a photograph with less between its darkest and brightest value shows nothing
-
-Progress = Callable[[float, str], None]  # is told the fraction done and of what; may raise to stop
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,24 @@ class Study:
     black: np.ndarray
     thumbnails: tuple[bytes, ...]
     left_out: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences on what makes the photographs less alike than they should be."""
+        shapes = sorted({round(width / height, 1) for width, height in self.sizes})
+        sides = sorted(math.sqrt(width * height) for width, height in self.sizes)
+        warnings = []
+        if len(shapes) > 1:
+            warnings.append(
+                f"Expected sides in one proportion; found {len(shapes)}, from {shapes[0]} to {shapes[-1]} "
+                "(width by height). Photograph all chips alike."
+            )
+        if sides[-1] >= MIXED * sides[0]:
+            warnings.append(
+                f"Expected photographs of one size; found sides of {sides[0]:,.0f} to {sides[-1]:,.0f} px. "
+                "Take all of them at the same distance."
+            )
+        return tuple(warnings)
 
     def places(self, row: int, scale: Scale, description: Description) -> Tensor:
         """One photograph's, (h, w, D), as describe gives them."""
@@ -137,6 +155,10 @@ class Lesson:
     highest: np.ndarray
     outliers: tuple[int, ...]
 
+    def anomaly(self, row: int) -> np.ndarray:
+        """(h, w) of a photograph, when its own places do not count."""
+        return self.knowledge.anomaly(self.study, row, without=row)
+
 
 def starting_backbone() -> Backbone:
     """EfficientNet-Lite0 with ImageNet weights from its package; else the shipped model's backbone."""
@@ -181,6 +203,18 @@ def study_photographs(
     max_megapixels: float = MAX_MEGAPIXELS,
     strides: Sequence[int] = DESCRIPTION.strides,
 ) -> Study:
+    """study_files of what lies on this machine."""
+    limits = files.Limits(megapixels=max_megapixels)
+    return study_files([Found(path.name, path) for path in paths], backbone, progress, limits, strides)
+
+
+def study_files(
+    photographs: Sequence[Found],
+    backbone: Backbone,
+    progress: Progress = lambda done, what: None,
+    limits: files.Limits = files.DEFAULT_LIMITS,
+    strides: Sequence[int] = DESCRIPTION.strides,
+) -> Study:
     """Read photographs and run the network over them, once. Raises DataError where none can be used.
 
     One that cannot be read, shows nothing, or is there twice is left out and named.
@@ -188,26 +222,26 @@ def study_photographs(
     engine = backbone.engine()
     rows: dict[str, tuple] = {}
     left_out = []
-    for done, path in enumerate(paths):
-        progress(done / len(paths), "looking at photographs")
+    for done, file in enumerate(photographs):
+        progress(done / len(photographs), "looking at photographs")
         try:
-            photograph = read_photograph(path, max_megapixels)
+            photograph = read_photograph(files.content_of(file, limits), limits.megapixels)
         except ImageError as error:
-            left_out.append(f"{path.name}: {error}")
+            left_out.append(f"{file.name}: {error}")
             continue
         pixels = pixels_of(photograph.image, backbone.spec.image_size, backbone.spec.interpolation)
         if int(pixels.max()) - int(pixels.min()) < BLANK:
-            left_out.append(f"{path.name}: one tone throughout, there is nothing to learn from it")
+            left_out.append(f"{file.name}: one tone throughout, there is nothing to learn from it")
         elif photograph.sha256 in rows:
-            left_out.append(f"{path.name}: the same photograph as {rows[photograph.sha256][0]}")
+            left_out.append(f"{file.name}: the same photograph as {rows[photograph.sha256][0]}")
         else:
             middle = engine.forward(pixels[None], strides).middle
             rows[photograph.sha256] = (
-                path.name,
+                file.name,
                 photograph.image.size,
                 tuple(layer.half().cpu() for layer in middle),
                 black_places(pixels, tuple(middle[0].shape[2:])),
-                thumbnail(photograph.image, len(paths)),
+                thumbnail(photograph.image, len(photographs)),
             )
     if not rows:
         raise DataError(f"Expected photographs that can be used; found none.{_why(left_out)}")
@@ -273,10 +307,18 @@ def fill(
 
 
 def outliers_of(scores: np.ndarray) -> tuple[int, ...]:
-    """Photographs that stand out among the good ones, the furthest first."""
-    low, high = np.quantile(scores, (0.25, 0.75))
+    """Photographs that stand out among the good ones, the furthest first.
+
+    Looked for again without those that were found, until there are none: the worst hide the others.
+    """
     order = np.argsort(-scores)
-    return tuple(int(row) for row in order if scores[row] > high + FAR_OUT * (high - low))
+    found = 0
+    while True:
+        low, high = np.quantile(scores[order[found:]], (0.25, 0.75))
+        further = int((scores[order[found:]] > high + FAR_OUT * (high - low)).sum())
+        if not further:
+            return tuple(int(row) for row in order[:found])
+        found += further
 
 
 def upper_limit(values: np.ndarray, rate: float) -> float:
