@@ -25,6 +25,7 @@ EXIT_USAGE = 2
 EXPORTS = ("imagefolder", "parquet", "csv", "coco", "yolo")
 HUB = "hf:"  # before the owner/name of a data set
 OUTLIERS = ("show", "keep", "drop")
+TILES = ("auto", "off")
 IMPORTS = ("imagefolder", "folder", "csv", "coco")
 EXIT_FOUND = 1  # what --fail-on names was found
 FINDINGS = ("abnormal", "unlike", "unreadable")
@@ -55,6 +56,13 @@ def _inspect_command(rooms: argparse._SubParsersAction) -> None:
         "--out", required=True, type=Path, metavar="DIR", help="results; goes on with earlier"
     )
     inspect.add_argument("--threshold", type=float, help="0-1; default: the model's own")
+    inspect.add_argument(
+        "--tiles",
+        choices=TILES,
+        default=TILES[0],
+        help="large photographs in overlapping tiles too, which take longer, or as a whole "
+        "(default: %(default)s)",
+    )
     inspect.add_argument(
         "--fail-on",
         nargs="+",
@@ -141,15 +149,18 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
     limits = Limits(megapixels=settings.max_megapixels)
     photographs, passed_over = batch.listed(flags.paths, limits)
     inspector = load_inspector(settings.model_source)
+    tiles = flags.tiles == "auto"
     with tqdm(total=len(photographs), unit=" photographs", disable=None) as bar:
-        results = batch.inspect_all(inspector, photographs, flags.out, flags.threshold, bar.update, limits)
+        results = batch.inspect_all(
+            inspector, photographs, flags.out, flags.threshold, bar.update, limits, tiles
+        )
     report.write_tables(results, flags.out)
     sums = report.sums_of(results)
     by_place = {one.place: one for one in photographs}
 
     def picture_of(result: report.Result) -> "Image | None":
         one = by_place.get(result["path"])
-        return one and batch.picture(inspector, one, limits)
+        return one and batch.picture(inspector, one, limits, tiles)
 
     report.write_page(
         sums, results.run, f"{datetime.now():%Y-%m-%d %H:%M}", picture_of, flags.out / report.HTML

@@ -120,6 +120,10 @@ class MonitoredInspector:
     def current(self) -> "MonitoredInspector":
         return MonitoredInspector(self._inspector.current(), *self._listeners)
 
+    @property
+    def whole(self) -> "MonitoredInspector":
+        return MonitoredInspector(self._inspector.whole, *self._listeners)
+
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
         return self._told([self._inspector.inspect(image, threshold)])[0]
 

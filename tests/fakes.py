@@ -47,6 +47,10 @@ class FakeInspector:
     def current(self) -> "FakeInspector":
         return self
 
+    @property
+    def whole(self) -> "FakeInspector":
+        return self
+
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
         with self._lock:
             self.inspections += 1

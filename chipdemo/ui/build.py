@@ -14,6 +14,7 @@ from chipdemo.labeling.store import Journal
 from chipdemo.metrics import Metrics
 from chipdemo.monitoring import MonitoredInspector, Recent, log_inspection
 from chipdemo.settings import Settings
+from chipdemo.tiling import TiledInspector
 from chipdemo.ui import ablation_tab, api, fragments, inspect_tab, label_api, label_tab, labelling, many_panel
 from chipdemo.ui.annotators import Annotators, has_oauth
 from chipdemo.ui.comparing import Lineup
@@ -47,10 +48,11 @@ def build_app(
     """
     fetch_no_addresses()
     recent = Recent()
-    monitored = MonitoredInspector(inspector, recent.add, log_inspection, *([metrics.add] if metrics else []))
+    tiled = TiledInspector(inspector)
+    monitored = MonitoredInspector(tiled, recent.add, log_inspection, *([metrics.add] if metrics else []))
     examples = tuple(examples)
     lineup = Lineup(inspector, settings.model_source, ablation, load)
-    with gr.Blocks(
+    with api.App(
         title="Chip Inspector",
         analytics_enabled=False,
         fill_width=True,
@@ -74,7 +76,7 @@ def build_app(
         ablation_tab.wire(compare_parts, compare, lineup, settings)
         api.add_api(monitored, lineup, settings)
         if journal:
-            desk = labelling.desk_of(journal, inspector, settings, publisher)
+            desk = labelling.desk_of(journal, tiled, settings, publisher)
             label_tab.wire(label_parts, label, desk, annotators)
             label_tab.wire_sending(parts, desk, annotators)
             label_api.add_label_api(desk, annotators)

@@ -10,7 +10,16 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.examples import ELPV_CREDIT, Example
-from chipdemo.inspection import ABNORMAL, FIXED_SCALE, Channel, Inspection, ModelInfo, NormalPatch, Region
+from chipdemo.inspection import (
+    ABNORMAL,
+    UNSTRETCHED,
+    Channel,
+    Inspection,
+    ModelInfo,
+    NormalPatch,
+    Region,
+    Tiles,
+)
 from chipdemo.monitoring import Drift
 from chipdemo.overlay import ATTENTION, overlay_rgba, png_bytes
 
@@ -36,7 +45,6 @@ EXPLANATIONS = {
     "EigenCAM": "The main pattern in the features, whatever the verdict.",
 }
 STRETCHED = " Stretched to its own maximum, so it cannot be compared between photographs."
-UNSTRETCHED = (*FIXED_SCALE, "CBAM")
 SHOWN_METRICS = {"accuracy": "accuracy", "auroc": "AUROC", "recall": "recall", "precision": "precision"}
 
 
@@ -98,8 +106,40 @@ def verdict_html(inspection: Inspection, info: ModelInfo) -> str:
         f"<p class='probability'>abnormal probability <strong>{probability:.2f}</strong>, "
         f"threshold <strong>{threshold:.2f}</strong></p>"
         f"{_bar(probability, threshold)}"
-        f"<p class='meaning'>{meaning(info, threshold)}</p></section>"
+        f"<p class='meaning'>{meaning(info, threshold)}</p>{_tiles(inspection.tiles)}</section>"
     )
+
+
+def _tiles(tiles: Tiles | None) -> str:
+    """What a large photograph was looked at in, and what of it decided."""
+    if tiles is None:
+        return ""
+    if tiles.decide:
+        text = (
+            f"Looked at in {tiles.count:,} overlapping tiles and as a whole; the most abnormal look decides, "
+            "so of good photographs more are stopped than these figures, which are for one look."
+        )
+        if tiles.unlike:
+            text += f" {tiles.unlike:,} of the tiles are unlike the training photographs."
+    elif tiles.seen:
+        text = (
+            f"Judged as a whole: of the {tiles.seen:,} tiles looked at, {tiles.unlike:,} are unlike the "
+            "training photographs, so this model does not know such close views. Small defects may be missed."
+        )
+    else:
+        text = "Judged as a whole, as chosen: defects that are small in it may be missed."
+    return f"<p class='tiles'>{text}</p>"
+
+
+def tiles_labels(tiles: Tiles) -> tuple[str, str]:
+    """The two ways of looking at a large photograph, with what each costs: in tiles, as a whole."""
+    some = f"{tiles.seen:,} of {tiles.count:,}" if 0 < tiles.seen < tiles.count else f"{tiles.count:,}"
+    about = "" if tiles.seen else "about "
+    return f"In {some} tiles, {about}{_seconds(tiles.ms)}", f"As a whole, {_seconds(tiles.whole_ms)}"
+
+
+def _seconds(ms: float) -> str:
+    return f"{ms / 1000:.1f} s" if ms >= 95 else f"{ms / 1000:.2f} s"
 
 
 def _bar(probability: float, threshold: float) -> str:

@@ -29,6 +29,7 @@ class Current:
     inspector: the one that judged it, which goes on explaining it when a newer model takes over.
     path: the upload, read again when an explanation or a download needs its pixels, which
     would be too large to keep for each visitor. view: what the stage shows, page.js.
+    tiled: the inspection in tiles, if there was one, while inspection is that of the whole.
     """
 
     inspector: Inspector
@@ -37,21 +38,34 @@ class Current:
     notes: tuple[str, ...]
     inspection: Inspection
     view: Mapping[str, Any]
+    tiled: Inspection | None = None
+
+    @property
+    def explainer(self) -> Inspector:
+        """It explains what decided: the tiles or the photograph as a whole."""
+        tiles = self.inspection.tiles
+        return self.inspector if tiles and tiles.decide else self.inspector.whole
 
 
 def inspect_photograph(
-    inspector: Inspector, path: Path, threshold: float, method: str, max_megapixels: float
+    inspector: Inspector,
+    path: Path,
+    threshold: float,
+    method: str,
+    max_megapixels: float,
+    in_tiles: bool = True,
 ) -> Current:
-    """Read, judge and draw one photograph. Raises ImageError."""
+    """Read, judge and draw one photograph; a large one in tiles too, if so wanted. Raises ImageError."""
     inspector = inspector.current()
     started = perf_counter()
     photograph = read_photograph(path, max_megapixels)
     read_ms = (perf_counter() - started) * 1000
-    inspection = inspector.inspect(photograph.image, threshold)
+    inspection = (inspector if in_tiles else inspector.whole).inspect(photograph.image, threshold)
     inspection = replace(inspection, timing_ms={"read the file": read_ms, **inspection.timing_ms})
-    heat = heat_of(inspector, photograph.image, inspection, method)
-    view = stage_view(photograph, path.name, inspection) | heat_view(heat, method, photograph.image.size)
-    return Current(inspector, path, path.name, photograph.notes, inspection, view)
+    view = stage_view(photograph, path.name, inspection)
+    current = Current(inspector, path, path.name, photograph.notes, inspection, view)
+    heat = heat_of(current.explainer, photograph.image, inspection, method)
+    return replace(current, view=view | heat_view(heat, method, photograph.image.size))
 
 
 def heat_of(inspector: Inspector, image: Image.Image, inspection: Inspection, method: str) -> np.ndarray:
@@ -66,7 +80,7 @@ def explain_current(current: Current, method: str, max_megapixels: float) -> Cur
     if method in current.inspection.heat:
         heat = current.inspection.heat[method]
     else:
-        heat = current.inspector.explain(read_photograph(current.path, max_megapixels).image, method)
+        heat = current.explainer.explain(read_photograph(current.path, max_megapixels).image, method)
     view = {**current.view, **heat_view(heat, method, current.inspection.image_size)}
     return replace(current, view=view)
 
@@ -76,13 +90,28 @@ def rejudge(current: Current, threshold: float) -> Current:
     return replace(current, inspection=current.inspection.judged_at(threshold))
 
 
+def looked_at(current: Current, in_tiles: bool, method: str, max_megapixels: float) -> Current:
+    """A large photograph in tiles, or as a whole; what was inspected so before is not run again."""
+    threshold, tiles = current.inspection.threshold, current.inspection.tiles
+    tiled = current.tiled or (current.inspection if tiles.whole else None)
+    if in_tiles and not tiled:
+        return inspect_photograph(current.inspector, current.path, threshold, method, max_megapixels)
+    inspection = tiled
+    if not in_tiles:
+        tiles = replace(tiled.tiles, seen=0, unlike=0, decide=False, whole=None)
+        inspection = replace(tiled.tiles.whole, tiles=tiles)
+    current = replace(current, inspection=inspection.judged_at(threshold), tiled=None if in_tiles else tiled)
+    view = {**current.view, **judged_view(current.name, current.inspection)}
+    return explain_current(replace(current, view=view), method, max_megapixels)
+
+
 def compared_with_normals(
     current: Current, max_megapixels: float
 ) -> list[tuple[Image.Image, tuple[NormalPatch, ...]]]:
     """Each region, with some of what is around it, and what normal chips show there. Raises ImageError."""
     image = read_photograph(current.path, max_megapixels).image
     wider = [_wider(region, image.size) for region in current.inspection.regions]
-    patches = current.inspector.nearest_normals(image, wider)
+    patches = current.explainer.nearest_normals(image, wider)
     return [
         (image.crop((r.x, r.y, r.x + r.width, r.y + r.height)), found) for r, found in zip(wider, patches)
     ]
@@ -112,10 +141,18 @@ def stage_view(photograph: Photograph, name: str, inspection: Inspection) -> dic
         "state": "result",
         "name": name,
         "about": about,
-        "alt": f"{name}, judged {fragments.verdict_word(inspection)}",
         "width": width,
         "height": height,
         "photo": preview(photograph.image),
+        **judged_view(name, inspection),
+    }
+
+
+def judged_view(name: str, inspection: Inspection) -> dict[str, Any]:
+    """The part of what page.js shows that is found in the photograph."""
+    width, height = inspection.image_size
+    return {
+        "alt": f"{name}, judged {fragments.verdict_word(inspection)}",
         "regions": [
             {
                 "left": 100 * region.x / width,
@@ -159,7 +196,7 @@ def inspection_json(current: Current) -> dict[str, Any]:
 def overlay_file(current: Current, method: str, opacity: float, max_megapixels: float) -> bytes:
     """The photograph with overlay, boxes and colour bar, in its own size: a PNG file."""
     image = read_photograph(current.path, max_megapixels).image
-    heat = heat_of(current.inspector, image, current.inspection, method)
+    heat = heat_of(current.explainer, image, current.inspection, method)
     return png_bytes(blend(image, heat, opacity, current.inspection.regions, palette_of(method)))
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from chipdemo.images import content_sha256
 from chipdemo.inspection import (
+    CBAM,
     CLASS_WEIGHTS,
     EVIDENCE,
     INVERSE,
@@ -46,7 +47,6 @@ from chipdemo.vision.nearest import patches_of
 from chipdemo.vision.normals import load_normals
 from chipdemo.vision.transforms import pixels_of
 
-CBAM = "CBAM"
 PATCHES = 3  # of normal chips, for a region
 UNLIKE_SHARE = 0.5  # of all places: where so many are like no normal one, it is another thing altogether
 
@@ -74,6 +74,10 @@ class NetworkInspector:
             self.methods = (INVERSE,)
 
     def current(self) -> "NetworkInspector":
+        return self
+
+    @property
+    def whole(self) -> "NetworkInspector":
         return self
 
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:

@@ -49,6 +49,10 @@ class WatchedInspector:
         """The inspector of the model in use now."""
         return self._current
 
+    @property
+    def whole(self) -> Inspector:
+        return self
+
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
         return self._current.inspect(image, threshold)
 
