@@ -81,6 +81,12 @@ def _teach_command(rooms: argparse._SubParsersAction) -> None:
         "--abnormal", type=Path, metavar="FOLDER", help="known defects, to set the threshold by"
     )
     take.add_argument(
+        "--memory-for",
+        metavar="MODEL",
+        help="trained classifier, a folder or Hub id: --out becomes a copy that judges as before, and also "
+        "shows what no good photograph shows",
+    )
+    take.add_argument(
         "--false-alarms",
         type=_rate,
         default=0.02,
@@ -259,14 +265,21 @@ def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
 def teach(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.labeling.folders import class_of, folders_in
     from chipdemo.vision import teaching
+    from chipdemo.vision.checkpoint import find_checkpoint
 
+    if flags.memory_for and flags.abnormal:
+        raise DataError(
+            "Expected --abnormal or --memory-for; found both. A trained classifier keeps its own threshold: "
+            "leave --abnormal out."
+        )
     paths = _photographs_in(flags.good)
     if bad := [folder.name for folder in folders_in(flags.good) if class_of(folder.name) == "abnormal"]:
         raise DataError(
             f"Expected good photographs alone in {flags.good}; found the folder {bad[0]}. Give the folder of "
             "the good ones, and the defects with --abnormal."
         )
-    backbone = teaching.starting_backbone()
+    trained = find_checkpoint(flags.memory_for) if flags.memory_for else None
+    backbone = teaching.trained_backbone(trained) if trained else teaching.starting_backbone()
     megapixels = settings.max_megapixels
     study = teaching.study_photographs(paths, backbone, _show_share, megapixels)
     lesson = teaching.learn(study, progress=_show_share)
@@ -286,6 +299,11 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
             )
         if flags.outliers == "drop":
             lesson = teaching.learn(study.without(lesson.outliers), progress=_show_share)
+    if trained:
+        teaching.save_with_memory(flags.out, trained, lesson, not flags.without_photographs)
+        print(f"{flags.memory_for} judges as before and knows {len(lesson.study.names):,} good photographs.")
+        _show_how_to_open(flags)
+        return
     defects = None
     if flags.abnormal:
         paths = _photographs_in(flags.abnormal)
@@ -305,6 +323,10 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
     print(f"Of them, each judged by the others, {validation['false_alarm_rate']:.1%} would be stopped.")
     if "recall" in validation:
         print(f"Of the known defects, {validation['recall']:.1%} are caught.")
+    _show_how_to_open(flags)
+
+
+def _show_how_to_open(flags: argparse.Namespace) -> None:
     if not flags.without_photographs:
         print("It holds small copies of the good photographs, for whoever gets it.")
     print(f"Open it with: python app.py --model {shlex.quote(str(flags.out))}")
