@@ -18,6 +18,7 @@ CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE = (
 )
 # Explanations whose 0.5 is in every photograph what a held-out normal one hardly ever gets to
 FIXED_SCALE = (EVIDENCE, CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE)
+MATCHINGS = (CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE)  # explanations with regions of their own
 UNSTRETCHED = (*FIXED_SCALE, CBAM)  # others are stretched to the own maximum of each photograph
 Box = tuple[int, int, int, int]  # left, top, right, bottom, pixels
 CLASSES = (NORMAL, ABNORMAL)  # the order of the network's two logits
@@ -244,6 +245,9 @@ class Inspector(Protocol):
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         """One heat map by the method's name: (h, w) float32, 0-1. Raises ValueError if unknown."""
+
+    def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
+        """What one of MATCHINGS finds, hottest first. Raises ValueError where it has not that one."""
 
     def nearest_normals(
         self, image: Image.Image, regions: Sequence[Region]

@@ -140,6 +140,9 @@ class MonitoredInspector:
     ) -> tuple[tuple[NormalPatch, ...], ...]:
         return self._inspector.nearest_normals(image, regions)
 
+    def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
+        return self._inspector.regions(image, method)
+
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         return self._inspector.explain(image, method)
 

@@ -1,7 +1,7 @@
 """Large photographs in overlapping tiles, since small defects vanish when they are shrunk as a whole."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 
@@ -20,6 +20,7 @@ from chipdemo.inspection import (
     Tiles,
     judge,
 )
+from chipdemo.regions import regions_of
 
 SHRINK = 3  # times the network's input: the side of a tile where the model does not say what it learned from
 OVERLAP = 0.25  # of neighbouring tiles, least share of their side, so that a defect is whole in one of them
@@ -27,7 +28,6 @@ LARGE = 2  # tiles that a photograph is at least long before it is tiled at all
 MOST = 256  # tiles; of what would have more, they are larger
 BATCH = 16  # tiles at a time through the network
 KNOWN = 0.5  # share of the tiles that have to be like the training photographs, so that they count
-SAME = 0.5  # of the smaller of two regions; where they share so much they are one
 REGIONS = 20  # of a photograph, the hottest
 
 
@@ -163,6 +163,12 @@ class TiledInspector:
         parts = [(box, self.inner.explain(image.crop(box), method)) for box in boxes]
         return stitched(image.size, [*parts, ((0, 0, *image.size), whole)]) if parts else whole
 
+    def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
+        """Those of the map that is put together, where there are tiles."""
+        if self.wanted and self.tiles(image.size):
+            return regions_of(self.explain(image, method), image.size)[:REGIONS]
+        return self.inner.regions(image, method)
+
 
 def _spread(tiles: Sequence[tuple[Box, Prepared]]) -> list[tuple[Box, Prepared]]:
     """All of them, in an order in which the first BATCH are spread over the photograph."""
@@ -175,11 +181,6 @@ def _joined(whole: Inspection, parts: Sequence[tuple[Box, Inspection]]) -> Inspe
     coarse = [] if whole.unlike_training else [((0, 0, *whole.image_size), whole)]
     looks = [*parts, *coarse]
     worst = max((look for _, look in looks), key=lambda look: look.abnormal_probability)
-    fine = [
-        replace(region, x=region.x + box[0], y=region.y + box[1])
-        for box, part in parts
-        for region in part.regions
-    ]
     heat = {
         name: stitched(whole.image_size, [(box, look.heat[name]) for box, look in looks])
         for name in whole.heat
@@ -191,7 +192,7 @@ def _joined(whole: Inspection, parts: Sequence[tuple[Box, Inspection]]) -> Inspe
         log_odds=worst.log_odds,
         unlike_training=worst.unlike_training,
         distance=worst.distance,
-        regions=merged(fine, [region for _, look in coarse for region in look.regions])[:REGIONS],
+        regions=regions_of(next(iter(heat.values())), whole.image_size)[:REGIONS],
         heat=heat,
     )
 
@@ -212,31 +213,6 @@ def stitched(size: tuple[int, int], parts: Sequence[tuple[Box, np.ndarray]]) -> 
         part = canvas[y:y_end, x:x_end]
         np.maximum(part, np.asarray(fitted), out=part)
     return canvas
-
-
-def merged(*looks: Iterable[Region]) -> tuple[Region, ...]:
-    """Regions of several looks, hottest first; of those that overlap for the most part, one.
-
-    That of the earlier look, which is the finer one, or the hottest of the same look.
-    """
-    kept: list[Region] = []
-    for regions in looks:
-        for region in sorted(regions, key=_score, reverse=True)[: 10 * REGIONS]:
-            if all(_shared(region, other) < SAME for other in kept):
-                kept.append(region)
-    return tuple(sorted(kept, key=_score, reverse=True))
-
-
-def _score(region: Region) -> float:
-    return region.score
-
-
-def _shared(one: Region, other: Region) -> float:
-    """The overlap of two boxes, as a share of the smaller one."""
-    across = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
-    down = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
-    smaller = min(one.width * one.height, other.width * other.height)
-    return max(across, 0) * max(down, 0) / smaller
 
 
 def _margin(box: Box, region: Region) -> float:

@@ -95,6 +95,9 @@ class FakeInspector:
         grey = Image.new("RGB", (8, 8), "grey")
         return tuple((NormalPatch("0" * 64, 0.1, 0.1, 0.2, 0.2, 0.75, grey),) for _ in regions)
 
+    def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
+        return (Region(image.width // 2, 0, 20, 10, 0.75, 200),)
+
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         if method not in self.methods:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(self.methods)}")

@@ -12,6 +12,8 @@ from PIL import Image
 from chipdemo.examples import ELPV_CREDIT, Example
 from chipdemo.inspection import (
     ABNORMAL,
+    CLASS_WEIGHTS,
+    MATCHINGS,
     UNSTRETCHED,
     Channel,
     Inspection,
@@ -35,7 +37,7 @@ EXPLANATIONS = {
     "inverse matching × evidence": "What is both unlike normal chips and evidence for “abnormal”; red "
     "starts at 0.5.",
     "class-weight matching": "Where the last features match what the network has learned to call “abnormal”; "
-    "nothing where the verdict is normal. Red starts at 0.5.",
+    "nothing where it is normal at the model's own threshold. Red starts at 0.5.",
     "CBAM": "Where the network's attention module looks, 0 to 1. It looks at good and bad places alike: "
     "bright is “looked at”, not “defective”.",
     "Grad-CAM": "Places whose features push towards “abnormal”.",
@@ -175,16 +177,21 @@ NOT_INSPECTED = (
 )
 
 
-def regions_html(regions: Sequence[Region]) -> str:
+def regions_html(regions: Sequence[Region], method: str) -> str:
+    """Those that are drawn. method: the explanation that is shown."""
+    kind = method if method in MATCHINGS else "evidence"
+    where = f"where the {kind} reaches half heat"
+    if method == CLASS_WEIGHTS:
+        where = f"peaks of {kind}, at least half as high as the highest"
     if not regions:
-        return "<section class='regions'><h2>Regions</h2><p>None: no place reaches half heat.</p></section>"
+        return f"<section class='regions'><h2>Regions</h2><p>None {where}.</p></section>"
     rows = "".join(
         f"<tr><th scope='row'>{number}</th><td>{r.x}, {r.y}</td><td>{r.width} × {r.height}</td>"
         f"<td>{r.area:,} px</td><td>{r.score:.2f}</td></tr>"
         for number, r in enumerate(regions, 1)
     )
     return (
-        "<section class='regions'><h2>Regions <small>where the evidence reaches half heat; pixels of the "
+        f"<section class='regions'><h2>Regions <small>{where}; pixels of the "
         "upright photograph</small></h2><table><thead><tr><th scope='col'>no.</th><th scope='col'>left, top"
         "</th><th scope='col'>size</th><th scope='col'>area</th><th scope='col'>heat</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></section>"

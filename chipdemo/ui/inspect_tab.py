@@ -214,7 +214,7 @@ def wire(
             current,
             fresh(current.view),
             fragments.verdict_html(inspection, current.inspector.info),
-            fragments.regions_html(inspection.regions),
+            fragments.regions_html(current.regions, current.view["method"]),
             "",
             fragments.drift_html(recent.drift(current.inspector.info)),
             fragments.details_html(inspection),
@@ -234,10 +234,10 @@ def wire(
 
     def on_method(current: Current | None, method: str):
         if current is None:
-            return gr.skip(), gr.skip()
+            return gr.skip(), gr.skip(), gr.skip()
         with shown_errors():
             current = inspecting.explain_current(current, method, limit)
-        return current, dict(current.view)
+        return current, dict(current.view), fragments.regions_html(current.regions, method)
 
     def on_tiles(current: Current | None, method: str, tiles: str):
         with shown_errors():
@@ -283,7 +283,7 @@ def wire(
     model.method.input(
         on_method,
         [parts.current, model.method],
-        [parts.current, parts.stage],
+        [parts.current, parts.stage, parts.regions],
         trigger_mode="always_last",
         show_progress="minimal",
         **heavy,

@@ -20,6 +20,7 @@ from chipdemo.inspection import (
     Region,
     judge,
 )
+from chipdemo.regions import regions_of
 from chipdemo.vision.checkpoint import (
     HEAD,
     JUDGE_BY_MEMORY,
@@ -33,7 +34,6 @@ from chipdemo.vision.explain import (
     GRADIENT_METHODS,
     fixed_heat,
     gradient_heat,
-    regions_of,
     strongest_channels,
 )
 from chipdemo.vision.matching import (
@@ -151,6 +151,10 @@ class NetworkInspector:
             features = self.engine.forward(self._pixels(image)[None]).features
             return gradient_heat(self.engine.net, features, method)
         return self._heat(self.engine.run(self._pixels(image)[None]))[method]
+
+    def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
+        """See chipdemo.inspection.Inspector."""
+        return self.match(image, method).regions
 
     def match(self, image: Image.Image, method: str = INVERSE) -> Match:
         """Heat and regions of a matching, at the model's own threshold. Raises ValueError if unknown."""

@@ -69,6 +69,9 @@ class WatchedInspector:
     ) -> tuple[tuple[NormalPatch, ...], ...]:
         return self._current.nearest_normals(image, regions)
 
+    def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
+        return self._current.regions(image, method)
+
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         return self._current.explain(image, method)
 
