@@ -51,6 +51,10 @@ class FakeInspector:
     def current(self) -> "FakeInspector":
         return self
 
+    @property
+    def whole(self) -> "FakeInspector":
+        return self
+
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
         with self._lock:
             self.inspections += 1
@@ -94,6 +98,9 @@ class FakeInspector:
     ) -> tuple[tuple[NormalPatch, ...], ...]:
         grey = Image.new("RGB", (8, 8), "grey")
         return tuple((NormalPatch("0" * 64, 0.1, 0.1, 0.2, 0.2, 0.75, grey),) for _ in regions)
+
+    def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
+        return (Region(image.width // 2, 0, 20, 10, 0.75, 200),)
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         if method not in self.methods:

@@ -26,6 +26,7 @@ CORE = tuple(
         "monitoring",
         "operating",
         "overlay",
+        "regions",
         "report",
         "settings",
         "spreadsheet",

@@ -274,11 +274,23 @@ def test_progress_is_told(backbone, study, tmp_path):
     assert learning == sorted(learning) and 0.9 < learning[-1] < 1
 
 
-def test_a_classifier_with_a_memory_explains_by_it_and_judges_as_before(tmp_path):
-    folder = tiny_checkpoint(tmp_path / "classifier")
+def test_a_classifier_with_a_memory_explains_by_it_and_judges_as_before(tmp_path, capsys):
+    folder, out = tiny_checkpoint(tmp_path / "classifier"), tmp_path / "with memory"
+    (folder / "README.md").write_text("# A classifier\n")
+    (folder / "roc.png").write_bytes(b"a picture of the card")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
     before, image = load_inspector(str(folder)), chip(200, "missing lead")
-    teaching.add_memory(folder, sorted(chips(tmp_path / "goods", 12).iterdir()))
-    after = load_inspector(str(folder))
+    goods = chips(tmp_path / "goods", 12)
+    command = ["teach", str(goods), "--memory-for", str(folder), "--out", str(out), "--outliers", "keep"]
+    for _ in ("anew", "again"):
+        assert main(command) == 0
+    assert "judges as before and knows 12 good photographs" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    assert {path.name for path in out.iterdir()} == {*files, MEMORY}
+    card = (out / "README.md").read_text()
+    assert card.startswith("# A classifier\n") and card.count("12 good photographs were learned") == 1
+    assert len(json.loads((out / SPLIT).read_text())["train"]) == 12
+    after = load_inspector(str(out))
     assert set(after.methods) - set(before.methods) == {"inverse matching", "inverse matching × evidence"}
     assert after.methods[0] == "evidence" and after.info.revision != before.info.revision
     inspection = after.inspect(image)
@@ -290,6 +302,18 @@ def test_a_classifier_with_a_memory_explains_by_it_and_judges_as_before(tmp_path
     np.testing.assert_array_equal(
         after.explain(image, "inverse matching"), inspection.heat["inverse matching"]
     )
+
+
+def test_a_memory_for_what_is_no_classifier_is_refused(taught, tmp_path, capsys):
+    goods = str(chips(tmp_path / "goods", 1))
+    command = ["teach", goods, "--out", str(tmp_path / "out"), "--memory-for", str(taught)]
+    assert main(command) == 2 and "judges by its memory already" in capsys.readouterr().err
+    assert main([*command, "--abnormal", goods]) == 2 and "found both" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_is_kept_how_large_the_learned_photographs_were(inspector):
+    assert inspector.info.photograph_side == 96
 
 
 @pytest.fixture

@@ -59,6 +59,20 @@ def test_the_maps_at_hand_cost_no_explanation(inspector, dark):
     assert inspector.explanations == 1
 
 
+def test_a_matching_draws_and_lists_what_it_finds_and_other_explanations_the_verdicts_regions(
+    inspector, dark
+):
+    current = inspected(inspector, dark)
+    assert [box["left"] for box in current.view["regions"]] == [25]
+    inspector.methods = (*METHODS, "class-weight matching")
+    matched = inspecting.explain_current(current, "class-weight matching", 64)
+    assert [box["left"] for box in matched.view["regions"]] == [50] and matched.regions[0].score == 0.75
+    listed = fragments.regions_html(matched.regions, "class-weight matching")
+    assert "peaks of class-weight matching" in listed and "30, 0" in listed and "0.75" in listed
+    back = inspecting.explain_current(matched, "CBAM", 64)
+    assert back.regions == current.regions == current.inspection.regions
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_each_explanation_says_what_it_shows_and_on_what_scale(inspector, dark, method):
     view = inspected(inspector, dark, method=method).view

@@ -16,6 +16,7 @@ from chipdemo.metrics import Metrics
 from chipdemo.monitoring import MonitoredInspector, Recent, log_inspection
 from chipdemo.settings import Settings
 from chipdemo.teacher import Teacher
+from chipdemo.tiling import TiledInspector
 from chipdemo.ui import (
     ablation_tab,
     api,
@@ -63,10 +64,11 @@ def build_app(
     fetch_no_addresses()
     recent = Recent()
     listeners = [log_inspection, *([metrics.add] if metrics else [])]
-    monitored = MonitoredInspector(inspector, recent.add, *listeners)
+    tiled = TiledInspector(inspector)
+    monitored = MonitoredInspector(tiled, recent.add, *listeners)
     examples = tuple(examples)
     lineup = Lineup(inspector, settings.model_source, ablation, load)
-    with gr.Blocks(
+    with api.App(
         title="Chip Inspector",
         analytics_enabled=False,
         fill_width=True,
@@ -94,13 +96,15 @@ def build_app(
         ablation_tab.wire(compare_parts, compare, lineup, settings)
         api.add_api(monitored, lineup, settings)
         if journal:
-            desk = labelling.desk_of(journal, inspector, settings, publisher)
+            desk = labelling.desk_of(journal, tiled, settings, publisher)
             label_tab.wire(label_parts, label, desk, annotators)
             label_tab.wire_sending(parts, desk, annotators)
             label_api.add_label_api(desk, annotators)
         if teacher:
             room = Classroom(teacher, Limits(megapixels=settings.max_megapixels))
-            teach_tab.wire(teach_parts, room, parts, lambda own: MonitoredInspector(own, *listeners))
+            teach_tab.wire(
+                teach_parts, room, parts, lambda own: MonitoredInspector(TiledInspector(own), *listeners)
+            )
         app.load(None, js=OPEN_TAB, api_visibility="private")
         if settings.watch:
             open_with_model_in_use(app, parts, inspector)

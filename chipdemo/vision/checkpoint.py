@@ -234,6 +234,7 @@ def _info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
                 tuple(map(bool, validation["abnormal"])),
             ),
             test=dict(metrics["test"]),
+            photograph_side=int(metrics.get("photograph_side", 0)),  # earlier versions lack it
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / METRICS} lacks {error}; fetch or train the model again.") from error

@@ -11,6 +11,7 @@ The folder is a checkpoint like any other: `python app.py --model FOLDER`.
 """
 
 import math
+import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,11 +31,13 @@ from chipdemo.teacher import FALSE_ALARMS, FEWEST, Progress
 from chipdemo.vision.checkpoint import (
     CARD,
     FILES,
+    HEAD,
     JUDGE_BY_MEMORY,
     METRICS,
     SPLIT,
     ModelSpec,
     load_checkpoint,
+    read_json,
     save_checkpoint,
     write_json,
 )
@@ -404,17 +407,43 @@ def normals_of(lesson: Lesson, limits: Limits, weights: str, keep_photographs: b
     )
 
 
-def add_memory(folder: Path, paths: Sequence[Path], progress: Progress = lambda done, what: None) -> None:
-    """Give a trained classifier inverse matching as a further explanation; its verdict stays its own.
-
-    folder: its checkpoint, which gets memory.safetensors. paths: of good photographs. Raises DataError,
-    CheckpointError.
-    """
+def trained_backbone(folder: Path) -> Backbone:
+    """The network of a trained classifier, whole, to give it a memory. Raises DataError, CheckpointError."""
     net, spec, info = load_checkpoint(folder)
-    study = study_photographs(paths, Backbone(net, spec, info.starting_weights), progress)
-    lesson = learn(study, progress=progress)
+    if spec.verdict_by != HEAD:
+        raise DataError(
+            f"Expected a trained classifier in {folder}; it judges by its memory already. Teach it anew, "
+            "without --memory-for."
+        )
+    try:
+        net.stages_of(DESCRIPTION.strides)
+    except ValueError as error:
+        raise DataError(
+            f"Expected a backbone whose middle features can be matched; {error}. Train another one."
+        ) from error
+    return Backbone(net, spec, info.starting_weights)
+
+
+def save_with_memory(out: Path, folder: Path, lesson: Lesson, keep_photographs: bool = True) -> None:
+    """Write a copy of a trained classifier with a memory: inverse matching joins its explanations.
+
+    Its verdict, threshold and figures stay its own. folder: its checkpoint, not changed. lesson: of a
+    study with trained_backbone(folder). Raises DataError; then nothing was written.
+    """
+    copied = [path for path in folder.iterdir() if path.name in FILES or path.suffix == ".png"]  # the card's
+    split, card = read_json(folder / SPLIT), folder / CARD
+    card = card.read_text(encoding="utf-8") if card.exists() else ""
+    known = {sha256 for part in split.values() for sha256 in part}
+    learned = [sha256 for sha256 in lesson.study.sha256 if sha256 not in known]
+    split["train"] = [*split.get("train", ()), *learned]
     limits = limits_of(lesson, FALSE_ALARMS, np.empty(0))
-    save_normals(folder, normals_of(lesson, limits, weights_sha256(folder)))
+    with replacing(out, [*FILES, *(path.name for path in copied)]) as new:
+        for path in copied:
+            shutil.copyfile(path, new / path.name)
+        save_normals(new, normals_of(lesson, limits, weights_sha256(new), keep_photographs))
+        write_json(new / SPLIT, split)
+        about = MEMORY_TEXT.format(photographs=len(lesson.study.names), copies=_copies(keep_photographs))
+        (new / CARD).write_text(card.partition(MEMORY_TITLE)[0] + about, encoding="utf-8")
 
 
 def _metrics(
@@ -430,6 +459,7 @@ def _metrics(
         "data": name,
         "data_licence": "licence not stated",
         "starting_weights": backbone.starting_weights,
+        "photograph_side": round(float(np.median([math.sqrt(w * h) for w, h in lesson.study.sizes]))),
         "test": {"part": f"{name}, no test photographs"},
         "validation": {
             "part": part,
@@ -470,6 +500,16 @@ photograph is matched with {places:,} places of theirs, and what none of them sh
 """
 
 
+MEMORY_TITLE = "\n## Memory of normal chips\n"
+MEMORY_TEXT = (
+    MEMORY_TITLE
+    + """
+{photographs:,} good photographs were learned beside it: "inverse matching" shows what none of them shows.
+The verdict is still that of the classifier. {copies}
+"""
+)
+
+
 def _card(metrics: dict, keep_photographs: bool) -> str:
     validation = metrics["validation"]
     recall = validation.get("recall")
@@ -480,7 +520,13 @@ def _card(metrics: dict, keep_photographs: bool) -> str:
         false_alarm_rate=validation["false_alarm_rate"],
         recall="" if recall is None else f" Of the known defects, {recall:.1%} are caught.",
         typical=TYPICAL,
-        copies="`memory.safetensors` holds small copies of the good photographs."
-        if keep_photographs
-        else "No photographs are in here.",
+        copies=_copies(keep_photographs),
+    )
+
+
+def _copies(kept: bool) -> str:
+    return (
+        "`memory.safetensors` holds small copies of the good photographs."
+        if kept
+        else "No photographs are in here."
     )
