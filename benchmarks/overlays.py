@@ -2,10 +2,10 @@
 
     python benchmarks/overlays.py --data FOLDER
 
-FOLDER as for benchmarks/transistor.py, whose five folds are used: in each, EfficientNet-Lite0 + CBAM learns
-normal against abnormal from labels alone, gets a memory of its good training photographs, and explains the
-photographs it has not seen. Heat is judged as the app shows it, on its scale; the curves of deletion and
-insertion are of the defects that the classifier caught. Folds that are finished in --runs are kept.
+after benchmarks/transistor.py --data FOLDER, whose EfficientNet-Lite0 + CBAM of each fold, trained on normal
+and abnormal photographs by their labels alone, gets a memory of its good training photographs and explains
+the photographs it has not seen. Heat is judged as the app shows it, on its scale; the curves of deletion
+and insertion are of the defects that the classifier caught. Folds that are finished in --runs are kept.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from benchmarks.transistor import FOLDS, folds  # noqa: E402
 from chipdemo.images import read_photograph  # noqa: E402
 from chipdemo.inspection import ABNORMAL, NORMAL  # noqa: E402
 from chipdemo.vision import teaching  # noqa: E402
-from chipdemo.vision.checkpoint import MEMORY, METRICS, read_json, write_json  # noqa: E402
+from chipdemo.vision.checkpoint import METRICS, read_json, write_json  # noqa: E402
 from chipdemo.vision.inspector import NetworkInspector, load_inspector  # noqa: E402
 from training.localisation import (  # noqa: E402
     SHARES,
@@ -37,11 +37,9 @@ from training.localisation import (  # noqa: E402
     pointing_game,
     removal_curves,
 )
-from training.resume import STATE  # noqa: E402
 from training.sources import read_data  # noqa: E402
-from training.train import Options, train  # noqa: E402
 
-EPOCHS = 12
+ROW = "lite0-cbam-0"
 MIDDLE = "a spot in the middle"  # what a map is worth that knows nothing but where chips lie
 WIDTH = 0.2  # of a side, the standard deviation of that spot
 
@@ -53,13 +51,10 @@ def spot(side: int = 32) -> np.ndarray:
     return np.outer(profile, profile).astype(np.float32)
 
 
-def train_fold(folder: Path, data: str, split: Path, epochs: int, good: list[Path]) -> None:
-    """A classifier with a memory of good photographs, unless it is there."""
-    if not (folder / METRICS).exists():
-        given = {"data": data, "split": str(split), "out": str(folder), "cache": str(folder.parent / "cache")}
-        train(Options(**given, epochs=epochs, resume=(folder / STATE).exists()))
-    if not (folder / MEMORY).exists():
-        teaching.add_memory(folder, good)
+def add_memory(folder: Path, trained: Path, good: list[Path]) -> None:
+    """A copy of a trained classifier with a memory of good photographs."""
+    study = teaching.study_photographs(good, teaching.trained_backbone(trained))
+    teaching.save_with_memory(folder, trained, teaching.learn(study))
 
 
 def explain_fold(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
@@ -118,7 +113,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "overlays")
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--trained", type=Path, default=ROOT / "runs" / "transistor")
     parser.add_argument("--folds", type=int, default=FOLDS, help="how many of them, the first ones")
     options = parser.parse_args()
     samples = {read_photograph(sample.path).sha256: sample for sample in read_data(str(options.data)).samples}
@@ -126,12 +121,11 @@ def main() -> None:
     explained, tests = [], []
     for number, division in enumerate(folds(str(options.data))[: options.folds]):
         folder = options.runs / f"fold{number}"
-        split, result = folder.with_suffix(".json"), folder.with_suffix(".npz")
+        result = folder.with_suffix(".npz")
         if not result.exists():
-            write_json(split, division)
             learned = [samples[sha256] for sha256 in division["train"]]
             good = [sample.path for sample in learned if sample.label == NORMAL]
-            train_fold(folder, str(options.data), split, options.epochs, good)
+            add_memory(folder, options.trained / f"fold{number}" / ROW, good)
             arrays = explain_fold(folder, [samples[sha256].path for sha256 in division["test"]])
             np.savez(result, **arrays)
         explained.append(dict(np.load(result)))
@@ -146,7 +140,6 @@ def main() -> None:
         "date": datetime.date.today().isoformat(),
         "data": "MVTec AD, transistor (CC BY-NC-SA 4.0)",
         "folds": options.folds,
-        "epochs": options.epochs,
         "threads": torch.get_num_threads(),
         "photographs": len(masks),
         "abnormal": int(masks.any((1, 2)).sum()),
