@@ -17,8 +17,10 @@ from chipdemo.ui.inspecting import compared_with_normals, inspect_photograph, pa
 from chipdemo.vision import teaching
 from chipdemo.vision.checkpoint import CONFIG, FILES, MEMORY, METRICS, SPLIT, WEIGHTS, latest_revision
 from chipdemo.vision.inspector import load_inspector
+from chipdemo.vision.normals import load_normals
 from chipdemo.vision.watching import try_out
 from tests.drawn import chip, chips
+from tests.pipes import piped
 from tests.tiny import tiny_checkpoint
 from training.predict import predict
 
@@ -350,6 +352,13 @@ def test_a_damaged_memory_is_refused(copy, change):
         save_file(tensors, path, metadata)
     with pytest.raises(CheckpointError, match="damaged"):
         load_inspector(str(copy))
+
+
+def test_a_memory_is_read_and_not_mapped(copy):
+    features = load_normals(copy).memory.features
+    with piped(copy / MEMORY):
+        found = load_normals(copy)
+    assert torch.equal(found.memory.features, features)
 
 
 def _metadata(path):
