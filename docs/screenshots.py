@@ -88,7 +88,7 @@ def main() -> None:
         ):
             page = open_page(width, height, scheme)
             page.set_input_files("#photograph input[type=file]", cells[0])
-            page.locator("#verdict").get_by_text("threshold").first.wait_for()
+            page.locator('.inspect[data-state="result"] #verdict .probability').wait_for()
             picture(page, name)
         page = open_page(1440, 1000, "light", "compare")
         page.locator("#compare-table tbody tr").first.wait_for()
