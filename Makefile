@@ -19,12 +19,12 @@ lint: $(VENV)/.installed-dev
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install -q -r requirements.txt
+	$(RUN) -m pip install -q --no-compile -r requirements.txt
 	touch $@
 
 $(VENV)/.installed-dev: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install -q -r requirements-dev.txt
+	$(RUN) -m pip install -q --no-compile -r requirements-dev.txt
 	touch $@ $(VENV)/.installed
 
 # The browser tests need a Chromium; where none is and none can be installed, they skip and say so.

@@ -36,6 +36,7 @@ def run(settings: Settings) -> NoReturn:
     from chipdemo.metrics import Metrics
     from chipdemo.ui.build import build_app, serve, stop_serving
     from chipdemo.vision.inspector import load_inspector
+    from chipdemo.vision.network_teacher import NetworkTeacher
     from chipdemo.vision.watching import WatchedInspector
 
     with ExitStack() as closing:
@@ -70,6 +71,7 @@ def run(settings: Settings) -> NoReturn:
             journal=journal,
             publisher=publisher,
             metrics=metrics,
+            teacher=NetworkTeacher(),
         )
         try:
             serve(app, settings, metrics, prevent_thread_lock=True)

@@ -25,6 +25,7 @@ EXIT_USAGE = 2
 EXPORTS = ("imagefolder", "parquet", "csv", "coco", "yolo")
 HUB = "hf:"  # before the owner/name of a data set
 OUTLIERS = ("show", "keep", "drop")
+TILES = ("auto", "off")
 IMPORTS = ("imagefolder", "folder", "csv", "coco")
 EXIT_FOUND = 1  # what --fail-on names was found
 GRAPHS = ("onnx", "openvino")
@@ -59,6 +60,13 @@ def _inspect_command(rooms: argparse._SubParsersAction) -> None:
     )
     inspect.add_argument("--threshold", type=float, help="0-1; default: the model's own")
     inspect.add_argument(
+        "--tiles",
+        choices=TILES,
+        default=TILES[0],
+        help="large photographs in overlapping tiles too, which take longer, or as a whole "
+        "(default: %(default)s)",
+    )
+    inspect.add_argument(
         "--fail-on",
         nargs="+",
         choices=FINDINGS,
@@ -74,6 +82,12 @@ def _teach_command(rooms: argparse._SubParsersAction) -> None:
     take.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoint folder to write")
     take.add_argument(
         "--abnormal", type=Path, metavar="FOLDER", help="known defects, to set the threshold by"
+    )
+    take.add_argument(
+        "--memory-for",
+        metavar="MODEL",
+        help="trained classifier, a folder or Hub id: --out becomes a copy that judges as before, and also "
+        "shows what no good photograph shows",
     )
     take.add_argument(
         "--false-alarms",
@@ -151,15 +165,18 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
     limits = Limits(megapixels=settings.max_megapixels)
     photographs, passed_over = batch.listed(flags.paths, limits)
     inspector = load_inspector(settings.model_source, runtime=settings.runtime, graphs=settings.graphs)
+    tiles = flags.tiles == "auto"
     with tqdm(total=len(photographs), unit=" photographs", disable=None) as bar:
-        results = batch.inspect_all(inspector, photographs, flags.out, flags.threshold, bar.update, limits)
+        results = batch.inspect_all(
+            inspector, photographs, flags.out, flags.threshold, bar.update, limits, tiles
+        )
     report.write_tables(results, flags.out)
     sums = report.sums_of(results)
     by_place = {one.place: one for one in photographs}
 
     def picture_of(result: report.Result) -> "Image | None":
         one = by_place.get(result["path"])
-        return one and batch.picture(inspector, one, limits)
+        return one and batch.picture(inspector, one, limits, tiles)
 
     report.write_page(
         sums, results.run, f"{datetime.now():%Y-%m-%d %H:%M}", picture_of, flags.out / report.HTML
@@ -266,21 +283,27 @@ def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
 def teach(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.labeling.folders import class_of, folders_in
     from chipdemo.vision import teaching
+    from chipdemo.vision.checkpoint import find_checkpoint
 
+    if flags.memory_for and flags.abnormal:
+        raise DataError(
+            "Expected --abnormal or --memory-for; found both. A trained classifier keeps its own threshold: "
+            "leave --abnormal out."
+        )
     paths = _photographs_in(flags.good)
     if bad := [folder.name for folder in folders_in(flags.good) if class_of(folder.name) == "abnormal"]:
         raise DataError(
             f"Expected good photographs alone in {flags.good}; found the folder {bad[0]}. Give the folder of "
             "the good ones, and the defects with --abnormal."
         )
-    backbone = teaching.starting_backbone()
+    trained = find_checkpoint(flags.memory_for) if flags.memory_for else None
+    backbone = teaching.trained_backbone(trained) if trained else teaching.starting_backbone()
     megapixels = settings.max_megapixels
     study = teaching.study_photographs(paths, backbone, _show_share, megapixels)
     lesson = teaching.learn(study, progress=_show_share)
     _show_refused(study.left_out)
-    shapes = {round(width / height, 1) for width, height in study.sizes}
-    if len(shapes) > 1:
-        print(f"Warning: their sides are in {len(shapes)} proportions; photograph all chips alike.")
+    for warning in study.warnings:
+        print(f"Warning: {warning}")
     if lesson.outliers:
         usual = float(statistics.median(lesson.scores))
         print(f"Among the good photographs, {len(lesson.outliers):,} stand out:")
@@ -293,6 +316,11 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
             )
         if flags.outliers == "drop":
             lesson = teaching.learn(study.without(lesson.outliers), progress=_show_share)
+    if trained:
+        teaching.save_with_memory(flags.out, trained, lesson, not flags.without_photographs)
+        print(f"{flags.memory_for} judges as before and knows {len(lesson.study.names):,} good photographs.")
+        _show_how_to_open(flags)
+        return
     defects = None
     if flags.abnormal:
         paths = _photographs_in(flags.abnormal)
@@ -312,6 +340,10 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
     print(f"Of them, each judged by the others, {validation['false_alarm_rate']:.1%} would be stopped.")
     if "recall" in validation:
         print(f"Of the known defects, {validation['recall']:.1%} are caught.")
+    _show_how_to_open(flags)
+
+
+def _show_how_to_open(flags: argparse.Namespace) -> None:
     if not flags.without_photographs:
         print("It holds small copies of the good photographs, for whoever gets it.")
     print(f"Open it with: python app.py --model {shlex.quote(str(flags.out))}")

@@ -22,6 +22,7 @@ from chipdemo.images import Photograph, read_photograph
 from chipdemo.inspection import NORMAL, Inspection, Inspector, Prepared
 from chipdemo.labeling.folders import class_of, labelled_files
 from chipdemo.overlay import blend
+from chipdemo.tiling import TiledInspector
 
 RESULTS = "inspections.jsonl"  # a line a photograph, in the order given; see result_of
 RUN = "run.json"
@@ -126,15 +127,17 @@ def inspect_all(
     threshold: float | None = None,
     progress: Progress = lambda done: None,
     limits: Limits = DEFAULT_LIMITS,
+    tiles: bool = False,
 ) -> Results:
     """Judge photographs, but for those that folder has results of already.
 
-    One that cannot be read gets a result with the reason. Raises BatchError where the results there
-    are of another model or threshold.
+    tiles: look at large ones in tiles too, see tiling.py. One that cannot be read gets a result with
+    the reason. Raises BatchError where the results there are of another model or threshold, or with
+    and without tiles.
     """
-    inspector = inspector.current()
+    inspector = TiledInspector(inspector.current()) if tiles else inspector.current()
     threshold = inspector.info.threshold if threshold is None else threshold
-    results = _results(folder, inspector, threshold)
+    results = _results(folder, inspector, threshold, tiles)
     done = {result["path"] for result in results}
     progress(len(done))
     todo = (one for one in photographs if one.place not in done)
@@ -175,15 +178,19 @@ def read(one: Listed, limits: Limits = DEFAULT_LIMITS) -> Photograph:
     return read_photograph(content_of(one.found, limits), limits.megapixels)
 
 
-def picture(inspector: Inspector, one: Listed, limits: Limits = DEFAULT_LIMITS) -> Image.Image | None:
+def picture(
+    inspector: Inspector, one: Listed, limits: Limits = DEFAULT_LIMITS, tiles: bool = False
+) -> Image.Image | None:
     """A photograph with its heat and regions, small enough for a page; None where it is gone."""
     try:
         image = read(one, limits).image
     except ImageError:
         return None
+    inspection = (TiledInspector(inspector) if tiles else inspector).inspect(image)
+    scale = SHOWN_SIDE / max(SHOWN_SIDE, *image.size)
     image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    inspection = inspector.inspect(image)
-    return blend(image, next(iter(inspection.heat.values())), regions=inspection.regions)
+    regions = [region.scaled(scale) for region in inspection.regions]
+    return blend(image, next(iter(inspection.heat.values())), regions=regions)
 
 
 def result_of(judged: Judged) -> dict[str, Any]:
@@ -237,10 +244,11 @@ def _in_list(path: Path) -> Iterator[Listed]:
         yield Listed(Found(name, place), str(place), class_of(label) or "")
 
 
-def _results(folder: Path, inspector: Inspector, threshold: float) -> Results:
+def _results(folder: Path, inspector: Inspector, threshold: float, tiles: bool) -> Results:
     """The results that a folder has of this model and threshold so far; a new folder has none."""
     info = inspector.info
     run = {"model": info.name, "revision": info.revision, "threshold": threshold, "data": info.data}
+    run |= {"tiles": True} if tiles else {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / RUN).exists():
@@ -264,14 +272,14 @@ def _results(folder: Path, inspector: Inspector, threshold: float) -> Results:
 
 
 def _batches(prepared: Iterable[tuple]) -> Iterator[list[tuple]]:
-    """Runs of them with BATCH readable photographs."""
-    waiting, readable = [], 0
+    """Runs of them with BATCH readable photographs; fewer, where those are to be looked at in tiles."""
+    waiting, pictures = [], 0
     for one in prepared:
         waiting.append(one)
-        readable += one[1] is not None
-        if readable == BATCH:
+        pictures += 1 + len(one[1].tiles) if one[1] else 0
+        if pictures >= BATCH:
             yield waiting
-            waiting, readable = [], 0
+            waiting, pictures = [], 0
     if waiting:
         yield waiting
 

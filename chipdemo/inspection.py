@@ -10,7 +10,7 @@ from PIL import Image
 from chipdemo.operating import OperatingCurve
 
 NORMAL, ABNORMAL = "normal", "abnormal"
-EVIDENCE = "evidence"
+EVIDENCE, CBAM = "evidence", "CBAM"
 CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE = (
     "class-weight matching",
     "inverse matching",
@@ -18,6 +18,9 @@ CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE = (
 )
 # Explanations whose 0.5 is in every photograph what a held-out normal one hardly ever gets to
 FIXED_SCALE = (EVIDENCE, CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE)
+MATCHINGS = (CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE)  # explanations with regions of their own
+UNSTRETCHED = (*FIXED_SCALE, CBAM)  # others are stretched to the own maximum of each photograph
+Box = tuple[int, int, int, int]  # left, top, right, bottom, pixels
 CLASSES = (NORMAL, ABNORMAL)  # the order of the network's two logits
 
 
@@ -35,6 +38,11 @@ class Region:
     score: float
     area: int
 
+    def scaled(self, scale: float) -> "Region":
+        """The same in a photograph that is so many times as large."""
+        x, y, width, height = (round(scale * side) for side in (self.x, self.y, self.width, self.height))
+        return Region(x, y, max(width, 1), max(height, 1), self.score, max(round(scale**2 * self.area), 1))
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -45,6 +53,8 @@ class ModelInfo:
     threshold: the one chosen on validation, 0-1.
     validation: the curve behind the threshold slider.
     test: metrics of the test part by name (fractions), with "part" saying what it is.
+    photograph_side: of a square as large as the median photograph it learned from, pixels; 0 where
+        that is not known.
     runtime: what runs it here.
     """
 
@@ -59,6 +69,7 @@ class ModelInfo:
     threshold: float
     validation: OperatingCurve
     test: Mapping[str, Any]
+    photograph_side: int = 0
     runtime: str = "PyTorch"
 
 
@@ -72,6 +83,27 @@ class Channel:
     index: int
     weight: float
     heat: np.ndarray
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """What came of looking at a large photograph piece by piece too; see tiling.py.
+
+    count: of the photograph's tiles. seen: how many of them were looked at, none where it was to be
+    inspected as a whole. unlike: of those seen, how many are far from what the model was trained on.
+    decide: the tiles speak for the photograph; otherwise the photograph as a whole does.
+    ms: what they took, or where none was looked at, about what they would take; whole_ms: what the
+    photograph as a whole took.
+    whole: the photograph as a whole, where tiles were looked at.
+    """
+
+    count: int
+    seen: int
+    unlike: int
+    decide: bool
+    ms: float
+    whole_ms: float
+    whole: "Inspection | None"
 
 
 @dataclass(frozen=True)
@@ -89,7 +121,8 @@ class Inspection:
         near each other. Not in to_json.
     log_odds: of abnormal against normal, before calibration; evidence sums to it.
     image_size: (width, height) in pixels of the upright photograph.
-    timing_ms: by step, in order.
+    timing_ms: by step, in order, what comes before the network first.
+    tiles: of a large photograph, if it may be looked at in tiles.
     """
 
     verdict: str
@@ -107,6 +140,7 @@ class Inspection:
     image_sha256: str
     image_size: tuple[int, int]
     timing_ms: Mapping[str, float]
+    tiles: Tiles | None = None
 
     def judged_at(self, threshold: float) -> "Inspection":
         """The same photograph under another threshold (0-1), without running the model."""
@@ -135,6 +169,13 @@ class Inspection:
             "model": {"name": self.model_name, "revision": self.model_revision},
             "image": {"sha256": self.image_sha256, "width": width, "height": height},
             "timing_ms": {step: round(ms, 2) for step, ms in self.timing_ms.items()},
+            "tiles": self.tiles
+            and {
+                "count": self.tiles.count,
+                "seen": self.tiles.seen,
+                "unlike": self.tiles.unlike,
+                "decide": self.tiles.decide,
+            },
         }
 
 
@@ -161,12 +202,14 @@ class Prepared:
     """A photograph in the size of the network, with what is said of the original.
 
     pixels: (size, size, 3) uint8. image_size: (width, height) in pixels of the upright photograph.
+    tiles: where each lies in the photograph, and the same of it, if it is to be looked at in tiles too.
     """
 
     pixels: np.ndarray
     image_sha256: str
     image_size: tuple[int, int]
     prepared_ms: float
+    tiles: tuple[tuple[Box, "Prepared"], ...] = ()
 
 
 def judge(abnormal_probability: float, threshold: float) -> str:
@@ -182,6 +225,10 @@ class Inspector(Protocol):
 
     def current(self) -> "Inspector":
         """The inspector to keep to for one piece of work: itself, unless a newer model may replace it."""
+
+    @property
+    def whole(self) -> "Inspector":
+        """The same, but for looking at large photographs in tiles."""
 
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
         """Judge an upright 8-bit RGB photograph, at the model's own threshold unless given.
@@ -200,6 +247,9 @@ class Inspector(Protocol):
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         """One heat map by the method's name: (h, w) float32, 0-1. Raises ValueError if unknown."""
+
+    def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
+        """What one of MATCHINGS finds, hottest first. Raises ValueError where it has not that one."""
 
     def nearest_normals(
         self, image: Image.Image, regions: Sequence[Region]

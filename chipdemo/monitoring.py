@@ -120,6 +120,10 @@ class MonitoredInspector:
     def current(self) -> "MonitoredInspector":
         return MonitoredInspector(self._inspector.current(), *self._listeners)
 
+    @property
+    def whole(self) -> "MonitoredInspector":
+        return MonitoredInspector(self._inspector.whole, *self._listeners)
+
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
         return self._told([self._inspector.inspect(image, threshold)])[0]
 
@@ -135,6 +139,9 @@ class MonitoredInspector:
         self, image: Image.Image, regions: Sequence[Region]
     ) -> tuple[tuple[NormalPatch, ...], ...]:
         return self._inspector.nearest_normals(image, regions)
+
+    def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
+        return self._inspector.regions(image, method)
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         return self._inspector.explain(image, method)

@@ -1,28 +1,41 @@
 """Large photographs in overlapping tiles, since small defects vanish when they are shrunk as a whole."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from time import perf_counter
 
 import numpy as np
 from PIL import Image
 
-from chipdemo.inspection import Inspection, Inspector, ModelInfo, NormalPatch, Region, judge
+from chipdemo.inspection import (
+    UNSTRETCHED,
+    Box,
+    Inspection,
+    Inspector,
+    ModelInfo,
+    NormalPatch,
+    Prepared,
+    Region,
+    Tiles,
+    judge,
+)
+from chipdemo.regions import regions_of
 
-SHRINK = 3  # a tile is so many times as large as the network's input: what is lost there is noise
+SHRINK = 3  # times the network's input: the side of a tile where the model does not say what it learned from
 OVERLAP = 0.25  # of neighbouring tiles, least share of their side, so that a defect is whole in one of them
 LARGE = 2  # tiles that a photograph is at least long before it is tiled at all
-SAME = 0.5  # of the smaller of two regions; where they share so much they are one
-
-Box = tuple[int, int, int, int]  # left, top, right, bottom, pixels
+MOST = 256  # tiles; of what would have more, they are larger
+BATCH = 16  # tiles at a time through the network
+KNOWN = 0.5  # share of the tiles that have to be like the training photographs, so that they count
+REGIONS = 20  # of a photograph, the hottest
 
 
 def tiles_of(size: tuple[int, int], side: int) -> tuple[Box, ...]:
     """Square tiles of this side that cover a photograph of this (width, height), row by row."""
 
     def starts(length: int) -> list[int]:
-        count = math.ceil(max(length - side, 0) / (side * (1 - OVERLAP))) + 1
-        return [round(start) for start in np.linspace(0, max(length - side, 0), count)]
+        return [round(start) for start in np.linspace(0, max(length - side, 0), _count(length, side))]
 
     width, height = size
     return tuple(
@@ -32,16 +45,28 @@ def tiles_of(size: tuple[int, int], side: int) -> tuple[Box, ...]:
     )
 
 
-class TiledInspector:
-    """An Inspector that also looks at a large photograph piece by piece; smaller ones as ever.
+def _count(length: int, side: int) -> int:
+    """Of tiles along a side of the photograph."""
+    return math.ceil(max(length - side, 0) / (side * (1 - OVERLAP))) + 1
 
-    The most abnormal tile, or the photograph as a whole if that is more, decides. So what the
-    validation part says of a threshold holds for each tile: of many tiles, more are stopped by
-    mistake. It is for models that know such tiles: trained or taught on photographs of that scale.
+
+class TiledInspector:
+    """An Inspector that also looks at a large photograph piece by piece; at smaller ones as ever.
+
+    The most abnormal tile decides, or the photograph as a whole if that is more and like the training
+    photographs. What the validation part says of a threshold holds for each look: of many tiles, more
+    are stopped by mistake.
+
+    A tile has as many pixels as the photographs that the model learned from, since it knows chips at
+    that scale: one that learned large photographs inspects such as a whole. Whether it does know such
+    tiles is seen in each photograph. If BATCH of them, spread over it, or later all of them, are unlike
+    the training photographs for the most part, as pieces of a chip are to a model of whole chips, the
+    photograph as a whole decides alone.
     """
 
-    def __init__(self, inner: Inspector):
-        self.inner = inner
+    def __init__(self, inner: Inspector, wanted: bool = True):
+        """wanted: otherwise it is only said of a large photograph how many tiles it has."""
+        self.inner, self.wanted = inner, wanted
 
     @property
     def info(self) -> ModelInfo:
@@ -52,74 +77,136 @@ class TiledInspector:
         return self.inner.methods
 
     @property
-    def side(self) -> int:
-        """Of a tile, pixels."""
-        return SHRINK * self.info.image_size
+    def whole(self) -> "TiledInspector":
+        return TiledInspector(self.inner, wanted=False)
 
     def current(self) -> "TiledInspector":
         inner = self.inner.current()
-        return self if inner is self.inner else TiledInspector(inner)
+        return self if inner is self.inner else TiledInspector(inner, self.wanted)
 
     def tiles(self, size: tuple[int, int]) -> tuple[Box, ...]:
         """Those of a photograph of this (width, height); none where it is inspected as a whole alone.
 
-        Its cost is one inspection each, and one for the whole.
+        Its cost is one inspection each, and one for the whole; MOST of them at most.
         """
-        return tiles_of(size, self.side) if max(size) >= LARGE * self.side else ()
+        info = self.info
+        side = max(info.photograph_side or SHRINK * info.image_size, info.image_size)
+        if max(size) < LARGE * side:
+            return ()
+        while _count(size[0], side) * _count(size[1], side) > MOST:
+            side = math.ceil(1.1 * side)
+        return tiles_of(size, side)
 
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
         """Judge an upright 8-bit RGB photograph; regions and heat are those of all tiles."""
-        whole = self.inner.inspect(image, threshold)
-        boxes = self.tiles(image.size)
-        if not boxes:
+        return self.inspect_batch([self.prepare(image)], threshold)[0]
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        whole = self.inner.prepare(image)
+        boxes = self.tiles(image.size) if self.wanted else ()
+        return replace(whole, tiles=tuple((box, self.inner.prepare(image.crop(box))) for box in boxes))
+
+    def inspect_batch(
+        self, photographs: Sequence[Prepared], threshold: float | None = None
+    ) -> list[Inspection]:
+        wholes = self.inner.inspect_batch(photographs, threshold)
+        return [self._in_tiles(one, whole, threshold) for one, whole in zip(photographs, wholes)]
+
+    def _in_tiles(self, photograph: Prepared, whole: Inspection, threshold: float | None) -> Inspection:
+        if not photograph.tiles:
+            return self._as_whole(whole)
+        started = perf_counter()
+        tiles, seen, unlike, decide = _spread(photograph.tiles), [], 0, True
+        while decide and len(seen) < len(tiles):
+            boxes, prepared = zip(*tiles[len(seen) : len(seen) + BATCH])
+            seen += zip(boxes, self.inner.inspect_batch(prepared, threshold))
+            unlike = sum(inspection.unlike_training for _, inspection in seen)
+            decide = unlike <= (1 - KNOWN) * len(seen)
+        together = _joined(whole, seen) if decide else whole
+        ms = sum(prepared.prepared_ms for _, prepared in tiles) + 1000 * (perf_counter() - started)
+        timing = whole.timing_ms | {f"{len(seen):,} of {len(tiles):,} tiles": ms}
+        found = Tiles(len(tiles), len(seen), unlike, decide, ms, sum(whole.timing_ms.values()), whole)
+        return replace(together, tiles=found, timing_ms=timing)
+
+    def _as_whole(self, whole: Inspection) -> Inspection:
+        count = len(self.tiles(whole.image_size))
+        if not count:
             return whole
-        parts = [self.inner.inspect(image.crop(box), threshold) for box in boxes]
-        worst = max((whole, *parts), key=lambda one: one.abnormal_probability)
-        regions = [
-            replace(region, x=region.x + box[0], y=region.y + box[1])
-            for box, part in zip(boxes, parts)
-            for region in part.regions
-        ]
-        heat = {
-            name: stitched(
-                [(box, part.heat[name]) for box, part in zip(boxes, parts)],
-                ((0, 0, *image.size), whole.heat[name]),
-            )
-            for name in whole.heat
-        }
-        return replace(
-            whole,
-            verdict=judge(worst.abnormal_probability, whole.threshold),
-            abnormal_probability=worst.abnormal_probability,
-            log_odds=worst.log_odds,
-            regions=merged([*whole.regions, *regions]),
-            heat=heat,
-            timing_ms=_summed([whole, *parts]),
-        )
+        preparing, *rest = whole.timing_ms.values()  # the first grows with the photograph, unlike a tile's
+        whole_ms = preparing + sum(rest)
+        return replace(whole, tiles=Tiles(count, 0, 0, False, count * sum(rest), whole_ms, None))
 
     def nearest_normals(
         self, image: Image.Image, regions: Sequence[Region]
     ) -> tuple[tuple[NormalPatch, ...], ...]:
-        return self.inner.nearest_normals(image, regions)
+        """Of each region as it is in the tile that shows most around it."""
+        boxes = self.tiles(image.size) if self.wanted else ()
+        if not boxes:
+            return self.inner.nearest_normals(image, regions)
+        found = []
+        for region in regions:
+            left, top, right, bottom = box = max(boxes, key=lambda box: _margin(box, region))
+            x, y = max(region.x, left), max(region.y, top)
+            width, height = min(region.x + region.width, right) - x, min(region.y + region.height, bottom) - y
+            inside = replace(region, x=x - left, y=y - top, width=width, height=height)
+            found += self.inner.nearest_normals(image.crop(box), [inside])
+        return tuple(found)
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
-        """One heat map by the method's name: (h, w) float32, 0-1. Raises ValueError if unknown."""
+        """One heat map by the method's name: (h, w) float32, 0-1. Raises ValueError if unknown.
+
+        Methods that stretch each map to its own maximum explain the photograph as a whole: such maps
+        cannot be put together.
+        """
         whole = self.inner.explain(image, method)
-        boxes = self.tiles(image.size)
+        boxes = self.tiles(image.size) if self.wanted and method in UNSTRETCHED else ()
         parts = [(box, self.inner.explain(image.crop(box), method)) for box in boxes]
-        return stitched(parts, ((0, 0, *image.size), whole)) if parts else whole
+        return stitched(image.size, [*parts, ((0, 0, *image.size), whole)]) if parts else whole
+
+    def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
+        """Those of the map that is put together, where there are tiles."""
+        if self.wanted and self.tiles(image.size):
+            return regions_of(self.explain(image, method), image.size)[:REGIONS]
+        return self.inner.regions(image, method)
 
 
-def stitched(parts: Sequence[tuple[Box, np.ndarray]], whole: tuple[Box, np.ndarray]) -> np.ndarray:
-    """The maps of tiles and of the whole photograph as one: (h, w), each place the highest of them.
+def _spread(tiles: Sequence[tuple[Box, Prepared]]) -> list[tuple[Box, Prepared]]:
+    """All of them, in an order in which the first BATCH are spread over the photograph."""
+    step = math.ceil(len(tiles) / BATCH)
+    return [tile for start in range(step) for tile in tiles[start::step]]
 
-    Its places are as fine as those of the tiles.
+
+def _joined(whole: Inspection, parts: Sequence[tuple[Box, Inspection]]) -> Inspection:
+    """What the tiles show, and the whole where it is like the training photographs."""
+    coarse = [] if whole.unlike_training else [((0, 0, *whole.image_size), whole)]
+    looks = [*parts, *coarse]
+    worst = max((look for _, look in looks), key=lambda look: look.abnormal_probability)
+    heat = {
+        name: stitched(whole.image_size, [(box, look.heat[name]) for box, look in looks])
+        for name in whole.heat
+    }
+    return replace(
+        whole,
+        verdict=judge(worst.abnormal_probability, whole.threshold),
+        abnormal_probability=worst.abnormal_probability,
+        log_odds=worst.log_odds,
+        unlike_training=worst.unlike_training,
+        distance=worst.distance,
+        regions=regions_of(next(iter(heat.values())), whole.image_size)[:REGIONS],
+        heat=heat,
+    )
+
+
+def stitched(size: tuple[int, int], parts: Sequence[tuple[Box, np.ndarray]]) -> np.ndarray:
+    """The maps of parts of a photograph of this (width, height) as one: each place the highest of them.
+
+    (h, w); its places are as fine as those of the first part.
     """
-    (_, _, width, height), _ = whole
+    width, height = size
     (left, top, right, bottom), first = parts[0]
     across, down = first.shape[1] / (right - left), first.shape[0] / (bottom - top)  # places a pixel
     canvas = np.zeros((math.ceil(height * down), math.ceil(width * across)), np.float32)
-    for (left, top, right, bottom), heat in (whole, *parts):
+    for (left, top, right, bottom), heat in parts:
         x, y = math.floor(left * across), math.floor(top * down)
         x_end, y_end = math.ceil(right * across), math.ceil(bottom * down)
         fitted = Image.fromarray(heat).resize((x_end - x, y_end - y), Image.Resampling.BILINEAR)
@@ -128,26 +215,7 @@ def stitched(parts: Sequence[tuple[Box, np.ndarray]], whole: tuple[Box, np.ndarr
     return canvas
 
 
-def merged(regions: Sequence[Region]) -> tuple[Region, ...]:
-    """Regions of several tiles, hottest first; of those that overlap for the most part, the hottest."""
-    kept: list[Region] = []
-    for region in sorted(regions, key=lambda region: region.score, reverse=True):
-        if all(_shared(region, other) < SAME for other in kept):
-            kept.append(region)
-    return tuple(kept)
-
-
-def _shared(one: Region, other: Region) -> float:
-    """The overlap of two boxes, as a share of the smaller one."""
-    across = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
-    down = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
-    smaller = min(one.width * one.height, other.width * other.height)
-    return max(across, 0) * max(down, 0) / smaller
-
-
-def _summed(inspections: Sequence[Inspection]) -> Mapping[str, float]:
-    """The time of each step over all of them, and how many there were in its name."""
-    return {
-        f"{step}, {len(inspections)} times": sum(one.timing_ms[step] for one in inspections)
-        for step in inspections[0].timing_ms
-    }
+def _margin(box: Box, region: Region) -> float:
+    """How far the middle of a region is from the nearest edge of a box; below 0 where it is outside."""
+    x, y = region.x + region.width / 2, region.y + region.height / 2
+    return min(x - box[0], box[2] - x, y - box[1], box[3] - y)

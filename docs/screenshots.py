@@ -9,24 +9,29 @@ of a monocrystalline cell under electroluminescence, with a crack that has cut a
 import shutil
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from chipdemo.labeling.intake import add_paths  # noqa: E402
+from chipdemo.labeling.store import Journal  # noqa: E402
 from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
 from chipdemo.vision.inspector import load_inspector  # noqa: E402
 from tests.serving import served  # noqa: E402
 
+ABLATION = ROOT / "chipdemo" / "ablation" / "elpv.json"
+SEEDS = (3, 4, 5, 6, 7, 8, 9)  # of the drawn cells; the first is inspected, the others are labelled
 SIDE = 300  # pixels, as the ELPV photographs
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 
 
-def drawn_cell(seed: int = 3) -> Image.Image:
+def drawn_cell(seed: int) -> Image.Image:
     """A grey cell with busbars, finger lines and grain; one crack and the dark area it cut off."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE - 0.5
@@ -53,24 +58,47 @@ def drawn_cell(seed: int = 3) -> Image.Image:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        path = Path(folder) / "drawn-cell.png"
-        drawn_cell().save(path)
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
-        with served(load_inspector(str(DEFAULT_MODEL))) as address:
-            for name, width, height, scheme in (
-                ("inspect", 1440, 1000, "light"),
-                ("inspect-dark", 1440, 1000, "dark"),
-                ("inspect-phone", 390, 844, "light"),
-            ):
-                page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-                page.goto(f"{address}/?__theme={scheme}")
-                page.set_input_files("input[type=file]", path)
-                page.locator("#verdict").get_by_text("threshold").first.wait_for()
-                page.wait_for_timeout(1500)  # until the picture has faded in
-                page.screenshot(path=ROOT / "docs" / f"{name}.png")
-                page.close()
-        browser.close()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
+        cells = [Path(folder) / f"drawn-cell-{seed}.png" for seed in SEEDS]
+        for path, seed in zip(cells, SEEDS):
+            drawn_cell(seed).save(path)
+        journal = closing.enter_context(Journal(Path(folder) / "labels.db"))
+        add_paths(journal, cells[1:])
+        address = closing.enter_context(
+            served(load_inspector(str(DEFAULT_MODEL)), ablation=ABLATION, journal=journal, annotator="ada")
+        )
+        browser = closing.enter_context(sync_playwright()).chromium.launch(
+            executable_path=shutil.which("chromium"), args=ARGUMENTS
+        )
+
+        def open_page(width: int, height: int, scheme: str, tab: str = "inspect") -> Page:
+            page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+            page.goto(f"{address}/?__theme={scheme}#{tab}")
+            return page
+
+        def picture(page: Page, name: str) -> None:
+            page.wait_for_timeout(1500)  # until everything has faded in
+            page.screenshot(path=ROOT / "docs" / f"{name}.png")
+            page.close()
+
+        for name, width, height, scheme in (
+            ("inspect", 1440, 1000, "light"),
+            ("inspect-dark", 1440, 1000, "dark"),
+            ("inspect-phone", 390, 844, "light"),
+        ):
+            page = open_page(width, height, scheme)
+            page.set_input_files("#photograph input[type=file]", cells[0])
+            page.locator('.inspect[data-state="result"] #verdict .probability').wait_for()
+            picture(page, name)
+        page = open_page(1440, 1000, "light", "compare")
+        page.locator("#compare-table tbody tr").first.wait_for()
+        picture(page, "compare")
+        page = open_page(1440, 900, "light", "label")
+        page.locator('.desk[data-state="ready"]').wait_for()
+        for key in "212":
+            page.keyboard.press(key)
+            page.wait_for_timeout(1000)
+        picture(page, "label")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
-"""An Inspector without a network: quick, and deterministic from the pixels alone."""
+"""An Inspector and a Teacher without a network: quick, and deterministic from the pixels alone."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
+from chipdemo.errors import DataError
+from chipdemo.files import Found, Limits
 from chipdemo.images import content_sha256
-from chipdemo.inspection import Channel, Inspection, ModelInfo, NormalPatch, Prepared, Region, judge
+from chipdemo.inspection import INVERSE, Channel, Inspection, ModelInfo, NormalPatch, Prepared, Region, judge
 from chipdemo.operating import OperatingCurve
+from chipdemo.teacher import FEWEST, Draft, Progress, Standout, Taught
 
 METHODS = ("evidence", "CBAM", "Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "EigenCAM")
 GRID = 9  # heat is GRID x GRID
@@ -45,6 +49,10 @@ class FakeInspector:
         self._lock = threading.Lock()
 
     def current(self) -> "FakeInspector":
+        return self
+
+    @property
+    def whole(self) -> "FakeInspector":
         return self
 
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
@@ -91,6 +99,9 @@ class FakeInspector:
         grey = Image.new("RGB", (8, 8), "grey")
         return tuple((NormalPatch("0" * 64, 0.1, 0.1, 0.2, 0.2, 0.75, grey),) for _ in regions)
 
+    def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
+        return (Region(image.width // 2, 0, 20, 10, 0.75, 200),)
+
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         if method not in self.methods:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(self.methods)}")
@@ -98,6 +109,59 @@ class FakeInspector:
             self.explanations += 1
         heat = np.roll(darkness(image), self.methods.index(method), axis=0)
         return heat / max(float(heat.max()), 1e-6)
+
+
+class FakeTeacher:
+    """Photographs called odd stand out. hold: waits in the middle of looking until it is set, if given."""
+
+    def __init__(self, hold: threading.Event | None = None):
+        self.hold, self.looked = hold, 0
+
+    def look(
+        self, goods: Sequence[Found], defects: Sequence[Found], limits: Limits, progress: Progress
+    ) -> Draft:
+        for row in range(len(goods)):
+            progress(row / len(goods), "looking at photographs")
+            if self.hold and row == len(goods) // 2:
+                self.hold.wait(20)
+            self.looked += 1
+        odd = [row for row, one in enumerate(goods) if "odd" in one.name]
+        standouts = tuple(Standout(row, goods[row].name, 3.5, b"", b"") for row in odd)
+        return Draft(len(goods), (), ("All of them are drawn.",), standouts, 1.0)
+
+    def finish(
+        self, draft: Draft, without: Collection[int], false_alarms: float, name: str, progress: Progress
+    ) -> Taught:
+        progress(0.5, "packing what was learned")
+        count = draft.photographs - len(without)
+        if count < FEWEST:
+            raise DataError(f"Expected at least {FEWEST} good photographs that differ; found {count}.")
+        names = {one.row: one.name for one in draft.standouts}
+        return Taught(
+            inspector=TaughtInspector(name),
+            archive=b"a zip of " + name.encode(),
+            photographs=count,
+            places=20_000,
+            memory_bytes=6_700_000,
+            false_alarms=false_alarms,
+            false_alarm_rate=0.0,
+            defects=0,
+            recall=None,
+            left_out=tuple(one for row, one in names.items() if row in without),
+            kept=tuple(one for row, one in names.items() if row not in without),
+            warnings=draft.warnings,
+            seconds=2.0,
+        )
+
+
+class TaughtInspector(FakeInspector):
+    """The same under another name; it can show normal chips."""
+
+    methods = (*METHODS, INVERSE)
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.info = replace(INFO, name=name, revision="taught", data=name, threshold=0.5)
 
 
 def darkness(image: Image.Image) -> np.ndarray:

@@ -10,6 +10,7 @@ from chipdemo.inspection import Inspector
 from chipdemo.labeling.store import Journal
 from chipdemo.metrics import Metrics
 from chipdemo.settings import Settings
+from chipdemo.teacher import Teacher
 from chipdemo.ui.build import build_app, serve
 
 
@@ -21,6 +22,7 @@ def served(
     load: Callable[[Path], Inspector] | None = None,
     journal: Journal | None = None,
     metrics: Metrics | None = None,
+    teacher: Teacher | None = None,
     **settings,
 ) -> Iterator[str]:
     """The address of the app while it runs."""
@@ -28,7 +30,7 @@ def served(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     chosen = Settings(port=port, **settings)
-    app = build_app(inspector, chosen, examples, ablation, load, journal, metrics=metrics)
+    app = build_app(inspector, chosen, examples, ablation, load, journal, metrics=metrics, teacher=teacher)
     # _frontend: gradio's look at itself gives up after 3 s, which a busy machine may need
     serve(app, chosen, metrics, prevent_thread_lock=True, quiet=True, _frontend=False)
     try:

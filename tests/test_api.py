@@ -47,7 +47,7 @@ def test_inspect_returns_the_inspection_and_the_overlay(client, grey):
     assert (result["image"]["width"], result["image"]["height"]) == (60, 40)
     assert set(result) == {
         "verdict", "abnormal_probability", "threshold", "unlike_training", "distance", "regions", "model",
-        "image", "timing_ms", "notes",
+        "image", "timing_ms", "notes", "tiles",
     }  # fmt: skip
     with Image.open(overlay) as image:
         assert image.format == "PNG" and image.width == 60
@@ -155,6 +155,23 @@ def test_an_account_is_asked_for_where_one_is_set(grey):
         assert httpx.get(f"{address}/config").status_code == 401
         client = Client(address, auth=("ada", "secret"), verbose=False)
         assert inspect(client, grey)[0]["verdict"] == "abnormal"
+
+
+def test_a_client_that_knows_no_tiles_goes_on_working(address, client, grey):
+    path = httpx.post(f"{address}/gradio_api/upload", files={"files": grey.open("rb")}).json()[0]
+    line = call(address, file_takers(address)["inspect"][0], [{"path": path, **MARK}, 0.9])
+    assert '"verdict":"normal"' in line.replace(" ", "")
+    assert client.predict(handle_file(grey), 0.9, api_name="/inspect")[0]["verdict"] == "normal"
+
+
+def test_a_large_photograph_is_looked_at_in_tiles_unless_told_otherwise(client, tmp_path):
+    image = Image.new("RGB", (1400, 700), (240, 240, 240))
+    image.paste((0, 0, 0), (800, 0, 1400, 700))
+    image.save(tmp_path / "large.png")
+    result, _ = inspect(client, tmp_path / "large.png")
+    assert result["tiles"] == {"count": 6, "seen": 6, "unlike": 0, "decide": True}
+    result, _ = inspect(client, tmp_path / "large.png", tiles=False)
+    assert result["tiles"] == {"count": 6, "seen": 0, "unlike": 0, "decide": False}
 
 
 def test_many_photographs_are_judged_in_one_call_and_a_bad_one_gets_its_reason(client, grey, tmp_path):

@@ -7,7 +7,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from chipdemo.errors import CheckpointError
-from chipdemo.vision.checkpoint import CONFIG, METRICS, WEIGHTS, HubChipNet, load_checkpoint, read_spec
+from chipdemo.vision.checkpoint import (
+    CONFIG,
+    METRICS,
+    WEIGHTS,
+    HubChipNet,
+    load_checkpoint,
+    load_weights,
+    read_spec,
+)
+from tests.pipes import piped
 from tests.tiny import SPEC, tiny_checkpoint, tiny_net
 
 
@@ -51,6 +60,13 @@ def test_a_missing_extra_or_misshapen_tensor_is_an_error(folder, change, message
     save_file(tensors, folder / WEIGHTS)
     with pytest.raises(CheckpointError, match=f"(?s){message}"):
         load_checkpoint(folder)
+
+
+def test_weights_are_read_and_not_mapped(folder):
+    with piped(folder / WEIGHTS):
+        net = SPEC.build()
+        load_weights(net, folder / WEIGHTS)
+    torch.testing.assert_close(net.head.weight, tiny_net().head.weight, atol=1e-3, rtol=1e-3)
 
 
 def test_damaged_weights_are_an_error(folder):

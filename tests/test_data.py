@@ -23,6 +23,12 @@ def small(image):
     return np.asarray(image.resize((8, 8)))
 
 
+def test_it_is_known_how_large_the_photographs_are(tmp_path):
+    draw_chips(tmp_path, normal=3, abnormal=1)
+    Image.new("RGB", (4000, 1000), "grey").save(tmp_path / "normal" / "wide.png")
+    assert load_photographs(read_folder(tmp_path), small).side == 64
+
+
 def test_an_unreadable_photograph_is_left_out_and_named(tmp_path):
     draw_chips(tmp_path, normal=15, abnormal=5)
     (tmp_path / "normal" / "broken.png").write_bytes(b"no image")

@@ -3,11 +3,11 @@ import pytest
 import torch
 from pytorch_grad_cam import GradCAM
 
+from chipdemo.regions import regions_of
 from chipdemo.vision.explain import (
     GRADIENT_METHODS,
     fixed_heat,
     gradient_heat,
-    regions_of,
     strongest_channels,
 )
 from tests.tiny import tiny_net

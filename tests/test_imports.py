@@ -26,9 +26,11 @@ CORE = tuple(
         "monitoring",
         "operating",
         "overlay",
+        "regions",
         "report",
         "settings",
         "spreadsheet",
+        "teacher",
         "tiling",
     )  # fmt: skip
 )

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from pyarrow import parquet
 
 from chipdemo.errors import ChipDemoError, HubError, SettingsError
 from chipdemo.labeling.store import Journal
+from chipdemo.settings import DEFAULT_MODEL
 from space.contents import SHORT, files_of, requirements
 from space.deploy import command_line, deploy
 from tests.hub import CUT, LOST, Account, Hub
@@ -52,8 +54,23 @@ KEYS = {
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 
 
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """The repository, but for the weights of the comparison, which are large and go up like any others."""
+    tree = tmp_path_factory.mktemp("tree")
+    for name in ("chipdemo", "docs", "space"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("app.py", "LICENSE", "requirements.txt"):
+        shutil.copyfile(ROOT / name, tree / name)
+    for weights in (tree / "chipdemo" / "ablation").rglob("*.safetensors"):
+        weights.write_bytes(b"weights")
+    return tree
+
+
 @pytest.fixture
-def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
+def hub(tmp_path, monkeypatch, tree) -> Iterator[Hub]:
+    monkeypatch.setattr("space.contents.ROOT", tree)
+    monkeypatch.setattr("space.contents.DEFAULT_MODEL", tree / DEFAULT_MODEL.relative_to(ROOT))
     """With a public model ada/model."""
     with Hub(ACCOUNTS) as hub:
         hub.serve(monkeypatch, tmp_path / "home", TOKEN)

@@ -17,8 +17,10 @@ from chipdemo.ui.inspecting import compared_with_normals, inspect_photograph, pa
 from chipdemo.vision import teaching
 from chipdemo.vision.checkpoint import CONFIG, FILES, MEMORY, METRICS, SPLIT, WEIGHTS, latest_revision
 from chipdemo.vision.inspector import load_inspector
+from chipdemo.vision.normals import load_normals
 from chipdemo.vision.watching import try_out
 from tests.drawn import chip, chips
+from tests.pipes import piped
 from tests.tiny import tiny_checkpoint
 from training.predict import predict
 
@@ -209,6 +211,20 @@ def test_a_photograph_that_stands_out_is_named_before_it_is_learned(backbone, tm
     assert teaching.learn(without).outliers == ()
 
 
+def test_some_rows_of_a_study_keep_the_order_they_are_asked_for_in(study):
+    some = study.of([3, 1])
+    assert some.names == (study.names[3], study.names[1])
+    assert all(torch.equal(layer, all_[[3, 1]]) for layer, all_ in zip(some.middle, study.middle))
+    np.testing.assert_array_equal(some.black, study.black[[3, 1]])
+
+
+def test_an_outlier_does_not_hide_behind_a_worse_one():
+    """By the quartiles of all of them, far out begins at 0.295; without the others at 0.273."""
+    usual = np.linspace(0.11, 0.18, 30)
+    assert teaching.outliers_of(np.array([*usual, 0.28, 0.46, 0.37, 0.4, 0.42])) == (31, 34, 33, 32, 30)
+    assert teaching.outliers_of(usual) == ()
+
+
 def test_what_cannot_be_learned_from_is_left_out_and_named(backbone, tmp_path):
     folder = chips(tmp_path / "goods", 10)
     shutil.copy(folder / "000.png", folder / "copy.png")
@@ -260,11 +276,23 @@ def test_progress_is_told(backbone, study, tmp_path):
     assert learning == sorted(learning) and 0.9 < learning[-1] < 1
 
 
-def test_a_classifier_with_a_memory_explains_by_it_and_judges_as_before(tmp_path):
-    folder = tiny_checkpoint(tmp_path / "classifier")
+def test_a_classifier_with_a_memory_explains_by_it_and_judges_as_before(tmp_path, capsys):
+    folder, out = tiny_checkpoint(tmp_path / "classifier"), tmp_path / "with memory"
+    (folder / "README.md").write_text("# A classifier\n")
+    (folder / "roc.png").write_bytes(b"a picture of the card")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
     before, image = load_inspector(str(folder)), chip(200, "missing lead")
-    teaching.add_memory(folder, sorted(chips(tmp_path / "goods", 12).iterdir()))
-    after = load_inspector(str(folder))
+    goods = chips(tmp_path / "goods", 12)
+    command = ["teach", str(goods), "--memory-for", str(folder), "--out", str(out), "--outliers", "keep"]
+    for _ in ("anew", "again"):
+        assert main(command) == 0
+    assert "judges as before and knows 12 good photographs" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    assert {path.name for path in out.iterdir()} == {*files, MEMORY}
+    card = (out / "README.md").read_text()
+    assert card.startswith("# A classifier\n") and card.count("12 good photographs were learned") == 1
+    assert len(json.loads((out / SPLIT).read_text())["train"]) == 12
+    after = load_inspector(str(out))
     assert set(after.methods) - set(before.methods) == {"inverse matching", "inverse matching × evidence"}
     assert after.methods[0] == "evidence" and after.info.revision != before.info.revision
     inspection = after.inspect(image)
@@ -276,6 +304,18 @@ def test_a_classifier_with_a_memory_explains_by_it_and_judges_as_before(tmp_path
     np.testing.assert_array_equal(
         after.explain(image, "inverse matching"), inspection.heat["inverse matching"]
     )
+
+
+def test_a_memory_for_what_is_no_classifier_is_refused(taught, tmp_path, capsys):
+    goods = str(chips(tmp_path / "goods", 1))
+    command = ["teach", goods, "--out", str(tmp_path / "out"), "--memory-for", str(taught)]
+    assert main(command) == 2 and "judges by its memory already" in capsys.readouterr().err
+    assert main([*command, "--abnormal", goods]) == 2 and "found both" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_is_kept_how_large_the_learned_photographs_were(inspector):
+    assert inspector.info.photograph_side == 96
 
 
 @pytest.fixture
@@ -312,6 +352,13 @@ def test_a_damaged_memory_is_refused(copy, change):
         save_file(tensors, path, metadata)
     with pytest.raises(CheckpointError, match="damaged"):
         load_inspector(str(copy))
+
+
+def test_a_memory_is_read_and_not_mapped(copy):
+    features = load_normals(copy).memory.features
+    with piped(copy / MEMORY):
+        found = load_normals(copy)
+    assert torch.equal(found.memory.features, features)
 
 
 def _metadata(path):

@@ -1,5 +1,6 @@
 import base64
 import json
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 from chipdemo.errors import ImageTooLargeError, UnreadableImageError
 from chipdemo.examples import ELPV_CREDIT, Example, elpv_examples
 from chipdemo.inspection import ModelInfo
+from chipdemo.operating import OperatingCurve
 from chipdemo.settings import Settings
 from chipdemo.ui import fragments, inspecting
 from chipdemo.ui.build import build_app
@@ -55,6 +57,20 @@ def test_the_maps_at_hand_cost_no_explanation(inspector, dark):
     assert inspector.explanations == 0
     inspecting.explain_current(current, "Grad-CAM", 64)
     assert inspector.explanations == 1
+
+
+def test_a_matching_draws_and_lists_what_it_finds_and_other_explanations_the_verdicts_regions(
+    inspector, dark
+):
+    current = inspected(inspector, dark)
+    assert [box["left"] for box in current.view["regions"]] == [25]
+    inspector.methods = (*METHODS, "class-weight matching")
+    matched = inspecting.explain_current(current, "class-weight matching", 64)
+    assert [box["left"] for box in matched.view["regions"]] == [50] and matched.regions[0].score == 0.75
+    listed = fragments.regions_html(matched.regions, "class-weight matching")
+    assert "peaks of class-weight matching" in listed and "30, 0" in listed and "0.75" in listed
+    back = inspecting.explain_current(matched, "CBAM", 64)
+    assert back.regions == current.regions == current.inspection.regions
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -126,6 +142,12 @@ def test_the_verdict_says_what_its_threshold_means_and_on_what(inspector, dark):
 def test_a_threshold_that_stops_nothing_says_so_instead_of_nan():
     text = fragments.meaning(INFO, 1.0)
     assert "none of the held-out photographs was stopped" in text and "nan" not in text
+
+
+def test_without_a_known_defect_nothing_is_said_of_defects():
+    goods = replace(INFO, validation=OperatingCurve("5 good chips", (0.1, 0.2, 0.3, 0.4, 0.6), (False,) * 5))
+    text = fragments.meaning(goods, 0.5)
+    assert "<strong>200</strong> would be stopped" in text and "defective" not in text
 
 
 def test_a_photograph_unlike_the_training_photographs_gets_no_verdict_in_red(inspector, tmp_path):

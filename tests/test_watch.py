@@ -307,7 +307,7 @@ def test_an_explanation_the_newer_model_lacks_gives_way_to_the_evidence():
 
 def test_header_threshold_and_button_change_together():
     now = newer_fake()
-    shown, header, threshold, button, method = model_in_use.updates(INFO, now, 0.7, "evidence")
+    shown, header, threshold, button, method, normals = model_in_use.updates(INFO, now, 0.7, "evidence")
     assert shown == now.info and threshold == 0.7 and button == "Model's own 0.70"
     assert header == fragments.header_html(now.info) and "fedcba987654" in header
 

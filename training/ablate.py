@@ -15,6 +15,7 @@ import platform
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -211,19 +212,18 @@ def train_network(plan: Plan, seed: int, run: Run, out: Path) -> dict:
 
 
 def train_classical(plan: Plan, seed: int, run: Run) -> dict:
-    """Fit one seed of a classical learner and say what came out."""
-    started = perf_counter()
+    """Fit one seed of a classical learner and say what came out; its time is without the features'."""
     net, spec, source = deep_network()
-    describe = hog_features if plan.learner == "svm_hog" else lambda p: predict(net, p, spec).embedding
-    part = parts_of(run.data, run.split)
+    deep = plan.learner != "svm_hog"
+    features = described(run.data, run.split, deep)
+    truth = {part: abnormal for part, (_, abnormal) in parts_of(run.data, run.split).items()}
     learner = plan.learner.removesuffix("_hog")
-    fitted = Fitted(
-        learner, seed, describe(part["train"][0]), part["train"][1], describe(part["val"][0]), part["val"][1]
-    )
+    started = perf_counter()
+    fitted = Fitted(learner, seed, features["train"], truth["train"], features["val"], truth["val"])
     seconds = perf_counter() - started
-    deep = describe is not hog_features
+    describe = describer(deep)
     return {
-        "probabilities": [round(float(p), 5) for p in fitted.probability(describe(part["test"][0]))],
+        "probabilities": [round(float(p), 5) for p in fitted.probability(features["test"])],
         "threshold": fitted.threshold,
         "starting_weights": f"{source}, not trained further" if deep else "none",
         "precision": "float32",
@@ -266,6 +266,18 @@ def deep_network():
     spec = ModelSpec(DEEP_FEATURES, "none")
     net = spec.build()
     return net, spec, load_starting_weights(net, DEEP_FEATURES, "imagenet")
+
+
+def describer(deep: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """(N, size, size, 3) uint8 pixels -> (N, D) features: the deep network's pooled ones, or HOG."""
+    net, spec, _ = deep_network()
+    return (lambda pixels: predict(net, pixels, spec).embedding) if deep else hog_features
+
+
+@cache
+def described(data: str, split: Path, deep: bool) -> dict[str, np.ndarray]:
+    """The features of every part, the same for all classical learners."""
+    return {part: describer(deep)(pixels) for part, (pixels, _) in parts_of(data, split).items()}
 
 
 @cache

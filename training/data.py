@@ -1,6 +1,8 @@
 """Labelled photographs: decoded, and divided by content hash. Where they come from: sources.py."""
 
 import hashlib
+import math
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -66,7 +68,7 @@ class Photographs:
 
     pixels: (N, size, size, 3) uint8. probability: (N,) float32. sha256: of the content.
     left_out: why photographs of the data set are not here, a line each; unreadable: those of
-    them that could not be read.
+    them that could not be read. side: of a square as large as the median photograph, pixels.
     """
 
     pixels: np.ndarray
@@ -75,6 +77,7 @@ class Photographs:
     samples: tuple[Sample, ...]
     left_out: tuple[str, ...]
     unreadable: tuple[str, ...]
+    side: int = 0
 
     @property
     def abnormal(self) -> np.ndarray:
@@ -130,7 +133,8 @@ def load_photographs(
             photograph = read_photograph(sample.source)
         except ImageError as error:
             return f"{sample.path}: {error}"
-        return photograph.sha256, to_pixels(photograph.image)
+        width, height = photograph.image.size
+        return photograph.sha256, to_pixels(photograph.image), math.sqrt(width * height)
 
     with ThreadPoolExecutor() as pool:
         loaded = list(progress(pool.map(load, data.samples), total=len(data.samples), desc="reading"))
@@ -160,7 +164,8 @@ def load_photographs(
     hashes, samples, pixels = zip(*kept)
     probability = np.array([sample.probability for sample in samples], np.float32)
     left_out = (*data.left_out, *unreadable, *again)
-    return Photographs(np.stack(pixels), probability, hashes, samples, left_out, tuple(unreadable))
+    side = round(statistics.median(entry[2] for entry in loaded if not isinstance(entry, str)))
+    return Photographs(np.stack(pixels), probability, hashes, samples, left_out, tuple(unreadable), side)
 
 
 def _check_one_label(name: str, same: list[list[Sample]]) -> None:

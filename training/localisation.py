@@ -1,10 +1,14 @@
-"""How well heat finds defects: pixel AUROC and AUPRO, against masks that people drew."""
+"""How well heat finds defects, against masks that people drew, and how well it explains a verdict."""
+
+from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 FPR_LIMIT = 0.3  # AUPRO is integrated up to this rate of false pixels, as MVTec AD has it
+SHARES = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1)  # of the pixels; denser where defects end
+BLUR = 1 / 20  # of a photograph's side, standard deviation of what takes the place of removed pixels
 
 
 def pixel_auroc(heat: np.ndarray, masks: np.ndarray) -> float:
@@ -39,3 +43,50 @@ def aupro(heat: np.ndarray, masks: np.ndarray, limit: float = FPR_LIMIT) -> floa
     ending = np.interp(limit, false_rate, overlap)
     area = np.trapezoid(np.append(overlap[kept], ending), np.append(false_rate[kept], limit))
     return float(area / limit)
+
+
+def pointing_game(heat: np.ndarray, masks: np.ndarray) -> float:
+    """How often the hottest pixel of a photograph belongs to a defect, 0-1 (Zhang et al., IJCV 2018).
+
+    Where several pixels are the hottest, the share of them that does: a flat map gets what chance gives.
+    heat: (N, H, W). masks: (N, H, W) bool, none of them empty.
+    """
+    hottest = heat == heat.max((1, 2), keepdims=True)
+    return float(((hottest & masks).sum((1, 2)) / hottest.sum((1, 2))).mean())
+
+
+def energy_inside(heat: np.ndarray, masks: np.ndarray) -> float:
+    """The share of a photograph's heat that lies on defects, 0-1, mean over photographs; without heat, 0.
+
+    The energy-based pointing game (Wang et al., Score-CAM, 2020). heat: (N, H, W), 0 or more.
+    """
+    inside, whole = (heat * masks).sum((1, 2)), heat.sum((1, 2))
+    return float(np.divide(inside, whole, out=np.zeros(len(heat)), where=whole > 0).mean())
+
+
+def removal_curves(
+    judge: Callable[[np.ndarray], np.ndarray], photograph: np.ndarray, heat: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Deletion and insertion, each (len(SHARES),) probabilities (Petsiuk et al., RISE, 2018).
+
+    Deletion blurs the hottest share of the pixels; insertion shows it, in a photograph that is blurred
+    otherwise. Pixels of equal heat come in random order, the same every time.
+
+    judge: (n, H, W, 3) uint8 -> (n,) probability of the explained class. photograph: (H, W, 3) uint8.
+    heat: (H, W).
+    """
+    side = BLUR * len(photograph)
+    blurred = ndimage.gaussian_filter(photograph, (side, side, 0), mode="nearest")
+    noise = np.random.default_rng(0).random(heat.size)
+    rank = np.empty(heat.size)
+    rank[np.lexsort((noise, -heat.ravel()))] = np.arange(heat.size) / heat.size
+    chosen = [(rank.reshape(heat.shape) < share)[..., None] for share in SHARES]
+    deleted = [np.where(one, blurred, photograph) for one in chosen]
+    inserted = [np.where(one, photograph, blurred) for one in chosen]
+    deletion, insertion = np.split(judge(np.stack(deleted + inserted)), 2)
+    return deletion, insertion
+
+
+def area_under(curve: np.ndarray) -> float:
+    """Of a curve of removal_curves, 0-1: its mean over the share of the pixels."""
+    return float(np.trapezoid(curve, SHARES))

@@ -336,6 +336,7 @@ def _train(options: Options, out: Path, folder: Path, accelerator: Accelerator) 
         "data": data.name,
         "data_licence": data.licence,
         "starting_weights": starting_weights,
+        "photograph_side": photographs.side,
         "test": {
             "part": part_name["test"],
             **measure(test_probability, abnormal["test"], threshold),

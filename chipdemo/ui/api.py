@@ -19,7 +19,8 @@ from chipdemo.ui.uploads import uploaded_files, uploaded_path
 
 ABOUT = (
     "Judge a photograph of a chip. image: a PNG, JPEG, TIFF, BMP, WebP or GIF file. threshold: 0 to 1, the "
-    "model's own unless given. Returns the inspection as JSON and the photograph with overlay, boxes and "
+    "model's own unless given. tiles: look at a large photograph in overlapping tiles too, "
+    "true unless given. Returns the inspection as JSON and the photograph with overlay, boxes and "
     "colour bar as a PNG file."
 )
 ABOUT_BATCH = (
@@ -34,6 +35,17 @@ ABOUT_COMPARE = (
 )
 
 
+class App(gr.Blocks):
+    """A gr.Blocks that fills in what a client does not send, since endpoints may get further inputs.
+
+    gradio's clients ask for the defaults themselves; those that speak HTTP know the inputs of their day.
+    """
+
+    def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
+        inputs += [component.value for component in block_fn.inputs[len(inputs) :]]
+        super().validate_inputs(block_fn, inputs)
+
+
 def add_api(inspector: Inspector, lineup: Lineup, settings: Settings) -> None:
     """Add /inspect and /compare to the gr.Blocks around the call.
 
@@ -41,8 +53,10 @@ def add_api(inspector: Inspector, lineup: Lineup, settings: Settings) -> None:
     mark on a file nor checks a plain path, so a client could name any file of this machine.
     """
 
-    def inspect(image: dict[str, Any], threshold: float | None = None) -> tuple[dict[str, Any], str]:
-        return answer(inspector, image, threshold, settings.max_megapixels)
+    def inspect(
+        image: dict[str, Any], threshold: float | None = None, tiles: bool = True
+    ) -> tuple[dict[str, Any], str]:
+        return answer(inspector, image, threshold, settings.max_megapixels, tiles)
 
     def inspect_batch(images: list[dict[str, Any]], threshold: float | None = None) -> list[dict[str, Any]]:
         return answers_to_many(inspector, images, threshold, settings.max_megapixels)
@@ -58,7 +72,7 @@ def add_api(inspector: Inspector, lineup: Lineup, settings: Settings) -> None:
     overlay = gr.File(visible=False, label="overlay")
     gr.Button(visible=False).click(
         inspect,
-        [image, threshold],
+        [image, threshold, gr.Checkbox(True, visible=False, label="tiles")],
         [result, overlay],
         api_name="inspect",
         api_description=ABOUT,
@@ -87,7 +101,11 @@ def add_api(inspector: Inspector, lineup: Lineup, settings: Settings) -> None:
 
 
 def answer(
-    inspector: Inspector, payload: dict[str, Any] | None, threshold: float | None, max_megapixels: float
+    inspector: Inspector,
+    payload: dict[str, Any] | None,
+    threshold: float | None,
+    max_megapixels: float,
+    tiles: bool = True,
 ) -> tuple[dict[str, Any], str]:
     """(the inspection's JSON with the reader's notes, path of the overlay's PNG).
 
@@ -98,7 +116,7 @@ def answer(
         threshold = checked_threshold(threshold, inspector.info.threshold)
         method = inspector.methods[0]
         path = uploaded_path(payload)
-        current = inspecting.inspect_photograph(inspector, path, threshold, method, max_megapixels)
+        current = inspecting.inspect_photograph(inspector, path, threshold, method, max_megapixels, tiles)
         data = inspecting.overlay_file(current, method, 1.0, max_megapixels)
     except ChipDemoError as error:
         raise gr.Error(str(error), print_exception=False) from error

@@ -9,17 +9,31 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from chipdemo.examples import Example
+from chipdemo.files import Limits
 from chipdemo.inspection import Inspector, ModelInfo
 from chipdemo.labeling.store import Journal
 from chipdemo.metrics import Metrics
 from chipdemo.monitoring import MonitoredInspector, Recent, log_inspection
 from chipdemo.settings import Settings
-from chipdemo.ui import ablation_tab, api, fragments, inspect_tab, label_api, label_tab, labelling, many_panel
+from chipdemo.teacher import Teacher
+from chipdemo.tiling import TiledInspector
+from chipdemo.ui import (
+    ablation_tab,
+    api,
+    fragments,
+    inspect_tab,
+    label_api,
+    label_tab,
+    labelling,
+    many_panel,
+    teach_tab,
+)
 from chipdemo.ui.annotators import Annotators, has_oauth
 from chipdemo.ui.comparing import Lineup
 from chipdemo.ui.labelling import Publisher
 from chipdemo.ui.look import launch_options
 from chipdemo.ui.model_in_use import carried_over, updates
+from chipdemo.ui.teaching import Classroom
 from chipdemo.ui.uploads import fetch_no_addresses
 
 CACHE_CHECK_S, CACHE_KEEP_S = 600, 2 * inspect_tab.KEEP_S  # seconds
@@ -37,6 +51,7 @@ def build_app(
     journal: Journal | None = None,
     publisher: Publisher | None = None,
     metrics: Metrics | None = None,
+    teacher: Teacher | None = None,
 ) -> gr.Blocks:
     """The whole app, not yet launched.
 
@@ -44,13 +59,16 @@ def build_app(
     with, trusted too; it need not exist. load: a checkpoint folder -> its inspector, for the rows of
     the ablation; raises ChipDemoError. journal: open, for the Label tab; without it there is none.
     publisher: what sends labels to the shared data set. metrics: are told of every inspection.
+    teacher: for the Teach tab; without one there is none.
     """
     fetch_no_addresses()
     recent = Recent()
-    monitored = MonitoredInspector(inspector, recent.add, log_inspection, *([metrics.add] if metrics else []))
+    listeners = [log_inspection, *([metrics.add] if metrics else [])]
+    tiled = TiledInspector(inspector)
+    monitored = MonitoredInspector(tiled, recent.add, *listeners)
     examples = tuple(examples)
     lineup = Lineup(inspector, settings.model_source, ablation, load)
-    with gr.Blocks(
+    with api.App(
         title="Chip Inspector",
         analytics_enabled=False,
         fill_width=True,
@@ -69,15 +87,24 @@ def build_app(
                 annotators = Annotators(settings, has_oauth())
                 with gr.Tab("Label", id="label", elem_id="label") as label:
                     label_parts = label_tab.layout(annotators)
+            if teacher:
+                with gr.Tab("Teach", id="teach", elem_id="teach") as teach:
+                    teach_parts = teach_tab.layout()
+                keep_address(teach, "teach")
         inspect_tab.wire(parts, monitored, settings, examples, recent)
-        many_panel.wire(many_parts, parts.model.threshold, monitored, settings)
+        many_panel.wire(many_parts, parts.model.threshold, parts.own.inspector, monitored, settings)
         ablation_tab.wire(compare_parts, compare, lineup, settings)
         api.add_api(monitored, lineup, settings)
         if journal:
-            desk = labelling.desk_of(journal, inspector, settings, publisher)
+            desk = labelling.desk_of(journal, tiled, settings, publisher)
             label_tab.wire(label_parts, label, desk, annotators)
             label_tab.wire_sending(parts, desk, annotators)
             label_api.add_label_api(desk, annotators)
+        if teacher:
+            room = Classroom(teacher, Limits(megapixels=settings.max_megapixels))
+            teach_tab.wire(
+                teach_parts, room, parts, lambda own: MonitoredInspector(TiledInspector(own), *listeners)
+            )
         app.load(None, js=OPEN_TAB, api_visibility="private")
         if settings.watch:
             open_with_model_in_use(app, parts, inspector)

@@ -10,7 +10,18 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.examples import ELPV_CREDIT, Example
-from chipdemo.inspection import ABNORMAL, FIXED_SCALE, Channel, Inspection, ModelInfo, NormalPatch, Region
+from chipdemo.inspection import (
+    ABNORMAL,
+    CLASS_WEIGHTS,
+    MATCHINGS,
+    UNSTRETCHED,
+    Channel,
+    Inspection,
+    ModelInfo,
+    NormalPatch,
+    Region,
+    Tiles,
+)
 from chipdemo.monitoring import Drift
 from chipdemo.overlay import ATTENTION, overlay_rgba, png_bytes
 
@@ -26,7 +37,7 @@ EXPLANATIONS = {
     "inverse matching × evidence": "What is both unlike normal chips and evidence for “abnormal”; red "
     "starts at 0.5.",
     "class-weight matching": "Where the last features match what the network has learned to call “abnormal”; "
-    "nothing where the verdict is normal. Red starts at 0.5.",
+    "nothing where it is normal at the model's own threshold. Red starts at 0.5.",
     "CBAM": "Where the network's attention module looks, 0 to 1. It looks at good and bad places alike: "
     "bright is “looked at”, not “defective”.",
     "Grad-CAM": "Places whose features push towards “abnormal”.",
@@ -36,7 +47,6 @@ EXPLANATIONS = {
     "EigenCAM": "The main pattern in the features, whatever the verdict.",
 }
 STRETCHED = " Stretched to its own maximum, so it cannot be compared between photographs."
-UNSTRETCHED = (*FIXED_SCALE, "CBAM")
 SHOWN_METRICS = {"accuracy": "accuracy", "auroc": "AUROC", "recall": "recall", "precision": "precision"}
 
 
@@ -98,8 +108,40 @@ def verdict_html(inspection: Inspection, info: ModelInfo) -> str:
         f"<p class='probability'>abnormal probability <strong>{probability:.2f}</strong>, "
         f"threshold <strong>{threshold:.2f}</strong></p>"
         f"{_bar(probability, threshold)}"
-        f"<p class='meaning'>{meaning(info, threshold)}</p></section>"
+        f"<p class='meaning'>{meaning(info, threshold)}</p>{_tiles(inspection.tiles)}</section>"
     )
+
+
+def _tiles(tiles: Tiles | None) -> str:
+    """What a large photograph was looked at in, and what of it decided."""
+    if tiles is None:
+        return ""
+    if tiles.decide:
+        text = (
+            f"Looked at in {tiles.count:,} overlapping tiles and as a whole; the most abnormal look decides, "
+            "so of good photographs more are stopped than these figures, which are for one look."
+        )
+        if tiles.unlike:
+            text += f" {tiles.unlike:,} of the tiles are unlike the training photographs."
+    elif tiles.seen:
+        text = (
+            f"Judged as a whole: of the {tiles.seen:,} tiles looked at, {tiles.unlike:,} are unlike the "
+            "training photographs, so this model does not know such close views. Small defects may be missed."
+        )
+    else:
+        text = "Judged as a whole, as chosen: defects that are small in it may be missed."
+    return f"<p class='tiles'>{text}</p>"
+
+
+def tiles_labels(tiles: Tiles) -> tuple[str, str]:
+    """The two ways of looking at a large photograph, with what each costs: in tiles, as a whole."""
+    some = f"{tiles.seen:,} of {tiles.count:,}" if 0 < tiles.seen < tiles.count else f"{tiles.count:,}"
+    about = "" if tiles.seen else "about "
+    return f"In {some} tiles, {about}{_seconds(tiles.ms)}", f"As a whole, {_seconds(tiles.whole_ms)}"
+
+
+def _seconds(ms: float) -> str:
+    return f"{ms / 1000:.1f} s" if ms >= 95 else f"{ms / 1000:.2f} s"
 
 
 def _bar(probability: float, threshold: float) -> str:
@@ -122,10 +164,10 @@ def meaning(info: ModelInfo, threshold: float) -> str:
         )
     if math.isfinite(point.recall):
         facts.append(f"of 100 defective <strong>{100 * point.recall:.0f}</strong> are caught")
-    if math.isfinite(point.precision):
-        facts.append(f"of 100 stopped <strong>{100 * point.precision:.0f}</strong> are defective")
-    else:
+    if not math.isfinite(point.precision):
         facts.append("none of the held-out photographs was stopped")
+    elif math.isfinite(point.recall):  # where no defect is known, none of what is stopped is one
+        facts.append(f"of 100 stopped <strong>{100 * point.precision:.0f}</strong> are defective")
     return f"At this threshold {'; '.join(facts)} <small>({escape(info.validation.part)})</small>."
 
 
@@ -135,16 +177,21 @@ NOT_INSPECTED = (
 )
 
 
-def regions_html(regions: Sequence[Region]) -> str:
+def regions_html(regions: Sequence[Region], method: str) -> str:
+    """Those that are drawn. method: the explanation that is shown."""
+    kind = method if method in MATCHINGS else "evidence"
+    where = f"where the {kind} reaches half heat"
+    if method == CLASS_WEIGHTS:
+        where = f"peaks of {kind}, at least half as high as the highest"
     if not regions:
-        return "<section class='regions'><h2>Regions</h2><p>None: no place reaches half heat.</p></section>"
+        return f"<section class='regions'><h2>Regions</h2><p>None {where}.</p></section>"
     rows = "".join(
         f"<tr><th scope='row'>{number}</th><td>{r.x}, {r.y}</td><td>{r.width} × {r.height}</td>"
         f"<td>{r.area:,} px</td><td>{r.score:.2f}</td></tr>"
         for number, r in enumerate(regions, 1)
     )
     return (
-        "<section class='regions'><h2>Regions <small>where the evidence reaches half heat; pixels of the "
+        f"<section class='regions'><h2>Regions <small>{where}; pixels of the "
         "upright photograph</small></h2><table><thead><tr><th scope='col'>no.</th><th scope='col'>left, top"
         "</th><th scope='col'>size</th><th scope='col'>area</th><th scope='col'>heat</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></section>"

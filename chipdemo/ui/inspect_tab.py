@@ -16,10 +16,11 @@ from chipdemo.examples import Example
 from chipdemo.inspection import INVERSE, Inspector, ModelInfo
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
-from chipdemo.ui import fragments, inspecting, model_in_use
+from chipdemo.ui import fragments, inspecting, model_in_use, own_model
 from chipdemo.ui.inspecting import Current
 from chipdemo.ui.look import stage_template
 from chipdemo.ui.model_in_use import ModelParts
+from chipdemo.ui.own_model import OwnParts
 from chipdemo.ui.uploads import uploaded_path
 
 MODEL_QUEUE = "model"  # events that run the network share one limit
@@ -35,6 +36,7 @@ element.addEventListener('click', (event) => {
   if (button) trigger('select', {index: +button.dataset.index, value: button.title});
 });
 """
+IN_TILES, AS_A_WHOLE = "tiles", "whole"
 NOTHING = "Inspect a photograph first; the last one is no longer kept here."
 
 
@@ -43,6 +45,7 @@ class Parts:
     """The components of the tab that events read or write."""
 
     model: ModelParts
+    own: OwnParts
     current: gr.State
     stage: gr.HTML
     photograph: gr.Image
@@ -50,10 +53,10 @@ class Parts:
     verdict: gr.HTML
     regions: gr.HTML
     normals: gr.HTML
-    get_normals: gr.Button
     drift: gr.HTML
     details: gr.HTML
     raw: gr.JSON
+    tiles: gr.Radio
     send: gr.Button
     get_overlay: gr.Button
     get_json: gr.Button
@@ -65,7 +68,12 @@ class Parts:
     def shown(self) -> list[Any]:
         """Where _results goes, in order."""
         photograph = [self.photograph, self.current, self.stage, self.verdict, self.regions]
-        return [*photograph, self.normals, self.drift, self.details, self.raw, *self.model]
+        return [*photograph, self.normals, self.drift, self.details, self.raw, self.tiles, *self.model]
+
+    @property
+    def changed(self) -> list[Any]:
+        """Where changed_to goes, in order."""
+        return [self.own.inspector, self.own.row, self.own.note, *self.shown]
 
 
 def layout(
@@ -83,6 +91,7 @@ def layout(
     info = inspector.info
     shown = gr.State(info)
     current = gr.State(None, time_to_live=KEEP_S)
+    own = own_model.layout()
     with gr.Row(elem_classes="inspect"):
         with gr.Column(elem_classes="area-stage"):
             stage = gr.HTML(
@@ -125,6 +134,13 @@ def layout(
                     reset = gr.Button(
                         model_in_use.own_threshold_label(info), size="sm", elem_id="reset", min_width=96
                     )
+                tiles = gr.Radio(
+                    [("In tiles", IN_TILES), ("As a whole", AS_A_WHOLE)],
+                    value=IN_TILES,
+                    label="Large photograph, looked at",
+                    elem_id="tiles",
+                    visible=False,
+                )
                 method = gr.Radio(
                     list(inspector.methods), value=inspector.methods[0], label="Explanation", elem_id="method"
                 )
@@ -148,9 +164,9 @@ def layout(
     json_file = gr.DownloadButton("result", visible="hidden", elem_id="json-file")
     opacity = gr.Number(0.8, visible="hidden")
     return Parts(
-        ModelParts(shown, header, threshold, reset, method),
-        current, stage, photograph, example_strip, verdict, regions, normals, get_normals, drift,
-        details, raw, send, get_overlay, get_json, overlay_file, json_file, opacity,
+        ModelParts(shown, header, threshold, reset, method, get_normals),
+        own, current, stage, photograph, example_strip, verdict, regions, normals, drift,
+        details, raw, tiles, send, get_overlay, get_json, overlay_file, json_file, opacity,
     )  # fmt: skip
 
 
@@ -166,22 +182,46 @@ def wire(
     }
     light = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
 
-    def on_photograph(payload: dict[str, Any] | None, shown: ModelInfo, threshold: float, method: str):
+    def on_photograph(
+        payload: dict[str, Any] | None,
+        own: Inspector | None,
+        shown: ModelInfo,
+        threshold: float,
+        method: str,
+        tiles: str,
+    ):
         if payload is None:
             return [gr.skip()] * len(parts.shown)
-        return judged(lambda: uploaded_path(payload), payload.get("orig_name"), shown, threshold, method)
+        name = payload.get("orig_name")
+        return judged(lambda: uploaded_path(payload), name, own, shown, threshold, method, tiles)
 
-    def on_example(shown: ModelInfo, threshold: float, method: str, chosen: gr.SelectData):
+    def on_example(
+        own: Inspector | None,
+        shown: ModelInfo,
+        threshold: float,
+        method: str,
+        tiles: str,
+        chosen: gr.SelectData,
+    ):
         path = examples[int(chosen.index)].path
-        return judged(lambda: path, path.name, shown, threshold, method)
+        return judged(lambda: path, path.name, own, shown, threshold, method, tiles)
 
     def judged(
-        path: Callable[[], Path], name: str | None, shown: ModelInfo, threshold: float, method: str
+        path: Callable[[], Path],
+        name: str | None,
+        own: Inspector | None,
+        shown: ModelInfo,
+        threshold: float,
+        method: str,
+        tiles: str,
     ) -> list[Any]:
-        now = inspector.current()
+        now = (own or inspector).current()
         threshold, method = model_in_use.carried_over(shown, now, threshold, method)
         try:
-            results = results_of(inspecting.inspect_photograph(now, path(), threshold, method, limit))
+            in_tiles = tiles == IN_TILES
+            results = results_of(
+                inspecting.inspect_photograph(now, path(), threshold, method, limit, in_tiles)
+            )
         except ChipDemoError as error:
             results = failure_of(str(error), name or "")
         model_in_use.announce(shown, now)
@@ -193,11 +233,12 @@ def wire(
             current,
             fresh(current.view),
             fragments.verdict_html(inspection, current.inspector.info),
-            fragments.regions_html(inspection.regions),
+            fragments.regions_html(current.regions, current.view["method"]),
             "",
             fragments.drift_html(recent.drift(current.inspector.info)),
             fragments.details_html(inspection),
             inspecting.inspection_json(current),
+            tiles_radio(current),
         ]
 
     def on_threshold(current: Current | None, threshold: float):
@@ -212,10 +253,14 @@ def wire(
 
     def on_method(current: Current | None, method: str):
         if current is None:
-            return gr.skip(), gr.skip()
+            return gr.skip(), gr.skip(), gr.skip()
         with shown_errors():
             current = inspecting.explain_current(current, method, limit)
-        return current, dict(current.view)
+        return current, dict(current.view), fragments.regions_html(current.regions, method)
+
+    def on_tiles(current: Current | None, method: str, tiles: str):
+        with shown_errors():
+            return results_of(inspecting.looked_at(needed(current), tiles == IN_TILES, method, limit))
 
     def on_normals(current: Current | None):
         with shown_errors():
@@ -234,7 +279,7 @@ def wire(
             data, inspecting.file_stem(current.name) + "-inspection.json", get_upload_folder()
         )
 
-    judging = [model.shown, model.threshold, model.method]
+    judging = [parts.own.inspector, model.shown, model.threshold, model.method, parts.tiles]
     judged_now = [parts.current, parts.verdict, parts.raw]
     # preprocess=False: gradio would decode the file itself, and clip 16 bits to 8
     parts.photograph.input(
@@ -257,12 +302,20 @@ def wire(
     model.method.input(
         on_method,
         [parts.current, model.method],
-        [parts.current, parts.stage],
+        [parts.current, parts.stage, parts.regions],
         trigger_mode="always_last",
         show_progress="minimal",
         **heavy,
     )
-    parts.get_normals.click(on_normals, parts.current, parts.normals, show_progress="minimal", **heavy)
+    parts.tiles.input(
+        on_tiles,
+        [parts.current, model.method, parts.tiles],
+        parts.shown[1 : -len(model)],
+        trigger_mode="always_last",
+        show_progress="minimal",
+        **heavy,
+    )
+    model.get_normals.click(on_normals, parts.current, parts.normals, show_progress="minimal", **heavy)
     parts.get_overlay.click(
         make_overlay,
         [parts.current, model.method, parts.opacity],
@@ -273,6 +326,9 @@ def wire(
     parts.get_json.click(make_json, parts.current, parts.json_file, **light).success(
         None, js="() => document.querySelector('#json-file').click()", api_visibility="private"
     )
+    parts.own.back.click(
+        lambda shown: changed_to(None, inspector, shown), model.shown, parts.changed, **light
+    )
 
 
 def fresh(view: Mapping[str, Any]) -> dict[str, Any]:
@@ -280,10 +336,30 @@ def fresh(view: Mapping[str, Any]) -> dict[str, Any]:
     return {**view, "serial": time.time_ns()}
 
 
+def changed_to(own: Inspector | None, inspector: Inspector, shown: ModelInfo) -> list[Any]:
+    """For Parts.changed: another model, and no photograph yet. own: the visitor's, if it is theirs."""
+    now = inspector.current()
+    threshold = model_in_use.own_threshold(now.info)
+    nothing = [None, None, fresh({"state": "empty"}), fragments.intro_html(now.info), "", "", "", "", None]
+    nothing += [gr.update(visible=False)]  # tiles
+    model = model_in_use.updates(shown, now, threshold, now.methods[0])
+    return [*own_model.updates(own), *nothing, *model]
+
+
+def tiles_radio(current: Current) -> dict[str, Any]:
+    """For a large photograph, with what each way of looking at it costs; for others it is not there."""
+    tiles = current.inspection.tiles
+    if tiles is None:
+        return gr.update(visible=False)
+    labels = fragments.tiles_labels((current.tiled or current.inspection).tiles)
+    chosen = IN_TILES if tiles.seen else AS_A_WHOLE
+    return gr.update(choices=list(zip(labels, (IN_TILES, AS_A_WHOLE))), value=chosen, visible=True)
+
+
 def failure_of(message: str, name: str) -> list[Any]:
     """What the tab shows where a photograph could not be inspected; nothing of the last one stays."""
     stage = {"state": "error", "name": name, "message": message}
-    return [None, fresh(stage), fragments.NOT_INSPECTED, "", "", "", "", None]
+    return [None, fresh(stage), fragments.NOT_INSPECTED, "", "", "", "", None, gr.update(visible=False)]
 
 
 def needed(current: Current | None) -> Current:

@@ -1,7 +1,7 @@
 """What the Inspect tab and the API do, as functions of values; inspect_tab.py wires them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.images import Photograph, read_photograph
-from chipdemo.inspection import FIXED_SCALE, Inspection, Inspector, NormalPatch, Region
+from chipdemo.inspection import FIXED_SCALE, MATCHINGS, Inspection, Inspector, NormalPatch, Region
 from chipdemo.overlay import ATTENTION, EVIDENCE, blend, css_gradient, overlay_rgba, png_bytes
 from chipdemo.ui import fragments
 
@@ -29,6 +29,8 @@ class Current:
     inspector: the one that judged it, which goes on explaining it when a newer model takes over.
     path: the upload, read again when an explanation or a download needs its pixels, which
     would be too large to keep for each visitor. view: what the stage shows, page.js.
+    tiled: the inspection in tiles, if there was one, while inspection is that of the whole.
+    regions: those on the screen, of the verdict or of a matching.
     """
 
     inspector: Inspector
@@ -37,21 +39,34 @@ class Current:
     notes: tuple[str, ...]
     inspection: Inspection
     view: Mapping[str, Any]
+    regions: tuple[Region, ...] = ()
+    tiled: Inspection | None = None
+
+    @property
+    def explainer(self) -> Inspector:
+        """It explains what decided: the tiles or the photograph as a whole."""
+        tiles = self.inspection.tiles
+        return self.inspector if tiles and tiles.decide else self.inspector.whole
 
 
 def inspect_photograph(
-    inspector: Inspector, path: Path, threshold: float, method: str, max_megapixels: float
+    inspector: Inspector,
+    path: Path,
+    threshold: float,
+    method: str,
+    max_megapixels: float,
+    in_tiles: bool = True,
 ) -> Current:
-    """Read, judge and draw one photograph. Raises ImageError."""
+    """Read, judge and draw one photograph; a large one in tiles too, if so wanted. Raises ImageError."""
     inspector = inspector.current()
     started = perf_counter()
     photograph = read_photograph(path, max_megapixels)
     read_ms = (perf_counter() - started) * 1000
-    inspection = inspector.inspect(photograph.image, threshold)
+    inspection = (inspector if in_tiles else inspector.whole).inspect(photograph.image, threshold)
     inspection = replace(inspection, timing_ms={"read the file": read_ms, **inspection.timing_ms})
-    heat = heat_of(inspector, photograph.image, inspection, method)
-    view = stage_view(photograph, path.name, inspection) | heat_view(heat, method, photograph.image.size)
-    return Current(inspector, path, path.name, photograph.notes, inspection, view)
+    view = stage_view(photograph, path.name, inspection)
+    current = Current(inspector, path, path.name, photograph.notes, inspection, view)
+    return explained(current, photograph.image, method)
 
 
 def heat_of(inspector: Inspector, image: Image.Image, inspection: Inspection, method: str) -> np.ndarray:
@@ -63,12 +78,23 @@ def heat_of(inspector: Inspector, image: Image.Image, inspection: Inspection, me
 
 def explain_current(current: Current, method: str, max_megapixels: float) -> Current:
     """The same photograph under another explanation. Raises ImageError."""
-    if method in current.inspection.heat:
-        heat = current.inspection.heat[method]
-    else:
-        heat = current.inspector.explain(read_photograph(current.path, max_megapixels).image, method)
-    view = {**current.view, **heat_view(heat, method, current.inspection.image_size)}
-    return replace(current, view=view)
+    at_hand = method in current.inspection.heat and not has_regions(current.inspection, method)
+    image = None if at_hand else read_photograph(current.path, max_megapixels).image
+    return explained(current, image, method)
+
+
+def explained(current: Current, image: Image.Image | None, method: str) -> Current:
+    """With the heat and the regions of an explanation. image: None where all is at hand."""
+    inspection, explainer = current.inspection, current.explainer
+    heat = heat_of(explainer, image, inspection, method)
+    regions = explainer.regions(image, method) if has_regions(inspection, method) else inspection.regions
+    drawn = boxes_view(regions, inspection.image_size) | heat_view(heat, method, inspection.image_size)
+    return replace(current, regions=regions, view={**current.view, **drawn})
+
+
+def has_regions(inspection: Inspection, method: str) -> bool:
+    """An explanation that finds regions itself, other than those of the verdict."""
+    return method in MATCHINGS and method != next(iter(inspection.heat))
 
 
 def rejudge(current: Current, threshold: float) -> Current:
@@ -76,13 +102,30 @@ def rejudge(current: Current, threshold: float) -> Current:
     return replace(current, inspection=current.inspection.judged_at(threshold))
 
 
+def looked_at(current: Current, in_tiles: bool, method: str, max_megapixels: float) -> Current:
+    """A large photograph in tiles, or as a whole; what was inspected so before is not run again."""
+    threshold, tiles = current.inspection.threshold, current.inspection.tiles
+    if tiles is None or in_tiles == bool(tiles.seen):
+        return current
+    tiled = current.tiled or (current.inspection if tiles.whole else None)
+    if in_tiles and not tiled:
+        return inspect_photograph(current.inspector, current.path, threshold, method, max_megapixels)
+    inspection = tiled
+    if not in_tiles:
+        tiles = replace(tiled.tiles, seen=0, unlike=0, decide=False, whole=None)
+        inspection = replace(tiled.tiles.whole, tiles=tiles)
+    current = replace(current, inspection=inspection.judged_at(threshold), tiled=None if in_tiles else tiled)
+    view = {**current.view, "alt": alternative_text(current.name, current.inspection)}
+    return explain_current(replace(current, view=view), method, max_megapixels)
+
+
 def compared_with_normals(
     current: Current, max_megapixels: float
 ) -> list[tuple[Image.Image, tuple[NormalPatch, ...]]]:
     """Each region, with some of what is around it, and what normal chips show there. Raises ImageError."""
     image = read_photograph(current.path, max_megapixels).image
-    wider = [_wider(region, image.size) for region in current.inspection.regions]
-    patches = current.inspector.nearest_normals(image, wider)
+    wider = [_wider(region, image.size) for region in current.regions]
+    patches = current.explainer.nearest_normals(image, wider)
     return [
         (image.crop((r.x, r.y, r.x + r.width, r.y + r.height)), found) for r, found in zip(wider, patches)
     ]
@@ -112,10 +155,21 @@ def stage_view(photograph: Photograph, name: str, inspection: Inspection) -> dic
         "state": "result",
         "name": name,
         "about": about,
-        "alt": f"{name}, judged {fragments.verdict_word(inspection)}",
         "width": width,
         "height": height,
         "photo": preview(photograph.image),
+        "alt": alternative_text(name, inspection),
+    }
+
+
+def alternative_text(name: str, inspection: Inspection) -> str:
+    return f"{name}, judged {fragments.verdict_word(inspection)}"
+
+
+def boxes_view(regions: Sequence[Region], size: tuple[int, int]) -> dict[str, Any]:
+    """The boxes' part of what page.js shows. size: (width, height) of the photograph."""
+    width, height = size
+    return {
         "regions": [
             {
                 "left": 100 * region.x / width,
@@ -123,7 +177,7 @@ def stage_view(photograph: Photograph, name: str, inspection: Inspection) -> dic
                 "width": 100 * region.width / width,
                 "height": 100 * region.height / height,
             }
-            for region in inspection.regions
+            for region in regions
         ],
     }
 
@@ -159,8 +213,8 @@ def inspection_json(current: Current) -> dict[str, Any]:
 def overlay_file(current: Current, method: str, opacity: float, max_megapixels: float) -> bytes:
     """The photograph with overlay, boxes and colour bar, in its own size: a PNG file."""
     image = read_photograph(current.path, max_megapixels).image
-    heat = heat_of(current.inspector, image, current.inspection, method)
-    return png_bytes(blend(image, heat, opacity, current.inspection.regions, palette_of(method)))
+    heat = heat_of(current.explainer, image, current.inspection, method)
+    return png_bytes(blend(image, heat, opacity, current.regions, palette_of(method)))
 
 
 def file_stem(name: str) -> str:

@@ -55,7 +55,7 @@ def launch_options() -> dict[str, Any]:
     """What Blocks.launch needs to know of the look."""
     return {
         "theme": theme(),
-        "css": _joined("look.css", "many.css", "ablation.css", "label.css", "review.css"),
+        "css": _joined("look.css", "many.css", "ablation.css", "label.css", "review.css", "teach.css"),
         "head": f"<script>{_joined(*SCRIPTS)}</script>",
         "footer_links": ["api"],
     }

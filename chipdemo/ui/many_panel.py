@@ -49,15 +49,17 @@ def layout() -> Parts:
     return Parts(files, stop, results, page, table)
 
 
-def wire(parts: Parts, threshold: gr.Slider, inspector: Inspector, settings: Settings) -> None:
-    """The events. threshold: the tab's."""
+def wire(parts: Parts, threshold: gr.Slider, own: gr.State, inspector: Inspector, settings: Settings) -> None:
+    """The events. threshold, own: the tab's; own is the visitor's own inspector, if any."""
     hidden = gr.update(visible=False)
     running, ended = gr.update(visible=True), [hidden, hidden, hidden]
 
-    def on_files(payload: list[dict[str, Any]] | None, threshold: float) -> Iterator[list[Any]]:
+    def on_files(
+        payload: list[dict[str, Any]] | None, threshold: float, own: Inspector | None
+    ) -> Iterator[list[Any]]:
         try:
             limits = Limits(megapixels=settings.max_megapixels)
-            for one in many.judge(inspector, uploaded_files(payload), threshold, limits):
+            for one in many.judge(own or inspector, uploaded_files(payload), threshold, limits):
                 if isinstance(one, many.Progress):
                     yield [many_fragments.progress_html(one), running, hidden, hidden]
                 else:
@@ -72,7 +74,7 @@ def wire(parts: Parts, threshold: gr.Slider, inspector: Inspector, settings: Set
 
     judging = parts.files.upload(
         on_files,
-        [parts.files, threshold],
+        [parts.files, threshold, own],
         parts.shown,
         preprocess=False,
         api_visibility="private",

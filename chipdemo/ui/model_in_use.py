@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from chipdemo.inspection import Inspector, ModelInfo
+from chipdemo.inspection import INVERSE, Inspector, ModelInfo
 from chipdemo.ui import fragments
 
 
@@ -21,6 +21,7 @@ class ModelParts(NamedTuple):
     threshold: gr.Slider
     reset: gr.Button
     method: gr.Radio
+    get_normals: gr.Button
 
 
 def own_threshold(info: ModelInfo) -> float:
@@ -55,6 +56,7 @@ def updates(shown: ModelInfo, now: Inspector, threshold: float, method: str) -> 
         threshold,
         own_threshold_label(now.info),
         gr.Radio(choices=list(now.methods), value=method),
+        gr.Button(visible=INVERSE in now.methods),
     ]
 
 

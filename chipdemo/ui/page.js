@@ -121,7 +121,8 @@
   }
 
   // A dropped or pasted file goes through gradio's own upload, as if it had been chosen there.
-  const INPUTS = ["#photograph", "#compare-photograph", "#label-files"];
+  const INPUTS = ["#photograph", "#compare-photograph", "#label-files", "#teach-goods"];
+  const TAKERS = [...INPUTS, "#many-files", "#teach-defects"].join(); // take what is dropped onto them
   const openInput = () => INPUTS.map((selector) => one(selector)).find((input) => input?.offsetParent);
 
   function give(files) {
@@ -153,7 +154,7 @@
   });
   document.addEventListener("drop", (event) => {
     const files = [...(event.dataTransfer?.files || [])];
-    if (!files.length || !openInput() || event.target.closest?.(INPUTS.join())) return;
+    if (!files.length || !openInput() || event.target.closest?.(TAKERS)) return;
     event.preventDefault();
     offer(files);
   });
@@ -176,7 +177,7 @@
     action();
   });
 
-  // The address keeps the tab: #inspect, #compare, #label.
+  // The address keeps the tab: #inspect, #compare, #label, #teach.
   function openTab(name) {
     const button = /^[a-z]+$/.test(name) ? document.getElementById(`${name}-button`) : null;
     if (button && button.getAttribute("aria-selected") !== "true") button.click();
@@ -193,6 +194,9 @@
     openTab(name);
   }
 
+  // The photographs that stand out and are ticked, by their rows
+  const leftOut = () => [...document.querySelectorAll(".standouts input:checked")].map((one) => +one.dataset.row);
+
   const opacity = () => (view.overlay ? view.opacity / 100 : 0);
-  window.chip = { mount, pending, failed, openAsked, keepTab, showKeys, typing, opacity };
+  window.chip = { mount, pending, failed, openAsked, keepTab, showKeys, typing, opacity, leftOut };
 })();

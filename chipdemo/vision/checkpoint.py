@@ -21,7 +21,7 @@ from typing import Any
 import httpx2  # what huggingface_hub speaks HTTP with; some of its errors come through
 from huggingface_hub import HfApi, PyTorchModelHubMixin, snapshot_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from chipdemo.errors import CheckpointError, CheckpointOutOfReachError
 from chipdemo.inspection import CLASSES, ModelInfo
@@ -181,7 +181,7 @@ def load_weights(net: ChipNet, path: Path) -> None:
         found = f"found {pickles[0]}, a pickle, which is never loaded" if pickles else "it is not there"
         raise CheckpointError(f"Expected {path.name} in {path.parent}; {found}.")
     try:
-        tensors = load_file(path)
+        tensors = load(path.read_bytes())  # not mapped: a file that is written over would end the process
         net.load_state_dict(
             {
                 name: tensor.float() if tensor.is_floating_point() else tensor
@@ -234,6 +234,7 @@ def _info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
                 tuple(map(bool, validation["abnormal"])),
             ),
             test=dict(metrics["test"]),
+            photograph_side=int(metrics.get("photograph_side", 0)),  # earlier versions lack it
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / METRICS} lacks {error}; fetch or train the model again.") from error

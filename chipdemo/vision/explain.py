@@ -4,15 +4,13 @@ from functools import cache
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import nn
 
-from chipdemo.inspection import Channel, Region
+from chipdemo.inspection import Channel
+from chipdemo.regions import HALF
 from chipdemo.vision.model import ChipNet
 
-HALF = 0.5  # heat from which a place is a region; held-out normals hardly ever reach it
 CHANNELS = 6  # strongest CBAM channels that are shown
-FINE = 8  # places are divided by this when regions are outlined
 GRADIENT_METHODS = ("Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "EigenCAM")
 
 
@@ -22,35 +20,6 @@ def fixed_heat(evidence: np.ndarray, heat_scale: float) -> np.ndarray:
     heat_scale shows as 0.5 in every photograph; evidence for "normal" shows as 0.
     """
     return np.clip(HALF * evidence / heat_scale, 0, 1).astype(np.float32)
-
-
-def regions_of(heat: np.ndarray, image_size: tuple[int, int]) -> tuple[Region, ...]:
-    """Connected places at or above half heat, hottest first.
-
-    heat: (h, w), 0-1, covering the whole photograph. image_size: (width, height), pixels.
-    """
-    if heat.max() < HALF:
-        return ()
-    rows, columns = heat.shape
-    zoom = (np.arange(n * FINE) / FINE + (0.5 / FINE - 0.5) for n in (rows, columns))
-    fine = ndimage.map_coordinates(heat, np.meshgrid(*zoom, indexing="ij"), order=1, mode="nearest")
-    labels, count = ndimage.label(fine >= HALF)
-    across, down = image_size[0] / fine.shape[1], image_size[1] / fine.shape[0]  # pixels a fine place
-    regions = []
-    for index, (y, x) in enumerate(ndimage.find_objects(labels), 1):
-        inside = labels[y, x] == index
-        left, top = round(x.start * across), round(y.start * down)
-        regions.append(
-            Region(
-                x=left,
-                y=top,
-                width=max(round(x.stop * across) - left, 1),
-                height=max(round(y.stop * down) - top, 1),
-                score=float(fine[y, x][inside].max()),
-                area=max(round(inside.sum() * across * down), 1),
-            )
-        )
-    return tuple(sorted(regions, key=lambda region: region.score, reverse=True))
 
 
 def strongest_channels(features: np.ndarray, weights: np.ndarray) -> tuple[Channel, ...]:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from chipdemo.images import content_sha256
 from chipdemo.inspection import (
+    CBAM,
     CLASS_WEIGHTS,
     EVIDENCE,
     INVERSE,
@@ -21,6 +22,7 @@ from chipdemo.inspection import (
     Region,
     judge,
 )
+from chipdemo.regions import regions_of
 from chipdemo.vision.checkpoint import (
     HEAD,
     JUDGE_BY_MEMORY,
@@ -34,7 +36,6 @@ from chipdemo.vision.explain import (
     GRADIENT_METHODS,
     fixed_heat,
     gradient_heat,
-    regions_of,
     strongest_channels,
 )
 from chipdemo.vision.matching import (
@@ -49,7 +50,6 @@ from chipdemo.vision.normals import load_normals
 from chipdemo.vision.runtimes import NAMES, TORCH, chosen, engine_of
 from chipdemo.vision.transforms import pixels_of
 
-CBAM = "CBAM"
 PATCHES = 3  # of normal chips, for a region
 UNLIKE_SHARE = 0.5  # of all places: where so many are like no normal one, it is another thing altogether
 
@@ -77,6 +77,10 @@ class NetworkInspector:
             self.methods = (INVERSE,)
 
     def current(self) -> "NetworkInspector":
+        return self
+
+    @property
+    def whole(self) -> "NetworkInspector":
         return self
 
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
@@ -150,6 +154,10 @@ class NetworkInspector:
             features = self.engine.forward(self._pixels(image)[None]).features
             return gradient_heat(self.engine.net, features, method)
         return self._heat(self.engine.run(self._pixels(image)[None]))[method]
+
+    def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
+        """See chipdemo.inspection.Inspector."""
+        return self.match(image, method).regions
 
     def match(self, image: Image.Image, method: str = INVERSE) -> Match:
         """Heat and regions of a matching, at the model's own threshold. Raises ValueError if unknown."""

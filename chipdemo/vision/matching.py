@@ -20,8 +20,9 @@ from PIL import Image
 from scipy import ndimage
 
 from chipdemo.inspection import ABNORMAL, Region
+from chipdemo.regions import HALF, regions_of
 from chipdemo.vision.engine import EngineOutput
-from chipdemo.vision.explain import HALF, fixed_heat, regions_of
+from chipdemo.vision.explain import fixed_heat
 from chipdemo.vision.normals import Normals
 
 MOST = 5  # regions, or peaks

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from chipdemo.errors import CheckpointError
 from chipdemo.vision.checkpoint import MEMORY, WEIGHTS
@@ -100,10 +100,10 @@ def load_normals(folder: Path) -> Normals:
     if not path.exists():
         raise CheckpointError(f"Expected {MEMORY} in {folder}; it is not there. Teach the model again.")
     try:
-        with safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()["normals"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        normals = _normals_of(about, tensors)
+        content = path.read_bytes()  # not mapped: a file that is written over would end the process
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        normals = _normals_of(json.loads(header["__metadata__"]["normals"]), tensors)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
         raise CheckpointError(
             f"{path} is damaged or not of this version ({type(error).__name__}: {error}). "

@@ -11,7 +11,8 @@ The folder is a checkpoint like any other: `python app.py --model FOLDER`.
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+import shutil
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,17 +22,22 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from chipdemo import files
 from chipdemo.errors import DataError, ImageError
+from chipdemo.files import Found
 from chipdemo.images import MAX_MEGAPIXELS, read_photograph
 from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.teacher import FALSE_ALARMS, FEWEST, Progress
 from chipdemo.vision.checkpoint import (
     CARD,
     FILES,
+    HEAD,
     JUDGE_BY_MEMORY,
     METRICS,
     SPLIT,
     ModelSpec,
     load_checkpoint,
+    read_json,
     save_checkpoint,
     write_json,
 )
@@ -44,19 +50,16 @@ from chipdemo.vision.output import replacing
 from chipdemo.vision.packaged import LITE0, PACKAGED, packaged_lite0
 from chipdemo.vision.transforms import pixels_of
 
-FEWEST = 10  # good photographs
 IMAGE_SIZE = 256  # pixels, side of the network's input
 DESCRIPTION = Description()
 PLACES = 20_000  # that are kept, of all photographs together ...
 FEATURE_BYTES = 12_000_000  # ... and what they may take: 20 MB hold them and the small photographs
 SAMPLE = 300  # photographs, about, that the statistics of the features come from
-FALSE_ALARMS = 0.02  # of normal photographs may be stopped, unless told otherwise
 HEAT_ALARMS = 0.02  # of normal photographs may show a place at half heat
 TYPICAL = 0.05  # probability of abnormal of the median normal photograph
 FAR_OUT = 3.0  # interquartile ranges above the upper quartile: Tukey's "far out"
+MIXED = 2.0  # times as many pixels along a side as another: the same scratch looks different
 BLANK = 8  # 0-255; a photograph with less between its darkest and brightest value shows nothing
-
-Progress = Callable[[float, str], None]  # is told the fraction done and of what; may raise to stop
 
 
 @dataclass(frozen=True)
@@ -87,20 +90,41 @@ class Study:
     thumbnails: tuple[bytes, ...]
     left_out: tuple[str, ...]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences on what makes the photographs less alike than they should be."""
+        shapes = sorted({round(width / height, 1) for width, height in self.sizes})
+        sides = sorted(math.sqrt(width * height) for width, height in self.sizes)
+        warnings = []
+        if len(shapes) > 1:
+            warnings.append(
+                f"Expected sides in one proportion; found {len(shapes)}, from {shapes[0]} to {shapes[-1]} "
+                "(width by height). Photograph all chips alike."
+            )
+        if sides[-1] >= MIXED * sides[0]:
+            warnings.append(
+                f"Expected photographs of one size; found sides of {sides[0]:,.0f} to {sides[-1]:,.0f} px. "
+                "Take all of them at the same distance."
+            )
+        return tuple(warnings)
+
     def places(self, row: int, scale: Scale, description: Description) -> Tensor:
         """One photograph's, (h, w, D), as describe gives them."""
         return describe([layer[row, None] for layer in self.middle], scale, description)[0]
 
-    def without(self, rows: Collection[int]) -> "Study":
-        """The same but for some rows."""
-        kept = [row for row in range(len(self.names)) if row not in set(rows)]
+    def of(self, rows: Sequence[int]) -> "Study":
+        """These rows alone, in this order."""
         pick = {
-            name: tuple(getattr(self, name)[row] for row in kept)
+            name: tuple(getattr(self, name)[row] for row in rows)
             for name in ("names", "sha256", "sizes", "thumbnails")
         }
         return replace(
-            self, **pick, middle=tuple(layer[kept] for layer in self.middle), black=self.black[kept]
+            self, **pick, middle=tuple(layer[rows] for layer in self.middle), black=self.black[rows]
         )
+
+    def without(self, rows: Collection[int]) -> "Study":
+        """The same but for some rows."""
+        return self.of([row for row in range(len(self.names)) if row not in set(rows)])
 
 
 @dataclass(frozen=True)
@@ -133,6 +157,10 @@ class Lesson:
     scores: np.ndarray
     highest: np.ndarray
     outliers: tuple[int, ...]
+
+    def anomaly(self, row: int) -> np.ndarray:
+        """(h, w) of a photograph, when its own places do not count."""
+        return self.knowledge.anomaly(self.study, row, without=row)
 
 
 def starting_backbone() -> Backbone:
@@ -178,6 +206,18 @@ def study_photographs(
     max_megapixels: float = MAX_MEGAPIXELS,
     strides: Sequence[int] = DESCRIPTION.strides,
 ) -> Study:
+    """study_files of what lies on this machine."""
+    limits = files.Limits(megapixels=max_megapixels)
+    return study_files([Found(path.name, path) for path in paths], backbone, progress, limits, strides)
+
+
+def study_files(
+    photographs: Sequence[Found],
+    backbone: Backbone,
+    progress: Progress = lambda done, what: None,
+    limits: files.Limits = files.DEFAULT_LIMITS,
+    strides: Sequence[int] = DESCRIPTION.strides,
+) -> Study:
     """Read photographs and run the network over them, once. Raises DataError where none can be used.
 
     One that cannot be read, shows nothing, or is there twice is left out and named.
@@ -185,26 +225,26 @@ def study_photographs(
     engine = backbone.engine()
     rows: dict[str, tuple] = {}
     left_out = []
-    for done, path in enumerate(paths):
-        progress(done / len(paths), "looking at photographs")
+    for done, file in enumerate(photographs):
+        progress(done / len(photographs), "looking at photographs")
         try:
-            photograph = read_photograph(path, max_megapixels)
+            photograph = read_photograph(files.content_of(file, limits), limits.megapixels)
         except ImageError as error:
-            left_out.append(f"{path.name}: {error}")
+            left_out.append(f"{file.name}: {error}")
             continue
         pixels = pixels_of(photograph.image, backbone.spec.image_size, backbone.spec.interpolation)
         if int(pixels.max()) - int(pixels.min()) < BLANK:
-            left_out.append(f"{path.name}: one tone throughout, there is nothing to learn from it")
+            left_out.append(f"{file.name}: one tone throughout, there is nothing to learn from it")
         elif photograph.sha256 in rows:
-            left_out.append(f"{path.name}: the same photograph as {rows[photograph.sha256][0]}")
+            left_out.append(f"{file.name}: the same photograph as {rows[photograph.sha256][0]}")
         else:
             middle = engine.forward(pixels[None], strides).middle
             rows[photograph.sha256] = (
-                path.name,
+                file.name,
                 photograph.image.size,
                 tuple(layer.half().cpu() for layer in middle),
                 black_places(pixels, tuple(middle[0].shape[2:])),
-                thumbnail(photograph.image, len(paths)),
+                thumbnail(photograph.image, len(photographs)),
             )
     if not rows:
         raise DataError(f"Expected photographs that can be used; found none.{_why(left_out)}")
@@ -270,10 +310,18 @@ def fill(
 
 
 def outliers_of(scores: np.ndarray) -> tuple[int, ...]:
-    """Photographs that stand out among the good ones, the furthest first."""
-    low, high = np.quantile(scores, (0.25, 0.75))
+    """Photographs that stand out among the good ones, the furthest first.
+
+    Looked for again without those that were found, until there are none: the worst hide the others.
+    """
     order = np.argsort(-scores)
-    return tuple(int(row) for row in order if scores[row] > high + FAR_OUT * (high - low))
+    found = 0
+    while True:
+        low, high = np.quantile(scores[order[found:]], (0.25, 0.75))
+        further = int((scores[order[found:]] > high + FAR_OUT * (high - low)).sum())
+        if not further:
+            return tuple(int(row) for row in order[:found])
+        found += further
 
 
 def upper_limit(values: np.ndarray, rate: float) -> float:
@@ -359,17 +407,43 @@ def normals_of(lesson: Lesson, limits: Limits, weights: str, keep_photographs: b
     )
 
 
-def add_memory(folder: Path, paths: Sequence[Path], progress: Progress = lambda done, what: None) -> None:
-    """Give a trained classifier inverse matching as a further explanation; its verdict stays its own.
-
-    folder: its checkpoint, which gets memory.safetensors. paths: of good photographs. Raises DataError,
-    CheckpointError.
-    """
+def trained_backbone(folder: Path) -> Backbone:
+    """The network of a trained classifier, whole, to give it a memory. Raises DataError, CheckpointError."""
     net, spec, info = load_checkpoint(folder)
-    study = study_photographs(paths, Backbone(net, spec, info.starting_weights), progress)
-    lesson = learn(study, progress=progress)
+    if spec.verdict_by != HEAD:
+        raise DataError(
+            f"Expected a trained classifier in {folder}; it judges by its memory already. Teach it anew, "
+            "without --memory-for."
+        )
+    try:
+        net.stages_of(DESCRIPTION.strides)
+    except ValueError as error:
+        raise DataError(
+            f"Expected a backbone whose middle features can be matched; {error}. Train another one."
+        ) from error
+    return Backbone(net, spec, info.starting_weights)
+
+
+def save_with_memory(out: Path, folder: Path, lesson: Lesson, keep_photographs: bool = True) -> None:
+    """Write a copy of a trained classifier with a memory: inverse matching joins its explanations.
+
+    Its verdict, threshold and figures stay its own. folder: its checkpoint, not changed. lesson: of a
+    study with trained_backbone(folder). Raises DataError; then nothing was written.
+    """
+    copied = [path for path in folder.iterdir() if path.name in FILES or path.suffix == ".png"]  # the card's
+    split, card = read_json(folder / SPLIT), folder / CARD
+    card = card.read_text(encoding="utf-8") if card.exists() else ""
+    known = {sha256 for part in split.values() for sha256 in part}
+    learned = [sha256 for sha256 in lesson.study.sha256 if sha256 not in known]
+    split["train"] = [*split.get("train", ()), *learned]
     limits = limits_of(lesson, FALSE_ALARMS, np.empty(0))
-    save_normals(folder, normals_of(lesson, limits, weights_sha256(folder)))
+    with replacing(out, [*FILES, *(path.name for path in copied)]) as new:
+        for path in copied:
+            shutil.copyfile(path, new / path.name)
+        save_normals(new, normals_of(lesson, limits, weights_sha256(new), keep_photographs))
+        write_json(new / SPLIT, split)
+        about = MEMORY_TEXT.format(photographs=len(lesson.study.names), copies=_copies(keep_photographs))
+        (new / CARD).write_text(card.partition(MEMORY_TITLE)[0] + about, encoding="utf-8")
 
 
 def _metrics(
@@ -385,6 +459,7 @@ def _metrics(
         "data": name,
         "data_licence": "licence not stated",
         "starting_weights": backbone.starting_weights,
+        "photograph_side": round(float(np.median([math.sqrt(w * h) for w, h in lesson.study.sizes]))),
         "test": {"part": f"{name}, no test photographs"},
         "validation": {
             "part": part,
@@ -425,6 +500,16 @@ photograph is matched with {places:,} places of theirs, and what none of them sh
 """
 
 
+MEMORY_TITLE = "\n## Memory of normal chips\n"
+MEMORY_TEXT = (
+    MEMORY_TITLE
+    + """
+{photographs:,} good photographs were learned beside it: "inverse matching" shows what none of them shows.
+The verdict is still that of the classifier. {copies}
+"""
+)
+
+
 def _card(metrics: dict, keep_photographs: bool) -> str:
     validation = metrics["validation"]
     recall = validation.get("recall")
@@ -435,7 +520,13 @@ def _card(metrics: dict, keep_photographs: bool) -> str:
         false_alarm_rate=validation["false_alarm_rate"],
         recall="" if recall is None else f" Of the known defects, {recall:.1%} are caught.",
         typical=TYPICAL,
-        copies="`memory.safetensors` holds small copies of the good photographs."
-        if keep_photographs
-        else "No photographs are in here.",
+        copies=_copies(keep_photographs),
+    )
+
+
+def _copies(kept: bool) -> str:
+    return (
+        "`memory.safetensors` holds small copies of the good photographs."
+        if kept
+        else "No photographs are in here."
     )

@@ -58,6 +58,10 @@ class WatchedInspector:
         """The inspector of the model in use now."""
         return self._current
 
+    @property
+    def whole(self) -> Inspector:
+        return self
+
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
         return self._current.inspect(image, threshold)
 
@@ -73,6 +77,9 @@ class WatchedInspector:
         self, image: Image.Image, regions: Sequence[Region]
     ) -> tuple[tuple[NormalPatch, ...], ...]:
         return self._current.nearest_normals(image, regions)
+
+    def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
+        return self._current.regions(image, method)
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         return self._current.explain(image, method)

@@ -18,7 +18,7 @@ def choose(page, path) -> None:
     page.wait_for_function(
         "name => document.querySelector('.stage-name strong').textContent === name"
         " && /result|error/.test(document.querySelector('.stage').dataset.state)"
-        " && document.querySelector('#verdict').innerText",  # hidden while it is judged
+        " && document.querySelector('#verdict .word')?.innerText",  # hidden while it is judged
         arg=path.name,
     )
 

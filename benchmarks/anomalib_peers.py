@@ -1,0 +1,170 @@
+"""Inverse feature matching beside anomalib's PatchCore and PaDiM: one machine, one run, the same backbone.
+
+    python -m venv PEERS
+    PEERS/bin/pip install -r requirements.txt anomalib
+    PEERS/bin/python benchmarks/anomalib_peers.py --data FOLDER
+
+FOLDER as for benchmarks/matching.py. anomalib has an environment of its own because nothing else here needs
+it. Its torch models get our backbone's weights and our pixels, and keep their defaults otherwise: PatchCore
+with layers of stride 8 and 16, PaDiM of stride 4, 8 and 16 with 100 features; all maps are judged by the
+same code.
+
+PatchCore keeps 10 % of the 218,112 places of 213 photographs, chosen greedily, which takes more than an
+hour. So its greedy choice is run for 1 %, and the time for 10 % is that of a step times the number of steps
+(a step costs the same however many places are chosen already). What a memory of 10 % is worth, and what one
+photograph then takes, is measured with places drawn at random.
+"""
+
+import argparse
+import datetime
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from anomalib.models.image.padim.torch_model import PadimModel
+from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import matching  # noqa: E402
+from chipdemo.images import read_photograph  # noqa: E402
+from chipdemo.vision import teaching  # noqa: E402
+from chipdemo.vision.checkpoint import write_json  # noqa: E402
+from chipdemo.vision.teaching import Backbone  # noqa: E402
+from chipdemo.vision.transforms import normalise, pixels_of  # noqa: E402
+from training.localisation import aupro, pixel_auroc  # noqa: E402
+from training.measure import auroc  # noqa: E402
+
+BATCH = 32  # photographs, anomalib's default
+RATIO, LESS = 0.1, 0.01  # of the places: PatchCore's default, and what is chosen greedily here
+PADIM_FEATURES = 100  # anomalib's default with ResNet-18; it has none for other small backbones
+Model = PatchcoreModel | PadimModel
+
+
+def prepared(image: Image.Image, backbone: Backbone) -> torch.Tensor:
+    """(1, 3, size, size), what our own network gets too."""
+    spec = backbone.spec
+    pixels = pixels_of(image, spec.image_size, spec.interpolation)
+    return normalise(torch.from_numpy(pixels[None].copy()), spec.mean, spec.std)
+
+
+def with_weights(model: Model, backbone: Backbone) -> Model:
+    """Our backbone's, in anomalib's extractor."""
+    extractor, tensors = model.feature_extractor.feature_extractor, backbone.net.backbone.state_dict()
+    extractor.load_state_dict({name: tensors[name] for name in extractor.state_dict()})
+    return model
+
+
+def layers_of(backbone: Backbone, strides: Sequence[int]) -> list[str]:
+    return [info["module"] for info in backbone.net.backbone.feature_info if info["reduction"] in strides]
+
+
+def show(model: Model, paths: list[Path], backbone: Backbone) -> float:
+    """Let a model see the good photographs; seconds."""
+    started = perf_counter()
+    model.train()
+    for first in range(0, len(paths), BATCH):
+        images = [read_photograph(path).image for path in paths[first : first + BATCH]]
+        model(torch.cat([prepared(image, backbone) for image in images]))
+    return perf_counter() - started
+
+
+@torch.inference_mode()
+def judged(model: Model, images: list[Image.Image], masks: np.ndarray, backbone: Backbone) -> dict:
+    """What matching.test says of ours."""
+    model.eval()
+    maps, scores, times = [], [], []
+    for image in images:
+        started = perf_counter()
+        output = model(prepared(image, backbone))
+        times.append(1000 * (perf_counter() - started))
+        maps.append(output.anomaly_map[0, 0].numpy())
+        scores.append(output.pred_score.item())
+    heat = matching.enlarged(maps)
+    return {
+        "image_auroc": round(auroc(np.array(scores), masks.any((1, 2))), 4),
+        "pixel_auroc": round(pixel_auroc(heat, masks), 4),
+        "aupro": round(aupro(heat, masks), 4),
+        "one_photograph_ms": round(float(np.median(times[1 : matching.TIMED + 1])), 1),
+    }
+
+
+def megabytes(*tensors: torch.Tensor) -> float:
+    return round(sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e6, 2)
+
+
+def compare(root: Path, name: str, mobilenet: str) -> dict[str, dict]:
+    """The rows of one backbone."""
+    backbone = matching.backbone_of(name, teaching.IMAGE_SIZE, mobilenet)
+    good, paths = sorted((root / "train" / "good").iterdir()), sorted((root / "test").glob("*/*"))
+    masks, images = matching.read_masks(paths, root), [read_photograph(path).image for path in paths]
+    ours = matching.test(root, matching.Variant(backbone=name), mobilenet)
+    kept = ("image_auroc", "pixel_auroc", "aupro", "one_photograph_ms", "memory_mb")
+    rows = {
+        "inverse feature matching": {k: ours[k] for k in kept} | {"seconds_to_fit": ours["seconds_to_teach"]}
+    }
+    print(rows, flush=True)
+
+    torch.manual_seed(0)
+    timm_name = backbone.spec.backbone
+    padim = PadimModel(timm_name, layers_of(backbone, (4, 8, 16)), False, PADIM_FEATURES)
+    seconds = show(with_weights(padim, backbone), good, backbone)
+    started = perf_counter()
+    padim.fit()
+    rows["PaDiM"] = judged(padim, images, masks, backbone) | {
+        "memory_mb": megabytes(padim.gaussian.mean, padim.gaussian.inv_covariance),
+        "seconds_to_fit": round(seconds + perf_counter() - started, 1),
+    }
+    print(rows["PaDiM"], flush=True)
+
+    patchcore = with_weights(PatchcoreModel(layers_of(backbone, (8, 16)), timm_name, False), backbone)
+    seconds = show(patchcore, good, backbone)
+    places = torch.vstack(patchcore.embedding_store)
+    patchcore.memory_bank = places[torch.randperm(len(places))[: int(RATIO * len(places))]]
+    at_random = judged(patchcore, images, masks, backbone) | {"memory_mb": megabytes(patchcore.memory_bank)}
+    print(at_random, flush=True)
+    patchcore.embedding_store = [places]
+    started = perf_counter()
+    patchcore.subsample_embedding(LESS)
+    greedy = perf_counter() - started
+    step = greedy / len(patchcore.memory_bank)
+    rows["PatchCore, 1 % chosen greedily"] = judged(patchcore, images, masks, backbone) | {
+        "memory_mb": megabytes(patchcore.memory_bank),
+        "seconds_to_fit": round(seconds + greedy, 1),
+    }
+    rows["PatchCore, 10 %"] = at_random | {
+        "seconds_to_fit": round(seconds + step * int(RATIO * len(places)), 1),
+        "note": "places drawn at random; seconds_to_fit is extrapolated to a greedy choice from the row of "
+        f"1 %, {step:.3f} s a place",
+    }
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--backbones", nargs="+", choices=("lite0", "mobilenetv2"), default=["lite0"])
+    parser.add_argument("--mobilenet", default="", help="ImageNet weights of mobilenetv2_100 (.safetensors)")
+    options = parser.parse_args()
+    report_path = ROOT / "benchmarks" / "anomalib_peers.json"
+    report = json.loads(report_path.read_text()) if report_path.exists() else {"backbones": {}}
+    for name in options.backbones:
+        report["backbones"][name] = {
+            "date": datetime.date.today().isoformat(),
+            "threads": torch.get_num_threads(),
+            "rows": compare(options.data, name, options.mobilenet),
+        }
+        print(json.dumps(report["backbones"][name], indent=1), flush=True)
+        write_json(report_path, report)
+
+
+if __name__ == "__main__":
+    main()

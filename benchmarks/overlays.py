@@ -1,0 +1,154 @@
+"""Which overlay to trust: how well each explanation of a classifier finds the defects of transistors.
+
+    python benchmarks/overlays.py --data FOLDER
+
+after benchmarks/transistor.py --data FOLDER, whose EfficientNet-Lite0 + CBAM of each fold, trained on normal
+and abnormal photographs by their labels alone, gets a memory of its good training photographs and explains
+the photographs it has not seen. Heat is judged as the app shows it, on its scale; the curves of deletion
+and insertion are of the defects that the classifier caught. Folds that are finished in --runs are kept.
+"""
+
+import argparse
+import datetime
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.special import expit
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.matching import enlarged, read_masks  # noqa: E402
+from benchmarks.transistor import FOLDS, folds  # noqa: E402
+from chipdemo.images import read_photograph  # noqa: E402
+from chipdemo.inspection import ABNORMAL, NORMAL  # noqa: E402
+from chipdemo.vision import teaching  # noqa: E402
+from chipdemo.vision.checkpoint import METRICS, read_json, write_json  # noqa: E402
+from chipdemo.vision.inspector import NetworkInspector, load_inspector  # noqa: E402
+from training.localisation import (  # noqa: E402
+    SHARES,
+    area_under,
+    aupro,
+    energy_inside,
+    pixel_auroc,
+    pointing_game,
+    removal_curves,
+)
+from training.sources import read_data  # noqa: E402
+
+ROW = "lite0-cbam-0"
+MIDDLE = "a spot in the middle"  # what a map is worth that knows nothing but where chips lie
+WIDTH = 0.2  # of a side, the standard deviation of that spot
+
+
+def spot(side: int = 32) -> np.ndarray:
+    """(side, side) float32, 0-1: MIDDLE."""
+    away = (np.arange(side) + 0.5) / side - 0.5
+    profile = np.exp(-0.5 * (away / WIDTH) ** 2)
+    return np.outer(profile, profile).astype(np.float32)
+
+
+def add_memory(folder: Path, trained: Path, good: list[Path]) -> None:
+    """A copy of a trained classifier with a memory of good photographs."""
+    study = teaching.study_photographs(good, teaching.trained_backbone(trained))
+    teaching.save_with_memory(folder, trained, teaching.learn(study))
+
+
+def explain_fold(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
+    """Every explanation of every photograph, and the curves of the defects that are caught."""
+    inspector = load_inspector(str(folder))
+    heat, curves = {}, {}
+    for path in tqdm(paths, desc=folder.name, disable=None):
+        image = read_photograph(path).image
+        found = inspector.inspect(image)
+        maps = found.heat | {MIDDLE: spot()}
+        maps |= {name: inspector.explain(image, name) for name in inspector.methods if name not in maps}
+        caught = path.parent.name != "good" and found.verdict == ABNORMAL
+        for name, one in maps.items():
+            heat.setdefault(name, []).append(one)
+            if caught:
+                curves.setdefault(name, []).append(curves_of(inspector, image, one))
+    arrays = {f"heat of {name}": np.stack(maps) for name, maps in heat.items()}
+    arrays |= {f"curves of {name}": np.stack(pairs) for name, pairs in curves.items()}
+    return {"paths": np.array([str(path) for path in paths]), "methods": np.array(list(heat))} | arrays
+
+
+def curves_of(inspector: NetworkInspector, image, heat: np.ndarray) -> np.ndarray:
+    """Deletion and insertion, (2, len(SHARES)) probabilities of abnormal."""
+
+    def probability(pixels: np.ndarray) -> np.ndarray:
+        logits = inspector.engine.forward(pixels).logits.numpy()
+        return expit((logits[:, 1] - logits[:, 0]) / inspector.spec.temperature)
+
+    pixels = inspector.prepare(image).pixels
+    return np.stack(removal_curves(probability, pixels, enlarged([heat], len(pixels))[0]))
+
+
+def row_of(name: str, explained: list[dict], masks: np.ndarray) -> dict:
+    """One explanation over all folds. masks: (N, side, side) bool, in the order of the folds."""
+    heat = np.concatenate([enlarged(fold[f"heat of {name}"]) for fold in explained])
+    curves = np.concatenate([fold[f"curves of {name}"] for fold in explained if f"curves of {name}" in fold])
+    abnormal = masks.any((1, 2))
+    deletion, insertion = curves.mean(0)
+    return {
+        "overlay": name,
+        "pixel_auroc": pixel_auroc(heat, masks),
+        "pixel_auroc_abnormal_alone": pixel_auroc(heat[abnormal], masks[abnormal]),
+        "aupro": aupro(heat, masks),
+        "pointing_game": pointing_game(heat[abnormal], masks[abnormal]),
+        "energy_inside": energy_inside(heat[abnormal], masks[abnormal]),
+        "deletion": area_under(deletion),
+        "insertion": area_under(insertion),
+        "deletion_curve": deletion.tolist(),
+        "insertion_curve": insertion.tolist(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "overlays")
+    parser.add_argument("--trained", type=Path, default=ROOT / "runs" / "transistor")
+    parser.add_argument("--folds", type=int, default=FOLDS, help="how many of them, the first ones")
+    options = parser.parse_args()
+    samples = {read_photograph(sample.path).sha256: sample for sample in read_data(str(options.data)).samples}
+    options.runs.mkdir(parents=True, exist_ok=True)
+    explained, tests = [], []
+    for number, division in enumerate(folds(str(options.data))[: options.folds]):
+        folder = options.runs / f"fold{number}"
+        result = folder.with_suffix(".npz")
+        if not result.exists():
+            learned = [samples[sha256] for sha256 in division["train"]]
+            good = [sample.path for sample in learned if sample.label == NORMAL]
+            add_memory(folder, options.trained / f"fold{number}" / ROW, good)
+            arrays = explain_fold(folder, [samples[sha256].path for sha256 in division["test"]])
+            np.savez(result, **arrays)
+        explained.append(dict(np.load(result)))
+        tests.append(read_json(folder / METRICS)["test"])
+    masks = read_masks([Path(path) for fold in explained for path in fold["paths"]], options.data)
+    rows = []
+    for name in explained[0]["methods"].tolist():
+        rows.append(row_of(name, explained, masks))
+        print({k: v if k == "overlay" else round(v, 3) for k, v in rows[-1].items() if "curve" not in k})
+    report = {
+        "command": "python benchmarks/overlays.py --data FOLDER",
+        "date": datetime.date.today().isoformat(),
+        "data": "MVTec AD, transistor (CC BY-NC-SA 4.0)",
+        "folds": options.folds,
+        "threads": torch.get_num_threads(),
+        "photographs": len(masks),
+        "abnormal": int(masks.any((1, 2)).sum()),
+        "classifier": {n: [fold[n] for fold in tests] for n in ("auroc", "recall", "confusion")},
+        "removed": SHARES,
+        "rows": rows,
+    }
+    write_json(ROOT / "benchmarks" / "overlays.json", report)
+
+
+if __name__ == "__main__":
+    main()
