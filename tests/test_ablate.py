@@ -163,6 +163,17 @@ def test_a_learner_tells_separable_classes_apart_with_calibrated_probabilities(n
     assert ((probability >= fitted.threshold) == test_abnormal).mean() > 0.9
 
 
+def test_one_wild_score_among_the_held_out_ones_does_not_turn_the_verdicts_around():
+    generator = np.random.default_rng(0)
+    abnormal = np.arange(40) % 8 == 0
+    features = generator.normal(0, 1, (40, 4)) + 4 * abnormal[:, None]
+    val = features.copy()
+    val[np.flatnonzero(abnormal)[0]] = -500
+    fitted = Fitted("logistic_regression", 0, features, abnormal, val, abnormal)
+    probability = fitted.probability(features)
+    assert probability[abnormal].min() > probability[~abnormal].max()
+
+
 def test_hog_sees_a_crack_and_not_the_brightness():
     flat = np.full((1, 64, 64, 3), 90, np.uint8)
     cracked = flat.copy()

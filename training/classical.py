@@ -84,7 +84,10 @@ class Fitted:
         search = GridSearchCV(pipeline, learner.grid, scoring="roc_auc", cv=FOLDS)
         self.model = search.fit(features, abnormal).best_estimator_
         self.options = search.best_params_
-        self.platt = LogisticRegression().fit(self._scores(val_features)[:, None], val_abnormal)
+        learned = self._scores(features)
+        # one wild score among few held-out ones would turn the line around
+        scores = np.clip(self._scores(val_features), learned.min(), learned.max())
+        self.platt = LogisticRegression().fit(scores[:, None], val_abnormal)
         self.threshold = choose_threshold(self.log_odds(val_features), val_abnormal, 1.0)
 
     def log_odds(self, features: np.ndarray) -> np.ndarray:
