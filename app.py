@@ -10,12 +10,15 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from chipdemo.errors import ChipDemoError, SettingsError
 from chipdemo.settings import Settings, command_line
+
+if TYPE_CHECKING:
+    from chipdemo.teacher import Teacher
 
 EXIT_USAGE = 2
 ABLATION = Path(__file__).parent / "chipdemo" / "ablation" / "elpv.json"  # what the Compare tab opens with
@@ -36,7 +39,6 @@ def run(settings: Settings) -> NoReturn:
     from chipdemo.metrics import Metrics
     from chipdemo.ui.build import build_app, serve, stop_serving
     from chipdemo.vision.inspector import load_inspector
-    from chipdemo.vision.network_teacher import NetworkTeacher
     from chipdemo.vision.watching import WatchedInspector
 
     with ExitStack() as closing:
@@ -71,7 +73,7 @@ def run(settings: Settings) -> NoReturn:
             journal=journal,
             publisher=publisher,
             metrics=metrics,
-            teacher=NetworkTeacher(),
+            teacher=network_teacher,
         )
         try:
             serve(app, settings, metrics, prevent_thread_lock=True)
@@ -85,6 +87,14 @@ def run(settings: Settings) -> NoReturn:
         closing.callback(stop_serving, app)  # before the last labels are published
         while True:
             time.sleep(3600)
+
+
+@cache
+def network_teacher() -> "Teacher":
+    """Made when somebody teaches first, since PyTorch takes seconds to import."""
+    from chipdemo.vision.network_teacher import NetworkTeacher
+
+    return NetworkTeacher()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,8 +23,9 @@ from scipy.special import expit
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chipdemo.vision.checkpoint import CONFIG, METRICS, load_checkpoint, read_json, write_json  # noqa: E402
+from chipdemo.vision.checkpoint import CONFIG, METRICS, read_json, write_json  # noqa: E402
 from chipdemo.vision.transforms import pixels_of  # noqa: E402
+from chipdemo.vision.weights import load_checkpoint  # noqa: E402
 from training.data import load_photographs, split_by_hash  # noqa: E402
 from training.measure import measure  # noqa: E402
 from training.resume import STATE  # noqa: E402

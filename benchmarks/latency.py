@@ -1,8 +1,9 @@
-"""One call of the inspector against the bare network and against pytorch-grad-cam.
+"""One call of the inspector, in OpenVINO and in PyTorch, against bare networks and pytorch-grad-cam.
 
     python benchmarks/latency.py --model FOLDER [FOLDER ...]
 
-Decoded photograph in; verdict, evidence, CBAM map and regions out. Batch 1, every contestant in
+Decoded photograph in; verdict, evidence, CBAM map and regions out. The script does with timm and
+pytorch-grad-cam what a page needs: a forward and GradCAM. Single precision. Batch 1, every contestant in
 turn within one round, so that a machine whose speed drifts is fair to all. Medians of ratios.
 """
 
@@ -10,11 +11,15 @@ import argparse
 import json
 import platform
 import time
+import warnings
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import timm
 import torch
+from PIL import Image
 from pytorch_grad_cam import GradCAM
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,43 +31,59 @@ from chipdemo.images import read_photograph  # noqa: E402
 from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
 from chipdemo.vision.inspector import load_inspector  # noqa: E402
+from chipdemo.vision.runtimes import openvino_run  # noqa: E402
 from chipdemo.vision.transforms import normalise, pixels_of  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
 
 WARM_UP = 10  # rounds that are not timed
+GRAPHS = ROOT / "runs" / "graphs"
+FAST, EAGER = "inspector, OpenVINO", "inspector, PyTorch"
 
 
-def contestants(model: str) -> dict:
+def contestants(model: str) -> dict[str, Callable[[Image.Image], object]]:
     """By name: a function of one photograph."""
-    inspector = load_inspector(model)
-    spec = inspector.spec
+    fast, eager = (load_inspector(model, runtime=runtime, graphs=GRAPHS) for runtime in ("openvino", "torch"))
+    spec = eager.spec
     bare = timm.create_model(spec.backbone, num_classes=2).eval()
     packed = timm.create_model(spec.backbone, num_classes=2).eval().to(memory_format=torch.channels_last)
     batch = torch.randn(1, 3, spec.image_size, spec.image_size)
     packed_batch = batch.to(memory_format=torch.channels_last)
+    bare_graph, numbers = exported(bare, batch), {"batch": batch.numpy()}
 
     def prepared(image):
         pixels = pixels_of(image, spec.image_size, spec.interpolation)[None]
         return normalise(torch.from_numpy(pixels), spec.mean, spec.std)
 
-    def grad_cam(image):
+    def script(image):
         with GradCAM(bare, [bare.get_submodule(bare.feature_info[-1]["module"])]) as cam:
-            return cam(prepared(image), targets=[lambda logits: logits[1] - logits[0]])
+            heat = cam(prepared(image), targets=[lambda logits: logits[1] - logits[0]])
+        return forward(bare, prepared(image)).softmax(1), heat
 
     def forward(network, given):
         with torch.inference_mode():
             return network(given)
 
     return {
-        "inspector": inspector.inspect,
-        "bare timm forward": lambda _: forward(bare, batch),
-        "bare timm forward, channels last": lambda _: forward(packed, packed_batch),
-        "pytorch-grad-cam GradCAM": grad_cam,
+        FAST: fast.inspect,
+        EAGER: eager.inspect,
+        "bare forward, OpenVINO": lambda _: bare_graph(numbers),
+        "bare forward, timm": lambda _: forward(bare, batch),
+        "bare forward, timm, channels last": lambda _: forward(packed, packed_batch),
+        "timm + pytorch-grad-cam script": script,
     }
 
 
+def exported(net: torch.nn.Module, batch: torch.Tensor) -> Callable:
+    """A network in OpenVINO, as our own graphs are run."""
+    stream = BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (batch,), stream, input_names=["batch"], opset_version=18, dynamo=False)
+    return openvino_run(stream.getvalue())
+
+
 def measured(model: str, rounds: int) -> dict:
-    """Medians of every contestant, and of the inspector's ratio to each of the others."""
+    """Medians of every contestant, and of the ratios of the inspectors to the others."""
     runs = contestants(model)
     images = [read_photograph(sample.path).image for sample in read_elpv().samples[: rounds + WARM_UP]]
     times = {name: [] for name in runs}
@@ -72,11 +93,15 @@ def measured(model: str, rounds: int) -> dict:
             run(image)
             if number >= WARM_UP:
                 times[name].append((time.perf_counter() - started) * 1000)
-    ours = np.array(times.pop("inspector"))
+    times = {name: np.array(values) for name, values in times.items()}
+
+    def over(ours: str) -> dict[str, float]:
+        return {name: float(np.median(times[ours] / times[name]).round(3)) for name in times if name != ours}
+
     return {
-        "inspector_ms": round(float(np.median(ours)), 2),
         "median_ms": {name: round(float(np.median(values)), 2) for name, values in times.items()},
-        "inspector_over": {name: round(float(np.median(ours / values)), 3) for name, values in times.items()},
+        f"{FAST}, over": over(FAST),
+        f"{EAGER}, over": over(EAGER),
     }
 
 

@@ -189,8 +189,8 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
 
 
 def export(flags: argparse.Namespace, settings: Settings) -> None:
-    from chipdemo.vision.checkpoint import load_checkpoint
     from chipdemo.vision.graph import save_graph
+    from chipdemo.vision.weights import load_checkpoint
 
     for path in save_graph(*load_checkpoint(settings.model_source), flags.out, flags.format):
         print(f"wrote {path}")

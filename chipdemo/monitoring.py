@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy.stats import binomtest, ks_2samp
 
 from chipdemo.inspection import ABNORMAL, Inspection, Inspector, ModelInfo, NormalPatch, Prepared, Region
 
@@ -84,6 +83,8 @@ class Recent:
         unlike, stopped = sum(one.unlike for one in seen), sum(one.verdict == ABNORMAL for one in seen)
         if len(seen) < ENOUGH:
             return Drift(len(seen), unlike, stopped, ())
+        from scipy.stats import binomtest, ks_2samp  # here, since importing it takes a second
+
         changed = []
         if binomtest(unlike, len(seen), UNLIKE, "greater").pvalue < RARE:
             changed.append(f"{unlike:,} are unlike the training ones (of held-out ones {UNLIKE:.1%} at most)")

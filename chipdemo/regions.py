@@ -1,6 +1,7 @@
 """Where a heat map is red: its regions. No torch, no gradio."""
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from chipdemo.inspection import Region
@@ -17,8 +18,8 @@ def regions_of(heat: np.ndarray, image_size: tuple[int, int]) -> tuple[Region, .
     if heat.max() < HALF:
         return ()
     rows, columns = heat.shape
-    zoom = (np.arange(n * FINE) / FINE + (0.5 / FINE - 0.5) for n in (rows, columns))
-    fine = ndimage.map_coordinates(heat, np.meshgrid(*zoom, indexing="ij"), order=1, mode="nearest")
+    size = (columns * FINE, rows * FINE)
+    fine = np.asarray(Image.fromarray(heat.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
     labels, count = ndimage.label(fine >= HALF)
     across, down = image_size[0] / fine.shape[1], image_size[1] / fine.shape[0]  # pixels a fine place
     regions = []

@@ -1,8 +1,8 @@
 """A client of an exported model: no PyTorch, nothing of Chip Inspector.
 
-    python -m chipdemo export --format onnx --out edge
-    pip install onnxruntime pillow
-    python docs/client.py edge/model.onnx photograph.png ...
+python -m chipdemo export --format onnx --out edge
+pip install onnxruntime pillow
+python docs/client.py edge/model.onnx photograph.png ...
 """
 
 import json

@@ -22,7 +22,7 @@ def served(
     load: Callable[[Path], Inspector] | None = None,
     journal: Journal | None = None,
     metrics: Metrics | None = None,
-    teacher: Teacher | None = None,
+    teacher: Callable[[], Teacher] | None = None,
     **settings,
 ) -> Iterator[str]:
     """The address of the app while it runs."""

@@ -7,15 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from chipdemo.errors import CheckpointError
-from chipdemo.vision.checkpoint import (
-    CONFIG,
-    METRICS,
-    WEIGHTS,
-    HubChipNet,
-    load_checkpoint,
-    load_weights,
-    read_spec,
-)
+from chipdemo.vision.checkpoint import CONFIG, METRICS, WEIGHTS, read_spec
+from chipdemo.vision.weights import HubChipNet, load_checkpoint, load_weights
 from tests.pipes import piped
 from tests.tiny import SPEC, tiny_checkpoint, tiny_net
 

@@ -4,12 +4,14 @@ import torch
 from pytorch_grad_cam import GradCAM
 
 from chipdemo.regions import regions_of
+from chipdemo.vision.engine import EngineOutput
 from chipdemo.vision.explain import (
     GRADIENT_METHODS,
     fixed_heat,
-    gradient_heat,
     strongest_channels,
 )
+from chipdemo.vision.gradients import gradient_heat
+from chipdemo.vision.torch_engine import maps_of
 from tests.tiny import tiny_net
 
 
@@ -48,11 +50,15 @@ def test_a_region_at_the_edge_stays_in_the_photograph():
 
 
 def test_the_strongest_channels_are_those_with_the_highest_weight():
-    features = np.random.default_rng(0).random((20, 4, 4), np.float32)
-    weights = np.linspace(0, 1, 20, dtype=np.float32)
-    channels = strongest_channels(features, weights)
-    assert [channel.index for channel in channels] == [19, 18, 17, 16, 15, 14]
-    assert channels[0].heat.max() == 1
+    net = tiny_net()
+    output = net(torch.randn(2, 3, 64, 64))
+    maps = {name: tensor.detach().numpy() for name, tensor in maps_of(net, output).items()}
+    channels = strongest_channels(EngineOutput(**maps).of(1))
+    weights = output.channel_attention[1].detach()
+    assert [channel.index for channel in channels] == weights.argsort(descending=True)[:6].tolist()
+    assert [channel.weight for channel in channels] == weights.sort(descending=True).values[:6].tolist()
+    features = output.features[1, channels[0].index].detach().relu()
+    np.testing.assert_allclose(channels[0].heat, features / features.max(), atol=1e-6)
 
 
 @pytest.mark.parametrize("method", GRADIENT_METHODS)

@@ -42,6 +42,7 @@ MAY_TALK_TO_THE_HUB = (
     "chipdemo/labeling/hub_intake.py",
     "chipdemo/labeling/publish.py",
     "chipdemo/vision/checkpoint.py",
+    "chipdemo/vision/weights.py",
     "training/*",
     "space/*",
 )

@@ -20,20 +20,22 @@ from chipdemo.vision.matching import (
     score_of,
     without_small,
 )
-from chipdemo.vision.memory import Description, Memory, describe, fit_scale
+from chipdemo.vision.memory import Description, Memory
 from chipdemo.vision.nearest import patches_of
 from chipdemo.vision.normals import Limits, Normals
+from chipdemo.vision.places import describe, fit_scale
 from tests.tiny import draw_chip, tiny_checkpoint
 
 SIZE = (224, 224)
 WHITE = np.full((64, 64, 3), 255, np.uint8)
 
 
-def unit(*rows):
-    return torch.nn.functional.normalize(torch.tensor(rows, dtype=torch.float32), dim=1)
+def unit(*rows) -> np.ndarray:
+    rows = np.array(rows, np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def brute_force(memory: Memory, places: torch.Tensor, without: int = -1) -> np.ndarray:
+def brute_force(memory: Memory, places: np.ndarray, without: int = -1) -> np.ndarray:
     """The definition, place by place."""
     height, width = memory.grid
     anomaly = np.ones((height, width))
@@ -51,17 +53,16 @@ def brute_force(memory: Memory, places: torch.Tensor, without: int = -1) -> np.n
 
 @pytest.mark.parametrize("reach", [0.15, 0.4, math.inf])
 def test_the_search_is_exact(reach):
-    generator = torch.Generator().manual_seed(0)
-    features = torch.nn.functional.normalize(torch.randn(60, 5, generator=generator), dim=1)
-    place = torch.randint(0, 8 * 6, (60,), generator=generator)
-    memory = Memory(features, place, torch.arange(60) % 4, (8, 6), reach)
-    places = torch.nn.functional.normalize(torch.randn(8, 6, 5, generator=generator), dim=2)
+    generator = np.random.default_rng(0)
+    features = unit(*generator.normal(size=(60, 5)))
+    memory = Memory(features, generator.integers(0, 8 * 6, 60), np.arange(60) % 4, (8, 6), reach)
+    places = unit(*generator.normal(size=(8 * 6, 5))).reshape(8, 6, 5)
     np.testing.assert_allclose(memory.search(places), brute_force(memory, places), atol=1e-5)
     np.testing.assert_allclose(memory.search(places, without=2), brute_force(memory, places, 2), atol=1e-5)
 
 
 def test_what_was_learned_is_no_anomaly_and_what_was_not_is_one():
-    memory = Memory(unit([1, 0], [0, 1]), torch.tensor([0, 3]), torch.tensor([0, 0]), (2, 2), 0.3)
+    memory = Memory(unit([1, 0], [0, 1]), np.array([0, 3]), np.array([0, 0]), (2, 2), 0.3)
     places = unit([1, 0], [1, 0], [1, 0], [1, 0]).reshape(2, 2, 2)
     np.testing.assert_allclose(memory.search(places), [[0, 1], [1, 1]], atol=1e-6)  # right where it was alone
 
@@ -69,19 +70,19 @@ def test_what_was_learned_is_no_anomaly_and_what_was_not_is_one():
 def test_a_part_that_lies_elsewhere_is_an_anomaly_unless_it_may_lie_anywhere():
     places = unit([0, 1], [0, 1], [0, 1], [1, 0]).reshape(2, 2, 2)
     for reach, found in ((0.3, 1), (math.inf, 0)):
-        memory = Memory(unit([1, 0], [0, 1]), torch.tensor([0, 3]), torch.tensor([0, 0]), (2, 2), reach)
+        memory = Memory(unit([1, 0], [0, 1]), np.array([0, 3]), np.array([0, 0]), (2, 2), reach)
         assert memory.search(places)[1, 1] == pytest.approx(found, abs=1e-6)
 
 
 def test_a_photographs_own_places_do_not_count_when_it_is_held_out():
-    memory = Memory(unit([1, 0], [0, 1]), torch.tensor([0, 0]), torch.tensor([0, 1]), (1, 1), 0.3)
+    memory = Memory(unit([1, 0], [0, 1]), np.array([0, 0]), np.array([0, 1]), (1, 1), 0.3)
     place = unit([1, 0]).reshape(1, 1, 2)
     assert memory.search(place)[0, 0] == pytest.approx(0)
     assert memory.search(place, without=0)[0, 0] == pytest.approx(1)
 
 
 def test_the_nearest_place_of_the_memory_is_named():
-    memory = Memory(unit([0, 1], [1, 0]), torch.tensor([3, 0]), torch.tensor([7, 9]), (2, 2), math.inf)
+    memory = Memory(unit([0, 1], [1, 0]), np.array([3, 0]), np.array([7, 9]), (2, 2), math.inf)
     nearest = memory.nearest(unit([1, 0.1], [0.1, 1], [1, 0], [0, 1]).reshape(2, 2, 2))
     assert memory.photograph[nearest].tolist() == [[9, 7], [9, 7]]
     assert memory.place[nearest].tolist() == [[0, 3], [0, 3]]
@@ -100,7 +101,9 @@ def test_layers_without_contrast_are_described_alike():
     layers = (torch.randn(20, 4, 8, 8),)
     scale, description = fit_scale(layers), Description(strides=(8,), window=1)
     faint = describe(
-        (scale.mean[0][None, :, None, None] + 0.01 * torch.randn(2, 4, 8, 8),), scale, description
+        (torch.from_numpy(scale.mean[0])[None, :, None, None] + 0.01 * torch.randn(2, 4, 8, 8),),
+        scale,
+        description,
     )
     assert (faint[0] * faint[1]).sum(2).min() > 0.99
 
@@ -118,8 +121,8 @@ NORMALS = Normals(
 
 
 def output(**given) -> EngineOutput:
-    empty = dict.fromkeys(("log_odds", "evidence", "features", "channel_attention", "spatial_attention"))
-    return EngineOutput(**empty | {"distance": None} | given)
+    empty = dict.fromkeys(("log_odds", "evidence", "abnormal_map", "embedding", "distance"))
+    return EngineOutput(**empty | given)
 
 
 def hot(*places, value=0.8, grid=8) -> np.ndarray:
@@ -191,22 +194,22 @@ def test_the_score_is_that_of_the_hottest_places_not_of_one():
     assert score_of(one) == 0.25 and score_of(some) == 0.5
 
 
-FEATURES = np.zeros((1, 2, 7, 7), np.float32)
-FEATURES[0, 1, 1, 5] = 4.0  # 4 * 0.5 = 2: as much as heat_scale / 2
-CLASS_WEIGHTS = ClassWeightMatching(np.array([9.0, 0.5], np.float32), heat_scale=4.0)
+MATCHED = np.zeros((1, 7, 7), np.float32)
+MATCHED[0, 1, 5] = 2.0  # as much as heat_scale / 2
+CLASS_WEIGHTS = ClassWeightMatching(heat_scale=4.0)
 
 
 def test_class_weights_are_matched_only_where_the_verdict_is_abnormal():
-    abnormal = CLASS_WEIGHTS.match(output(features=FEATURES), WHITE, "abnormal", SIZE)
+    abnormal = CLASS_WEIGHTS.match(output(abnormal_map=MATCHED), WHITE, "abnormal", SIZE)
     assert abnormal.heat[1, 5] == 0.5 and abnormal.heat.sum() == 0.5
-    normal = CLASS_WEIGHTS.match(output(features=FEATURES), WHITE, "normal", SIZE)
+    normal = CLASS_WEIGHTS.match(output(abnormal_map=MATCHED), WHITE, "normal", SIZE)
     assert not normal.heat.any() and normal.regions == ()
 
 
 def test_class_weights_are_not_matched_in_black_background():
     pixels = WHITE.copy()
     pixels[:32, 32:] = 0
-    assert not CLASS_WEIGHTS.match(output(features=FEATURES), pixels, "abnormal", SIZE).heat.any()
+    assert not CLASS_WEIGHTS.match(output(abnormal_map=MATCHED), pixels, "abnormal", SIZE).heat.any()
 
 
 def test_peaks_are_apart_and_at_least_half_as_high_as_the_highest():
@@ -217,6 +220,14 @@ def test_peaks_are_apart_and_at_least_half_as_high_as_the_highest():
     first = peaks[0]
     assert abs(first.x + first.width / 2 - 4.5 * 16) < 4 and abs(first.y + first.height / 2 - 4.5 * 8) < 2
     assert len(peaks_of(np.random.default_rng(0).random((28, 28)).astype(np.float32), SIZE)) == 5
+
+
+def test_the_abnormal_map_is_the_features_matched_with_the_weights_of_abnormal_alone(tmp_path):
+    engine = load_inspector(str(tiny_checkpoint(tmp_path / "tiny"))).engine
+    pixels = np.array(draw_chip(1))[None]
+    features, weights = engine.forward(pixels).features[0], engine.net.head.weight[1]
+    expected = (features * weights[:, None, None]).sum(0)
+    np.testing.assert_allclose(engine.run(pixels).abnormal_map[0], expected, atol=1e-4)
 
 
 def test_every_classifier_offers_class_weight_matching(tmp_path):

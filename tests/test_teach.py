@@ -111,6 +111,16 @@ def test_another_thing_altogether_is_marked_so(inspector):
     assert not inspector.inspect(chip(200, "scratch")).unlike_training
 
 
+def test_an_exported_network_finds_in_it_what_pytorch_finds(taught, inspector):
+    exported, image = load_inspector(str(taught), runtime="openvino"), chip(200, "scratch")
+    ours, theirs = exported.inspect(image), inspector.inspect(image)
+    boxes = [[replace(one, score=0) for one in each.regions] for each in (ours, theirs)]
+    assert boxes[0] == boxes[1] != []
+    np.testing.assert_allclose(ours.heat["inverse matching"], theirs.heat["inverse matching"], atol=1e-3)
+    patches = [one.nearest_normals(image, ours.regions[:1])[0][0] for one in (exported, inspector)]
+    assert patches[0].photograph == patches[1].photograph
+
+
 def test_the_watch_and_the_page_take_it(inspector):
     try_out(inspector)
     assert palette_of(inspector.methods[0]) == "evidence"
@@ -135,13 +145,13 @@ def test_the_checkpoint_has_every_file_and_says_what_it_is(taught, study):
 
 
 def test_a_saved_memory_comes_back_as_it_was(inspector, lesson):
-    normals = inspector.engine.normals
-    torch.testing.assert_close(normals.memory.features.cpu(), lesson.knowledge.memory.features)
+    normals = inspector.normals
+    np.testing.assert_array_equal(normals.memory.features, lesson.knowledge.memory.features)
     assert normals.photographs == lesson.study.sha256 and normals.thumbnails == lesson.study.thumbnails
     again = teaching.scores_of(lesson.study, lesson)
     found = [
         inspector.matchings["inverse matching"].anomaly(
-            inspector.engine.run(inspector._pixels(chip(seed))[None]), np.full((96, 96, 3), 255, np.uint8)
+            inspector._run(inspector._pixels(chip(seed))[None]), np.full((96, 96, 3), 255, np.uint8)
         )
         for seed in range(3)
     ]
@@ -166,7 +176,7 @@ def test_without_photographs_none_are_kept(backbone, lesson, tmp_path):
     bare = load_inspector(str(tmp_path / "bare"))
     image = chip(200, "missing lead")
     patches = bare.nearest_normals(image, bare.inspect(image).regions[:1])[0]
-    assert patches and patches[0].image is None and bare.engine.normals.thumbnails == ()
+    assert patches and patches[0].image is None and bare.normals.thumbnails == ()
 
 
 def test_the_false_alarm_rate_that_was_chosen_is_kept():
@@ -358,7 +368,7 @@ def test_a_memory_is_read_and_not_mapped(copy):
     features = load_normals(copy).memory.features
     with piped(copy / MEMORY):
         found = load_normals(copy)
-    assert torch.equal(found.memory.features, features)
+    np.testing.assert_array_equal(found.memory.features, features)
 
 
 def _metadata(path):

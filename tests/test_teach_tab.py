@@ -32,7 +32,8 @@ HOSTILE = "<img src=x onerror=alert(1)>.png"
 
 @pytest.fixture
 def room():
-    return Classroom(FakeTeacher(), Limits())
+    teacher = FakeTeacher()
+    return Classroom(lambda: teacher, Limits())
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_fewer_than_ten_are_refused_before_anything_is_computed(room, goods):
         drafted(room, goods[:9])
     with pytest.raises(DataError, match="found 0"):
         drafted(room, [])
-    assert room.teacher.looked == 0
+    assert room.teacher().looked == 0
 
 
 def test_too_many_are_refused_with_the_command_for_more(room, goods, monkeypatch):
@@ -234,7 +235,7 @@ def test_defects_that_cannot_be_used_are_called_so(teacher, tmp_path):
 def test_uploaded_files_alone_are_taken_and_what_was_taught_goes_when_the_app_stops(tmp_path):
     (tmp_path / "private.png").write_bytes(picture(1))
     teacher = FakeTeacher()
-    with served(FakeInspector(), teacher=teacher) as address:
+    with served(FakeInspector(), teacher=lambda: teacher) as address:
         id, (defects, _, rate) = file_takers(address)["on_teach"]
         for mark in ({}, MARK):
             payload = [{"path": str(tmp_path / "private.png"), **mark}] * 10
@@ -249,7 +250,7 @@ def test_uploaded_files_alone_are_taken_and_what_was_taught_goes_when_the_app_st
 
 
 def test_one_chip_is_taught_at_a_time_and_by_no_endpoint_of_the_api():
-    app = build_app(FakeInspector(), Settings(), teacher=FakeTeacher())
+    app = build_app(FakeInspector(), Settings(), teacher=FakeTeacher)
     events = [one for one in app.fns.values() if one.name in ("on_teach", "on_go_on")]
     assert {(one.concurrency_id, one.concurrency_limit) for one in events} == {("teach", 1)}
     assert list(app.get_api_info()["named_endpoints"]) == ["/inspect", "/inspect_batch", "/compare"]

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -11,6 +12,15 @@ def test_the_whole_photograph_is_kept():
     pixels = pixels_of(image, 60, "bilinear")
     assert pixels.shape == (60, 60, 3) and pixels.dtype == np.uint8
     assert pixels[:, -1].min() > 240 and pixels[:, 0].max() == 0
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_grey_photograph_is_scaled_once_to_the_pixels_of_a_coloured_one(interpolation):
+    grey = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70), np.uint8)).convert("RGB")
+    scaled = Image.merge("RGB", [band.copy() for band in grey.split()]).resize(
+        (32, 32), getattr(Image.Resampling, interpolation.upper())
+    )
+    np.testing.assert_array_equal(pixels_of(grey, 32, interpolation), np.asarray(scaled))
 
 
 def test_pixels_are_normalised_to_channels_first():

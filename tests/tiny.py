@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from chipdemo.vision.checkpoint import METRICS, SPLIT, ModelSpec, save_checkpoint, write_json
+from chipdemo.vision.checkpoint import METRICS, SPLIT, ModelSpec, write_json
 from chipdemo.vision.model import ChipNet
+from chipdemo.vision.weights import save_checkpoint
 
 BACKBONE = "test_efficientnet"
 SPEC = ModelSpec(

@@ -44,10 +44,11 @@ from chipdemo.ablation import (
 )
 from chipdemo.errors import ChipDemoError, DataError
 from chipdemo.settings import DEFAULT_MODEL
-from chipdemo.vision.checkpoint import METRICS, SPLIT, ModelSpec, load_checkpoint, read_json, write_json
-from chipdemo.vision.engine import TorchEngine
+from chipdemo.vision.checkpoint import METRICS, SPLIT, ModelSpec, read_json, write_json
 from chipdemo.vision.model import ChipNet
+from chipdemo.vision.torch_engine import TorchEngine
 from chipdemo.vision.transforms import pixels_of
+from chipdemo.vision.weights import load_checkpoint
 from training.ablation_report import draw, table
 from training.calibration import choose_threshold, fit_temperature
 from training.classical import Fitted, hog_features

@@ -88,7 +88,7 @@ class Fitted:
         # one wild score among few held-out ones would turn the line around
         scores = np.clip(self._scores(val_features), learned.min(), learned.max())
         self.platt = LogisticRegression().fit(scores[:, None], val_abnormal)
-        self.threshold = choose_threshold(self.log_odds(val_features), val_abnormal, 1.0)
+        self.threshold = choose_threshold(self.platt.decision_function(scores[:, None]), val_abnormal, 1.0)
 
     def log_odds(self, features: np.ndarray) -> np.ndarray:
         """(N, C) -> (N,), calibrated."""

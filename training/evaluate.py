@@ -26,11 +26,12 @@ from chipdemo.errors import ChipDemoError, DataError
 from chipdemo.images import read_photograph
 from chipdemo.inspection import ABNORMAL
 from chipdemo.settings import DEFAULT_MODEL
-from chipdemo.vision.checkpoint import SPLIT, find_checkpoint, load_checkpoint, write_json
-from chipdemo.vision.engine import TorchEngine
+from chipdemo.vision.checkpoint import SPLIT, find_checkpoint, write_json
 from chipdemo.vision.inspector import NetworkInspector
 from chipdemo.vision.output import replacing
+from chipdemo.vision.torch_engine import TorchEngine
 from chipdemo.vision.transforms import pixels_of
+from chipdemo.vision.weights import load_checkpoint
 from training.data import Sample, load_photographs, read_split
 from training.measure import (
     PICTURES,

@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 
 from chipdemo.errors import CheckpointError, ChipDemoError, HubError
 from chipdemo.hub import persistently, told, writable, writer
-from chipdemo.vision.checkpoint import CARD, FILES, MEMORY, load_checkpoint
+from chipdemo.vision.checkpoint import CARD, FILES, MEMORY
+from chipdemo.vision.weights import load_checkpoint
 
 OWN = "own"  # instead of owner/name: the signed-in user's name and the folder's
 PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins

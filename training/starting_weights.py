@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from chipdemo.errors import DataError
-from chipdemo.vision.checkpoint import WEIGHTS, load_weights
+from chipdemo.vision.checkpoint import WEIGHTS
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.packaged import LITE0, PACKAGED, packaged_lite0
+from chipdemo.vision.weights import load_weights
 
 FROM_HUB = "ImageNet (timm, Hugging Face Hub)"
 

@@ -15,9 +15,10 @@ from scipy.special import expit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chipdemo.vision.checkpoint import ModelSpec, load_checkpoint
+from chipdemo.vision.checkpoint import ModelSpec
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.transforms import pixels_of
+from chipdemo.vision.weights import load_checkpoint
 from training.data import LabelledData, load_photographs
 from training.predict import Predictions, predict
 

@@ -29,20 +29,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from chipdemo.errors import ChipDemoError, DataError
-from chipdemo.vision.checkpoint import (
-    CONFIG,
-    FILES,
-    METRICS,
-    SPLIT,
-    WEIGHTS,
-    ModelSpec,
-    load_weights,
-    save_checkpoint,
-    write_json,
-)
+from chipdemo.vision.checkpoint import CONFIG, FILES, METRICS, SPLIT, WEIGHTS, ModelSpec, write_json
 from chipdemo.vision.model import ATTENTIONS
 from chipdemo.vision.output import replacing
 from chipdemo.vision.transforms import normalise, pixels_of
+from chipdemo.vision.weights import load_weights, save_checkpoint
 from training.augment import augment
 from training.calibration import choose_threshold, fit_distance_limit, fit_heat_scale, fit_temperature
 from training.card import model_card

@@ -51,7 +51,7 @@ def build_app(
     journal: Journal | None = None,
     publisher: Publisher | None = None,
     metrics: Metrics | None = None,
-    teacher: Teacher | None = None,
+    teacher: Callable[[], Teacher] | None = None,
 ) -> gr.Blocks:
     """The whole app, not yet launched.
 
@@ -59,7 +59,7 @@ def build_app(
     with, trusted too; it need not exist. load: a checkpoint folder -> its inspector, for the rows of
     the ablation; raises ChipDemoError. journal: open, for the Label tab; without it there is none.
     publisher: what sends labels to the shared data set. metrics: are told of every inspection.
-    teacher: for the Teach tab; without one there is none.
+    teacher: gives the one of the Teach tab when it is first needed; without it there is no such tab.
     """
     fetch_no_addresses()
     recent = Recent()

@@ -42,9 +42,12 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Classroom:
-    """Where visitors teach, one for the app. kept: what they have in memory; it keeps none of it alive."""
+    """Where visitors teach, one for the app.
 
-    teacher: Teacher
+    teacher: gives it when it is needed. kept: what they have in memory; it keeps none of it alive.
+    """
+
+    teacher: Callable[[], Teacher]
     limits: Limits
     kept: WeakSet = field(default_factory=WeakSet)
 
@@ -73,7 +76,7 @@ def look(room: Classroom, goods: Uploads, defects: Uploads) -> Iterator[Told | D
             f"Expected at most {MOST:,} photographs; found {len(good) + len(known):,}. Choose fewer, or use "
             "python -m chipdemo teach, which takes any number."
         )
-    for one in as_it_goes(lambda progress: room.teacher.look(good, known, room.limits, progress)):
+    for one in as_it_goes(lambda progress: room.teacher().look(good, known, room.limits, progress)):
         if isinstance(one, Draft):
             room.kept.add(one)
         yield one
@@ -86,7 +89,9 @@ def finish(
     known = {one.row for one in draft.standouts}
     without = sorted(known.intersection(without))
     name = file_name(name)
-    for one in as_it_goes(lambda progress: room.teacher.finish(draft, without, false_alarms, name, progress)):
+    for one in as_it_goes(
+        lambda progress: room.teacher().finish(draft, without, false_alarms, name, progress)
+    ):
         if isinstance(one, Taught):
             room.kept.add(one.inspector)
         yield one

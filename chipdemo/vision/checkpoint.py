@@ -14,19 +14,19 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2  # what huggingface_hub speaks HTTP with; some of its errors come through
-from huggingface_hub import HfApi, PyTorchModelHubMixin, snapshot_download
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from huggingface_hub import HfApi, snapshot_download
 
 from chipdemo.errors import CheckpointError, CheckpointOutOfReachError
 from chipdemo.inspection import CLASSES, ModelInfo
 from chipdemo.operating import OperatingCurve
-from chipdemo.vision.model import ChipNet
+
+if TYPE_CHECKING:
+    from chipdemo.vision.model import ChipNet
 
 WEIGHTS, CONFIG, METRICS, SPLIT = "model.safetensors", "config.json", "metrics.json", "split.json"
 CARD, MEMORY = "README.md", "memory.safetensors"
@@ -65,25 +65,11 @@ class ModelSpec:
     distance_limit: float = float("inf")
     verdict_by: str = HEAD
 
-    def build(self, dropout: float = 0.0) -> ChipNet:
+    def build(self, dropout: float = 0.0) -> "ChipNet":
         """An untrained network of this kind."""
+        from chipdemo.vision.model import ChipNet  # here, since an exported network does without PyTorch
+
         return ChipNet(self.backbone, self.attention, self.stages, dropout)
-
-
-class HubChipNet(ChipNet, PyTorchModelHubMixin, library_name="chipdemo", tags=["image-classification"]):
-    """ChipNet with `from_pretrained`, `save_pretrained` and `push_to_hub` of huggingface_hub.
-
-    Reads the same model.safetensors and config.json. Unlike the mixin's own loading, ours is
-    strict and never falls back to a pickle.
-    """
-
-    @classmethod
-    def _from_pretrained(cls, *, model_id: str, revision: str | None = None, **_: Any) -> "HubChipNet":
-        folder = find_checkpoint(model_id, revision)
-        spec = read_spec(folder)
-        net = cls(spec.backbone, spec.attention, spec.stages)
-        load_weights(net, folder / WEIGHTS)
-        return net.eval()
 
 
 def find_checkpoint(model: str, revision: str | None = None) -> Path:
@@ -174,53 +160,14 @@ def read_spec(folder: Path) -> ModelSpec:
     return ModelSpec(**values)
 
 
-def load_weights(net: ChipNet, path: Path) -> None:
-    """Fill a network, strictly: a missing, extra or misshapen tensor is a CheckpointError."""
-    if not path.exists():
-        pickles = [p.name for p in sorted(path.parent.iterdir()) if p.suffix.lower() in PICKLES]
-        found = f"found {pickles[0]}, a pickle, which is never loaded" if pickles else "it is not there"
-        raise CheckpointError(f"Expected {path.name} in {path.parent}; {found}.")
-    try:
-        tensors = load(path.read_bytes())  # not mapped: a file that is written over would end the process
-        net.load_state_dict(
-            {
-                name: tensor.float() if tensor.is_floating_point() else tensor
-                for name, tensor in tensors.items()
-            },
-            strict=True,
-        )
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); fetch or train the model again.") from error
-    except RuntimeError as error:  # load_state_dict's word for missing, extra and misshapen
-        raise CheckpointError(f"{path} does not fit its {CONFIG}: {error}") from error
-
-
-def load_checkpoint(
-    model: str | Path, revision: str | None = None, name: str = ""
-) -> tuple[ChipNet, ModelSpec, ModelInfo]:
-    """A trained network, ready to judge, from a folder or a Hub id. Raises CheckpointError.
-
-    name: what to call it, where the folder is a copy of a Hub repository.
-    """
-    folder = find_checkpoint(str(model), revision)
-    spec = read_spec(folder)
-    try:
-        net = spec.build()
-    except (RuntimeError, ValueError) as error:  # timm: unknown model
-        raise CheckpointError(f"{folder / CONFIG} names a network that cannot be built: {error}") from error
-    load_weights(net, folder / WEIGHTS)
-    return net.eval(), spec, _info(name or str(model), folder, spec)
-
-
-def _info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
+def read_info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
+    """What is known of a checkpoint's model, under this name. Raises CheckpointError."""
     metrics = read_json(folder / METRICS)
     try:
         validation = metrics["validation"]
         return ModelInfo(
             name=folder.resolve().name if Path(model).expanduser().is_dir() else model,
-            revision=_content_revision(
-                folder, [name for name in (WEIGHTS, CONFIG, MEMORY) if (folder / name).exists()]
-            ),
+            revision=model_revision(folder),
             backbone=spec.backbone,
             attention=spec.attention,
             starting_weights=str(metrics["starting_weights"]),
@@ -236,8 +183,16 @@ def _info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
             test=dict(metrics["test"]),
             photograph_side=int(metrics.get("photograph_side", 0)),  # earlier versions lack it
         )
+    except OSError as error:
+        raise CheckpointError(f"{error.filename} could not be read ({error.strerror}).") from error
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / METRICS} lacks {error}; fetch or train the model again.") from error
+
+
+def model_revision(folder: Path) -> str:
+    """12 hex digits that change with what a checkpoint's model answers. Raises OSError."""
+    judging = (WEIGHTS, CONFIG, MEMORY)
+    return _content_revision(folder, [name for name in judging if (folder / name).exists()])
 
 
 def _content_revision(folder: Path, names: Iterable[str]) -> str:
@@ -246,23 +201,6 @@ def _content_revision(folder: Path, names: Iterable[str]) -> str:
     for name in names:
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()[:12]
-
-
-def save_checkpoint(folder: Path, net: ChipNet, spec: ModelSpec) -> None:
-    """Write model.safetensors and config.json.
-
-    Matrices and convolutions are stored in half precision, half the size at a rounding far
-    below the noise of training; vectors (biases, normalisation) stay in single precision,
-    where small variances would not survive.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: (tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor).cpu().contiguous()
-        for name, tensor in net.state_dict().items()
-    }
-    data = save(tensors, metadata={"format": "pt"})
-    (folder / WEIGHTS).write_bytes(data)  # save_file would make it readable by its owner alone
-    write_json(folder / CONFIG, asdict(spec))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

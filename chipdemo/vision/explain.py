@@ -1,14 +1,10 @@
-"""Heat maps: our exact evidence on a fixed scale, its regions, and pytorch-grad-cam's methods."""
-
-from functools import cache
+"""Heat maps that cost nothing: our exact evidence on a fixed scale, and CBAM's channels."""
 
 import numpy as np
-import torch
-from torch import nn
 
 from chipdemo.inspection import Channel
 from chipdemo.regions import HALF
-from chipdemo.vision.model import ChipNet
+from chipdemo.vision.engine import EngineOutput
 
 CHANNELS = 6  # strongest CBAM channels that are shown
 GRADIENT_METHODS = ("Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "EigenCAM")
@@ -22,53 +18,18 @@ def fixed_heat(evidence: np.ndarray, heat_scale: float) -> np.ndarray:
     return np.clip(HALF * evidence / heat_scale, 0, 1).astype(np.float32)
 
 
-def strongest_channels(features: np.ndarray, weights: np.ndarray) -> tuple[Channel, ...]:
-    """The channels that CBAM lets through most: features (C, h, w), weights (C,), 0-1."""
-    chosen = np.argsort(weights)[::-1][:CHANNELS]
-    return tuple(Channel(int(c), float(weights[c]), _stretched(features[c])) for c in chosen)
+def strongest_channels(output: EngineOutput) -> tuple[Channel, ...]:
+    """The channels that CBAM lets through most, of one photograph; none without attention."""
+    if output.strongest is None:
+        return ()
+    weights = output.channel_attention[0]
+    return tuple(
+        Channel(int(index), float(weights[index]), _stretched(values))
+        for index, values in zip(output.strongest[0], output.strongest_maps[0])
+    )
 
 
 def _stretched(values: np.ndarray) -> np.ndarray:
     """ReLU, then scaled to the map's own maximum: (h, w) -> (h, w) float32, 0-1."""
     positive = np.maximum(values, 0)
     return (positive / max(positive.max(), 1e-12)).astype(np.float32)
-
-
-def gradient_heat(net: ChipNet, features: torch.Tensor, method: str) -> np.ndarray:
-    """A method of pytorch-grad-cam at the CBAM output: (1, C, h, w) -> (h, w) float32, 0-1.
-
-    The target is the log-odds of abnormal. The map is stretched to its own maximum, as the
-    library does, so two photographs cannot be compared by it. Only the head behind the
-    features is differentiated, never the backbone. Raises ValueError for an unknown method.
-    """
-    methods = _methods()
-    if method not in methods:
-        raise ValueError(f"method is {method!r}; choose one of {', '.join(methods)}")
-    layer = nn.Identity()  # a layer of this call alone, so that threads do not see each other's hooks
-    head = _Head(net, layer)
-    features = features.detach().clone().requires_grad_()
-    with torch.enable_grad(), methods[method](head, [layer]) as cam:
-        return cam(features, targets=[_log_odds])[0].astype(np.float32)
-
-
-class _Head(nn.Module):
-    def __init__(self, net: ChipNet, layer: nn.Module):
-        super().__init__()
-        self.layer, self.net = layer, net
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.net.classify(self.layer(features))
-
-
-def _log_odds(logits: torch.Tensor) -> torch.Tensor:
-    return logits[1] - logits[0]
-
-
-@cache
-def _methods() -> dict[str, type]:
-    """By name; imported on first use, since the library brings matplotlib and OpenCV along."""
-    import pytorch_grad_cam as library
-
-    return {
-        name: getattr(library, name.replace("-", "").replace("++", "PlusPlus")) for name in GRADIENT_METHODS
-    }

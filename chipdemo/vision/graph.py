@@ -6,71 +6,52 @@ neither PyTorch nor this package: normalisation, temperature and heat scale are 
     pixels             (N, size, size, 3) uint8, RGB
     probability        (N,) of abnormal, calibrated, 0-1
     heat               (N, h, w) evidence on the model's own scale, 0-1; red starts at 0.5
-    log_odds, evidence, features, channel_attention, spatial_attention, distance
-                       as EngineOutput has them; without attention, there are no attention maps
-    middle_S           (N, C, h, w) features of stride S, where normal chips were learned
+    and what EngineOutput has: without attention no maps of it, places where normal chips were learned
 """
 
 import json
 import warnings
-from collections.abc import Sequence
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from chipdemo.errors import SettingsError
 from chipdemo.inspection import ModelInfo
 from chipdemo.vision.checkpoint import ModelSpec
 from chipdemo.vision.explain import HALF
 from chipdemo.vision.model import ChipNet
+from chipdemo.vision.normals import Normals
 from chipdemo.vision.output import replacing
+from chipdemo.vision.places import describe
+from chipdemo.vision.runtimes import ONNX, PIXELS, require
+from chipdemo.vision.torch_engine import maps_of
 from chipdemo.vision.transforms import normalise
 
-PIXELS = "pixels"
-ONNX = "onnx"
 FILES = ("model.onnx", "model.xml", "model.bin")
 OPSET = 18
 
 
-def require(*packages: str) -> None:
-    """Raises SettingsError where one is not installed."""
-    if missing := [package for package in packages if find_spec(package) is None]:
-        raise SettingsError(
-            f"Expected the package {' and '.join(missing)}; it is not installed. pip install "
-            f"{' '.join(missing)}, or do without by --runtime torch."
-        )
-
-
 class Graph(nn.Module):
-    """What is put into the file. strides: of middle features that are wanted too."""
+    """What is put into the file. normals: what places are to be described for, if anything."""
 
-    def __init__(self, net: ChipNet, spec: ModelSpec, strides: Sequence[int] = ()):
+    def __init__(self, net: ChipNet, spec: ModelSpec, normals: Normals | None = None):
         super().__init__()
-        self.net, self.spec, self.strides = net, spec, tuple(strides)
+        self.net, self.spec, self.normals = net, spec, normals
 
-    @property
-    def outputs(self) -> list[str]:
-        attention = ("channel_attention", "spatial_attention") if self.spec.attention == "cbam" else ()
-        middle = (f"middle_{stride}" for stride in self.strides)
-        return ["probability", "heat", "log_odds", "evidence", "features", *attention, "distance", *middle]
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """(N, size, size, 3) uint8 -> the tensors that `outputs` names."""
-        output = self.net(normalise(pixels, self.spec.mean, self.spec.std), self.strides)
-        log_odds = output.logits[:, 1] - output.logits[:, 0]  # (N, 2) -> (N,)
-        probability = torch.sigmoid(log_odds / self.spec.temperature)
-        heat = (HALF * output.evidence / self.spec.heat_scale).clamp(0, 1)
-        attention = (output.channel_attention, output.spatial_attention)
-        return (
-            probability, heat, log_odds, output.evidence, output.features,
-            *(maps for maps in attention if maps is not None), output.distance, *output.middle,
-        )  # fmt: skip
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """(N, size, size, 3) uint8 -> what is above, by name."""
+        strides = self.normals.description.strides if self.normals else ()
+        output = self.net(normalise(pixels, self.spec.mean, self.spec.std), strides)
+        named = maps_of(self.net, output)
+        named["probability"] = torch.sigmoid(named["log_odds"] / self.spec.temperature)
+        named["heat"] = (HALF * output.evidence / self.spec.heat_scale).clamp(0, 1)
+        if self.normals:
+            named["places"] = describe(output.middle, self.normals.scale, self.normals.description)
+        return named
 
 
-def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, strides: Sequence[int] = ()) -> bytes:
+def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, normals: Normals | None = None) -> bytes:
     """The graph as an ONNX file for any number of photographs at a time, with what a client has to know in
     its metadata: name, revision, image_size, interpolation, classes, threshold, distance_limit.
 
@@ -79,8 +60,9 @@ def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, strides: Sequence
     require("onnx")
     import onnx  # here, since only who exports needs it
 
-    graph = Graph(net.cpu(), spec, strides).eval()
+    graph = Graph(net.cpu(), spec, normals).eval()
     example = torch.zeros(2, spec.image_size, spec.image_size, 3, dtype=torch.uint8)
+    names = list(graph(example))
     stream = BytesIO()
     with warnings.catch_warnings():  # of tracing, which is right for a network without branches
         warnings.simplefilter("ignore")
@@ -89,8 +71,8 @@ def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, strides: Sequence
             (example,),
             stream,
             input_names=[PIXELS],
-            output_names=graph.outputs,
-            dynamic_axes={name: {0: "photographs"} for name in (PIXELS, *graph.outputs)},
+            output_names=names,
+            dynamic_axes={name: {0: "photographs"} for name in (PIXELS, *names)},
             opset_version=OPSET,
             dynamo=False,  # the other exporter needs packages of its own
         )

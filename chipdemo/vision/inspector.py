@@ -29,15 +29,11 @@ from chipdemo.vision.checkpoint import (
     MEMORY,
     ModelSpec,
     find_checkpoint,
-    load_checkpoint,
+    read_info,
+    read_spec,
 )
-from chipdemo.vision.engine import EngineOutput, TorchEngine
-from chipdemo.vision.explain import (
-    GRADIENT_METHODS,
-    fixed_heat,
-    gradient_heat,
-    strongest_channels,
-)
+from chipdemo.vision.engine import Engine, EngineOutput
+from chipdemo.vision.explain import GRADIENT_METHODS, fixed_heat, strongest_channels
 from chipdemo.vision.matching import (
     ClassWeightMatching,
     InverseFeatureMatching,
@@ -46,7 +42,7 @@ from chipdemo.vision.matching import (
     score_of,
 )
 from chipdemo.vision.nearest import patches_of
-from chipdemo.vision.normals import load_normals
+from chipdemo.vision.normals import Normals, load_normals
 from chipdemo.vision.runtimes import NAMES, TORCH, chosen, engine_of
 from chipdemo.vision.transforms import pixels_of
 
@@ -60,16 +56,16 @@ class NetworkInspector:
     Its verdict comes from a trained ChipNet or from the memory of normal chips, as spec.verdict_by says.
     """
 
-    def __init__(self, engine: TorchEngine, spec: ModelSpec, info: ModelInfo):
-        self.engine, self.spec, self.info = engine, spec, info
-        normals, head = engine.normals, engine.net.head
+    def __init__(self, engine: Engine, spec: ModelSpec, info: ModelInfo, normals: Normals | None = None):
+        """normals: what photographs are matched with, if anything; the engine was made with it too."""
+        self.engine, self.spec, self.info, self.normals = engine, spec, info, normals
         self.matchings: dict[str, Matching] = {}
         if normals:
             self.matchings[INVERSE] = InverseFeatureMatching(normals)
         if spec.verdict_by == HEAD:
             attention = (CBAM,) if spec.attention == "cbam" else ()
             self.methods = (EVIDENCE, *attention, *self.matchings, CLASS_WEIGHTS, *GRADIENT_METHODS)
-            self.matchings[CLASS_WEIGHTS] = ClassWeightMatching(head.weight[1].cpu().numpy(), spec.heat_scale)
+            self.matchings[CLASS_WEIGHTS] = ClassWeightMatching(spec.heat_scale)
             if normals:
                 self.matchings[INVERSE_EVIDENCE] = InverseFeatureMatching(normals, spec.heat_scale)
                 self.methods += (INVERSE_EVIDENCE,)
@@ -96,7 +92,7 @@ class NetworkInspector:
         self, photographs: Sequence[Prepared], threshold: float | None = None
     ) -> list[Inspection]:
         started = perf_counter()
-        output = self.engine.run(np.stack([photograph.pixels for photograph in photographs]))
+        output = self._run(np.stack([photograph.pixels for photograph in photographs]))
         network_ms = 1000 * (perf_counter() - started) / len(photographs)
         threshold = self.info.threshold if threshold is None else threshold
         return [
@@ -114,13 +110,11 @@ class NetworkInspector:
         probability = float(1 / (1 + np.exp(-log_odds / self.spec.temperature)))
         verdict = judge(probability, threshold)
         heat = self._heat(output)
-        if self.engine.normals:
+        if self.normals:
             match = self.matchings[INVERSE].match(output, photograph.pixels, verdict, size)
             heat[INVERSE] = match.heat
         by_memory = self.spec.verdict_by == JUDGE_BY_MEMORY
         regions = match.regions if by_memory else regions_of(heat[EVIDENCE], size)
-        attention = output.channel_attention
-        channels = () if attention is None else strongest_channels(output.features[0], attention[0])
         heat_ms = 1000 * (perf_counter() - started)
         return Inspection(
             verdict=verdict,
@@ -131,8 +125,8 @@ class NetworkInspector:
             distance=distance,
             regions=regions,
             heat=heat,
-            channels=channels,
-            embedding=output.features[0].mean((1, 2)),  # (C, h, w) -> (C,), as the head pools
+            channels=strongest_channels(output),
+            embedding=output.embedding[0],
             model_name=self.info.name,
             model_revision=self.info.revision,
             image_sha256=photograph.image_sha256,
@@ -151,9 +145,8 @@ class NetworkInspector:
         if method in self.matchings:
             return self.match(image, method).heat
         if method in GRADIENT_METHODS:
-            features = self.engine.forward(self._pixels(image)[None]).features
-            return gradient_heat(self.engine.net, features, method)
-        return self._heat(self.engine.run(self._pixels(image)[None]))[method]
+            return self.engine.gradient_heat(self._pixels(image)[None], method)
+        return self._heat(self._run(self._pixels(image)[None]))[method]
 
     def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
         """See chipdemo.inspection.Inspector."""
@@ -164,7 +157,7 @@ class NetworkInspector:
         if method not in self.matchings:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(self.matchings) or 'none'}")
         pixels = self._pixels(image)
-        output = self.engine.run(pixels[None])
+        output = self._run(pixels[None])
         log_odds, _ = self._judged(output, pixels)
         verdict = judge(1 / (1 + np.exp(-log_odds / self.spec.temperature)), self.info.threshold)
         return self.matchings[method].match(output, pixels, verdict, image.size)
@@ -173,10 +166,21 @@ class NetworkInspector:
         self, image: Image.Image, regions: Sequence[Region]
     ) -> tuple[tuple[NormalPatch, ...], ...]:
         """See chipdemo.inspection.Inspector."""
-        if self.engine.normals is None:
+        if self.normals is None:
             return ((),) * len(regions)
-        found = self.engine.nearest(self._pixels(image)[None])
-        return tuple(patches_of(self.engine.normals, *found, one, image.size)[:PATCHES] for one in regions)
+        memory = self.normals.memory
+        nearest = memory.nearest(self.engine.run(self._pixels(image)[None]).places[0])
+        found = memory.photograph[nearest], memory.place[nearest]
+        return tuple(patches_of(self.normals, *found, one, image.size)[:PATCHES] for one in regions)
+
+    def _run(self, pixels: np.ndarray) -> EngineOutput:
+        """(N, size, size, 3) uint8 pixels -> what the engine gives, and each place against the memory."""
+        output = self.engine.run(pixels)
+        if self.normals is None:
+            return output
+        return output._replace(
+            anomaly=np.stack([self.normals.memory.search(places) for places in output.places])
+        )
 
     def _pixels(self, image: Image.Image) -> np.ndarray:
         """(size, size, 3) uint8."""
@@ -186,7 +190,7 @@ class NetworkInspector:
         """The log-odds of abnormal, and the distance from the training photographs in units of the limit."""
         if self.spec.verdict_by == HEAD:
             return float(output.log_odds[0]), float(output.distance[0]) / self.spec.distance_limit
-        limits = self.engine.normals.limits
+        limits = self.normals.limits
         anomaly = self.matchings[INVERSE].anomaly(output, pixels)
         log_odds = (score_of(anomaly) - limits.score) / limits.spread
         return log_odds, float(np.quantile(anomaly, 1 - UNLIKE_SHARE)) / limits.heat
@@ -211,8 +215,9 @@ def load_inspector(
     """
     runtime = chosen(runtime)
     folder = find_checkpoint(model, revision)
-    net, spec, info = load_checkpoint(folder, name=model)
+    spec = read_spec(folder)
+    info = replace(read_info(model, folder, spec), runtime=NAMES[runtime])
     taught = spec.verdict_by == JUDGE_BY_MEMORY or (folder / MEMORY).exists()
     normals = load_normals(folder) if taught else None
-    engine = engine_of(net, spec, info, normals, runtime, graphs)
-    return NetworkInspector(engine, spec, replace(info, runtime=NAMES[runtime]))
+    engine = engine_of(folder, spec, info, normals, runtime, graphs)
+    return NetworkInspector(engine, spec, info, normals)

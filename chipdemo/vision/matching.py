@@ -56,19 +56,18 @@ def black_places(pixels: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 
 class ClassWeightMatching:
-    """weights: (C,), the head's for "abnormal". heat_scale: ModelSpec's, of the difference of both classes.
+    """heat_scale: ModelSpec's, of the difference of both classes.
 
     Trained by cross entropy, the weights of the two classes move by the same amount in opposite directions,
     so that the map of one class is half as high as that of their difference.
     """
 
-    def __init__(self, weights: np.ndarray, heat_scale: float):
-        self.weights, self.heat_scale = weights, heat_scale
+    def __init__(self, heat_scale: float):
+        self.heat_scale = heat_scale
 
     def match(self, output: EngineOutput, pixels: np.ndarray, verdict: str, size: tuple[int, int]) -> Match:
         """A photograph that is judged normal has no heat; black places have none either."""
-        matched = np.einsum("chw,c->hw", output.features[0], self.weights)
-        heat = fixed_heat(matched, self.heat_scale / 2)
+        heat = fixed_heat(output.abnormal_map[0], self.heat_scale / 2)
         heat = np.where(black_places(pixels, heat.shape) | (verdict != ABNORMAL), np.float32(0), heat)
         return Match(heat, peaks_of(heat, size))
 

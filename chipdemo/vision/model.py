@@ -48,7 +48,7 @@ class ChipNet(nn.Module):
         (stride 16) sees small cracks that the last one (stride 32) has averaged away, and
         the maps have its grid.
     dropout: of the pooled features while training, fraction; no effect afterwards.
-    Weights are random; checkpoint.py loads trained ones, training/ starts from ImageNet's.
+    Weights are random; weights.py loads trained ones, training/ starts from ImageNet's.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ def patches_of(
 ) -> tuple[NormalPatch, ...]:
     """The patches that a region was compared with, that of the photograph with most matches first.
 
-    photograph, place: (h, w), what each place is most like: TorchEngine.nearest. region: in pixels of a
+    photograph, place: (h, w), what each place is most like: Memory.nearest. region: in pixels of a
     photograph of this size, (width, height).
     """
     height, width = photograph.shape

@@ -3,15 +3,14 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.numpy import load, save
 
 from chipdemo.errors import CheckpointError
 from chipdemo.vision.checkpoint import MEMORY, WEIGHTS
@@ -53,9 +52,6 @@ class Normals:
     thumbnails: tuple[bytes, ...]
     weights_sha256: str
 
-    def to(self, device: torch.device) -> "Normals":
-        return replace(self, scale=self.scale.to(device), memory=self.memory.to(device))
-
 
 def thumbnail(image: Image.Image, photographs: int) -> bytes:
     """A small copy of a photograph, square like the network's input, as one of so many: a JPEG."""
@@ -74,12 +70,12 @@ def save_normals(folder: Path, normals: Normals) -> None:
     """Write memory.safetensors; features in half precision."""
     memory, scale = normals.memory, normals.scale
     tensors = {
-        "features": memory.features.half(),
-        "place": memory.place.int(),
-        "photograph": memory.photograph.int(),
-        "background": torch.from_numpy(normals.background),
-        "thumbnails": torch.frombuffer(bytearray(b"".join(normals.thumbnails) or b"\0"), dtype=torch.uint8),
-        "thumbnail_sizes": torch.tensor([len(one) for one in normals.thumbnails], dtype=torch.int32),
+        "features": memory.features.astype(np.float16),
+        "place": memory.place.astype(np.int32),
+        "photograph": memory.photograph.astype(np.int32),
+        "background": normals.background,
+        "thumbnails": np.frombuffer(b"".join(normals.thumbnails) or b"\0", np.uint8),
+        "thumbnail_sizes": np.array([len(one) for one in normals.thumbnails], np.int32),
         **{f"mean.{i}": layer for i, layer in enumerate(scale.mean)},
         **{f"deviation.{i}": layer for i, layer in enumerate(scale.deviation)},
     }
@@ -90,7 +86,7 @@ def save_normals(folder: Path, normals: Normals) -> None:
         "weights_sha256": normals.weights_sha256,
     }
     metadata = {"format": "pt", "normals": json.dumps(about)}
-    data = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+    data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata)
     (folder / MEMORY).write_bytes(data)
 
 
@@ -117,7 +113,7 @@ def load_normals(folder: Path) -> Normals:
     return normals
 
 
-def _normals_of(about: dict, tensors: dict[str, torch.Tensor]) -> Normals:
+def _normals_of(about: dict, tensors: dict[str, np.ndarray]) -> Normals:
     strides = tuple(int(stride) for stride in about["strides"])
     description = Description(strides, int(about["window"]), float(about["reach"]))
     expected = {"features", "place", "photograph", "background", "thumbnails", "thumbnail_sizes"}
@@ -131,17 +127,18 @@ def _normals_of(about: dict, tensors: dict[str, torch.Tensor]) -> Normals:
     dimensions = sum(map(len, scale.mean)) + len(strides)
     if not rows or tensors["features"].shape[1:] != (dimensions,) or {len(place), len(photograph)} != {rows}:
         raise ValueError(f"{rows} features of {tuple(tensors['features'].shape[1:])} numbers")
-    if place.max() >= background.numel() or photograph.max() >= len(photographs) or place.min() < 0:
+    if place.max() >= background.size or photograph.max() >= len(photographs) or place.min() < 0:
         raise ValueError("places outside the grid or the photographs")
     grid = tuple(background.shape)
-    memory = Memory(tensors["features"].float(), place.long(), photograph.long(), grid, description.reach)
-    ends = np.cumsum(tensors["thumbnail_sizes"].numpy())
-    content = tensors["thumbnails"].numpy().tobytes()
+    features = tensors["features"].astype(np.float32)
+    memory = Memory(features, place.astype(np.int64), photograph.astype(np.int64), grid, description.reach)
+    ends = np.cumsum(tensors["thumbnail_sizes"])
+    content = tensors["thumbnails"].tobytes()
     return Normals(
         description,
         scale,
         memory,
-        background.numpy(),
+        background,
         Limits(**{field.name: float(about[field.name]) for field in fields(Limits)}),
         photographs,
         tuple(content[end - size : end] for end, size in zip(ends, tensors["thumbnail_sizes"].tolist())),

@@ -1,56 +1,76 @@
-"""Engines that run an exported graph: OpenVINO and ONNX Runtime. See graph.py for what it holds."""
+"""Engines that run an exported graph: OpenVINO and ONNX Runtime. See graph.py for what it holds.
+
+Nothing here needs PyTorch once a graph is kept, but for the gradient methods and the export itself.
+"""
 
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
+from chipdemo.errors import CheckpointError, SettingsError
 from chipdemo.inspection import ModelInfo
 from chipdemo.settings import AUTO
-from chipdemo.vision.checkpoint import ModelSpec
-from chipdemo.vision.engine import EngineOutput, TorchEngine
-from chipdemo.vision.graph import ONNX, PIXELS, onnx_bytes, require
-from chipdemo.vision.model import ChipNet
+from chipdemo.vision.checkpoint import ModelSpec, model_revision
+from chipdemo.vision.engine import Engine, EngineOutput
 from chipdemo.vision.normals import Normals
 
-TORCH = "torch"
+if TYPE_CHECKING:
+    from chipdemo.vision.torch_engine import TorchEngine
+
+PIXELS = "pixels"  # the name of a graph's input
+ONNX, TORCH = "onnx", "torch"
 PACKAGES = {"openvino": ("openvino", "onnx"), ONNX: ("onnxruntime", "onnx"), TORCH: ()}  # fastest first
 NAMES = {"openvino": "OpenVINO", ONNX: "ONNX Runtime", TORCH: "PyTorch"}
 KEPT = 10  # exported networks, for the next start
-VERSION = 1  # of what graph.py writes
+VERSION = 3  # of what graph.py writes
 
 log = logging.getLogger(__name__)
 
-Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]  # a graph: inputs -> outputs, by name
 
 
-class GraphEngine(TorchEngine):
+def require(*packages: str) -> None:
+    """Raises SettingsError where one is not installed."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise SettingsError(
+            f"Expected the package {' and '.join(missing)}; it is not installed. pip install "
+            f"{' '.join(missing)}, or do without by --runtime torch."
+        )
+
+
+class GraphEngine:
     """Runs a graph for verdicts and maps, and PyTorch for the gradients that only it has.
 
-    run_graph: (N, size, size, 3) uint8 pixels -> the graph's outputs by name; from several threads.
+    run_graph: may be called from several threads.
+    load_torch: called when gradients are first asked for.
     """
 
-    def __init__(self, run_graph: Run, net: ChipNet, spec: ModelSpec, normals: Normals | None = None):
-        super().__init__(net, spec, normals)
-        self.run_graph = run_graph
+    def __init__(self, run_graph: Run, load_torch: "Callable[[], TorchEngine]"):
+        self.run_graph, self._load_torch = run_graph, load_torch
 
-    @torch.inference_mode()
+    @cached_property
+    def in_torch(self) -> "TorchEngine":
+        return self._load_torch()
+
     def run(self, pixels: np.ndarray) -> EngineOutput:
-        """(N, size, size, 3) uint8 pixels -> EngineOutput."""
-        found = self.run_graph(np.ascontiguousarray(pixels))
-        strides = self.normals.description.strides if self.normals else ()
-        middle = [torch.from_numpy(found[f"middle_{stride}"]) for stride in strides]
-        anomaly = self.search(middle).numpy() if self.normals else None
-        fields = (found.get(name) for name in EngineOutput._fields[:-1])
-        return EngineOutput(*fields, anomaly)
+        """See Engine."""
+        found = self.run_graph({PIXELS: np.ascontiguousarray(pixels)})
+        return EngineOutput(**{name: found[name] for name in EngineOutput._fields if name in found})
+
+    def gradient_heat(self, pixels: np.ndarray, method: str) -> np.ndarray:
+        """See Engine."""
+        return self.in_torch.gradient_heat(pixels, method)
 
 
-def openvino_graph(content: bytes) -> Run:
+def openvino_run(content: bytes) -> Run:
     """A graph in OpenVINO, in single precision. content: an ONNX file."""
     import openvino
 
@@ -60,22 +80,22 @@ def openvino_graph(content: bytes) -> Run:
     names = [(name, index) for index, one in enumerate(compiled.outputs) for name in one.get_names()]
     local = threading.local()  # a request holds its own inputs and outputs
 
-    def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if not hasattr(local, "request"):
             local.request = compiled.create_infer_request()
-        found = local.request.infer({PIXELS: pixels}, share_inputs=True)
+        found = local.request.infer(inputs, share_inputs=True)
         return {name: found[index] for name, index in names}
 
     return run
 
 
-def onnx_graph(content: bytes) -> Run:
+def onnx_run(content: bytes) -> Run:
     """A graph in ONNX Runtime. content: an ONNX file."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return lambda pixels: dict(zip(names, session.run(names, {PIXELS: pixels})))
+    return lambda inputs: dict(zip(names, session.run(names, dict(inputs))))
 
 
 def chosen(runtime: str) -> str:
@@ -84,40 +104,78 @@ def chosen(runtime: str) -> str:
     Raises SettingsError where the one asked for is not installed.
     """
     if runtime == AUTO:
-        if torch.cuda.is_available():
+        if _on_gpu():
             return TORCH
         return next(name for name, packages in PACKAGES.items() if all(map(find_spec, packages)))
     require(*PACKAGES[runtime])
     return runtime
 
 
+def _on_gpu() -> bool:
+    if shutil.which("nvidia-smi") is None:  # comes with the driver; importing PyTorch to ask takes seconds
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def engine_of(
-    net: ChipNet,
+    folder: Path,
     spec: ModelSpec,
     info: ModelInfo,
     normals: Normals | None = None,
     runtime: str = TORCH,
     graphs: Path | None = None,
-) -> TorchEngine:
-    """The engine of one of PACKAGES. graphs: a folder that keeps exported networks for the next start."""
+) -> Engine:
+    """The engine of a checkpoint folder. runtime: one of PACKAGES. graphs: keeps exported networks for the
+    next start. Raises CheckpointError."""
+
+    def in_torch() -> "TorchEngine":
+        from chipdemo.vision.torch_engine import TorchEngine  # here, since PyTorch takes seconds to import
+        from chipdemo.vision.weights import load_network
+
+        return TorchEngine(load_network(folder, spec), spec, normals)
+
+    def of_the_same_model() -> "TorchEngine":
+        if not folder.is_dir() or model_revision(folder) != info.revision:
+            raise CheckpointError(
+                f"Expected the model {info.revision} in {folder}, for its gradients; it is another by now, "
+                "or gone. Inspect the photograph again, or start the app again if that does not help."
+            )
+        return in_torch()
+
     if runtime == TORCH:
-        return TorchEngine(net, spec, normals)
-    content = exported(net, spec, info, normals, graphs)
-    open_graph = openvino_graph if runtime == "openvino" else onnx_graph
-    return GraphEngine(open_graph(content), net, spec, normals)
+        return in_torch()
+    content = kept(info, graphs)
+    if content is None:
+        content = exported(folder, spec, info, normals, graphs)
+    open_graph = openvino_run if runtime == "openvino" else onnx_run
+    return GraphEngine(open_graph(content), of_the_same_model)
+
+
+def _path(info: ModelInfo, graphs: Path) -> Path:
+    return graphs / f"{info.revision}-{VERSION}.onnx"
+
+
+def kept(info: ModelInfo, graphs: Path | None) -> bytes | None:
+    """The ONNX file of a model that an earlier start exported, if any."""
+    try:
+        return _path(info, graphs).read_bytes() if graphs else None
+    except OSError:
+        return None
 
 
 def exported(
-    net: ChipNet, spec: ModelSpec, info: ModelInfo, normals: Normals | None, graphs: Path | None
+    folder: Path, spec: ModelSpec, info: ModelInfo, normals: Normals | None, graphs: Path | None
 ) -> bytes:
-    """The ONNX file of a network: that of an earlier start, where it was kept, since it takes seconds."""
-    path = graphs and graphs / f"{info.revision}-{VERSION}.onnx"
-    if path and path.exists():
-        return path.read_bytes()
-    content = onnx_bytes(net, spec, info, normals.description.strides if normals else ())
-    if path:
+    """The ONNX file of a checkpoint, which takes seconds; kept for the next start. Raises CheckpointError."""
+    from chipdemo.vision.graph import onnx_bytes  # here, since it imports PyTorch
+    from chipdemo.vision.weights import load_network
+
+    content = onnx_bytes(load_network(folder, spec), spec, info, normals)
+    if graphs:
         try:
-            _keep(path, content)
+            _keep(_path(info, graphs), content)
         except OSError as error:
             log.info("the exported network is not kept for the next start: %s", error)
     return content

@@ -36,19 +36,19 @@ from chipdemo.vision.checkpoint import (
     METRICS,
     SPLIT,
     ModelSpec,
-    load_checkpoint,
     read_json,
-    save_checkpoint,
     write_json,
 )
-from chipdemo.vision.engine import TorchEngine
 from chipdemo.vision.matching import black_places, foreground_anomaly, score_of
-from chipdemo.vision.memory import Description, Memory, Scale, describe, fit_scale
+from chipdemo.vision.memory import Description, Memory, Scale
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.normals import Limits, Normals, save_normals, thumbnail, weights_sha256
 from chipdemo.vision.output import replacing
 from chipdemo.vision.packaged import LITE0, PACKAGED, packaged_lite0
+from chipdemo.vision.places import describe, fit_scale
+from chipdemo.vision.torch_engine import TorchEngine
 from chipdemo.vision.transforms import pixels_of
+from chipdemo.vision.weights import load_checkpoint, save_checkpoint
 
 IMAGE_SIZE = 256  # pixels, side of the network's input
 DESCRIPTION = Description()
@@ -108,9 +108,9 @@ class Study:
             )
         return tuple(warnings)
 
-    def places(self, row: int, scale: Scale, description: Description) -> Tensor:
+    def places(self, row: int, scale: Scale, description: Description) -> np.ndarray:
         """One photograph's, (h, w, D), as describe gives them."""
-        return describe([layer[row, None] for layer in self.middle], scale, description)[0]
+        return describe([layer[row, None] for layer in self.middle], scale, description)[0].numpy()
 
     def of(self, rows: Sequence[int]) -> "Study":
         """These rows alone, in this order."""
@@ -139,9 +139,7 @@ class Knowledge:
     def anomaly(self, study: Study, row: int, without: int = -1) -> np.ndarray:
         """(h, w) of a photograph: what its score and its heat are made of. without: as in Memory.search."""
         places = study.places(row, self.scale, self.description)
-        return foreground_anomaly(
-            self.memory.search(places, without).numpy(), study.black[row], self.background
-        )
+        return foreground_anomaly(self.memory.search(places, without), study.black[row], self.background)
 
 
 @dataclass(frozen=True)
@@ -297,15 +295,15 @@ def fill(
     scale = fit_scale([layer[:: max(count // SAMPLE, 1)] for layer in study.middle])
     height, width, dimensions = study.places(0, scale, description).shape
     most = min(places, FEATURE_BYTES // (2 * dimensions))
-    chosen = np.random.default_rng(0).permutation(count * height * width)[:most]
-    chosen = torch.from_numpy(np.sort(chosen))
+    chosen = np.sort(np.random.default_rng(0).permutation(count * height * width)[:most])
     photograph, place = chosen // (height * width), chosen % (height * width)
     features = []
     for row in range(count):
         progress(row / count, "filling the memory")
-        all_places = study.places(row, scale, description).flatten(0, 1)
-        features.append(all_places[place[photograph == row]].half())  # rounded as it is stored
-    memory = Memory(torch.cat(features).float(), place, photograph, (height, width), description.reach)
+        all_places = study.places(row, scale, description).reshape(-1, dimensions)
+        features.append(all_places[place[photograph == row]].astype(np.float16))  # rounded as it is stored
+    rounded = np.concatenate(features).astype(np.float32)
+    memory = Memory(rounded, place, photograph, (height, width), description.reach)
     return Knowledge(description, scale, memory, study.black.mean(0) > 0.5)
 
 

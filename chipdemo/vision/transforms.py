@@ -1,9 +1,12 @@
 """Pixels -> tensor: the only such code, shared by training and serving."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -14,11 +17,18 @@ def pixels_of(image: Image.Image, size: int, interpolation: str) -> np.ndarray:
     The whole photograph is kept: its sides are scaled to the square, nothing is cropped, so
     that a defect at the edge is seen and the network's grid covers the photograph.
     """
-    return np.array(image.resize((size, size), RESAMPLING[interpolation]))
+    red, green, blue = image.split()
+    if red == green == blue:  # most are grey: scaled once instead of three times, to the same pixels
+        return np.repeat(np.asarray(_scaled(red, size, interpolation))[:, :, None], 3, axis=2)
+    return np.array(_scaled(image, size, interpolation))
 
 
-def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+def _scaled(image: Image.Image, size: int, interpolation: str) -> Image.Image:
+    return image.resize((size, size), RESAMPLING[interpolation])
+
+
+def normalise(pixels: "Tensor", mean: tuple[float, ...], std: tuple[float, ...]) -> "Tensor":
     """(N, H, W, 3) pixels, uint8 or float 0-255 -> (N, 3, H, W) float32 in channels-last memory."""
-    scale = 1 / (255 * torch.tensor(std, device=pixels.device))
-    shift = torch.tensor(mean, device=pixels.device) / torch.tensor(std, device=pixels.device)
-    return (pixels.float() * scale - shift).permute(0, 3, 1, 2)
+    pixels = pixels.permute(0, 3, 1, 2).float()
+    mean, std = (pixels.new_tensor(values)[:, None, None] for values in (mean, std))
+    return pixels * (1 / (255 * std)) - mean / std

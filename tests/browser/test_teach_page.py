@@ -21,7 +21,7 @@ def teacher():
 
 @pytest.fixture(scope="module")
 def address(teacher):
-    with served(FakeInspector(), teacher=teacher) as address:
+    with served(FakeInspector(), teacher=lambda: teacher) as address:
         yield address
 
 
