@@ -3,8 +3,9 @@
     python benchmarks/latency.py --model FOLDER [FOLDER ...]
 
 Decoded photograph in; verdict, evidence, CBAM map and regions out. The script does with timm and
-pytorch-grad-cam what a page needs: a forward and GradCAM. Single precision. Batch 1, every contestant in
-turn within one round, so that a machine whose speed drifts is fair to all. Medians of ratios.
+pytorch-grad-cam what a page needs: a forward and GradCAM. Single precision, batch 1. Every contestant
+in turn within one round, so that a machine whose speed drifts is fair to all; each is called twice and
+the second call is timed. Medians of ratios.
 """
 
 import argparse
@@ -89,6 +90,7 @@ def measured(model: str, rounds: int) -> dict:
     times = {name: [] for name in runs}
     for number, image in enumerate(images):
         for name, run in runs.items():
+            run(image)  # wakes its threads: another library's were at work before
             started = time.perf_counter()
             run(image)
             if number >= WARM_UP:

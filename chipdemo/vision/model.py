@@ -40,6 +40,11 @@ class ChipNetOutput(NamedTuple):
     middle: tuple[Tensor, ...]
 
 
+def weighed(features: Tensor, weights: Tensor) -> Tensor:
+    """The sum of the channels by their weights: (N, C, h, w), (C,) -> (N, h, w)."""
+    return F.conv2d(features, weights[None, :, None, None])[:, 0]
+
+
 class ChipNet(nn.Module):
     """A chip classifier that says where.
 
@@ -115,7 +120,7 @@ class ChipNet(nn.Module):
         raw, middle = self._features(batch, self.stages_of(strides) if strides else ())
         features, channel, spatial = self.refine(raw)
         direction = self.head.weight[1] - self.head.weight[0]  # (C,)
-        evidence = torch.einsum("nchw,c->nhw", features, direction)
+        evidence = weighed(features, direction)
         embedding = raw.mean((2, 3))  # (N, C, h, w) -> (N, C)
         distance = self.familiarity(embedding)
         return ChipNetOutput(

@@ -10,7 +10,7 @@ from chipdemo.vision.checkpoint import ModelSpec
 from chipdemo.vision.engine import EngineOutput
 from chipdemo.vision.explain import CHANNELS
 from chipdemo.vision.gradients import gradient_heat
-from chipdemo.vision.model import ChipNet, ChipNetOutput
+from chipdemo.vision.model import ChipNet, ChipNetOutput, weighed
 from chipdemo.vision.normals import Normals
 from chipdemo.vision.places import describe
 from chipdemo.vision.transforms import normalise
@@ -22,7 +22,7 @@ def maps_of(net: ChipNet, output: ChipNetOutput) -> dict[str, Tensor]:
     named = {
         "log_odds": output.logits[:, 1] - output.logits[:, 0],  # (N, 2) -> (N,)
         "evidence": output.evidence,
-        "abnormal_map": torch.einsum("nchw,c->nhw", features, net.head.weight[1]),
+        "abnormal_map": weighed(features, net.head.weight[1]),
         "embedding": features.mean((2, 3)),
         "distance": output.distance,
     }
