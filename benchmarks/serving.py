@@ -3,8 +3,8 @@
     python benchmarks/serving.py
 
 Start: `python app.py` until the first answer of /inspect, in turn with `python -c "import gradio"`; once
-for the first start with a model, which exports its network, and then for later ones. Load: 200 requests by 20 concurrent clients; every
-answer must equal the one a single user got for the same photograph.
+for the first start with a model, which exports its network, and then for later ones. Load: 200 requests
+by 20 concurrent clients; every answer must equal the one a single user got for the same photograph.
 """
 
 import argparse
