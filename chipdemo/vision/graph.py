@@ -10,15 +10,19 @@ neither PyTorch nor this package: normalisation, temperature and heat scale are 
 """
 
 import json
+import logging
 import warnings
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from chipdemo.errors import DataError
 from chipdemo.inspection import ModelInfo
-from chipdemo.vision.checkpoint import ModelSpec
+from chipdemo.vision.checkpoint import HEAD, ModelSpec
 from chipdemo.vision.explain import HALF
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.normals import Normals
@@ -92,20 +96,46 @@ def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, normals: Normals 
     return model.SerializeToString()
 
 
-def save_graph(net: ChipNet, spec: ModelSpec, info: ModelInfo, folder: Path, format: str) -> list[Path]:
+def save_graph(
+    net: ChipNet,
+    spec: ModelSpec,
+    info: ModelInfo,
+    folder: Path,
+    format: str,
+    photographs: Sequence[np.ndarray] = (),
+) -> list[Path]:
     """Write a model as model.onnx, or as OpenVINO's model.xml and model.bin; gives their paths.
 
-    Raises DataError where the folder holds anything else, SettingsError where a package is missing.
+    photographs: (size, size, 3) uint8 pixels to choose the steps of an 8-bit network by; without them it
+    stays in single precision. Raises DataError where the model judges by its memory or the folder holds
+    anything else, SettingsError where a package is missing.
     """
-    if format != ONNX:
-        require("openvino")
+    if spec.verdict_by != HEAD:
+        raise DataError(
+            f"Expected a trained classifier; {info.name} judges by its memory of normal chips, which is "
+            "searched beside the network. Use python -m chipdemo inspect where it is to judge."
+        )
+    require(*(() if format == ONNX else ("openvino",)), *(("nncf",) if photographs else ()))
     content = onnx_bytes(net, spec, info)
     with replacing(folder, FILES) as part:
         if format == ONNX:
-            (part / "model.onnx").write_bytes(content)
+            import onnx
+
+            model = onnx.load_from_string(content)
+            onnx.save(_quantised(model, photographs) if photographs else model, part / "model.onnx")
         else:
             import openvino
 
             model = openvino.Core().read_model(content)
+            model = _quantised(model, photographs) if photographs else model
             openvino.save_model(model, part / "model.xml", compress_to_fp16=False)
     return sorted(folder.iterdir())
+
+
+def _quantised(model, photographs: Sequence[np.ndarray]):
+    """An ONNX or OpenVINO model in 8 bits, by NNCF."""
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    examples = nncf.Dataset([{PIXELS: pixels[None]} for pixels in photographs])
+    return nncf.quantize(model, examples, subset_size=len(photographs))
