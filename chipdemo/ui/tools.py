@@ -14,7 +14,7 @@ from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import gradio as gr
 import httpx
@@ -27,6 +27,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from chipdemo.errors import ChipDemoError
+from chipdemo.ui.annotators import is_of_another_site
 from chipdemo.ui.inspecting import preview
 from chipdemo.ui.uploads import uploaded_path
 
@@ -63,8 +64,8 @@ class ToolServer:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not is_own_origin(Headers(scope=scope)):
-            refused = PlainTextResponse("Expected a request of this page or of a program.\n", 403)
+        if is_of_another_site(Headers(scope=scope)):
+            refused = PlainTextResponse("Expected a program or this page; found another site's page.\n", 403)
             await refused(scope, receive, send)
             return
         manager = await run_sync(self._manager)
@@ -118,11 +119,6 @@ class ToolServer:
             return types.CallToolResult(content=[text, *shown], structuredContent=told)
 
         return server
-
-
-def is_own_origin(headers: Mapping[str, str]) -> bool:
-    """Whether no page of another site asks, as the protocol demands; programs name no origin."""
-    return headers.get("origin") is None or urlsplit(headers["origin"]).netloc == headers.get("host")
 
 
 def described(name: str, endpoint: Mapping[str, Any]) -> dict[str, Any]:
