@@ -141,6 +141,7 @@ def test_the_page_learns_of_the_tools_and_may_choose_among_them(address):
             ClientSession(read, write) as session,
         ):
             await session.initialize()
+            assert "Expected a tool of this app" in reason(await session.call_tool("undo", {}))
             return [tool.name for tool in (await session.list_tools()).tools]
 
     assert asyncio.run(chosen()) == ["inspect_chip"]

@@ -89,11 +89,11 @@ class ToolServer:
         from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
         return StreamableHTTPSessionManager(
-            self._server, json_response=True, stateless=True, max_request_body_size=LARGEST_REQUEST
+            self._server(), json_response=True, stateless=True, max_request_body_size=LARGEST_REQUEST
         )
 
-    @cached_property
     def _server(self) -> Any:
+        """A new one for each request: it remembers the tools that it listed, and checks inputs by those."""
         from mcp import types
         from mcp.server.lowlevel import Server
 
@@ -101,16 +101,16 @@ class ToolServer:
 
         @server.list_tools()
         async def list_tools() -> list[types.Tool]:
-            wanted = server.request_context.request.query_params.get("tools")  # as the page's view offers
+            chosen = server.request_context.request.query_params.get("tools")  # as the page's view offers
             return [
                 types.Tool(**tool, annotations=types.ToolAnnotations(readOnlyHint=tool["name"] in READING))
                 for tool in self.tools
-                if wanted is None or tool["name"] in wanted.split(",")
+                if chosen is None or tool["name"] in chosen.split(",")
             ]
 
         @server.call_tool()
         async def call_tool(name: str, arguments: dict[str, Any]) -> types.CallToolResult:
-            if name not in [tool["name"] for tool in self.tools]:
+            if name not in [tool.name for tool in await list_tools()]:
                 raise ChipDemoError(f"Expected a tool of this app; found {name[:80]!r}. List them first.")
             data = await ask(server.request_context.request, TOOLS[name], arguments)
             told, pictures = await run_sync(told_with_pictures, name, data)
