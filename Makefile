@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: app test train lint chromium
+.PHONY: app test train lint audit chromium
 
 app: $(VENV)/.installed
 	$(RUN) app.py
@@ -16,6 +16,12 @@ test: $(VENV)/.installed-dev chromium
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+# Known holes in what is installed, from PyPI: needs the network, and a place of its own for pip-audit.
+audit: $(VENV)/.installed
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install -q pip-audit
+	$(VENV)/audit/bin/pip-audit --path "$$($(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -246,6 +246,16 @@ def test_another_site_cannot_use_the_sign_in_of_its_visitor():
         annotators.name(Asked("ada", **{"sec-fetch-site": "cross-site"}), None)
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:7861", "null"])
+def test_a_browser_that_says_only_where_its_page_is_from_is_believed(origin):
+    annotators = Annotators(Settings(auth=ACCOUNTS))
+    assert annotators.name(Asked("ada", origin="http://127.0.0.1:7860"), None) == "ada"
+    with pytest.raises(LabelError, match="found one of another site"):
+        annotators.name(Asked("ada", origin=origin), None)
+    behind_a_proxy = {"origin": "https://chips.example", "sec-fetch-site": "same-origin"}
+    assert annotators.name(Asked("ada", **behind_a_proxy), None) == "ada"
+
+
 def test_the_token_of_the_machine_is_for_its_own_user_alone():
     assert Annotators(Settings()).owns_machine(Asked())
     assert not Annotators(Settings(auth=ACCOUNTS)).owns_machine(Asked("ada"))

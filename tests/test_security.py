@@ -1,6 +1,7 @@
 """The lines of SECURITY.md that no other test shows, by raw HTTP as a hostile client writes it."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,7 +91,22 @@ def test_no_writing_endpoint_answers_another_site(tmp_path):
                 body = {"data": data, "fn_index": event["id"], "session_hash": f"hash{event['id']}"}
                 said = through_the_queue(address, body, cookies=cookies, headers=elsewhere)
                 assert "found one of another site" in said, name
+            label = {"data": forged(sha256, 8)[:8]}
+            for headers in (elsewhere, {"origin": "https://elsewhere.example"}):
+                more = {"cookies": cookies, "headers": headers, "timeout": 20}
+                at_once = httpx.post(f"{address}/gradio_api/run/label", json=label, **more)
+                assert "found one of another site" in at_once.text
+                called = f"{address}/gradio_api/call/label"
+                event_id = httpx.post(called, json=label, **more).json()["event_id"]
+                assert "found one of another site" in httpx.get(f"{called}/{event_id}", **more).text
         assert journal.counts().events == 0
+
+
+def test_the_audit_looks_at_every_package_that_is_installed():
+    told = subprocess.run(
+        ["make", "--dry-run", "audit"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "pip-audit --path" in told.stdout
 
 
 def test_every_test_that_the_page_names_exists():

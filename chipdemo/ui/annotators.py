@@ -8,6 +8,7 @@ import getpass
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import gradio as gr
 
@@ -22,6 +23,13 @@ def has_oauth(environ: Mapping[str, str] = os.environ) -> bool:
     return environ.get("SYSTEM") == "spaces" and bool(environ.get("OAUTH_CLIENT_ID"))
 
 
+def is_of_another_site(headers: Mapping[str, str]) -> bool:
+    """Whether a page of another site asks. Browsers say so since 2023, and before, where a page is from."""
+    if "sec-fetch-site" in headers:
+        return headers["sec-fetch-site"] == "cross-site"
+    return "origin" in headers and urlsplit(headers["origin"]).netloc != headers.get("host")
+
+
 @dataclass(frozen=True)
 class Annotators:
     """Decides by the settings. oauth: people sign in by Hugging Face; accounts of --auth go first."""
@@ -31,7 +39,7 @@ class Annotators:
 
     def name(self, request: gr.Request, profile: gr.OAuthProfile | None) -> str:
         """The annotator behind a request. Raises LabelError where this one may not label."""
-        if request.headers.get("sec-fetch-site") == "cross-site":  # gradio answers any site, with cookies
+        if is_of_another_site(request.headers):  # gradio answers any site, with cookies
             raise LabelError("Expected a request of this page; found one of another site. Open this page.")
         name, organisations = self._known(request, profile)
         if self.settings.labelers and not {name, *organisations} & set(self.settings.labelers):

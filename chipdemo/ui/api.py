@@ -20,8 +20,12 @@ from chipdemo.ui.uploads import uploaded_files, uploaded_path
 ABOUT = (
     "Judge a photograph of a chip. image: a PNG, JPEG, TIFF, BMP, WebP or GIF file. threshold: 0 to 1, the "
     "model's own unless given. tiles: look at a large photograph in overlapping tiles too, "
-    "true unless given. Returns the inspection as JSON and the photograph with overlay, boxes and "
-    "colour bar as a PNG file."
+    "true unless given. Returns the inspection as JSON: verdict ('abnormal' where abnormal_probability, 0 to "
+    "1 and calibrated, reaches threshold, otherwise 'normal'), unlike_training (true: too far from the "
+    "model's training photographs to trust the verdict; distance says how far, 1 is the limit), regions that "
+    "speak for abnormal (x, y, width, height and area in pixels of the upright photograph, score 0 to 1), "
+    "model, image, tiles, timing_ms, and notes on how the file was read; and the photograph with overlay, "
+    "boxes and colour bar as a PNG file."
 )
 ABOUT_BATCH = (
     f"Judge up to {MOST:,} photographs. images: files as for /inspect, or zips of them. threshold: as there. "
@@ -31,7 +35,7 @@ ABOUT_BATCH = (
 ABOUT_COMPARE = (
     "Judge a photograph by every model that is here: the one in use, and those of the shipped comparison "
     "whose checkpoints are on this machine. image: as for /inspect. Returns a list, an entry a model: id, "
-    "name, and either inspection (as /inspect returns it) or error."
+    "name, and either inspection (as /inspect returns it) or error, the reason where it could not judge."
 )
 
 

@@ -34,6 +34,7 @@ from chipdemo.ui.labelling import Publisher
 from chipdemo.ui.look import launch_options
 from chipdemo.ui.model_in_use import carried_over, updates
 from chipdemo.ui.teaching import Classroom
+from chipdemo.ui.tools import tool_routes
 from chipdemo.ui.uploads import fetch_no_addresses
 
 CACHE_CHECK_S, CACHE_KEEP_S = 600, 2 * inspect_tab.KEEP_S  # seconds
@@ -144,10 +145,10 @@ def serve(
 ) -> tuple[Any, str, str]:
     """Launch with the look and the limits of the settings. options: more of Blocks.launch.
 
-    /health answers while the app does, and /metrics where there are any, without a sign-in. Raises
-    OSError where the port is taken.
+    /health answers while the app does, and /metrics where there are any, without a sign-in; language
+    models find their tools at /gradio_api/mcp/. Raises OSError where the port is taken.
     """
-    routes = [Route("/health", lambda _: PlainTextResponse("ok\n"))]
+    routes = [Route("/health", lambda _: PlainTextResponse("ok\n")), *tool_routes(app)]
     if metrics:
         routes.append(Route("/metrics", lambda _: PlainTextResponse(metrics.text())))
     return app.launch(
@@ -159,7 +160,7 @@ def serve(
         state_session_capacity=SESSIONS,
         ssr_mode=False,
         run_history=False,
-        mcp_server=False,
+        mcp_server=False,  # tools.py is one that knows who has signed in
         app_kwargs={"routes": routes},
         **launch_options(),
         **options,

@@ -53,7 +53,8 @@ def add_label_api(desk: Desk, annotators: Annotators) -> None:
     ) -> dict[str, Any]:
         """Keep a label of the annotator who is signed in; when this returns, it is on the disk.
 
-        label: "normal", "abnormal" or "unsure". boxes: [{x, y, width, height}, ...], pixels of the upright
+        sha256: of the photograph, from /queue. label: "normal", "abnormal" or "unsure". defect_type: in
+        words, where abnormal. boxes: of the defects, [{x, y, width, height}, ...], pixels of the upright
         photograph. event_id: a UUID of your own, so that a call may be repeated; the same is the same
         label. decides: settles a disagreement, by reviewers. mask: base64 of a PNG of one channel, 0 or
         255, as large as the upright photograph. Returns event (as kept, with what the model said),
