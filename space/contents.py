@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TITLE = "Chip Inspector"
 SHORT = "Is this chip defective, and where? With evidence."  # the Hub allows 60 characters
 PYTHON = "3.11"
-TAGS = ("chip-inspection", "image-classification", "explainability", "data-labeling")
+TAGS = ("chip-inspection", "image-classification", "explainability", "data-labeling", "mcp-server")
 CARD, THUMBNAIL = "README.md", "thumbnail.png"
 SUFFIXES = (".py", ".js", ".css", ".html", ".json", ".safetensors", ".md", ".png")  # and nothing else
 
