@@ -388,7 +388,7 @@ def test_help_imports_nothing_heavy():
 # The Space itself
 
 
-OPTIONAL = ("onnxruntime",)  # --runtime onnx says so where it is missing
+OPTIONAL = ("onnxruntime", "nncf", "ray")  # what asks for them says so where they are missing
 
 
 def test_the_requirements_name_all_that_the_app_imports(hub):
@@ -398,13 +398,15 @@ def test_the_requirements_name_all_that_the_app_imports(hub):
     while todo:
         wanted = todo.pop()
         name = wanted.name.lower().replace("_", "-")
-        if name in brought or (wanted.marker and not wanted.marker.evaluate({"extra": ""})):
+        if name in brought:
             continue
         brought.add(name)
         try:
-            todo += [Requirement(line) for line in distribution(name).requires or ()]
+            needs = [Requirement(line) for line in distribution(name).requires or ()]
         except ModuleNotFoundError:
             continue
+        extras = ("", *wanted.extras)
+        todo += [n for n in needs if not n.marker or any(n.marker.evaluate({"extra": e}) for e in extras)]
     known = packages_distributions()
     for path in (ROOT / "app.py", *(ROOT / "chipdemo").rglob("*.py")):
         for module in imported(path):
