@@ -53,7 +53,8 @@ def _inspect_command(rooms: argparse._SubParsersAction) -> None:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="photograph, folder, zip, pattern, or CSV with a column image",
+        help="photograph, folder, zip, pattern, CSV with a column image, hf:owner/name (a data set of the "
+        "Hugging Face Hub), or s3://bucket/folder and the like",
     )
     inspect.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="results; goes on with earlier"
@@ -160,10 +161,11 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
 
     from chipdemo import batch, report
     from chipdemo.files import Limits
+    from chipdemo.listing import listed
     from chipdemo.vision.inspector import load_inspector
 
     limits = Limits(megapixels=settings.max_megapixels)
-    photographs, passed_over = batch.listed(flags.paths, limits)
+    photographs = listed(flags.paths, limits)
     inspector = load_inspector(settings.model_source, runtime=settings.runtime, graphs=settings.graphs)
     tiles = flags.tiles == "auto"
     with tqdm(total=len(photographs), unit=" photographs", disable=None) as bar:
@@ -172,7 +174,8 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
         )
     report.write_tables(results, flags.out)
     sums = report.sums_of(results)
-    by_place = {one.place: one for one in photographs}
+    worst = {result["path"] for result in sums.worst}
+    by_place = {one.place: one for one in photographs if one.place in worst}
 
     def picture_of(result: report.Result) -> "Image | None":
         one = by_place.get(result["path"])
@@ -183,7 +186,7 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
     )
     found = {"abnormal": sums.verdicts["abnormal"], "unlike": sums.unlike, "unreadable": sums.unreadable}
     print(f"{sums.photographs:,} photographs: {_counted({'normal': sums.verdicts['normal'], **found})}.")
-    _show_refused([*passed_over, *(f"{one['file']}: {one['error']}" for one in sums.refused)])
+    _show_refused([*photographs.passed_over, *(f"{one['file']}: {one['error']}" for one in sums.refused)])
     print(f"wrote {flags.out / report.HTML}")
     return EXIT_FOUND if any(found[name] for name in flags.fail_on) else 0
 
