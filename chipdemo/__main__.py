@@ -12,6 +12,7 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ EXPORTS = ("imagefolder", "parquet", "csv", "coco", "yolo")
 HUB = "hf:"  # before the owner/name of a data set
 OUTLIERS = ("show", "keep", "drop")
 TILES = ("auto", "off")
+ENGINES = ("here", "ray")
 IMPORTS = ("imagefolder", "folder", "csv", "coco")
 EXIT_FOUND = 1  # what --fail-on names was found
 GRAPHS = ("onnx", "openvino")
@@ -59,6 +61,14 @@ def _inspect_command(rooms: argparse._SubParsersAction) -> None:
     inspect.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="results; goes on with earlier"
     )
+    inspect.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="this process, or the Ray cluster at RAY_ADDRESS, a local one where that is not set "
+        "(default: %(default)s)",
+    )
+    inspect.add_argument("--workers", type=int, help="of --engine ray (default: one a core of the cluster)")
     inspect.add_argument("--threshold", type=float, help="0-1; default: the model's own")
     inspect.add_argument(
         "--tiles",
@@ -167,11 +177,14 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
     limits = Limits(megapixels=settings.max_megapixels)
     photographs = listed(flags.paths, limits)
     inspector = load_inspector(settings.model_source, runtime=settings.runtime, graphs=settings.graphs)
-    tiles = flags.tiles == "auto"
+    tiles, inspect = flags.tiles == "auto", batch.inspect_all
+    if flags.engine == "ray":
+        from chipdemo.ray_engine import inspect_on_ray
+
+        model = {"model": settings.model_source, "runtime": settings.runtime, "graphs": settings.graphs}
+        inspect = partial(inspect_on_ray, **model, workers=flags.workers)
     with tqdm(total=len(photographs), unit=" photographs", disable=None) as bar:
-        results = batch.inspect_all(
-            inspector, photographs, flags.out, flags.threshold, bar.update, limits, tiles
-        )
+        results = inspect(inspector, photographs, flags.out, flags.threshold, bar.update, limits, tiles)
     report.write_tables(results, flags.out)
     sums = report.sums_of(results)
     worst = {result["path"] for result in sums.worst}

@@ -102,16 +102,28 @@ def inspect_all(
     and without tiles.
     """
     inspector = TiledInspector(inspector.current()) if tiles else inspector.current()
-    threshold = inspector.info.threshold if threshold is None else threshold
-    results = _results(folder, inspector, threshold, tiles)
-    done = {result["path"] for result in results}
-    progress(len(done))
-    todo = (one for one in photographs if one.place not in done)
-    with closing(judged(inspector, todo, threshold, limits)) as batches:
+    results, todo = begun(inspector, photographs, folder, threshold, progress, tiles)
+    with closing(judged(inspector, todo, results.run["threshold"], limits)) as batches:
         for batch in batches:
             results.append(map(result_of, batch))
             progress(len(batch))
     return results
+
+
+def begun(
+    inspector: Inspector,
+    photographs: Iterable[Listed],
+    folder: Path,
+    threshold: float | None,
+    progress: Progress,
+    tiles: bool,
+) -> tuple[Results, Iterator[Listed]]:
+    """The results that folder has so far, and the photographs that are still to be judged."""
+    threshold = inspector.info.threshold if threshold is None else threshold
+    results = _results(folder, inspector, threshold, tiles)
+    done = {result["path"] for result in results}
+    progress(len(done))
+    return results, (one for one in photographs if one.place not in done)
 
 
 def judged(
