@@ -7,8 +7,8 @@
 Each row runs in a process of its own. Batch: `batch.inspect_all` on the ELPV photographs as files, decoding,
 heat, regions and results on disk included. Bare: the timm backbone with its own classifier, 16 random
 photographs at a time, without decoding, before and after the batch in the same process, since a machine's
-speed drifts. Alone: decoding, hashing and scaling on the same cores. Memory: the highest resident one, of
-the set repeated under other places. Where anomalib is installed (see anomalib_peers.py), its PatchCore
+speed drifts. Alone: decoding, hashing and scaling on the same cores. Memory: the resident one, of the set
+repeated under other places. Where anomalib is installed (see anomalib_peers.py), its PatchCore
 with the same backbone is timed too.
 """
 
@@ -28,6 +28,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -36,12 +37,12 @@ from chipdemo.batch import BATCH, inspect_all, read  # noqa: E402
 from chipdemo.files import in_parallel  # noqa: E402
 from chipdemo.images import read_photograph  # noqa: E402
 from chipdemo.listing import Listing, listed  # noqa: E402
-from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
+from chipdemo.settings import DEFAULT_MODEL, Settings  # noqa: E402
 from chipdemo.vision.inspector import load_inspector  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
 
 RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # and their packages
-MODEL = str(DEFAULT_MODEL)
+MODEL, GRAPHS = str(DEFAULT_MODEL), Settings().graphs
 MEMORY = (1_000, 10_000, 100_000)  # photographs
 SINGLY = 100  # photographs for those that take one after the other
 BARE_S, WARM_UP = 5, 3  # seconds that the bare network is run each time; batches that are not timed
@@ -83,9 +84,8 @@ def cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def peak_mb() -> float:
-    """The highest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000  # KiB on Linux
+def counted(results: Iterable) -> int:
+    return sum(1 for _ in results)
 
 
 def decoding(count: int) -> dict:
@@ -96,20 +96,18 @@ def decoding(count: int) -> dict:
         def prepare(one):
             return inspector.prepare(read(one).image)
 
-        return measured(lambda: sum(1 for _ in in_parallel(prepare, photographs)))
+        return measured(lambda: counted(in_parallel(prepare, photographs)))
 
 
 def batch(runtime: str, count: int) -> dict:
     """The batch, between two runs of the bare network."""
-    inspector = load_inspector(MODEL, runtime=runtime)
+    inspector = load_inspector(MODEL, runtime=runtime, graphs=GRAPHS)
     with tempfile.TemporaryDirectory() as folder:
         photographs = places(Path(folder), count)
         inspect_all(inspector, places(Path(folder), FEW), Path(folder) / "few")
         network = bare(runtime, inspector.spec)
         before = network()
-        row = measured(
-            lambda: len(list(inspect_all(inspector, photographs, Path(folder) / "out", tiles=True)))
-        )
+        row = measured(lambda: counted(inspect_all(inspector, photographs, Path(folder) / "out", tiles=True)))
         bare_rate = (before + network()) / 2
     share = round(row["per_second"] / bare_rate, 3) if bare_rate else None
     return row | {"bare_network_per_second": round(bare_rate, 1) or None, "share_of_bare": share}
@@ -153,27 +151,26 @@ def bare(runtime: str, spec) -> Callable[[], float]:
 
 
 def memory(runtime: str, count: int) -> dict:
-    """The highest resident memory before the photographs, and in the end."""
-    inspector = load_inspector(MODEL, runtime=runtime)
+    """Resident memory when the first photographs are done, and the most until the last one is."""
+    inspector, process, used = load_inspector(MODEL, runtime=runtime, graphs=GRAPHS), psutil.Process(), []
+
+    def progress(done: int) -> None:
+        used.append(process.memory_info().rss / 1e6)
+
     with tempfile.TemporaryDirectory() as folder:
         inspect_all(inspector, places(Path(folder), FEW), Path(folder) / "few")
-        before = peak_mb()
+        photographs = places(Path(folder), count)
         row = measured(
-            lambda: len(inspect_and_count(inspector, places(Path(folder), count), Path(folder) / "out"))
+            lambda: counted(inspect_all(inspector, photographs, Path(folder) / "out", None, progress))
         )
-    return row | {"peak_mb": round(peak_mb()), "peak_mb_without_them": round(before)}
-
-
-def inspect_and_count(inspector, photographs: Listing, out: Path) -> range:
-    results = inspect_all(inspector, photographs, out)
-    return range(sum(1 for _ in results))
+    return row | {"first_mb": round(used[0]), "most_mb": round(max(used))}
 
 
 def on_ray(runtime: str, count: int, workers: int = 2) -> dict:
     """On Ray on this machine; the rate also without what it and its workers take to start."""
     from chipdemo.ray_engine import inspect_on_ray
 
-    inspector, times = load_inspector(MODEL, runtime=runtime), []
+    inspector, times = load_inspector(MODEL, runtime=runtime, graphs=GRAPHS), []
 
     def progress(done: int) -> None:
         if done:
@@ -181,7 +178,7 @@ def on_ray(runtime: str, count: int, workers: int = 2) -> dict:
 
     with tempfile.TemporaryDirectory() as folder:
         photographs, out = places(Path(folder), count), Path(folder) / "out"
-        how = {"progress": progress, "workers": workers, "model": MODEL, "runtime": runtime}
+        how = {"progress": progress, "workers": workers, "model": MODEL, "runtime": runtime, "graphs": GRAPHS}
         started = perf_counter()
         inspect_on_ray(inspector, photographs, out, tiles=True, **how)
         seconds = perf_counter() - started
