@@ -55,13 +55,12 @@ def inspect_on_ray(
     unless given. Raises the same, and SettingsError where there is no such cluster.
     """
     results, todo = begun(inspector, photographs, folder, threshold, progress, tiles)
-    blocks = list(iter(lambda: tuple(islice(todo, BLOCK)), ()))
+    blocks, count = list(iter(lambda: tuple(islice(todo, BLOCK)), ())), complete_parts(results, folder)
     if not blocks:
         return results
     _connect()
     model = str(Path(model).absolute()) if Path(model).exists() else model
     task = (model, runtime, graphs, inspector.info.revision, results.run["threshold"], limits, tiles)
-    count = complete_parts(results, folder)
     for some in _judged(_dataset(blocks, task, workers)):
         results.append(some)
         write_part(some, count, folder)
@@ -120,6 +119,7 @@ def _dataset(blocks: list[tuple[Listed, ...]], task: tuple, workers: int | None)
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
+    context.raise_original_map_exception = True
     return ray.data.from_items(blocks, override_num_blocks=len(blocks)).map_batches(
         Worker,
         batch_size=1,
@@ -135,6 +135,6 @@ def _judged(dataset: Dataset) -> Iterator[list[dict[str, Any]]]:
         for block in dataset.iter_batches(batch_size=None):
             yield [json.loads(line) for line in block["result"]]
     except RayError as error:
-        cause = getattr(error, "cause", None) or error.__cause__ or error
+        cause = getattr(error, "cause", None)
         said = cause if isinstance(cause, ChipDemoError) else str(error).strip().splitlines()[-1]
         raise BatchError(f"The Ray cluster gave up: {said} {GOES_ON}") from error
