@@ -115,7 +115,7 @@ def _connect() -> None:
 
 def _dataset(blocks: list[tuple[Listed, ...]], task: tuple, workers: int | None) -> Dataset:
     cores = int(ray.cluster_resources().get("CPU", 1))
-    workers = workers or cores
+    workers = min(workers or cores, len(blocks))
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
