@@ -12,6 +12,7 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ EXPORTS = ("imagefolder", "parquet", "csv", "coco", "yolo")
 HUB = "hf:"  # before the owner/name of a data set
 OUTLIERS = ("show", "keep", "drop")
 TILES = ("auto", "off")
+ENGINES = ("here", "ray")
 IMPORTS = ("imagefolder", "folder", "csv", "coco")
 EXIT_FOUND = 1  # what --fail-on names was found
 GRAPHS = ("onnx", "openvino")
@@ -53,11 +55,20 @@ def _inspect_command(rooms: argparse._SubParsersAction) -> None:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="photograph, folder, zip, pattern, or CSV with a column image",
+        help="photograph, folder, zip, pattern, CSV with a column image, hf:owner/name (a data set of the "
+        "Hugging Face Hub), or s3://bucket/folder and the like",
     )
     inspect.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="results; goes on with earlier"
     )
+    inspect.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="this process, or the Ray cluster at RAY_ADDRESS, a local one where that is not set "
+        "(default: %(default)s)",
+    )
+    inspect.add_argument("--workers", type=int, help="of --engine ray (default: one a core of the cluster)")
     inspect.add_argument("--threshold", type=float, help="0-1; default: the model's own")
     inspect.add_argument(
         "--tiles",
@@ -168,19 +179,24 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
 
     from chipdemo import batch, report
     from chipdemo.files import Limits
+    from chipdemo.listing import listed
     from chipdemo.vision.inspector import load_inspector
 
     limits = Limits(megapixels=settings.max_megapixels)
-    photographs, passed_over = batch.listed(flags.paths, limits)
+    photographs = listed(flags.paths, limits)
     inspector = load_inspector(settings.model_source, runtime=settings.runtime, graphs=settings.graphs)
-    tiles = flags.tiles == "auto"
+    tiles, inspect = flags.tiles == "auto", batch.inspect_all
+    if flags.engine == "ray":
+        from chipdemo.ray_engine import inspect_on_ray
+
+        model = {"model": settings.model_source, "runtime": settings.runtime, "graphs": settings.graphs}
+        inspect = partial(inspect_on_ray, **model, workers=flags.workers)
     with tqdm(total=len(photographs), unit=" photographs", disable=None) as bar:
-        results = batch.inspect_all(
-            inspector, photographs, flags.out, flags.threshold, bar.update, limits, tiles
-        )
+        results = inspect(inspector, photographs, flags.out, flags.threshold, bar.update, limits, tiles)
     report.write_tables(results, flags.out)
     sums = report.sums_of(results)
-    by_place = {one.place: one for one in photographs}
+    worst = {result["path"] for result in sums.worst}
+    by_place = {one.place: one for one in photographs if one.place in worst}
 
     def picture_of(result: report.Result) -> "Image | None":
         one = by_place.get(result["path"])
@@ -191,7 +207,7 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
     )
     found = {"abnormal": sums.verdicts["abnormal"], "unlike": sums.unlike, "unreadable": sums.unreadable}
     print(f"{sums.photographs:,} photographs: {_counted({'normal': sums.verdicts['normal'], **found})}.")
-    _show_refused([*passed_over, *(f"{one['file']}: {one['error']}" for one in sums.refused)])
+    _show_refused([*photographs.passed_over, *(f"{one['file']}: {one['error']}" for one in sums.refused)])
     print(f"wrote {flags.out / report.HTML}")
     return EXIT_FOUND if any(found[name] for name in flags.fail_on) else 0
 

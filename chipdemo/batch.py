@@ -1,4 +1,4 @@
-"""Many photographs, judged: from folders, zips and lists of them to a folder of results.
+"""Many photographs, judged: from what listing.py finds to a folder of results.
 
 They are read, decoded and scaled side by side while the network works, and a few are in memory at
 a time, however many there are. A run that was stopped goes on where it was.
@@ -9,18 +9,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from PIL import Image
 
 from chipdemo.errors import BatchError, ImageError
-from chipdemo.files import DEFAULT_LIMITS, Found, Limits, content_of, found_at, in_parallel, in_zip, is_zip
+from chipdemo.files import DEFAULT_LIMITS, Found, Limits, ahead, content_of, in_parallel, in_zip, is_zip
 from chipdemo.images import Photograph, read_photograph
-from chipdemo.inspection import NORMAL, Inspection, Inspector, Prepared
-from chipdemo.labeling.folders import class_of, labelled_files
+from chipdemo.inspection import Inspection, Inspector, Prepared
+from chipdemo.listing import Listed
 from chipdemo.overlay import blend
 from chipdemo.tiling import TiledInspector
 
@@ -30,15 +28,6 @@ BATCH = 16  # photographs at a time through the network
 SHOWN_SIDE = 480  # pixels of the longer side of a photograph in the report
 
 Progress = Callable[[int], None]  # is told how many more photographs are done
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A photograph to be judged. place: where it lies, once in a list. label: "normal", "abnormal", "" """
-
-    found: Found
-    place: str
-    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,33 +65,10 @@ class Results:
             ) from error
 
 
-def listed(paths: Sequence[str], limits: Limits = DEFAULT_LIMITS) -> tuple[list[Listed], list[str]]:
-    """The photographs that paths name, each once, and a line on everything that is passed over.
-
-    paths: photographs, folders (all below them; normal/ and abnormal/ or their synonyms are labels),
-    zips, patterns such as "lot*/*.png", and CSV files with a column `image` (relative to the file)
-    and optionally `label`. Raises BatchError where there is nothing, and ExchangeError where a path
-    leads nowhere.
-    """
-    photographs, passed_over = {}, []
-    for path in map(Path, _expanded(paths)):
-        for one in _in_list(path) if path.suffix.lower() == ".csv" else _found(path, limits):
-            if isinstance(one, str):
-                passed_over.append(one)
-            else:
-                photographs.setdefault(one.place, one)
-    if not photographs:
-        raise BatchError(
-            f"Expected photographs in {', '.join(paths)[:200]}; found none. Name folders, zips, photographs "
-            "or a CSV with a column image."
-        )
-    return list(photographs.values()), passed_over
-
-
 def uploads_listed(
     uploads: Iterable[tuple[str, Path]], limits: Limits = DEFAULT_LIMITS
 ) -> tuple[list[Listed], list[str]]:
-    """The same for uploaded files, as (name, path): photographs, and zips of them.
+    """Uploaded files, as (name, path), photographs and zips of them, and a line on what is passed over.
 
     Where they lie on this machine stands nowhere in their places.
     """
@@ -136,16 +102,28 @@ def inspect_all(
     and without tiles.
     """
     inspector = TiledInspector(inspector.current()) if tiles else inspector.current()
-    threshold = inspector.info.threshold if threshold is None else threshold
-    results = _results(folder, inspector, threshold, tiles)
-    done = {result["path"] for result in results}
-    progress(len(done))
-    todo = (one for one in photographs if one.place not in done)
-    with closing(judged(inspector, todo, threshold, limits)) as batches:
+    results, todo = begun(inspector, photographs, folder, threshold, progress, tiles)
+    with closing(judged(inspector, todo, results.run["threshold"], limits)) as batches:
         for batch in batches:
             results.append(map(result_of, batch))
             progress(len(batch))
     return results
+
+
+def begun(
+    inspector: Inspector,
+    photographs: Iterable[Listed],
+    folder: Path,
+    threshold: float | None,
+    progress: Progress,
+    tiles: bool,
+) -> tuple[Results, Iterator[Listed]]:
+    """The results that folder has so far, and the photographs that are still to be judged."""
+    threshold = inspector.info.threshold if threshold is None else threshold
+    results = _results(folder, inspector, threshold, tiles)
+    done = {result["path"] for result in results}
+    progress(len(done))
+    return results, (one for one in photographs if one.place not in done)
 
 
 def judged(
@@ -163,7 +141,8 @@ def judged(
             return one, None, (), str(error)
         return one, inspector.prepare(photograph.image), photograph.notes, ""
 
-    with closing(in_parallel(prepare, photographs)) as prepared:
+    in_order = ahead(one.fetched() for one in photographs)
+    with closing(in_order), closing(in_parallel(prepare, in_order)) as prepared:
         for waiting in _batches(prepared):
             readable = [each for _, each, _, _ in waiting if each]
             inspections = iter(inspector.inspect_batch(readable, threshold) if readable else ())
@@ -175,6 +154,9 @@ def judged(
 
 def read(one: Listed, limits: Limits = DEFAULT_LIMITS) -> Photograph:
     """Raises ImageError."""
+    one = one.fetched()
+    if one.refusal:
+        raise ImageError(one.refusal)
     return read_photograph(content_of(one.found, limits), limits.megapixels)
 
 
@@ -200,48 +182,6 @@ def result_of(judged: Judged) -> dict[str, Any]:
     if inspection:
         result |= inspection.to_json() | {"notes": list(judged.notes)}
     return result | {"error": judged.error}
-
-
-def _expanded(paths: Iterable[str]) -> Iterator[str]:
-    """Paths, and what patterns among them match: not every shell expands them."""
-    for path in paths:
-        pattern = has_magic(path) and not Path(path).exists()
-        matches = glob(path, recursive=True) if pattern else []  # noqa: PTH207  Path.glob takes no absolute one
-        yield from sorted(matches) or [path]
-
-
-def _found(path: Path, limits: Limits) -> Iterator[Listed | str]:
-    labels = _labels_in(path) if path.is_dir() else {}
-    for found in found_at(path, limits):
-        if isinstance(found, str):
-            yield found
-        elif isinstance(found.source, Path):
-            yield Listed(found, str(found.source), labels.get(found.source, ""))
-        else:
-            yield Listed(found, f"{path}!{found.name}")
-
-
-def _labels_in(folder: Path) -> dict[Path, str]:
-    """What the names of its folders say, where one of them says normal: others may be anything."""
-    labels = {path.resolve(): label for path, label, _ in labelled_files(folder)}
-    return (
-        {path: class_of(label) or "" for path, label in labels.items()} if NORMAL in labels.values() else {}
-    )
-
-
-def _in_list(path: Path) -> Iterator[Listed]:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise BatchError(f"Expected a CSV in UTF-8; {path} cannot be read: {error}. Check it.") from error
-    if "image" not in table:
-        raise BatchError(
-            f"Expected a column image in {path}; found {', '.join(table.columns)}. Add a header line."
-        )
-    labels = table["label"] if "label" in table else [""] * len(table)
-    for name, label in zip(table["image"], labels):
-        place = path.parent / name
-        yield Listed(Found(name, place), str(place), class_of(label) or "")
 
 
 def _results(folder: Path, inspector: Inspector, threshold: float, tiles: bool) -> Results:
@@ -272,11 +212,11 @@ def _results(folder: Path, inspector: Inspector, threshold: float, tiles: bool) 
 
 
 def _batches(prepared: Iterable[tuple]) -> Iterator[list[tuple]]:
-    """Runs of them with BATCH readable photographs; fewer, where those are to be looked at in tiles."""
+    """Runs of BATCH of them; of fewer, where those are to be looked at in tiles."""
     waiting, pictures = [], 0
     for one in prepared:
         waiting.append(one)
-        pictures += 1 + len(one[1].tiles) if one[1] else 0
+        pictures += 1 + (len(one[1].tiles) if one[1] else 0)
         if pictures >= BATCH:
             yield waiting
             waiting, pictures = [], 0

@@ -104,7 +104,7 @@ def in_zip(path: Path, name: str, limits: Limits) -> Iterator[Found | str]:
     """Every file of a zip. name: what it is called."""
     name = shown(name)
     try:
-        archive = zipfile.ZipFile(path)
+        archive = _Zip(path)
     except ZIP_ERRORS as error:
         yield f"{name}: a zip that is damaged or cannot be read ({shown(str(error))}). Pack it again."
         return
@@ -126,6 +126,13 @@ def in_zip(path: Path, name: str, limits: Limits) -> Iterator[Found | str]:
             yield Found(info.filename, partial(_unpacked, archive, info))  # which keeps the zip open
     if hidden:
         yield f"{name}: {hidden:,} hidden files were passed over."
+
+
+class _Zip(zipfile.ZipFile):
+    """Sent to another process, it is opened there again."""
+
+    def __reduce__(self) -> tuple:
+        return _Zip, (self.filename,)
 
 
 def is_zip(path: Path) -> bool:
@@ -213,6 +220,20 @@ def in_parallel(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def ahead(items: Iterable[In]) -> Iterator[In]:
+    """The same items, a few of them asked for before they are wanted, in a thread of their own."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(next, iterator, end) for _ in range(2 * WORKERS))
+        try:
+            while (item := waiting.popleft().result()) is not end:
+                waiting.append(pool.submit(next, iterator, end))
+                yield item
         finally:
             for future in waiting:
                 future.cancel()

@@ -23,6 +23,7 @@ from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
 from chipdemo.spreadsheet import escaped
 
 CSV, PARQUET, HTML = "inspections.csv", "inspections.parquet", "report.html"
+PARTS = "parts"  # a folder of Parquet files, which hold the results in turn
 COLUMNS = {
     "file": pa.string(),
     "path": pa.string(),
@@ -83,6 +84,24 @@ def write_tables(results: Iterable[Result], folder: Path) -> None:
                 for row in chunk
             )
             parquet.write_table(pa.Table.from_pylist(chunk, pa.schema(COLUMNS)))
+
+
+def complete_parts(results: Iterable[Result], folder: Path) -> int:
+    """Write the parts of results that are in none yet; gives the number of all results."""
+    (folder / PARTS).mkdir(exist_ok=True)
+    count = sum(pq.read_metadata(part).num_rows for part in (folder / PARTS).glob("*.parquet"))
+    rest = islice(results, count, None)
+    while chunk := list(islice(rest, ROWS)):
+        write_part(chunk, count, folder)
+        count += len(chunk)
+    return count
+
+
+def write_part(results: Iterable[Result], first: int, folder: Path) -> None:
+    """A part, whole or not at all. first: how many results are in those before it."""
+    path = folder / PARTS / f"{first:012}.parquet"
+    pq.write_table(pa.Table.from_pylist(list(map(row_of, results)), pa.schema(COLUMNS)), f"{path}.new")
+    Path(f"{path}.new").replace(path)
 
 
 def row_of(result: Result) -> dict[str, Any]:

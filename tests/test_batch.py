@@ -7,8 +7,9 @@ from PIL import Image
 
 from chipdemo import batch
 from chipdemo.__main__ import main
-from chipdemo.batch import inspect_all, listed
+from chipdemo.batch import inspect_all
 from chipdemo.errors import BatchError, ExchangeError
+from chipdemo.listing import listed
 from tests.drawn import picture
 from tests.fakes import FakeInspector
 from tests.photographs import draw
@@ -35,21 +36,20 @@ def test_folders_zips_patterns_and_lists_are_taken_each_photograph_once(chips, t
     with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
         archive.writestr("lot/a.png", picture(1))
     (tmp_path / "list.csv").write_text("image,label\nchips/03.png,good\nchips/04.png,NG\n", encoding="utf-8")
-    photographs, _ = listed(
-        [str(tmp_path / name) for name in ("chips/0*.png", "list.csv", "more.zip", "chips")]
-    )
+    names_given = ("chips/0*.png", "list.csv", "more.zip", "chips")
+    photographs = list(listed([str(tmp_path / name) for name in names_given]))
     assert names(photographs)[:10] == [f"{number:02}.png" for number in range(10)]
     assert names(photographs)[10] == "lot/a.png" and len(photographs) == 22
     assert photographs[10].place == f"{tmp_path}/more.zip!lot/a.png"
-    alone, _ = listed([str(tmp_path / "list.csv")])
+    alone = listed([str(tmp_path / "list.csv")])
     assert [one.label for one in alone] == ["normal", "abnormal"]
 
 
 def test_folders_named_normal_and_abnormal_are_labels_and_others_are_not(tmp_path):
     data = draw_chips(tmp_path / "data", normal=2, abnormal=1)
-    assert [one.label for one in listed([str(data)])[0]] == ["abnormal", "normal", "normal"]
+    assert [one.label for one in listed([str(data)])] == ["abnormal", "normal", "normal"]
     data.joinpath("normal").rename(data / "monday")
-    assert {one.label for one in listed([str(data)])[0]} == {""}
+    assert {one.label for one in listed([str(data)])} == {""}
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_path_that_leads_nowhere_is_refused(tmp_path):
 
 
 def test_every_photograph_gets_a_line_in_its_order_and_a_bad_one_the_reason(chips, tmp_path):
-    results = list(inspect_all(FakeInspector(), listed([str(chips)])[0], tmp_path / "out"))
+    results = list(inspect_all(FakeInspector(), listed([str(chips)]), tmp_path / "out"))
     assert [result["file"] for result in results] == [*(f"{n:02}.png" for n in range(20)), "bad.png"]
     assert {result["verdict"] for result in results[:20]} == {"abnormal"}
     assert "Expected a photograph" in results[20]["error"] and "verdict" not in results[20]
@@ -79,14 +79,14 @@ def test_a_batch_says_what_one_photograph_after_the_other_does(tmp_path):
 
     inspector = load_inspector(str(tiny_checkpoint(tmp_path / "model")))
     data = draw_chips(tmp_path / "data", normal=10, abnormal=10)
-    for result in inspect_all(inspector, listed([str(data)])[0], tmp_path / "out"):
+    for result in inspect_all(inspector, listed([str(data)]), tmp_path / "out"):
         alone = inspector.inspect(Image.open(result["path"]).convert("RGB")).to_json()
         assert result["abnormal_probability"] == pytest.approx(alone["abnormal_probability"], abs=1e-5)
         assert (result["regions"], result["image"]) == (alone["regions"], alone["image"])
 
 
 def test_a_killed_run_goes_on_where_it_was(chips, tmp_path):
-    photographs = listed([str(chips)])[0]
+    photographs = listed([str(chips)])
     whole = list(inspect_all(FakeInspector(), photographs, tmp_path / "whole"))
 
     def stop(done):
@@ -103,7 +103,7 @@ def test_a_killed_run_goes_on_where_it_was(chips, tmp_path):
 
 
 def test_results_of_another_threshold_or_other_files_are_not_mixed(chips, tmp_path):
-    photographs = listed([str(chips)])[0]
+    photographs = listed([str(chips)])
     inspect_all(FakeInspector(), photographs, tmp_path / "out")
     with pytest.raises(BatchError, match="Choose another --out"):
         inspect_all(FakeInspector(), photographs, tmp_path / "out", threshold=0.9)
@@ -131,5 +131,5 @@ def test_the_command_writes_a_report_and_its_status_says_what_was_found(tmp_path
 
 def test_deep_and_turned_photographs_are_judged_as_the_app_judges_them(tmp_path):
     Image.fromarray(np.full((90, 120), 60_000, np.uint16)).save(tmp_path / "deep.tif")
-    (result,) = inspect_all(FakeInspector(), listed([str(tmp_path / "deep.tif")])[0], tmp_path / "out")
+    (result,) = inspect_all(FakeInspector(), listed([str(tmp_path / "deep.tif")]), tmp_path / "out")
     assert "16-bit" in result["notes"][0] and result["error"] == ""

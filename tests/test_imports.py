@@ -39,7 +39,7 @@ GRADIO = ("gradio", "gradio_client")
 HUB = ("huggingface_hub", "httpx2")
 MAY_TALK_TO_THE_HUB = (
     "chipdemo/hub.py",
-    "chipdemo/labeling/hub_intake.py",
+    "chipdemo/labeling/hub_data.py",
     "chipdemo/labeling/publish.py",
     "chipdemo/vision/checkpoint.py",
     "chipdemo/vision/weights.py",

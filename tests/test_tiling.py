@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from chipdemo.batch import inspect_all, listed, picture
+from chipdemo.batch import inspect_all, picture
 from chipdemo.errors import BatchError
 from chipdemo.inspection import Region
+from chipdemo.listing import listed
 from chipdemo.monitoring import MonitoredInspector
 from chipdemo.tiling import TiledInspector, stitched, tiles_of
 from chipdemo.ui import fragments, inspecting
@@ -206,7 +207,7 @@ def large(tmp_path):
 
 
 def test_many_photographs_are_looked_at_in_tiles_if_so_wanted(large, tmp_path):
-    photographs = listed([str(large)])[0]
+    photographs = listed([str(large)])
     (tiled,) = inspect_all(Close(), photographs, tmp_path / "tiled", tiles=True)
     (whole,) = inspect_all(Close(), photographs, tmp_path / "whole")
     assert (tiled["verdict"], whole["verdict"]) == ("abnormal", "normal")
@@ -216,7 +217,7 @@ def test_many_photographs_are_looked_at_in_tiles_if_so_wanted(large, tmp_path):
 
 
 def test_the_report_shows_what_the_tiles_found(large):
-    (one,) = listed([str(large)])[0]
+    (one,) = listed([str(large)])
     in_tiles, whole = (np.asarray(picture(Close(), one, tiles=tiles), int) for tiles in (True, False))
     assert in_tiles.shape[1] == 480 and (in_tiles != whole).any()
     red = (in_tiles[:480, :, 0] > in_tiles[:480, :, 2] + 40).nonzero()

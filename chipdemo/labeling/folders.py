@@ -36,7 +36,16 @@ def label_of(name: str) -> str | None:
 
 
 def labelled_files(root: Path) -> Iterator[tuple[Path, str, str]]:
-    """Every photograph of a folder, its label and its defect type; upper and lower case are the same.
+    """Every photograph of a folder, its label and its defect type; see labelled_folders."""
+    for folder, label, types in labelled_folders(root):
+        for path in _files(folder):
+            of_type = path.relative_to(types).parts[:-1]
+            yield path, label, "/".join(of_type) if label == ABNORMAL else ""
+
+
+def labelled_folders(root: Path) -> Iterator[tuple[Path, str, Path]]:
+    """Each folder that labels all photographs below it, the label, and the folder whose folders are
+    defect types; upper and lower case are the same.
 
     `normal/` and `abnormal/` (or synonyms such as `good`, `defect`), folders below abnormal being
     defect types; or `good/` (or a synonym) beside one folder a defect type; and `unsure/`. Any of
@@ -49,9 +58,7 @@ def labelled_files(root: Path) -> Iterator[tuple[Path, str, str]]:
         for folder in folders_in(part):
             label = label_of(folder.name)
             if label or not named and folder.name.lower() not in NO_DEFECTS:
-                for path in _files(folder):
-                    of_type = path.relative_to(folder if label else part).parts[:-1]
-                    yield path, label or ABNORMAL, "/".join(of_type) if label in (ABNORMAL, None) else ""
+                yield folder, label or ABNORMAL, folder if label else part
 
 
 def part_folders(root: Path) -> list[Path]:

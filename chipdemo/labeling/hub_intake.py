@@ -1,29 +1,13 @@
-"""Photographs of a data set of the Hugging Face Hub, on their way into the journal.
+"""Photographs of a data set of the Hugging Face Hub, on their way into the journal."""
 
-They are read as files of the repository, not by `datasets`: what that library reads is up to the data
-set's own card, which a stranger may have written to name files and addresses of this machine. For the
-same reason the path that a row gives its photograph is a name for people and is never opened.
-"""
+from collections.abc import Iterator
 
-import re
-from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
-from typing import Any
-
-from huggingface_hub import HfApi, HfFileSystem
-from huggingface_hub.errors import HfHubHTTPError
-
-from chipdemo.errors import ExchangeError
+from chipdemo.errors import ImageError
 from chipdemo.files import DEFAULT_LIMITS, Limits, in_parallel, shown, too_large
-from chipdemo.hub import cause_of, told
-from chipdemo.images import SUFFIXES
+from chipdemo.hub import told
+from chipdemo.labeling.hub_data import HubData, no_photographs, open_data, row_name
 from chipdemo.labeling.intake import Intake, Progress, add_contents
 from chipdemo.labeling.store import Journal
-
-NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
-PHOTOGRAPHS = {*SUFFIXES.values(), ".jpeg", ".tiff"}
-COLUMN = "image"
-PART_BYTES = 1_000_000  # of a table, fetched at a time
 
 Photograph = tuple[str, bytes]  # its name, and the content of its file
 
@@ -45,14 +29,8 @@ def photographs_of(
     of this machine. Raises ExchangeError where the data set cannot be read at all; where reading breaks
     off, the last line says so.
     """
-    if not NAME.fullmatch(name):
-        raise ExchangeError(
-            f"Expected a data set of the Hugging Face Hub as owner/name; found {shown(name)!r}. Correct it."
-        )
-    token = False if anonymous else None
-    files, root, sizes = HfFileSystem(token=token, skip_instance_cache=True), *_held(name, token)
-    tables = sorted(path for path in sizes if path.endswith(".parquet"))
-    found = _in_tables(files, root, tables) if tables else _in_files(files, root, sizes, limits)
+    data = open_data(name, anonymous)
+    found = _in_tables(data) if data.tables else _in_files(data, limits)
     count = total = 0
     try:
         for one in found:
@@ -67,58 +45,28 @@ def photographs_of(
             yield one
     except Exception as error:  # noqa: BLE001 - network, storage, Hub and Parquet raise errors of many types
         yield f"{name}: not read to its end: {told(error)} Add it again to go on; nothing comes twice."
-    if not count and not tables:
+    if not count and not data.tables:
         yield f"{name}: expected Parquet files with a column image, or photographs; found neither."
 
 
-def _held(name: str, token: bool | None) -> tuple[str, Mapping[str, int]]:
-    """The root of the data set as it is now, for HfFileSystem, and its files' sizes, bytes by path."""
-    try:
-        info = HfApi(token=token).dataset_info(name, files_metadata=True)
-    except Exception as error:  # noqa: BLE001 - as above
-        cause = cause_of(error)
-        hidden = isinstance(cause, HfHubHTTPError) and cause.response.status_code in (401, 403, 404)
-        if token is False and hidden:
-            raise ExchangeError(
-                f"Expected a data set that is open to everyone at {name}; found none. Check owner/name. One "
-                "that is private can be added by whoever runs this app: "
-                f"python -m chipdemo labels add hf:{name}"
-            ) from error
-        raise ExchangeError(f"Expected a data set of the Hub at {name}; found {told(error)}") from error
-    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    return f"datasets/{name}@{info.sha}", sizes
+def _in_tables(data: HubData) -> Iterator[Photograph | str]:
+    for path in data.tables:
+        table = data.files.table(path)
+        if not table.has_photographs:
+            yield no_photographs(path)
+            continue
+        for row in range(len(table)):
+            try:
+                name, content, _ = table.photograph(row)
+                yield name, content
+            except ImageError as error:
+                yield f"{shown(row_name(path, row))}: {error}"
 
 
-def _in_tables(files: HfFileSystem, root: str, tables: list[str]) -> Iterator[Photograph | str]:
-    import pyarrow.parquet as pq  # here, since it takes a while
-
-    for path in tables:
-        with files.open(f"{root}/{path}") as file:
-            table = pq.ParquetFile(file, buffer_size=PART_BYTES)
-            if COLUMN not in table.schema_arrow.names:
-                yield f"{shown(path)}: a table without a column {COLUMN}."
-                continue
-            # One at a time: a small table can hold the same large photograph many times
-            batches = table.iter_batches(1, columns=[COLUMN])
-            for row, batch in enumerate(batches):
-                yield _in_row(batch[COLUMN][0].as_py(), f"{path}, row {row}")
-
-
-def _in_row(value: Any, where: str) -> Photograph | str:
-    """value: as the library writes it, {bytes, path}, or the file's content alone."""
-    said = value if isinstance(value, Mapping) else {"bytes": value}
-    content, name = said.get("bytes"), said.get("path")
-    if not isinstance(content, bytes) or not content:
-        return f"{shown(where)}: a row without the content of a photograph."
-    return name if isinstance(name, str) and name else where, content
-
-
-def _in_files(
-    files: HfFileSystem, root: str, sizes: Mapping[str, int], limits: Limits
-) -> Iterator[Photograph | str]:
+def _in_files(data: HubData, limits: Limits) -> Iterator[Photograph | str]:
     def read(path: str) -> Photograph | str:
-        if sizes[path] > limits.file_bytes:
-            return f"{shown(path)}: {too_large(sizes[path], limits)}"
-        return path, files.read_bytes(f"{root}/{path}")
+        if data.sizes[path] > limits.file_bytes:
+            return f"{shown(path)}: {too_large(data.sizes[path], limits)}"
+        return path, data.files.photograph(path)
 
-    return in_parallel(read, sorted(p for p in sizes if PurePosixPath(p).suffix.lower() in PHOTOGRAPHS))
+    return in_parallel(read, data.photographs)
