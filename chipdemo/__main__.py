@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ ENGINES = ("here", "ray")
 IMPORTS = ("imagefolder", "folder", "csv", "coco")
 EXIT_FOUND = 1  # what --fail-on names was found
 GRAPHS = ("onnx", "openvino")
+CALIBRATING = 300  # photographs that the steps of an 8-bit network are chosen by
 INSPECTING = ("model", "runtime", "max_megapixels")
 FINDINGS = ("abnormal", "unlike", "unreadable")
 Command = Callable[[argparse.Namespace, Settings], int | None]
@@ -213,10 +215,20 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
 
 
 def export(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.batch import read
+    from chipdemo.listing import listed
     from chipdemo.vision.graph import save_graph
+    from chipdemo.vision.transforms import pixels_of
     from chipdemo.vision.weights import load_checkpoint
 
-    for path in save_graph(*load_checkpoint(settings.model_source), flags.out, flags.format):
+    net, spec, info = load_checkpoint(settings.model_source)
+    seen = listed(flags.int8) if flags.int8 else ()
+    every = max(len(seen) // CALIBRATING, 1)  # from all over the folder
+    photographs = [
+        pixels_of(read(one).image, spec.image_size, spec.interpolation)
+        for one in islice(seen, 0, every * CALIBRATING, every)
+    ]
+    for path in save_graph(net, spec, info, flags.out, flags.format, photographs):
         print(f"wrote {path}")
 
 

@@ -6,15 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 from PIL import Image
 
 from chipdemo.__main__ import main
-from chipdemo.errors import CheckpointError, SettingsError
+from chipdemo.errors import CheckpointError, DataError, SettingsError
 from chipdemo.settings import Settings
 from chipdemo.vision import runtimes
 from chipdemo.vision.engine import EngineOutput
+from chipdemo.vision.graph import save_graph
 from chipdemo.vision.inspector import load_inspector
+from chipdemo.vision.weights import load_checkpoint
 from tests.tiny import SPEC, draw_chip, tiny_checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -113,6 +116,30 @@ def test_a_model_is_exported_by_a_command(model, tmp_path, format, capsys):
     names = {"onnx": ["model.onnx"], "openvino": ["model.bin", "model.xml"]}[format]
     assert sorted(path.name for path in out.iterdir()) == names
     assert capsys.readouterr().out.count("wrote ") == len(names)
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_a_model_is_exported_in_8_bits_by_photographs(model, tmp_path, format):
+    photographs = tmp_path / "seen"
+    photographs.mkdir()
+    for seed in range(4):
+        draw_chip(seed, seed % 2 == 1).save(photographs / f"{seed}.png")
+    out = tmp_path / "edge"
+    given = ["export", "--model", model, "--format", format, "--out", str(out)]
+    assert main([*given, "--int8", str(photographs)]) == 0
+    name = {"onnx": "model.onnx", "openvino": "model.xml"}[format]
+    read = openvino.Core().read_model(out / name)
+    assert "FakeQuantize" in {node.get_type_name() for node in read.get_ops()}
+    found = openvino.compile_model(read, "CPU")({"pixels": pixels(2)})["log_odds"]
+    exact = load_inspector(model).engine.run(pixels(2)).log_odds
+    np.testing.assert_allclose(found, exact, atol=0.2 * np.abs(exact).max())
+
+
+def test_what_judges_by_its_memory_is_not_exported_without_it(tmp_path):
+    taught = tiny_checkpoint(tmp_path / "taught", replace(SPEC, verdict_by="memory"))
+    net, spec, info = load_checkpoint(taught)
+    with pytest.raises(DataError, match="taught judges by its memory of normal chips"):
+        save_graph(net, spec, info, tmp_path / "edge", "onnx")
 
 
 def test_a_client_without_pytorch_reads_what_the_app_says(model, tmp_path):
