@@ -70,7 +70,9 @@ def _inspect_command(rooms: argparse._SubParsersAction) -> None:
         help="this process, or the Ray cluster at RAY_ADDRESS, a local one where that is not set "
         "(default: %(default)s)",
     )
-    inspect.add_argument("--workers", type=int, help="of --engine ray (default: one a core of the cluster)")
+    inspect.add_argument(
+        "--workers", type=_workers, metavar="N", help="of --engine ray (default: one a core of the cluster)"
+    )
     inspect.add_argument("--threshold", type=float, help="0-1; default: the model's own")
     inspect.add_argument(
         "--tiles",
@@ -143,6 +145,12 @@ def _rate(text: str) -> float:
     if not 0 < rate <= 0.5:
         raise argparse.ArgumentTypeError(f"expected a share above 0 and up to 0.5; found {text}")
     return rate
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number of workers from 1; found {text}")
+    return int(text)
 
 
 def _labels_commands(commands: argparse._SubParsersAction) -> None:

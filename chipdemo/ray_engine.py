@@ -31,6 +31,8 @@ except ImportError as error:
         "--engine out."
     ) from error
 
+logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells much of its own work
+
 BLOCK = 16 * BATCH  # photographs that a worker judges at a time; the network gets the same batches as here
 
 
@@ -124,7 +126,7 @@ def _dataset(blocks: list[tuple[Listed, ...]], task: tuple, workers: int | None)
         Worker,
         batch_size=1,
         compute=ActorPoolStrategy(size=workers),
-        num_cpus=max(cores // workers, 1),
+        num_cpus=cores // workers or cores / workers,
         fn_constructor_args=task,
     )
 
