@@ -73,7 +73,7 @@ class GraphEngine:
 
 
 def _threads() -> int:
-    """As OpenMP takes it from its variable, which a worker of a cluster gets its share by; 0 for all cores."""
+    """As OpenMP reads it, which is how a worker of a cluster is told its share; 0 for all cores."""
     return int(os.environ.get("OMP_NUM_THREADS", "0").partition(",")[0])
 
 
