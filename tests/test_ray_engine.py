@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import zipfile
+from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
 import pytest
@@ -28,12 +29,18 @@ def test_without_the_package_it_says_what_to_install(monkeypatch):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two cores. It asks for no token, which it would keep at home."""
+    """Two cores. It asks for no token, which it would keep at home, and its sockets need a short path."""
     ray = pytest.importorskip("ray")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory(dir="/tmp", prefix="ray") as folder:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=100_000_000,
+            _temp_dir=folder,
+        )
         yield ray
         ray.shutdown()
 

@@ -136,6 +136,6 @@ def _quantised(model, photographs: Sequence[np.ndarray]):
     """An ONNX or OpenVINO model in 8 bits, by NNCF."""
     import nncf
 
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own set_log_level turns all others down too
     examples = nncf.Dataset([{PIXELS: pixels[None]} for pixels in photographs])
     return nncf.quantize(model, examples, subset_size=len(photographs))
