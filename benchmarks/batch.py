@@ -260,12 +260,12 @@ def rows(count: int, memory_of: Iterable[int], ray: bool) -> Iterator[tuple[str,
     yield "batch", batches
     fastest = max(batches, key=lambda name: batches[name]["per_second"])
     yield "decoding and scaling alone", in_a_process(decoding, count)
-    yield "memory", [in_a_process(memory, fastest, number) for number in memory_of]
     yield "timm and pytorch-grad-cam", in_a_process(timm_and_grad_cam, min(count, SINGLY))
     if find_spec("anomalib"):
         yield "anomalib, PatchCore", in_a_process(anomalib, min(count, SINGLY))
     if ray:
         yield "ray", in_a_process(on_ray, fastest, count)
+    yield "memory", [in_a_process(memory, fastest, number) for number in memory_of]
 
 
 def summary(found: dict, core_hour: float) -> dict:
