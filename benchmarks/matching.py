@@ -31,6 +31,7 @@ from benchmarks.drawn_defects import KINDS, draw_defect  # noqa: E402
 from chipdemo.errors import DataError  # noqa: E402
 from chipdemo.images import read_photograph  # noqa: E402
 from chipdemo.inspection import INVERSE  # noqa: E402
+from chipdemo.settings import AUTO  # noqa: E402
 from chipdemo.vision import teaching  # noqa: E402
 from chipdemo.vision.checkpoint import MEMORY, write_json  # noqa: E402
 from chipdemo.vision.inspector import load_inspector  # noqa: E402
@@ -166,12 +167,12 @@ def test(root: Path, variant: Variant, mobilenet: str) -> dict:
         metrics = teaching.save_taught(out, backbone, lesson, "MVTec AD, transistor")
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
         megabytes = (out / MEMORY).stat().st_size / 1e6
-        inspector = load_inspector(str(out))
+        inspector = load_inspector(str(out), runtime=AUTO)  # as the app does
     images = [read_photograph(path).image for path in judged]
     times, cpu_times, maps, stopped, regions, unlike = [], [], [], [], [], []
     for image in images:
         pixels = inspector.prepare(image).pixels
-        output = inspector.engine.run(pixels[None])
+        output = inspector._run(pixels[None])
         maps.append(inspector.matchings[INVERSE].anomaly(output, pixels))
         log_odds, distance = inspector._judged(output, pixels)
         stopped.append(log_odds >= 0)
@@ -198,6 +199,7 @@ def test(root: Path, variant: Variant, mobilenet: str) -> dict:
             "cpu_seconds_to_teach": round(cpu_seconds, 1),  # what a busy machine does not falsify
             "one_photograph_ms": round(float(np.median(times[1:])), 1),
             "one_photograph_cpu_ms": round(float(np.median(cpu_times[1:])), 1),
+            "runtime": inspector.info.runtime,
             "memory_mb": round(megabytes, 2),
             "places": len(lesson.knowledge.memory.features),
             "starting_weights": metrics["starting_weights"],
