@@ -130,6 +130,7 @@ def bare(runtime: str, spec) -> Callable[[], float]:
 
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         converted = openvino.convert_model(net, example_input=images)
+        converted.reshape(list(images.shape))
         request = openvino.Core().compile_model(converted, "CPU", hints).create_infer_request()
         given = np.ascontiguousarray(images.numpy())
 

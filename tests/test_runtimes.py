@@ -89,6 +89,17 @@ def test_an_exported_network_is_kept_for_the_next_start_and_only_the_last_few(mo
     assert len(list(folder.iterdir())) == runtimes.KEPT
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_kept_network_that_is_damaged_is_exported_anew(model, tmp_path, runtime):
+    first = load_inspector(model, runtime=runtime, graphs=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: len(whole) // 2])
+    again = load_inspector(model, runtime=runtime, graphs=tmp_path)
+    assert_same(again.engine.run(pixels(1)), first.engine.run(pixels(1)))
+    assert kept.read_bytes() == whole
+
+
 def test_a_folder_that_cannot_be_written_costs_the_next_start_time_and_nothing_else(model, tmp_path):
     (tmp_path / "file").write_text("no folder")
     inspector = load_inspector(model, runtime="onnx", graphs=tmp_path / "file" / "graphs")

@@ -169,11 +169,14 @@ def engine_of(
 
     if runtime == TORCH:
         return in_torch()
-    content = kept(info, graphs)
-    if content is None:
-        content = exported(folder, spec, info, normals, graphs)
     open_graph = openvino_run if runtime == "openvino" else onnx_run
-    return GraphEngine(open_graph(content), of_the_same_model)
+    content = kept(info, graphs)
+    try:
+        if content is not None:
+            return GraphEngine(open_graph(content), of_the_same_model)
+    except Exception as error:  # noqa: BLE001 - whatever a runtime says of a damaged file
+        log.warning("what an earlier start exported cannot be used: %s", error)
+    return GraphEngine(open_graph(exported(folder, spec, info, normals, graphs)), of_the_same_model)
 
 
 def _path(info: ModelInfo, graphs: Path) -> Path:
@@ -195,6 +198,7 @@ def exported(
     from chipdemo.vision.graph import onnx_bytes  # here, since it imports PyTorch
     from chipdemo.vision.weights import load_network
 
+    log.info("exporting %s, which takes some seconds; later starts find it in %s", info.name, graphs)
     content = onnx_bytes(load_network(folder, spec), spec, info, normals)
     if graphs:
         try:
