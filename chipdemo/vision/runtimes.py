@@ -39,12 +39,12 @@ log = logging.getLogger(__name__)
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]  # a graph: inputs -> outputs, by name
 
 
-def require(*packages: str) -> None:
-    """Raises SettingsError where one is not installed."""
+def require(*packages: str, instead: str = "") -> None:
+    """Raises SettingsError where one is not installed. instead: another way out, if there is one."""
     if missing := [package for package in packages if find_spec(package) is None]:
         raise SettingsError(
-            f"Expected the package {' and '.join(missing)}; it is not installed. pip install "
-            f"{' '.join(missing)}, or do without by --runtime torch."
+            f"Expected the package {' and '.join(missing)}; it is not installed. Run: pip install "
+            f"{' '.join(missing)}{instead}."
         )
 
 
@@ -130,7 +130,7 @@ def chosen(runtime: str) -> str:
         if _on_gpu():
             return TORCH
         return next(name for name, packages in PACKAGES.items() if all(map(find_spec, packages)))
-    require(*PACKAGES[runtime])
+    require(*PACKAGES[runtime], instead=", or choose --runtime torch")
     return runtime
 
 
