@@ -1,4 +1,4 @@
-"""The batch on a real Ray of two workers. Slow: Ray takes seconds to start, and each worker imports torch."""
+"""The batch on a real Ray of two workers. Slow: Ray takes seconds to start."""
 
 import json
 import os
@@ -15,9 +15,12 @@ from chipdemo.__main__ import main
 from chipdemo.batch import inspect_all
 from chipdemo.errors import BatchError, SettingsError
 from chipdemo.listing import listed
+from chipdemo.settings import Settings
 from chipdemo.vision.inspector import load_inspector
 from tests.drawn import picture
 from tests.tiny import draw_chips, tiny_checkpoint
+
+RUNTIME = "openvino"  # its workers need not import PyTorch
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
@@ -57,7 +60,11 @@ def chips(tmp_path):
 
 
 def command(paths, model, out):
-    return ["inspect", *paths, "--model", model, "--runtime", "torch", "--out", str(out), "--engine", "ray"]
+    return ["inspect", *paths, "--model", model, "--runtime", RUNTIME, "--out", str(out), "--engine", "ray"]
+
+
+def loaded(model):
+    return load_inspector(model, runtime=RUNTIME, graphs=Settings.from_env(os.environ).graphs)
 
 
 def known(results):
@@ -88,7 +95,7 @@ def test_a_killed_worker_and_a_stopped_run_change_nothing(cluster, chips, tmp_pa
         if done:
             raise KeyboardInterrupt
 
-    inspector = load_inspector(model)
+    inspector = loaded(model)
     whole = list(inspect_all(inspector, listed(paths), tmp_path / "whole", tiles=True))
     with pytest.raises(KeyboardInterrupt):
         inspect_all(inspector, listed(paths), out, progress=stop, tiles=True)
@@ -122,6 +129,11 @@ def test_what_a_worker_says_ends_the_run_and_what_is_judged_is_not_judged_again(
     said = capsys.readouterr().err
     assert "chipdemo: The Ray cluster gave up: Expected an answer of the storage; found none." in said
     assert "it goes on from here" in said and results_in(out) == []
-    inspect_all(load_inspector(model), listed(paths), out, tiles=True)
+    inspect_all(
+        loaded(model),
+        listed(paths),
+        out,
+        tiles=True,
+    )
     assert main(command(paths, model, out)) == 0
     assert pq.read_table(out / "parts").num_rows == 111

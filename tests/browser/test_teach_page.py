@@ -81,7 +81,7 @@ def test_stop_ends_the_teaching_and_the_files_stay(open_page, teacher, goods):
     page.click("#teach-start")
     page.wait_for_selector("#teach-stop")
     page.click("#teach-stop")
-    teacher.hold.set()
     page.wait_for_selector("text=Stopped. Nothing was learned")
+    teacher.hold.set()
     assert page.is_visible("#teach-start") and not page.is_visible("#teach-stop")
     listed(page, 12)
