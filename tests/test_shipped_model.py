@@ -69,7 +69,7 @@ def test_openvino_says_of_200_photographs_what_pytorch_says(inspector, samples):
     for start in range(0, 200, 25):
         photographs = [read_photograph(sample.path).image for sample in samples[start : start + 25]]
         pixels = np.stack([inspector.prepare(photograph).pixels for photograph in photographs])
-        assert_same(fast.run(pixels), inspector.engine.run(pixels))
+        assert_same(fast.run(pixels), inspector.engine.run(pixels), rtol=1e-3)
 
 
 def test_normal_chips_show_no_red(judged):
