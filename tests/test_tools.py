@@ -1,6 +1,5 @@
 """The tools for language models, by the real client of the Model Context Protocol against the real app."""
 
-import asyncio
 import base64
 import json
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from anyio.from_thread import start_blocking_portal
 from gradio.utils import get_upload_folder
 from gradio_client import Client
 from mcp import ClientSession
@@ -31,20 +31,25 @@ ELSEWHERE = "found another site's page"
 SIGN_IN = "Expected somebody signed in; found nobody"
 
 
-def speak(address: str, do, **headers: str):
-    """What do(session) gives, with a session of the client. headers: sent with every request."""
+def speak(address: str, do, query: str = "", **headers: str):
+    """What do(session) gives, with a session of the client. headers: sent with every request.
+
+    The client runs in a thread of its own: the browser tests leave an event loop running in this one.
+    """
 
     async def speaking():
+        url = f"{address}/gradio_api/mcp/{query}"
         client = httpx.AsyncClient(headers=headers, timeout=30)
         async with (
             client,
-            streamable_http_client(f"{address}/gradio_api/mcp/", http_client=client) as (read, write, _),
+            streamable_http_client(url, http_client=client) as (read, write, _),
             ClientSession(read, write) as session,
         ):
             await session.initialize()
             return await do(session)
 
-    return asyncio.run(speaking())
+    with start_blocking_portal() as portal:
+        return portal.call(speaking)
 
 
 def tools(address: str, **headers: str) -> dict[str, Tool]:
@@ -134,17 +139,11 @@ def test_the_page_learns_of_the_tools_and_may_choose_among_them(address):
         ("compare_models", "compare"),
     ]
 
-    async def chosen() -> list[str]:
-        url = f"{address}/gradio_api/mcp/?tools=inspect_chip"
-        async with (
-            streamable_http_client(url) as (read, write, _),
-            ClientSession(read, write) as session,
-        ):
-            await session.initialize()
-            assert "Expected a tool of this app" in reason(await session.call_tool("undo", {}))
-            return [tool.name for tool in (await session.list_tools()).tools]
+    async def chosen(session: ClientSession) -> list[str]:
+        assert "Expected a tool of this app" in reason(await session.call_tool("undo", {}))
+        return [tool.name for tool in (await session.list_tools()).tools]
 
-    assert asyncio.run(chosen()) == ["inspect_chip"]
+    assert speak(address, chosen, query="?tools=inspect_chip") == ["inspect_chip"]
 
 
 def test_a_photograph_that_is_sent_along_is_inspected_as_by_the_api(address, drawn):
