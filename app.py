@@ -39,6 +39,7 @@ def run(settings: Settings) -> NoReturn:
     from chipdemo.metrics import Metrics
     from chipdemo.ui.build import build_app, serve, stop_serving
     from chipdemo.vision.inspector import load_inspector
+    from chipdemo.vision.lent_gpu import lends
     from chipdemo.vision.watching import WatchedInspector
 
     with ExitStack() as closing:
@@ -63,6 +64,8 @@ def run(settings: Settings) -> NoReturn:
             )
             publisher.start()
             closing.callback(publisher.stop)
+        if lends():
+            network_teacher()  # what is lent a GPU has to be known before the page is served
         metrics = Metrics(journal) if settings.metrics else None
         app = build_app(
             inspector,

@@ -34,9 +34,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import matching  # noqa: E402
 from chipdemo.images import read_photograph  # noqa: E402
-from chipdemo.vision import teaching  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from chipdemo.vision.teaching import Backbone  # noqa: E402
+from chipdemo.vision.study import IMAGE_SIZE, Backbone  # noqa: E402
 from chipdemo.vision.transforms import normalise, pixels_of  # noqa: E402
 from training.localisation import aupro, pixel_auroc  # noqa: E402
 from training.measure import auroc  # noqa: E402
@@ -101,7 +100,7 @@ def megabytes(*tensors: torch.Tensor) -> float:
 
 def compare(root: Path, name: str, mobilenet: str) -> dict[str, dict]:
     """The rows of one backbone."""
-    backbone = matching.backbone_of(name, teaching.IMAGE_SIZE, mobilenet)
+    backbone = matching.sized_backbone(name, IMAGE_SIZE, mobilenet)
     good, paths = sorted((root / "train" / "good").iterdir()), sorted((root / "test").glob("*/*"))
     masks, images = matching.read_masks(paths, root), [read_photograph(path).image for path in paths]
     ours = matching.test(root, matching.Variant(backbone=name), mobilenet)

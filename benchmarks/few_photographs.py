@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from chipdemo.vision import teaching  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
 from chipdemo.vision.matching import score_of  # noqa: E402
-from chipdemo.vision.teaching import Study  # noqa: E402
+from chipdemo.vision.study import Study, starting_backbone, study_photographs  # noqa: E402
 from training.measure import auroc  # noqa: E402
 
 COUNTS = (10, 25, 50, 100, 213)
@@ -45,11 +45,11 @@ def main() -> None:
     parser.add_argument("--counts", nargs="+", type=int, default=COUNTS, help="of good photographs")
     parser.add_argument("--draws", type=int, default=DRAWS, help="of each count")
     options = parser.parse_args()
-    backbone = teaching.starting_backbone()
+    backbone = starting_backbone()
     paths = sorted((options.data / "test").glob("*/*"))
     abnormal = np.array([path.parent.name != "good" for path in paths])
-    judged = teaching.study_photographs(paths, backbone)
-    good = teaching.study_photographs(sorted((options.data / "train" / "good").iterdir()), backbone)
+    judged = study_photographs(paths, backbone)
+    good = study_photographs(sorted((options.data / "train" / "good").iterdir()), backbone)
     rows = []
     for count in options.counts:
         draws = tqdm(range(options.draws), desc=f"{count} photographs", disable=None)

@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from chipdemo.vision import teaching  # noqa: E402
 from chipdemo.vision.checkpoint import MEMORY, write_json  # noqa: E402
+from chipdemo.vision.study import starting_backbone, study_photographs  # noqa: E402
 
 TOLD = (1, 10, 100)  # times as many photographs
 SIDE = 512  # pixels, of the copies
@@ -49,10 +50,10 @@ def write_copies(photographs: list[Path], times: int, folder: Path) -> None:
 
 def learned(folder: Path, count: int) -> dict:
     """Teach with the first so many photographs of a folder. Runs in a process of its own."""
-    backbone = teaching.starting_backbone()
+    backbone = starting_backbone()
     before = peak_mb()
     marks = [perf_counter()]
-    study = teaching.study_photographs(sorted(folder.iterdir())[:count], backbone)
+    study = study_photographs(sorted(folder.iterdir())[:count], backbone)
     marks.append(perf_counter())
     lesson = teaching.learn(study)
     marks.append(perf_counter())

@@ -37,7 +37,16 @@ from chipdemo.vision.checkpoint import MEMORY, write_json  # noqa: E402
 from chipdemo.vision.inspector import load_inspector  # noqa: E402
 from chipdemo.vision.matching import score_of  # noqa: E402
 from chipdemo.vision.memory import Description  # noqa: E402
-from chipdemo.vision.teaching import DESCRIPTION, PLACES, Backbone, Study  # noqa: E402
+from chipdemo.vision.study import (  # noqa: E402
+    DESCRIPTION,
+    IMAGE_SIZE,
+    Backbone,
+    Study,
+    backbone_of,
+    starting_backbone,
+    study_photographs,
+)
+from chipdemo.vision.teaching import PLACES  # noqa: E402
 from training.localisation import aupro, pixel_auroc  # noqa: E402
 from training.measure import auroc  # noqa: E402
 
@@ -51,7 +60,7 @@ class Variant:
     """One way of matching. size: side of the network's input, pixels. places: kept in the memory."""
 
     backbone: str = "lite0"
-    size: int = teaching.IMAGE_SIZE
+    size: int = IMAGE_SIZE
     description: Description = DESCRIPTION
     places: int = PLACES
 
@@ -79,11 +88,11 @@ VARIANTS = {
 
 
 @cache
-def backbone_of(name: str, size: int, weights: str) -> Backbone:
+def sized_backbone(name: str, size: int, weights: str) -> Backbone:
     if name == "lite0":
-        backbone = teaching.starting_backbone()
+        backbone = starting_backbone()
     else:
-        backbone = teaching.backbone_of(MOBILENET, load_file(weights), "ImageNet (timm)")
+        backbone = backbone_of(MOBILENET, load_file(weights), "ImageNet (timm)")
     return replace(backbone, spec=replace(backbone.spec, image_size=size))
 
 
@@ -127,7 +136,7 @@ def choose(good: list[Path], mobilenet: str, names: Sequence[str]) -> Iterator[t
 
 @cache
 def _studied(paths: tuple[Path, ...], backbone: str, size: int, strides: tuple, mobilenet: str) -> Study:
-    return teaching.study_photographs(paths, backbone_of(backbone, size, mobilenet), strides=strides)
+    return study_photographs(paths, sized_backbone(backbone, size, mobilenet), strides=strides)
 
 
 def _tried(variant: Variant, learned: list[Path], judged: list[Path], masks: np.ndarray, mobilenet: str):
@@ -158,9 +167,9 @@ def test(root: Path, variant: Variant, mobilenet: str) -> dict:
     good = sorted((root / "train" / "good").iterdir())
     judged = sorted((root / "test").glob("*/*"))
     masks = read_masks(judged, root)
-    backbone = backbone_of(variant.backbone, variant.size, mobilenet)
+    backbone = sized_backbone(variant.backbone, variant.size, mobilenet)
     started, cpu_started = time.perf_counter(), time.process_time()
-    study = teaching.study_photographs(good, backbone)
+    study = study_photographs(good, backbone)
     lesson = teaching.learn(study, places=variant.places)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "taught"

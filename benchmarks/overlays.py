@@ -28,6 +28,7 @@ from chipdemo.inspection import ABNORMAL, NORMAL  # noqa: E402
 from chipdemo.vision import teaching  # noqa: E402
 from chipdemo.vision.checkpoint import METRICS, read_json, write_json  # noqa: E402
 from chipdemo.vision.inspector import NetworkInspector, load_inspector  # noqa: E402
+from chipdemo.vision.study import study_photographs, trained_backbone  # noqa: E402
 from training.localisation import (  # noqa: E402
     SHARES,
     area_under,
@@ -53,7 +54,7 @@ def spot(side: int = 32) -> np.ndarray:
 
 def add_memory(folder: Path, trained: Path, good: list[Path]) -> None:
     """A copy of a trained classifier with a memory of good photographs."""
-    study = teaching.study_photographs(good, teaching.trained_backbone(trained))
+    study = study_photographs(good, trained_backbone(trained))
     teaching.save_with_memory(folder, trained, teaching.learn(study))
 
 

@@ -328,6 +328,7 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.labeling.folders import class_of, folders_in
     from chipdemo.vision import teaching
     from chipdemo.vision.checkpoint import find_checkpoint
+    from chipdemo.vision.study import starting_backbone, study_photographs, trained_backbone
 
     if flags.memory_for and flags.abnormal:
         raise DataError(
@@ -341,9 +342,9 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
             "the good ones, and the defects with --abnormal."
         )
     trained = find_checkpoint(flags.memory_for) if flags.memory_for else None
-    backbone = teaching.trained_backbone(trained) if trained else teaching.starting_backbone()
+    backbone = trained_backbone(trained) if trained else starting_backbone()
     megapixels = settings.max_megapixels
-    study = teaching.study_photographs(paths, backbone, _show_share, megapixels)
+    study = study_photographs(paths, backbone, _show_share, megapixels)
     lesson = teaching.learn(study, progress=_show_share)
     _show_refused(study.left_out)
     for warning in study.warnings:
@@ -368,7 +369,7 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
     defects = None
     if flags.abnormal:
         paths = _photographs_in(flags.abnormal)
-        defects = teaching.study_photographs(paths, backbone, _show_share, megapixels)
+        defects = study_photographs(paths, backbone, _show_share, megapixels)
         _show_refused(defects.left_out)
     metrics = teaching.save_taught(
         flags.out,

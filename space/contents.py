@@ -10,7 +10,7 @@ from chipdemo.settings import DEFAULT_MODEL
 ROOT = Path(__file__).resolve().parent.parent
 TITLE = "Chip Inspector"
 SHORT = "Is this chip defective, and where? With evidence."  # the Hub allows 60 characters
-PYTHON = "3.11"
+PYTHON = "3.12"  # among those that ZeroGPU offers
 TAGS = ("chip-inspection", "image-classification", "explainability", "data-labeling", "mcp-server")
 CARD, THUMBNAIL = "README.md", "thumbnail.png"
 SUFFIXES = (".py", ".js", ".css", ".html", ".json", ".safetensors", ".md", ".png")  # and nothing else

@@ -18,6 +18,7 @@ from chipdemo.vision import teaching
 from chipdemo.vision.checkpoint import CONFIG, FILES, MEMORY, METRICS, SPLIT, WEIGHTS, latest_revision
 from chipdemo.vision.inspector import load_inspector
 from chipdemo.vision.normals import load_normals
+from chipdemo.vision.study import backbone_of, starting_backbone, study_photographs
 from chipdemo.vision.watching import try_out
 from tests.drawn import chip, chips
 from tests.pipes import piped
@@ -31,14 +32,14 @@ DEFECTS = ("scratch", "missing lead", "turned")
 @pytest.fixture(scope="module")
 def backbone():
     """What a user has, at 96 px."""
-    made = teaching.starting_backbone()
+    made = starting_backbone()
     return replace(made, spec=replace(made.spec, image_size=96))
 
 
 @pytest.fixture(scope="module")
 def study(backbone, tmp_path_factory):
     folder = chips(tmp_path_factory.mktemp("chips"), GOODS)
-    return teaching.study_photographs(sorted(folder.iterdir()), backbone)
+    return study_photographs(sorted(folder.iterdir()), backbone)
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +203,7 @@ def test_known_defects_raise_the_limit_and_never_lower_it(lesson):
 
 def test_known_defects_are_counted_and_kept_out_of_training(backbone, lesson, tmp_path):
     folder = chips(tmp_path / "bad", 3, "scratch", first=300)
-    defects = teaching.study_photographs(sorted(folder.iterdir()), backbone)
+    defects = study_photographs(sorted(folder.iterdir()), backbone)
     metrics = teaching.save_taught(tmp_path / "model", backbone, lesson, "board", defects=defects)
     assert metrics["validation"]["recall"] == 1.0
     info = load_inspector(str(tmp_path / "model")).info
@@ -213,7 +214,7 @@ def test_known_defects_are_counted_and_kept_out_of_training(backbone, lesson, tm
 def test_a_photograph_that_stands_out_is_named_before_it_is_learned(backbone, tmp_path):
     folder = chips(tmp_path / "goods", 12)
     chip(50, "turned").save(folder / "odd.png")
-    study = teaching.study_photographs(sorted(folder.iterdir()), backbone)
+    study = study_photographs(sorted(folder.iterdir()), backbone)
     (row,) = teaching.learn(study).outliers
     assert study.names[row] == "odd.png"
     without = study.without([row])
@@ -241,7 +242,7 @@ def test_what_cannot_be_learned_from_is_left_out_and_named(backbone, tmp_path):
     Image.new("RGB", (96, 96)).save(folder / "black.png")
     (folder / "notes.txt").write_text("no photograph")
     chip(60, size=200).save(folder / "large.png")
-    study = teaching.study_photographs(sorted(folder.iterdir()), backbone, max_megapixels=0.03)
+    study = study_photographs(sorted(folder.iterdir()), backbone, max_megapixels=0.03)
     assert len(study.names) == 10
     left_out = "\n".join(study.left_out)
     assert "copy.png: the same photograph as 000.png" in left_out
@@ -252,23 +253,23 @@ def test_what_cannot_be_learned_from_is_left_out_and_named(backbone, tmp_path):
 def test_fewer_than_ten_are_refused(backbone, tmp_path):
     folder = chips(tmp_path / "goods", 9)
     with pytest.raises(DataError, match="at least 10 good photographs that differ; found 9"):
-        teaching.learn(teaching.study_photographs(sorted(folder.iterdir()), backbone))
+        teaching.learn(study_photographs(sorted(folder.iterdir()), backbone))
 
 
 def test_a_folder_of_nothing_to_learn_from_says_why(backbone, tmp_path):
     (tmp_path / "notes.txt").write_text("no photograph")
     with pytest.raises(DataError, match="found none. Left out: notes.txt"):
-        teaching.study_photographs([tmp_path / "notes.txt"], backbone)
+        study_photographs([tmp_path / "notes.txt"], backbone)
 
 
 def test_weights_of_another_backbone_are_refused():
     with pytest.raises(DataError, match="Expected weights of tf_efficientnet_lite0; .* tensors are missing"):
-        teaching.backbone_of("tf_efficientnet_lite0", {"conv_stem.weight": torch.zeros(1)}, "nowhere")
+        backbone_of("tf_efficientnet_lite0", {"conv_stem.weight": torch.zeros(1)}, "nowhere")
 
 
 def test_a_grid_that_does_not_divide_the_photograph_is_learned_too(backbone, tmp_path):
     odd = replace(backbone, spec=replace(backbone.spec, image_size=100))
-    lesson = teaching.learn(teaching.study_photographs(sorted(chips(tmp_path, 10).iterdir()), odd))
+    lesson = teaching.learn(study_photographs(sorted(chips(tmp_path, 10).iterdir()), odd))
     teaching.save_taught(tmp_path / "odd", odd, lesson, "odd")
     inspector = load_inspector(str(tmp_path / "odd"))
     assert inspector.inspect(chip(200, "missing lead")).heat["inverse matching"].shape == (13, 13)
@@ -277,9 +278,7 @@ def test_a_grid_that_does_not_divide_the_photograph_is_learned_too(backbone, tmp
 def test_progress_is_told(backbone, study, tmp_path):
     told = []
     folder = chips(tmp_path / "goods", 2)
-    teaching.study_photographs(
-        sorted(folder.iterdir()), backbone, lambda done, what: told.append((done, what))
-    )
+    study_photographs(sorted(folder.iterdir()), backbone, lambda done, what: told.append((done, what)))
     teaching.learn(study, progress=lambda done, what: told.append((done, what)))
     assert told[:2] == [(0.0, "looking at photographs"), (0.5, "looking at photographs")]
     learning = [done for done, _ in told[2:]]
@@ -393,8 +392,8 @@ def test_teaching_again_is_a_new_revision(backbone, study, copy):
 
 
 def test_without_the_package_the_shipped_models_backbone_is_used(monkeypatch):
-    monkeypatch.setattr(teaching, "packaged_lite0", lambda: None)
-    backbone = teaching.starting_backbone()
+    monkeypatch.setattr("chipdemo.vision.study.packaged_lite0", lambda: None)
+    backbone = starting_backbone()
     assert backbone.starting_weights == "backbone of elpv-efficientnet-lite0-cbam"
     assert backbone.spec.attention == "none" and backbone.spec.verdict_by == "memory"
 
@@ -402,7 +401,7 @@ def test_without_the_package_the_shipped_models_backbone_is_used(monkeypatch):
 @pytest.fixture
 def small(monkeypatch):
     """The command line has no flag for it; at 256 px it would take long."""
-    monkeypatch.setattr(teaching, "IMAGE_SIZE", 96)
+    monkeypatch.setattr("chipdemo.vision.study.IMAGE_SIZE", 96)
 
 
 def test_the_command_teaches(small, tmp_path, capsys):

@@ -21,7 +21,7 @@ from chipdemo.ui.build import build_app
 from chipdemo.ui.teaching import Classroom, Told, as_it_goes
 from chipdemo.vision.inspector import load_inspector
 from chipdemo.vision.network_teacher import NetworkTeacher
-from chipdemo.vision.teaching import starting_backbone
+from chipdemo.vision.study import starting_backbone
 from tests.drawn import chip, chips, picture
 from tests.fakes import FakeInspector, FakeTeacher
 from tests.serving import served

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from queue import SimpleQueue
@@ -128,7 +129,8 @@ def as_it_goes(work: Callable[[Progress], Result]) -> Iterator[Told | Result]:
 
     pool = ThreadPoolExecutor(1)
     try:
-        pool.submit(work, progress).add_done_callback(said.put)
+        context = copy_context()  # what Gradio knows of who asks
+        pool.submit(context.run, work, progress).add_done_callback(said.put)
         while True:
             one = said.get()
             while not said.empty():

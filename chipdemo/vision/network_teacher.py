@@ -20,7 +20,8 @@ from chipdemo.vision import teaching
 from chipdemo.vision.checkpoint import MEMORY
 from chipdemo.vision.explain import fixed_heat
 from chipdemo.vision.inspector import load_inspector
-from chipdemo.vision.teaching import Backbone, Lesson, Study
+from chipdemo.vision.study import Backbone, Study, starting_backbone, study_files
+from chipdemo.vision.teaching import Lesson
 
 PICTURE_SIDE = 240  # pixels of the longer side
 LOOKING, LEARNING = 0.55, 0.95  # of the time, when these have ended
@@ -37,7 +38,7 @@ class NetworkTeacher:
 
     @cached_property
     def backbone(self) -> Backbone:
-        return teaching.starting_backbone()
+        return starting_backbone()
 
     def look(
         self, goods: Sequence[Found], defects: Sequence[Found], limits: Limits, progress: Progress
@@ -45,7 +46,7 @@ class NetworkTeacher:
         started = perf_counter()
         progress(0, "preparing the network")
         between = LOOKING * len(goods) / (len(goods) + len(defects))
-        study = teaching.study_files(goods, self.backbone, _within(progress, 0, between), limits)
+        study = study_files(goods, self.backbone, _within(progress, 0, between), limits)
         known = self._known(defects, study, limits, _within(progress, between, LOOKING)) if defects else None
         lesson = teaching.learn(study, progress=_within(progress, LOOKING, LEARNING))
         return NetworkDraft(
@@ -60,7 +61,7 @@ class NetworkTeacher:
 
     def _known(self, defects: Sequence[Found], goods: Study, limits: Limits, progress: Progress) -> Study:
         try:
-            known = teaching.study_files(defects, self.backbone, progress, limits)
+            known = study_files(defects, self.backbone, progress, limits)
         except DataError as error:
             raise DataError(f"Known defects: {error}") from error
         if both := [name for name, sha in zip(known.names, known.sha256) if sha in goods.sha256]:

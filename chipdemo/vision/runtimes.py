@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,7 @@ from chipdemo.inspection import ModelInfo
 from chipdemo.settings import AUTO
 from chipdemo.vision.checkpoint import ModelSpec, model_revision
 from chipdemo.vision.engine import Engine, EngineOutput
+from chipdemo.vision.lent_gpu import cuda
 from chipdemo.vision.normals import Normals
 
 if TYPE_CHECKING:
@@ -137,9 +139,7 @@ def chosen(runtime: str) -> str:
 def _on_gpu() -> bool:
     if shutil.which("nvidia-smi") is None:  # comes with the driver; importing PyTorch to ask takes seconds
         return False
-    import torch
-
-    return torch.cuda.is_available()
+    return cuda()
 
 
 def engine_of(
@@ -199,7 +199,10 @@ def exported(
     from chipdemo.vision.weights import load_network
 
     log.info("exporting %s, which takes some seconds; later starts find it in %s", info.name, graphs)
-    content = onnx_bytes(load_network(folder, spec), spec, info, normals)
+    with ThreadPoolExecutor(
+        1
+    ) as apart:  # where GPUs are lent, PyTorch pretends in the main thread to have one
+        content = apart.submit(lambda: onnx_bytes(load_network(folder, spec), spec, info, normals)).result()
     if graphs:
         try:
             _keep(_path(info, graphs), content)

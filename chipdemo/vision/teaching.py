@@ -12,119 +12,37 @@ The folder is a checkpoint like any other: `python app.py --model FOLDER`.
 
 import math
 import shutil
-from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
 
-from chipdemo import files
-from chipdemo.errors import DataError, ImageError
-from chipdemo.files import Found
-from chipdemo.images import MAX_MEGAPIXELS, read_photograph
-from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.errors import DataError
 from chipdemo.teacher import FALSE_ALARMS, FEWEST, Progress
 from chipdemo.vision.checkpoint import (
     CARD,
     FILES,
-    HEAD,
-    JUDGE_BY_MEMORY,
     METRICS,
     SPLIT,
-    ModelSpec,
     read_json,
     write_json,
 )
-from chipdemo.vision.matching import black_places, foreground_anomaly, score_of
+from chipdemo.vision.matching import foreground_anomaly, score_of
 from chipdemo.vision.memory import Description, Memory, Scale
-from chipdemo.vision.model import ChipNet
-from chipdemo.vision.normals import Limits, Normals, save_normals, thumbnail, weights_sha256
+from chipdemo.vision.normals import Limits, Normals, save_normals, weights_sha256
 from chipdemo.vision.output import replacing
-from chipdemo.vision.packaged import LITE0, PACKAGED, packaged_lite0
-from chipdemo.vision.places import describe, fit_scale
-from chipdemo.vision.torch_engine import TorchEngine
-from chipdemo.vision.transforms import pixels_of
-from chipdemo.vision.weights import load_checkpoint, save_checkpoint
+from chipdemo.vision.places import fit_scale
+from chipdemo.vision.study import DESCRIPTION, Backbone, Study, why_left_out
+from chipdemo.vision.weights import save_checkpoint
 
-IMAGE_SIZE = 256  # pixels, side of the network's input
-DESCRIPTION = Description()
 PLACES = 20_000  # that are kept, of all photographs together ...
 FEATURE_BYTES = 12_000_000  # ... and what they may take: 20 MB hold them and the small photographs
 SAMPLE = 300  # photographs, about, that the statistics of the features come from
 HEAT_ALARMS = 0.02  # of normal photographs may show a place at half heat
 TYPICAL = 0.05  # probability of abnormal of the median normal photograph
 FAR_OUT = 3.0  # interquartile ranges above the upper quartile: Tukey's "far out"
-MIXED = 2.0  # times as many pixels along a side as another: the same scratch looks different
-BLANK = 8  # 0-255; a photograph with less between its darkest and brightest value shows nothing
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A network whose features are compared. starting_weights: what its weights are, in words."""
-
-    net: ChipNet
-    spec: ModelSpec
-    starting_weights: str
-
-    def engine(self) -> TorchEngine:
-        return TorchEngine(self.net, self.spec)
-
-
-@dataclass(frozen=True)
-class Study:
-    """N photographs as the network sees them; row i of everything is the same photograph.
-
-    middle: the layers of DESCRIPTION, each (N, C, h, w) float16. black: (N, h, w) bool.
-    sizes: (width, height), pixels. left_out: why others of the folder are not here, a line each.
-    """
-
-    names: tuple[str, ...]
-    sha256: tuple[str, ...]
-    sizes: tuple[tuple[int, int], ...]
-    middle: tuple[Tensor, ...]
-    black: np.ndarray
-    thumbnails: tuple[bytes, ...]
-    left_out: tuple[str, ...]
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Sentences on what makes the photographs less alike than they should be."""
-        shapes = sorted({round(width / height, 1) for width, height in self.sizes})
-        sides = sorted(math.sqrt(width * height) for width, height in self.sizes)
-        warnings = []
-        if len(shapes) > 1:
-            warnings.append(
-                f"Expected sides in one proportion; found {len(shapes)}, from {shapes[0]} to {shapes[-1]} "
-                "(width by height). Photograph all chips alike."
-            )
-        if sides[-1] >= MIXED * sides[0]:
-            warnings.append(
-                f"Expected photographs of one size; found sides of {sides[0]:,.0f} to {sides[-1]:,.0f} px. "
-                "Take all of them at the same distance."
-            )
-        return tuple(warnings)
-
-    def places(self, row: int, scale: Scale, description: Description) -> np.ndarray:
-        """One photograph's, (h, w, D), as describe gives them."""
-        return describe([layer[row, None] for layer in self.middle], scale, description)[0].numpy()
-
-    def of(self, rows: Sequence[int]) -> "Study":
-        """These rows alone, in this order."""
-        pick = {
-            name: tuple(getattr(self, name)[row] for row in rows)
-            for name in ("names", "sha256", "sizes", "thumbnails")
-        }
-        return replace(
-            self, **pick, middle=tuple(layer[rows] for layer in self.middle), black=self.black[rows]
-        )
-
-    def without(self, rows: Collection[int]) -> "Study":
-        """The same but for some rows."""
-        return self.of([row for row in range(len(self.names)) if row not in set(rows)])
 
 
 @dataclass(frozen=True)
@@ -161,107 +79,6 @@ class Lesson:
         return self.knowledge.anomaly(self.study, row, without=row)
 
 
-def starting_backbone() -> Backbone:
-    """EfficientNet-Lite0 with ImageNet weights from its package; else the shipped model's backbone."""
-    tensors = packaged_lite0()
-    if tensors is None:
-        net, spec, info = load_checkpoint(DEFAULT_MODEL)
-        return backbone_of(spec.backbone, net.backbone.state_dict(), f"backbone of {info.name}")
-    return backbone_of(LITE0, tensors, PACKAGED)
-
-
-def backbone_of(name: str, tensors: dict[str, Tensor], starting_weights: str) -> Backbone:
-    """A backbone of timm with these tensors, rounded as a checkpoint stores them; its head knows nothing.
-
-    Raises DataError.
-    """
-    spec = ModelSpec(name, "none", image_size=IMAGE_SIZE, verdict_by=JUDGE_BY_MEMORY)
-    net = spec.build().eval()
-    own = net.backbone.state_dict()
-    if missing := [key for key in own if key not in tensors and not key.endswith("num_batches_tracked")]:
-        raise DataError(
-            f"Expected weights of {name}; {len(missing)} tensors are missing, such as {missing[0]}."
-        )
-    net.backbone.load_state_dict({key: tensors[key] for key in own if key in tensors}, strict=False)
-    with torch.no_grad():
-        for tensor in (*net.head.parameters(), *net.backbone.state_dict().values()):
-            if tensor.is_floating_point() and tensor.ndim > 1:
-                tensor.copy_(tensor.half())
-        for parameter in net.head.parameters():
-            parameter.zero_()
-    look = net.backbone.pretrained_cfg
-    return Backbone(
-        net,
-        replace(spec, mean=tuple(look["mean"]), std=tuple(look["std"]), interpolation=look["interpolation"]),
-        starting_weights,
-    )
-
-
-def study_photographs(
-    paths: Sequence[Path],
-    backbone: Backbone,
-    progress: Progress = lambda done, what: None,
-    max_megapixels: float = MAX_MEGAPIXELS,
-    strides: Sequence[int] = DESCRIPTION.strides,
-) -> Study:
-    """study_files of what lies on this machine."""
-    limits = files.Limits(megapixels=max_megapixels)
-    return study_files([Found(path.name, path) for path in paths], backbone, progress, limits, strides)
-
-
-def study_files(
-    photographs: Sequence[Found],
-    backbone: Backbone,
-    progress: Progress = lambda done, what: None,
-    limits: files.Limits = files.DEFAULT_LIMITS,
-    strides: Sequence[int] = DESCRIPTION.strides,
-) -> Study:
-    """Read photographs and run the network over them, once. Raises DataError where none can be used.
-
-    One that cannot be read, shows nothing, or is there twice is left out and named.
-    """
-    engine = backbone.engine()
-    rows: dict[str, tuple] = {}
-    left_out = []
-    for done, file in enumerate(photographs):
-        progress(done / len(photographs), "looking at photographs")
-        try:
-            photograph = read_photograph(files.content_of(file, limits), limits.megapixels)
-        except ImageError as error:
-            left_out.append(f"{file.name}: {error}")
-            continue
-        pixels = pixels_of(photograph.image, backbone.spec.image_size, backbone.spec.interpolation)
-        if int(pixels.max()) - int(pixels.min()) < BLANK:
-            left_out.append(f"{file.name}: one tone throughout, there is nothing to learn from it")
-        elif photograph.sha256 in rows:
-            left_out.append(f"{file.name}: the same photograph as {rows[photograph.sha256][0]}")
-        else:
-            middle = engine.forward(pixels[None], strides).middle
-            rows[photograph.sha256] = (
-                file.name,
-                photograph.image.size,
-                tuple(layer.half().cpu() for layer in middle),
-                black_places(pixels, tuple(middle[0].shape[2:])),
-                thumbnail(photograph.image, len(photographs)),
-            )
-    if not rows:
-        raise DataError(f"Expected photographs that can be used; found none.{_why(left_out)}")
-    names, sizes, middle, black, thumbnails = zip(*rows.values())
-    return Study(
-        names,
-        tuple(rows),
-        sizes,
-        tuple(torch.cat(layer) for layer in zip(*middle)),
-        np.stack(black),
-        thumbnails,
-        tuple(left_out),
-    )
-
-
-def _why(left_out: Sequence[str]) -> str:
-    return f" Left out: {'; '.join(left_out[:3])}{' ...' if len(left_out) > 3 else ''}" if left_out else ""
-
-
 def learn(study: Study, places: int = PLACES, progress: Progress = lambda done, what: None) -> Lesson:
     """Fill a memory, and see how each photograph does when its own places do not count.
 
@@ -271,7 +88,7 @@ def learn(study: Study, places: int = PLACES, progress: Progress = lambda done, 
     if count < FEWEST:
         raise DataError(
             f"Expected at least {FEWEST} good photographs that differ; found {count:,}. Take more of them."
-            + _why(study.left_out)
+            + why_left_out(study.left_out)
         )
     knowledge = fill(study, DESCRIPTION, places, lambda done, what: progress(0.3 * done, what))
     scores, highest = [], []
@@ -403,23 +220,6 @@ def normals_of(lesson: Lesson, limits: Limits, weights: str, keep_photographs: b
         lesson.study.thumbnails if keep_photographs else (),
         weights,
     )
-
-
-def trained_backbone(folder: Path) -> Backbone:
-    """The network of a trained classifier, whole, to give it a memory. Raises DataError, CheckpointError."""
-    net, spec, info = load_checkpoint(folder)
-    if spec.verdict_by != HEAD:
-        raise DataError(
-            f"Expected a trained classifier in {folder}; it judges by its memory already. Teach it anew, "
-            "without --memory-for."
-        )
-    try:
-        net.stages_of(DESCRIPTION.strides)
-    except ValueError as error:
-        raise DataError(
-            f"Expected a backbone whose middle features can be matched; {error}. Train another one."
-        ) from error
-    return Backbone(net, spec, info.starting_weights)
 
 
 def save_with_memory(out: Path, folder: Path, lesson: Lesson, keep_photographs: bool = True) -> None:

@@ -10,6 +10,7 @@ from chipdemo.vision.checkpoint import ModelSpec
 from chipdemo.vision.engine import EngineOutput
 from chipdemo.vision.explain import CHANNELS
 from chipdemo.vision.gradients import gradient_heat
+from chipdemo.vision.lent_gpu import cuda
 from chipdemo.vision.model import ChipNet, ChipNetOutput, weighed
 from chipdemo.vision.normals import Normals
 from chipdemo.vision.places import describe
@@ -45,7 +46,7 @@ class TorchEngine:
     """
 
     def __init__(self, net: ChipNet, spec: ModelSpec, normals: Normals | None = None):
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device("cuda" if cuda() else "cpu")
         self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
         self.spec, self.normals = spec, normals
 
