@@ -10,7 +10,8 @@ from pathlib import Path
 import datasets
 import pytest
 
-from chipdemo.__main__ import EXPORTS, IMPORTS, main
+from chipdemo.__main__ import main
+from chipdemo.commands.labels import EXPORTS, IMPORTS
 from chipdemo.images import read_photograph
 from chipdemo.labeling.exchange import READERS, WRITERS
 from chipdemo.labeling.store import Journal

@@ -1,0 +1,44 @@
+"""What python -m chipdemo can do, a module for each command.
+
+A command is a function of the parsed flags and the settings; what it needs is imported inside it,
+so that --help and mistakes answer at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from chipdemo.settings import Settings, add_flags
+
+Command = Callable[[argparse.Namespace, Settings], int | None]
+
+
+def add_command(
+    commands: argparse._SubParsersAction, name: str, run: Command, help: str, *settings: str
+) -> argparse.ArgumentParser:
+    """A command, with the flags of the settings that it needs."""
+    parser = commands.add_parser(name, help=help, description=help)
+    add_flags(parser, settings)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items())
+
+
+def show_refused(lines: Sequence[str]) -> None:
+    if lines:
+        print(f"Not taken: {len(lines):,}")
+    for line in lines:
+        print(f"  {line}")
+
+
+def show_progress(done: int) -> None:
+    if sys.stderr.isatty() and done % 100 == 0:
+        print(f"\r{done:,} photographs", end="\r", file=sys.stderr)
+
+
+def show_share(done: float, what: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{what}: {done:.0%}   ", end="\r", file=sys.stderr)
