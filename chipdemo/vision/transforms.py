@@ -19,7 +19,7 @@ def pixels_of(image: Image.Image, size: int, interpolation: str) -> np.ndarray:
     """
     red, green, blue = image.split()
     if red == green == blue:  # most are grey: scaled once instead of three times, to the same pixels
-        return np.repeat(np.asarray(_scaled(red, size, interpolation))[:, :, None], 3, axis=2)
+        return np.array(_scaled(red, size, interpolation).convert("RGB"))
     return np.array(_scaled(image, size, interpolation))
 
 
