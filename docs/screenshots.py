@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from chipdemo.labeling.intake import add_paths  # noqa: E402
 from chipdemo.labeling.store import Journal  # noqa: E402
-from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
+from chipdemo.settings import AUTO, DEFAULT_MODEL  # noqa: E402
 from chipdemo.vision.inspector import load_inspector  # noqa: E402
 from tests.serving import served  # noqa: E402
 
@@ -65,7 +65,12 @@ def main() -> None:
         journal = closing.enter_context(Journal(Path(folder) / "labels.db"))
         add_paths(journal, cells[1:])
         address = closing.enter_context(
-            served(load_inspector(str(DEFAULT_MODEL)), ablation=ABLATION, journal=journal, annotator="ada")
+            served(
+                load_inspector(str(DEFAULT_MODEL), runtime=AUTO),
+                ablation=ABLATION,
+                journal=journal,
+                annotator="ada",
+            )
         )
         browser = closing.enter_context(sync_playwright()).chromium.launch(
             executable_path=shutil.which("chromium"), args=ARGUMENTS
