@@ -35,6 +35,7 @@ STOPS = {
     ),
 }
 BOX, BOX_HALO = (255, 255, 255), (20, 24, 28)
+COLOURS = 256  # that a PNG with a palette may have
 MAX_SIDE = 4096  # pixels; larger photographs are scaled down for the overlay
 BAR_SHARE, BAR_LEAST = 0.06, 24  # height of the colour bar: share of the picture's, and pixels
 
@@ -46,11 +47,7 @@ def colour(heat: np.ndarray, palette: str = EVIDENCE) -> np.ndarray:
     """
     if palette not in STOPS:
         raise ValueError(f"palette is {palette!r}; choose one of {', '.join(STOPS)}")
-    heat = np.asarray(heat, np.float32)
-    if heat.ndim != 2 or not heat.size:
-        raise ValueError(f"heat is {heat.shape}; expected (h, w), one map of one photograph")
-    if not np.isfinite(heat).all():
-        raise ValueError("heat has values that are not finite; scale the map to 0-1 first")
+    heat = _checked(heat)
     levels, *channels = np.array(STOPS[palette]).T
     steps = np.linspace(0, 1, 1024)
     table = np.stack([np.interp(steps, levels, values) for values in channels], axis=1)
@@ -58,14 +55,21 @@ def colour(heat: np.ndarray, palette: str = EVIDENCE) -> np.ndarray:
     return np.rint(table).astype(np.uint8)[np.rint(np.clip(heat, 0, 1) * 1023).astype(int)]
 
 
+def _checked(heat: np.ndarray) -> np.ndarray:
+    heat = np.asarray(heat, np.float32)
+    if heat.ndim != 2 or not heat.size:
+        raise ValueError(f"heat is {heat.shape}; expected (h, w), one map of one photograph")
+    if not np.isfinite(heat).all():
+        raise ValueError("heat has values that are not finite; scale the map to 0-1 first")
+    return heat
+
+
 def enlarge(heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(h, w) heat, 0-1 -> (height, width) float32, 0-1, smooth. size: (width, height), pixels.
 
     Bilinear: unlike a cubic it never overshoots, so no place gets hotter than the map was.
     """
-    heat = np.asarray(heat, np.float32)
-    if heat.ndim != 2 or not heat.size:
-        raise ValueError(f"heat is {heat.shape}; expected (h, w), one map of one photograph")
+    heat = _checked(heat)
     if min(size) < 1:
         raise ValueError(f"size is {size}; expected (width, height) of at least 1 pixel")
     image = Image.fromarray(np.ascontiguousarray(heat))
@@ -78,6 +82,15 @@ def overlay_rgba(heat: np.ndarray, size: tuple[int, int], palette: str = EVIDENC
     The heat is enlarged before it is coloured, so that no colours are mixed that the scale lacks.
     """
     return Image.fromarray(colour(enlarge(heat, size), palette), "RGBA")
+
+
+def overlay_png(heat: np.ndarray, size: tuple[int, int], palette: str = EVIDENCE) -> bytes:
+    """overlay_rgba in COLOURS colours, as a PNG file: several times as fast, and half as large."""
+    table = colour(np.arange(COLOURS)[None] / COLOURS, palette)[0]  # half heat has a colour of its own: red
+    index = np.clip(enlarge(heat, size) * COLOURS, 0, COLOURS - 1).astype(np.uint8)
+    image = Image.fromarray(index)
+    image.putpalette(table[:, :3].tobytes())
+    return png_bytes(image, transparency=table[:, 3].tobytes())
 
 
 def blend(
@@ -129,10 +142,10 @@ def css_gradient(palette: str) -> str:
     return f"linear-gradient(90deg, {stops})"
 
 
-def png_bytes(image: Image.Image) -> bytes:
-    """A PNG file, packed fast rather than small."""
+def png_bytes(image: Image.Image, **options: bytes) -> bytes:
+    """A PNG file, packed fast rather than small. options: further ones of Pillow."""
     stream = BytesIO()
-    image.save(stream, "PNG", compress_level=1)
+    image.save(stream, "PNG", compress_level=1, **options)
     return stream.getvalue()
 
 

@@ -1,9 +1,20 @@
+from io import BytesIO
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from chipdemo.inspection import Region
-from chipdemo.overlay import ATTENTION, EVIDENCE, blend, colour, colour_bar, enlarge, overlay_rgba
+from chipdemo.overlay import (
+    ATTENTION,
+    EVIDENCE,
+    blend,
+    colour,
+    colour_bar,
+    enlarge,
+    overlay_png,
+    overlay_rgba,
+)
 
 GREY = Image.new("RGB", (90, 60), (120, 120, 120))
 
@@ -18,6 +29,18 @@ def test_a_normal_chip_shows_no_red():
     below_half = np.linspace(0, 0.499, 81, dtype=np.float32).reshape(9, 9)
     assert not is_red(colour(below_half)).any()
     assert not is_red(np.asarray(overlay_rgba(below_half, (300, 200)))).any()
+
+
+@pytest.mark.parametrize("palette", [EVIDENCE, ATTENTION])
+def test_the_png_for_the_page_looks_the_same_and_its_red_starts_where_it_should(palette):
+    heat = np.random.default_rng(0).random((14, 14)).astype(np.float32)
+    with Image.open(BytesIO(overlay_png(heat, (200, 150), palette))) as png:
+        assert png.mode == "P"
+        shown = np.asarray(png.convert("RGBA")).astype(int)
+    exact = np.asarray(overlay_rgba(heat, (200, 150), palette)).astype(int)
+    below, above = (enlarge(heat, (200, 150)) < 0.499), (enlarge(heat, (200, 150)) >= 0.5)
+    assert np.abs(shown - exact)[below | above].max() <= 8
+    assert is_red(shown)[above].all() == (palette == EVIDENCE) and not is_red(shown)[below].any()
 
 
 def test_half_heat_and_above_is_red():

@@ -101,7 +101,7 @@ def test_a_16_bit_photograph_is_shown_scaled_with_a_note(inspector, tmp_path):
     current = inspected(inspector, tmp_path / "deep.tif")
     assert picture(current.view["photo"]).convert("L").getextrema() == (0, 255)
     assert "16-bit" in current.view["about"]
-    assert inspecting.inspection_json(current)["notes"] == list(current.notes) != []
+    assert current.to_json()["notes"] == list(current.notes) != []
 
 
 def test_a_large_photograph_travels_as_a_bounded_preview_and_regions_keep_their_place(inspector, tmp_path):
@@ -215,7 +215,4 @@ def test_only_what_judges_photographs_is_part_of_the_api(inspector, tmp_path):
 
 
 def test_the_json_of_an_inspection_is_json(inspector, dark):
-    assert (
-        json.loads(json.dumps(inspecting.inspection_json(inspected(inspector, dark))))["verdict"]
-        == "abnormal"
-    )
+    assert json.loads(json.dumps(inspected(inspector, dark).to_json()))["verdict"] == "abnormal"

@@ -118,14 +118,17 @@ def answer(
     inspector = inspector.current()
     try:
         threshold = checked_threshold(threshold, inspector.info.threshold)
-        method = inspector.methods[0]
         path = uploaded_path(payload)
-        current = inspecting.inspect_photograph(inspector, path, threshold, method, max_megapixels, tiles)
-        data = inspecting.overlay_file(current, method, 1.0, max_megapixels)
+        photograph, inspection = inspecting.judged(inspector, path, threshold, max_megapixels, tiles)
     except ChipDemoError as error:
         raise gr.Error(str(error), print_exception=False) from error
-    name = inspecting.file_stem(current.name) + "-overlay.png"
-    return inspecting.inspection_json(current), save_bytes_to_cache(data, name, get_upload_folder())
+    method, heat = next(iter(inspection.heat.items()))
+    overlay = inspecting.laid_over(photograph.image, heat, method, inspection.regions)
+    name = inspecting.file_stem(path.name) + "-overlay.png"
+    return (
+        inspecting.inspection_json(inspection, photograph.notes),
+        save_bytes_to_cache(overlay, name, get_upload_folder()),
+    )
 
 
 def answers_to_many(

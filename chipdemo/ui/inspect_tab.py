@@ -237,7 +237,7 @@ def wire(
             "",
             fragments.drift_html(recent.drift(current.inspector.info)),
             fragments.details_html(inspection),
-            inspecting.inspection_json(current),
+            current.to_json(),
             tiles_radio(current),
         ]
 
@@ -246,7 +246,7 @@ def wire(
             return gr.skip(), gr.skip(), gr.skip()
         current = inspecting.rejudge(current, threshold)
         verdict = fragments.verdict_html(current.inspection, current.inspector.info)
-        return current, verdict, inspecting.inspection_json(current)
+        return current, verdict, current.to_json()
 
     def on_reset(current: Current | None, shown: ModelInfo):
         return model_in_use.own_threshold(shown), *on_threshold(current, shown.threshold)
@@ -274,7 +274,7 @@ def wire(
         )
 
     def make_json(current: Current | None) -> str:
-        data = json.dumps(inspecting.inspection_json(needed(current)), indent=2).encode()
+        data = json.dumps(needed(current).to_json(), indent=2).encode()
         return save_bytes_to_cache(
             data, inspecting.file_stem(current.name) + "-inspection.json", get_upload_folder()
         )

@@ -13,7 +13,7 @@ from PIL import Image
 
 from chipdemo.images import Photograph, read_photograph
 from chipdemo.inspection import FIXED_SCALE, MATCHINGS, Inspection, Inspector, NormalPatch, Region
-from chipdemo.overlay import ATTENTION, EVIDENCE, blend, css_gradient, overlay_rgba, png_bytes
+from chipdemo.overlay import ATTENTION, EVIDENCE, blend, css_gradient, overlay_png, png_bytes
 from chipdemo.ui import fragments
 
 PREVIEW_SIDE = 1600  # pixels, of the photograph on the page
@@ -48,6 +48,9 @@ class Current:
         tiles = self.inspection.tiles
         return self.inspector if tiles and tiles.decide else self.inspector.whole
 
+    def to_json(self) -> dict[str, Any]:
+        return inspection_json(self.inspection, self.notes)
+
 
 def inspect_photograph(
     inspector: Inspector,
@@ -59,14 +62,21 @@ def inspect_photograph(
 ) -> Current:
     """Read, judge and draw one photograph; a large one in tiles too, if so wanted. Raises ImageError."""
     inspector = inspector.current()
+    photograph, inspection = judged(inspector, path, threshold, max_megapixels, in_tiles)
+    view = stage_view(photograph, path.name, inspection)
+    current = Current(inspector, path, path.name, photograph.notes, inspection, view)
+    return explained(current, photograph.image, method)
+
+
+def judged(
+    inspector: Inspector, path: Path, threshold: float, max_megapixels: float, in_tiles: bool = True
+) -> tuple[Photograph, Inspection]:
+    """Read and judge one photograph; a large one in tiles too, if so wanted. Raises ImageError."""
     started = perf_counter()
     photograph = read_photograph(path, max_megapixels)
     read_ms = (perf_counter() - started) * 1000
     inspection = (inspector if in_tiles else inspector.whole).inspect(photograph.image, threshold)
-    inspection = replace(inspection, timing_ms={"read the file": read_ms, **inspection.timing_ms})
-    view = stage_view(photograph, path.name, inspection)
-    current = Current(inspector, path, path.name, photograph.notes, inspection, view)
-    return explained(current, photograph.image, method)
+    return photograph, replace(inspection, timing_ms={"read the file": read_ms, **inspection.timing_ms})
 
 
 def heat_of(inspector: Inspector, image: Image.Image, inspection: Inspection, method: str) -> np.ndarray:
@@ -188,7 +198,7 @@ def heat_view(heat: np.ndarray, method: str, size: tuple[int, int]) -> dict[str,
     scale = HEAT_SIDE / max(size)
     small = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
     return {
-        "heat": fragments.data_uri(png_bytes(overlay_rgba(heat, small, palette)), "png"),
+        "heat": fragments.data_uri(overlay_png(heat, small, palette), "png"),
         "gradient": css_gradient(palette),
         "explanation": fragments.explanation_text(method),
         "method": method,
@@ -206,15 +216,23 @@ def preview(image: Image.Image) -> str:
     return fragments.data_uri(stream.getvalue(), "jpeg")
 
 
-def inspection_json(current: Current) -> dict[str, Any]:
-    return {**current.inspection.to_json(), "notes": list(current.notes)}
+def inspection_json(inspection: Inspection, notes: Sequence[str]) -> dict[str, Any]:
+    """notes: what was done to read the photograph."""
+    return {**inspection.to_json(), "notes": list(notes)}
 
 
 def overlay_file(current: Current, method: str, opacity: float, max_megapixels: float) -> bytes:
     """The photograph with overlay, boxes and colour bar, in its own size: a PNG file."""
     image = read_photograph(current.path, max_megapixels).image
     heat = heat_of(current.explainer, image, current.inspection, method)
-    return png_bytes(blend(image, heat, opacity, current.regions, palette_of(method)))
+    return laid_over(image, heat, method, current.regions, opacity)
+
+
+def laid_over(
+    image: Image.Image, heat: np.ndarray, method: str, regions: Sequence[Region], opacity: float = 1.0
+) -> bytes:
+    """A photograph with heat, boxes and colour bar: a PNG file."""
+    return png_bytes(blend(image, heat, opacity, regions, palette_of(method)))
 
 
 def file_stem(name: str) -> str:
