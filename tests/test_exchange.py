@@ -271,11 +271,11 @@ def test_no_cell_of_a_csv_is_a_formula(journal, tmp_path):
     assert len(cells) == 5 * 14 and not any(
         cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells
     )
-    assert f"'{HOSTILE}" in cells
+    assert "'" + HOSTILE.replace("\0", "\u2400") in cells  # no CSV of Python 3.10 holds the character 0
 
 
 @pytest.mark.parametrize(
-    "text", ["=1", "+1", "-1", "@a", "\ta", "\ra", "\na", "'", "'=1", "''a", "'a", "a", ""]
+    "text", ["=1", "+1", "-1", "@a", "\ta", "\ra", "\na", "'", "'=1", "''a", "'a", "a", "", "\0", "=\0"]
 )
 def test_an_escaped_cell_is_the_same_when_it_is_read(text):
     assert unescaped(escaped(text)) == text
