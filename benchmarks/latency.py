@@ -45,8 +45,8 @@ def contestants(model: str) -> dict[str, Callable[[Image.Image], object]]:
     """By name: a function of one photograph."""
     fast, eager = (load_inspector(model, runtime=runtime, graphs=GRAPHS) for runtime in ("openvino", "torch"))
     spec = eager.spec
-    bare = timm.create_model(spec.backbone, num_classes=2).eval()
-    packed = timm.create_model(spec.backbone, num_classes=2).eval().to(memory_format=torch.channels_last)
+    bare = alone(spec.backbone)
+    packed = alone(spec.backbone).to(memory_format=torch.channels_last)
     batch = torch.randn(1, 3, spec.image_size, spec.image_size)
     packed_batch = batch.to(memory_format=torch.channels_last)
     bare_graph, numbers = exported(bare, batch), {"batch": batch.numpy()}
@@ -72,6 +72,14 @@ def contestants(model: str) -> dict[str, Callable[[Image.Image], object]]:
         "bare forward, timm, channels last": lambda _: forward(packed, packed_batch),
         "timm + pytorch-grad-cam script": script,
     }
+
+
+def alone(backbone: str) -> torch.nn.Module:
+    """A backbone with its own classifier; those that timm lacks have none, and give their features."""
+    net = timm.create_model(backbone, num_classes=2).eval()
+    if backbone.startswith("chip_"):  # see chipdemo.vision.baselines
+        net.forward = lambda batch: net.forward_features(batch).mean((2, 3))
+    return net
 
 
 def exported(net: torch.nn.Module, batch: torch.Tensor) -> Callable:
