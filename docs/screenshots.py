@@ -19,6 +19,7 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from app import network_teacher  # noqa: E402
 from chipdemo.labeling.intake import add_paths  # noqa: E402
 from chipdemo.labeling.store import Journal  # noqa: E402
 from chipdemo.settings import AUTO, DEFAULT_MODEL  # noqa: E402
@@ -70,6 +71,7 @@ def main() -> None:
                 ablation=ABLATION,
                 journal=journal,
                 annotator="ada",
+                teacher=network_teacher,
             )
         )
         browser = closing.enter_context(sync_playwright()).chromium.launch(
