@@ -19,26 +19,26 @@ from gradio_client import Client, handle_file
 from chipdemo.vision.lent_gpu import cuda, lends, on_lent_gpu
 from chipdemo.vision.study import starting_backbone, study_photographs
 from tests.drawn import chip, chips
+from tests.tiny import tiny_checkpoint
 
 ROOT = Path(__file__).parent.parent
 GOODS = 10
-# In the process that is lent a GPU, there is none to get hold of here.
-WITHOUT_CUDA = "from spaces.zero import torch as lent; lent.init = lent.move = lambda *a, **k: None; "
-STUDY_TWICE = (
-    WITHOUT_CUDA
-    + """
+# A Space that teaches twice before it serves; the process that is lent a GPU has none to get hold of here.
+SPACE = """
 import sys
 from pathlib import Path
 import numpy as np
+from spaces.zero import torch as lent
+lent.init = lent.move = lambda *_, **__: None
+import app
 from chipdemo.vision import study
-study.CHUNK = 8
-paths = sorted(Path(sys.argv[1]).iterdir())
+study.IMAGE_SIZE, study.CHUNK = 96, 8
+folder, *flags = sys.argv[1:]
 for name in ("lent", "refused"):
-    found = study.study_photographs(paths, study.starting_backbone())
-    np.savez(Path(sys.argv[2], name), *(layer.numpy() for layer in found.middle))
+    found = study.study_photographs(sorted(Path(folder, "goods").iterdir()), study.starting_backbone())
+    np.savez(Path(folder, name), *(layer.numpy() for layer in found.middle))
+sys.exit(app.main(flags))
 """
-)
-SERVE = WITHOUT_CUDA + "import sys; import app; sys.exit(app.main(sys.argv[1:]))"
 
 
 class Lender(ThreadingHTTPServer):
@@ -99,40 +99,39 @@ def test_the_apps_own_process_has_none_whatever_pytorch_says(monkeypatch):
     assert not lends() and cuda()
 
 
-def test_photographs_are_looked_at_with_it_and_without_where_none_is_left(lender, tmp_path):
-    goods = chips(tmp_path / "goods", GOODS)
-    command = [sys.executable, "-c", STUDY_TWICE, goods, tmp_path]
-    done = subprocess.run(command, env=environment(lender), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    lent = ["/schedule", "/allow", "/release", "/schedule", "/release"]  # its process is kept for the next
-    assert lender.asked == [*lent, "/schedule"]  # and not asked again at once
-    assert "no GPU was lent, going on without: 'No GPU was available'" in done.stderr
-    here = study_photographs(sorted(goods.iterdir()), starting_backbone()).middle
-    for name in ("lent", "refused"):
-        with np.load(tmp_path / f"{name}.npz") as found:
-            for layer, expected in zip(found.values(), here, strict=True):
-                np.testing.assert_allclose(layer, expected.numpy(), atol=0.02)
-
-
-def test_the_app_starts_and_inspects_without_asking_for_one(lender, tmp_path):
+def test_a_space_teaches_with_it_and_without_where_none_is_left_and_inspects_without(
+    lender, tmp_path, monkeypatch
+):
+    goods, model = chips(tmp_path / "goods", GOODS), tiny_checkpoint(tmp_path / "model")
+    photograph = tmp_path / "chip.png"
+    chip(1).save(photograph)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-c", SERVE, "--port", str(port), "--journal", tmp_path / "labels.db"]
-    photograph = tmp_path / "chip.png"
-    chip(1).save(photograph)
+    flags = ["--port", str(port), "--model", model, "--journal", tmp_path / "labels.db"]
+    lent = ["/schedule", "/allow", "/release", "/schedule", "/release"]  # its process is kept for the next
+    asked = [*lent, "/schedule", "/startup-report"]  # refused, it is not asked again at once
     said, address = [], f"http://127.0.0.1:{port}"
     told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    command = [sys.executable, "-c", SPACE, tmp_path, *flags]
     with subprocess.Popen(command, env=environment(lender), cwd=ROOT, **told) as started:
         try:
             for line in started.stdout:
                 said.append(line)
                 if "public link" in line:
                     break
-            assert lender.asked == ["/startup-report"], said
+            assert lender.asked == asked, said
+            assert any("no GPU was lent, going on without: 'No GPU was available'" in line for line in said)
             client = Client(address, verbose=False)
             inspection, _ = client.predict(handle_file(photograph), api_name="/inspect")
-            assert inspection["unlike_training"] and "OpenVINO" in httpx.get(address, timeout=60).text
+            assert inspection["model"]["name"] == "model"
+            assert "OpenVINO" in httpx.get(address, timeout=60).text
         finally:
             started.terminate()
-    assert lender.asked == ["/startup-report"]
+    assert lender.asked == asked
+    monkeypatch.setattr("chipdemo.vision.study.IMAGE_SIZE", 96)
+    here = study_photographs(sorted(goods.iterdir()), starting_backbone()).middle
+    for name in ("lent", "refused"):
+        with np.load(tmp_path / f"{name}.npz") as found:
+            for layer, expected in zip(found.values(), here, strict=True):
+                np.testing.assert_allclose(layer, expected.numpy(), atol=0.02)

@@ -199,9 +199,7 @@ def exported(
     from chipdemo.vision.weights import load_network
 
     log.info("exporting %s, which takes some seconds; later starts find it in %s", info.name, graphs)
-    with ThreadPoolExecutor(
-        1
-    ) as apart:  # where GPUs are lent, PyTorch pretends in the main thread to have one
+    with ThreadPoolExecutor(1) as apart:  # PyTorch's main thread pretends to have a GPU where they are lent
         content = apart.submit(lambda: onnx_bytes(load_network(folder, spec), spec, info, normals)).result()
     if graphs:
         try:
