@@ -159,6 +159,7 @@ def test_a_long_comparison_can_be_stopped(chromium, ablation, files):
         page.wait_for_selector("#compare-stop", state="hidden")
         assert page.locator(".answer").count() == 2
         gate.set()
+        page.wait_for_timeout(1_000)  # what was stopped ends, and the page settles
         page.set_input_files(PHOTOGRAPH, files / "light.png")
         page.wait_for_function("document.querySelectorAll('.answer.normal').length === 3")
         context.close()
