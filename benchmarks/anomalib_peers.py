@@ -9,10 +9,10 @@ it. Its torch models get our backbone's weights and our pixels, and keep their d
 with layers of stride 8 and 16, PaDiM of stride 4, 8 and 16 with 100 features; all maps are judged by the
 same code.
 
-PatchCore keeps 10 % of the 218,112 places of 213 photographs, chosen greedily, which takes more than an
+PatchCore keeps 10 % of the 218,112 places of 213 images, chosen greedily, which takes more than an
 hour. So its greedy choice is run for 1 %, and the time for 10 % is that of a step times the number of steps
 (a step costs the same however many places are chosen already). What a memory of 10 % is worth, and what one
-photograph then takes, is measured with places drawn at random.
+image then takes, is measured with places drawn at random.
 """
 
 import argparse
@@ -32,15 +32,16 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from training.localization import aupro, pixel_auroc  # noqa: E402
+
 from benchmarks import matching  # noqa: E402
-from chipdemo.images import read_photograph  # noqa: E402
+from chipdemo.images import read_image  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
 from chipdemo.vision.study import IMAGE_SIZE, Backbone  # noqa: E402
-from chipdemo.vision.transforms import normalise, pixels_of  # noqa: E402
-from training.localisation import aupro, pixel_auroc  # noqa: E402
+from chipdemo.vision.transforms import normalize, pixels_of  # noqa: E402
 from training.measure import auroc  # noqa: E402
 
-BATCH = 32  # photographs, anomalib's default
+BATCH = 32  # images, anomalib's default
 RATIO, LESS = 0.1, 0.01  # of the places: PatchCore's default, and what is chosen greedily here
 PADIM_FEATURES = 100  # anomalib's default with ResNet-18; it has none for other small backbones
 Model = PatchcoreModel | PadimModel
@@ -50,7 +51,7 @@ def prepared(image: Image.Image, backbone: Backbone) -> torch.Tensor:
     """(1, 3, size, size), what our own network gets too."""
     spec = backbone.spec
     pixels = pixels_of(image, spec.image_size, spec.interpolation)
-    return normalise(torch.from_numpy(pixels[None].copy()), spec.mean, spec.std)
+    return normalize(torch.from_numpy(pixels[None].copy()), spec.mean, spec.std)
 
 
 def with_weights(model: Model, backbone: Backbone) -> Model:
@@ -65,11 +66,11 @@ def layers_of(backbone: Backbone, strides: Sequence[int]) -> list[str]:
 
 
 def show(model: Model, paths: list[Path], backbone: Backbone) -> float:
-    """Let a model see the good photographs; seconds."""
+    """Let a model see the good images; seconds."""
     started = perf_counter()
     model.train()
     for first in range(0, len(paths), BATCH):
-        images = [read_photograph(path).image for path in paths[first : first + BATCH]]
+        images = [read_image(path).image for path in paths[first : first + BATCH]]
         model(torch.cat([prepared(image, backbone) for image in images]))
     return perf_counter() - started
 
@@ -90,7 +91,7 @@ def judged(model: Model, images: list[Image.Image], masks: np.ndarray, backbone:
         "image_auroc": round(auroc(np.array(scores), masks.any((1, 2))), 4),
         "pixel_auroc": round(pixel_auroc(heat, masks), 4),
         "aupro": round(aupro(heat, masks), 4),
-        "one_photograph_ms": round(float(np.median(times[1 : matching.TIMED + 1])), 1),
+        "one_image_ms": round(float(np.median(times[1 : matching.TIMED + 1])), 1),
     }
 
 
@@ -102,9 +103,9 @@ def compare(root: Path, name: str, mobilenet: str) -> dict[str, dict]:
     """The rows of one backbone."""
     backbone = matching.sized_backbone(name, IMAGE_SIZE, mobilenet)
     good, paths = sorted((root / "train" / "good").iterdir()), sorted((root / "test").glob("*/*"))
-    masks, images = matching.read_masks(paths, root), [read_photograph(path).image for path in paths]
+    masks, images = matching.read_masks(paths, root), [read_image(path).image for path in paths]
     ours = matching.test(root, matching.Variant(backbone=name), mobilenet)
-    kept = ("image_auroc", "pixel_auroc", "aupro", "one_photograph_ms", "memory_mb")
+    kept = ("image_auroc", "pixel_auroc", "aupro", "one_image_ms", "memory_mb")
     rows = {
         "inverse feature matching": {k: ours[k] for k in kept} | {"seconds_to_fit": ours["seconds_to_teach"]}
     }

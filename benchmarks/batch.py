@@ -1,12 +1,12 @@
-"""Many photographs at once: images per second, memory, and what limits them; beside others' ways.
+"""Many images at once: images per second, memory, and what limits them; beside others' ways.
 
     python benchmarks/batch.py                # all of it: about half an hour on 2 cores
-    python benchmarks/batch.py --photographs 100 --memory 100 200    # does it work?
-    python benchmarks/batch.py --ray          # and the same photographs on Ray, 2 workers on this machine
+    python benchmarks/batch.py --images 100 --memory 100 200    # does it work?
+    python benchmarks/batch.py --ray          # and the same images on Ray, 2 workers on this machine
 
-Each row runs in a process of its own. Batch: `batch.inspect_all` on the ELPV photographs as files, decoding,
+Each row runs in a process of its own. Batch: `batch.inspect_all` on the ELPV images as files, decoding,
 heat, regions and results on disk included. Bare: the timm backbone with its own classifier, 16 random
-photographs at a time, without decoding, before and after the batch in the same process, since a machine's
+images at a time, without decoding, before and after the batch in the same process, since a machine's
 speed drifts. Alone: decoding, hashing and scaling on the same cores. Memory: the resident one, of the set
 repeated under other places. Where anomalib is installed (see anomalib_peers.py), its PatchCore
 with the same backbone is timed too.
@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 
 from chipdemo.batch import BATCH, inspect_all, read  # noqa: E402
 from chipdemo.files import in_parallel  # noqa: E402
-from chipdemo.images import read_photograph  # noqa: E402
+from chipdemo.images import read_image  # noqa: E402
 from chipdemo.listing import Listing, listed  # noqa: E402
 from chipdemo.settings import DEFAULT_MODEL, Settings  # noqa: E402
 from chipdemo.vision.inspector import load_inspector  # noqa: E402
@@ -43,15 +43,15 @@ from training.sources import read_elpv  # noqa: E402
 
 RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # and their packages
 MODEL, GRAPHS = str(DEFAULT_MODEL), Settings().graphs
-MEMORY = (1_000, 10_000, 100_000)  # photographs
-SINGLY = 100  # photographs for those that take one after the other
+MEMORY = (1_000, 10_000, 100_000)  # images
+SINGLY = 100  # images for those that take one after the other
 BARE_S, WARM_UP = 5, 3  # seconds that the bare network is run each time; batches that are not timed
-FEW = 32  # photographs that get a process going before it is timed
+FEW = 32  # images that get a process going before it is timed
 MANY = 10_000_000
 
 
 def places(folder: Path, count: int) -> Listing:
-    """So many photographs: the ELPV ones, as often as needed, each time under another place."""
+    """So many images: the ELPV ones, as often as needed, each time under another place."""
     paths = [sample.path for sample in read_elpv().samples]
     root = Path(os.path.commonpath(paths))
     for turn in range(-(-count // len(paths))):
@@ -68,12 +68,12 @@ def places(folder: Path, count: int) -> Listing:
 
 
 def measured(run: Callable[[], int]) -> dict:
-    """run: gives how many photographs it took."""
+    """run: gives how many images it took."""
     started, cpu = perf_counter(), cpu_s()
     count = run()
     seconds, cpu = perf_counter() - started, cpu_s() - cpu
     return {
-        "photographs": count,
+        "images": count,
         "per_second": round(count / seconds, 1),
         "per_core_second": round(count / cpu, 1),  # a second of one core's work
     }
@@ -91,23 +91,23 @@ def counted(results: Iterable) -> int:
 def decoding(count: int) -> dict:
     """Reading, decoding, hashing and scaling, side by side as the batch does it."""
     with tempfile.TemporaryDirectory() as folder:
-        inspector, photographs = load_inspector(MODEL), places(Path(folder), count)
+        inspector, images = load_inspector(MODEL), places(Path(folder), count)
 
         def prepare(one):
             return inspector.prepare(read(one).image)
 
-        return measured(lambda: counted(in_parallel(prepare, photographs)))
+        return measured(lambda: counted(in_parallel(prepare, images)))
 
 
 def batch(runtime: str, count: int) -> dict:
     """The batch, between two runs of the bare network."""
     inspector = load_inspector(MODEL, runtime=runtime, graphs=GRAPHS)
     with tempfile.TemporaryDirectory() as folder:
-        photographs = places(Path(folder), count)
+        images = places(Path(folder), count)
         inspect_all(inspector, places(Path(folder), FEW), Path(folder) / "few")
         network = bare(runtime, inspector.spec)
         before = network()
-        row = measured(lambda: counted(inspect_all(inspector, photographs, Path(folder) / "out", tiles=True)))
+        row = measured(lambda: counted(inspect_all(inspector, images, Path(folder) / "out", tiles=True)))
         bare_rate = (before + network()) / 2
     share = round(row["per_second"] / bare_rate, 3) if bare_rate else None
     return row | {"bare_network_per_second": round(bare_rate, 1) or None, "share_of_bare": share}
@@ -152,7 +152,7 @@ def bare(runtime: str, spec) -> Callable[[], float]:
 
 
 def memory(runtime: str, count: int) -> dict:
-    """Resident memory when the first photographs are done, and the most until the last one is."""
+    """Resident memory when the first images are done, and the most until the last one is."""
     inspector, process, used = load_inspector(MODEL, runtime=runtime, graphs=GRAPHS), psutil.Process(), []
 
     def progress(done: int) -> None:
@@ -160,10 +160,8 @@ def memory(runtime: str, count: int) -> dict:
 
     with tempfile.TemporaryDirectory() as folder:
         inspect_all(inspector, places(Path(folder), FEW), Path(folder) / "few")
-        photographs = places(Path(folder), count)
-        row = measured(
-            lambda: counted(inspect_all(inspector, photographs, Path(folder) / "out", None, progress))
-        )
+        images = places(Path(folder), count)
+        row = measured(lambda: counted(inspect_all(inspector, images, Path(folder) / "out", None, progress)))
     return row | {"first_mb": round(used[0]), "most_mb": round(max(used))}
 
 
@@ -178,19 +176,19 @@ def on_ray(runtime: str, count: int, workers: int = 2) -> dict:
             times.append((perf_counter(), done))
 
     with tempfile.TemporaryDirectory() as folder:
-        photographs, out = places(Path(folder), count), Path(folder) / "out"
+        images, out = places(Path(folder), count), Path(folder) / "out"
         how = {"progress": progress, "workers": workers, "model": MODEL, "runtime": runtime, "graphs": GRAPHS}
         started = perf_counter()
-        inspect_on_ray(inspector, photographs, out, tiles=True, **how)
+        inspect_on_ray(inspector, images, out, tiles=True, **how)
         seconds = perf_counter() - started
     (first, done), (last, _) = times[0], times[-1]
     running = round((count - done) / (last - first), 1) if last > first else None
     rates = {"per_second": round(count / seconds, 1), "per_second_when_running": running}
-    return {"photographs": count, "workers": workers, **rates}
+    return {"images": count, "workers": workers, **rates}
 
 
 def timm_and_grad_cam(count: int) -> dict:
-    """As a short script would do it: photograph, verdict and GradCAM, one after the other."""
+    """As a short script would do it: image, verdict and GradCAM, one after the other."""
     import timm
     import torch
     from PIL import Image
@@ -215,12 +213,12 @@ def timm_and_grad_cam(count: int) -> dict:
 
 
 def anomalib(count: int) -> dict:
-    """PatchCore, its memory a tenth of the places of as many normal photographs, drawn at random."""
+    """PatchCore, its memory a tenth of the places of as many normal images, drawn at random."""
     import timm
     import torch
     from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
-    from chipdemo.vision.transforms import normalise, pixels_of
+    from chipdemo.vision.transforms import normalize, pixels_of
 
     spec, samples = load_inspector(MODEL).spec, read_elpv().samples
     stages = timm.create_model(spec.backbone).feature_info
@@ -228,9 +226,9 @@ def anomalib(count: int) -> dict:
     model = PatchcoreModel(layers, spec.backbone, False).train()
 
     def prepared(path: Path) -> torch.Tensor:
-        image = read_photograph(path).image
+        image = read_image(path).image
         pixels = pixels_of(image, spec.image_size, spec.interpolation)[None].copy()
-        return normalise(torch.from_numpy(pixels), spec.mean, spec.std)
+        return normalize(torch.from_numpy(pixels), spec.mean, spec.std)
 
     for path in [sample.path for sample in samples if sample.label == "normal"][:count]:
         model(prepared(path))
@@ -295,13 +293,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--photographs", type=int, default=len(read_elpv().samples))
-    parser.add_argument("--memory", nargs="+", type=int, default=MEMORY, metavar="PHOTOGRAPHS")
+    parser.add_argument("--images", type=int, default=len(read_elpv().samples))
+    parser.add_argument("--memory", nargs="+", type=int, default=MEMORY, metavar="IMAGES")
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("--core-hour", type=float, default=0.04, help="price of one (default: %(default)s)")
     parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "batch.json")
     options = parser.parse_args()
-    found = dict(rows(options.photographs, options.memory, options.ray))
+    found = dict(rows(options.images, options.memory, options.ray))
     report = {
         "command": " ".join(["python benchmarks/batch.py", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),

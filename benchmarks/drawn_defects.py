@@ -1,4 +1,4 @@
-"""Defects drawn into photographs of good chips, to choose by without a real defect being looked at."""
+"""Defects drawn into images of good chips, to choose by without a real defect being looked at."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 VISIBLE = 25  # 0-255; a pixel that changes by more belongs to the defect ...
-SMALLEST = 0.001  # ... which is at least this share of the photograph
+SMALLEST = 0.001  # ... which is at least this share of the image
 Draw = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -20,7 +20,7 @@ def _box(side: int, generator: np.random.Generator, least: float, most: float) -
 
 
 def cut_paste(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """A part of the same photograph, turned, where it does not belong (Li et al., CVPR 2021)."""
+    """A part of the same image, turned, where it does not belong (Li et al., CVPR 2021)."""
     side = len(pixels)
     top, left, height, width = _box(side, generator, 0.04, 0.14)
     y, x = generator.integers(0, side - height), generator.integers(0, side - width)
@@ -38,9 +38,9 @@ def scratch(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         points.append(
             points[-1] + generator.uniform(0.03, 0.07) * side * np.array([np.cos(angle), np.sin(angle)])
         )
-    grey = int(generator.choice([20, 60, 190, 230]))
+    gray = int(generator.choice([20, 60, 190, 230]))
     line = [tuple(point) for point in points]
-    ImageDraw.Draw(image).line(line, fill=(grey,) * 3, width=int(generator.integers(2, 6)))
+    ImageDraw.Draw(image).line(line, fill=(gray,) * 3, width=int(generator.integers(2, 6)))
     return np.array(image)
 
 
@@ -91,7 +91,7 @@ KINDS: tuple[Draw, ...] = (cut_paste, scratch, shifted, removed, bent, turned)
 
 
 def draw_defect(image: Image.Image, kind: Draw, seed: int) -> tuple[Image.Image, np.ndarray]:
-    """A square photograph with a defect, and its mask (H, W) bool; tried again until one can be seen."""
+    """A square image with a defect, and its mask (H, W) bool; tried again until one can be seen."""
     generator, pixels = np.random.default_rng(seed), np.asarray(image)
     while True:
         changed = kind(pixels.copy(), generator)

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from chipdemo.vision.checkpoint import CONFIG, METRICS, read_json, write_json  # noqa: E402
 from chipdemo.vision.transforms import pixels_of  # noqa: E402
 from chipdemo.vision.weights import load_checkpoint  # noqa: E402
-from training.data import load_photographs, split_by_hash  # noqa: E402
+from training.data import load_images, split_by_hash  # noqa: E402
 from training.measure import measure  # noqa: E402
 from training.resume import STATE  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
@@ -39,10 +39,10 @@ SHOWN = ("accuracy", "recall", "precision", "f1", "auroc", "average_precision", 
 
 def write_split() -> None:
     """Divide ELPV once; the file is in the repository."""
-    photographs = load_photographs(read_elpv(), partial(pixels_of, size=8, interpolation="bilinear"))
-    strata = {h: sample.stratum for h, sample in zip(photographs.sha256, photographs.samples)}
+    images = load_images(read_elpv(), partial(pixels_of, size=8, interpolation="bilinear"))
+    strata = {h: sample.stratum for h, sample in zip(images.sha256, images.samples)}
     split = split_by_hash(strata, FRACTIONS)
-    names = {h: sample.path.name for h, sample in zip(photographs.sha256, photographs.samples)}
+    names = {h: sample.path.name for h, sample in zip(images.sha256, images.samples)}
     files = {part + "_files": [names[h] for h in hashes] for part, hashes in split.items()}
     write_json(SPLIT, split | files)
 
@@ -67,17 +67,17 @@ def train(seed: int, flags: list[str], out: Path) -> None:
 def with_turns(out: Path) -> dict[str, float]:
     """The same checkpoint with the log-odds averaged over the eight flips and right-angle turns."""
     net, spec, _ = load_checkpoint(out)
-    photographs = load_photographs(
+    images = load_images(
         read_elpv(), partial(pixels_of, size=spec.image_size, interpolation=spec.interpolation)
     )
-    chosen = [photographs.sha256.index(h) for h in read_json(SPLIT)["test"]]
-    pixels, abnormal = photographs.pixels[chosen], photographs.abnormal[chosen]
+    chosen = [images.sha256.index(h) for h in read_json(SPLIT)["test"]]
+    pixels, abnormal = images.pixels[chosen], images.abnormal[chosen]
     log_odds = predict_turned(net, pixels, spec).log_odds
     return measure(expit(log_odds / spec.temperature), abnormal, spec.threshold)
 
 
 def on_sure_ones(out: Path) -> dict[str, float]:
-    """Judged by the photographs alone whose label the experts were sure of: probability 0 or 1."""
+    """Judged by the images alone whose label the experts were sure of: probability 0 or 1."""
     test, probability = (
         read_json(out / METRICS)["test"],
         {s.path.name: s.probability for s in read_elpv().samples},
@@ -122,9 +122,9 @@ def main() -> None:
         "starting_weights": metrics[0]["starting_weights"],
         "options": metrics[0]["training"]["options"],
         "training_seconds": [m["training"]["seconds"] for m in metrics],
-        "one_photograph_one_forward": summary(single),
+        "one_image_one_forward": summary(single),
         "averaged_over_8_turns_and_flips": summary(turned),
-        "on_photographs_the_experts_were_sure_of": {"count": sure[0]["count"], **summary(sure)},
+        "on_images_the_experts_were_sure_of": {"count": sure[0]["count"], **summary(sure)},
         "seeds": single,
     }
     write_json(options.report, report)

@@ -1,11 +1,11 @@
-"""What the fixed scale and the distance limit do on photographs the model was not fitted on.
+"""What the fixed scale and the distance limit do on images the model was not fitted on.
 
     python benchmarks/heat.py --unlike FOLDER [FOLDER ...]
 
-On ELPV's test part: how many normal photographs that are judged normal show a pixel at or above
-half heat, how many caught defects show a region, how many photographs are called unlike the
-training ones. FOLDERs hold photographs of other things, which should be called unlike; drawn
-ones (noise, plain grey, gradients) are always among them.
+On ELPV's test part: how many normal images that are judged normal show a pixel at or above
+half heat, how many caught defects show a region, how many images are called unlike the
+training ones. FOLDERs hold images of other things, which should be called unlike; drawn
+ones (noise, plain gray, gradients) are always among them.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chipdemo.images import read_photograph  # noqa: E402
+from chipdemo.images import read_image  # noqa: E402
 from chipdemo.vision.checkpoint import SPLIT, find_checkpoint, read_json, write_json  # noqa: E402
 from chipdemo.vision.inspector import load_inspector  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
@@ -49,13 +49,13 @@ def main() -> None:
     test = set(read_json(find_checkpoint(options.model) / SPLIT)["test"])
     rows = []
     for sample in read_elpv().samples:
-        photograph = read_photograph(sample.path)
-        if photograph.sha256 in test:
-            rows.append((sample.label, inspector.inspect(photograph.image)))
+        decoded = read_image(sample.path)
+        if decoded.sha256 in test:
+            rows.append((sample.label, inspector.inspect(decoded.image)))
     passed = [i for label, i in rows if label == "normal" and i.verdict == "normal"]
     caught = [i for label, i in rows if label == "abnormal" and i.verdict == "abnormal"]
     others = drawn() | {
-        folder.name: [read_photograph(path).image for path in sorted(folder.rglob("*.[jp][pn]g"))]
+        folder.name: [read_image(path).image for path in sorted(folder.rglob("*.[jp][pn]g"))]
         for folder in options.unlike
     }
     report = {
@@ -68,10 +68,10 @@ def main() -> None:
         ),
         "defects_caught": len(caught),
         "of_them_with_a_region": float(np.mean([len(i.regions) > 0 for i in caught])),
-        "called_unlike_the_training_photographs": {
-            "ELPV test part": float(np.mean([i.unlike_training for _, i in rows])),
+        "called_unlike_the_training_images": {
+            "ELPV test part": float(np.mean([i.out_of_distribution for _, i in rows])),
             **{
-                name: float(np.mean([inspector.inspect(image).unlike_training for image in images]))
+                name: float(np.mean([inspector.inspect(image).out_of_distribution for image in images]))
                 for name, images in others.items()
                 if images
             },

@@ -1,4 +1,4 @@
-"""The journal of labels with 100,000 photographs and a million events, against a small one.
+"""The journal of labels with 100,000 images and a million events, against a small one.
 
     python benchmarks/journal.py
 
@@ -42,10 +42,10 @@ from chipdemo.labeling.statistics import (  # noqa: E402
 )
 from chipdemo.labeling.store import Journal  # noqa: E402
 
-PEOPLE = 3  # wanted on each photograph
+PEOPLE = 3  # wanted on each image
 ANNOTATORS = tuple(f"annotator {number:02}" for number in range(20))
-BUSY, NEW = ANNOTATORS[0], "somebody new"  # BUSY has labelled half of all, which wait for others still
-# Of all photographs, those that everyone has labelled, BUSY alone, BUSY and one more; nobody the others
+BUSY, NEW = ANNOTATORS[0], "somebody new"  # BUSY has labeled half of all, which wait for others still
+# Of all images, those that everyone has labeled, BUSY alone, BUSY and one more; nobody the others
 EVERYONE, ALONE, TWO = 0.45, 0.40, 0.10
 MODEL, REVISION, CHANNELS, THRESHOLD = "model", "abc", 1280, 0.5
 CALLS = 200
@@ -70,9 +70,9 @@ def sha_of(number: int) -> str:
     return f"{number:064x}"
 
 
-def voters_of(number: int, photographs: int) -> tuple[str, ...]:
-    """Who labelled a photograph."""
-    place = number / photographs
+def voters_of(number: int, images: int) -> tuple[str, ...]:
+    """Who labeled an image."""
+    place = number / images
     if place < EVERYONE:
         return ANNOTATORS
     if place < EVERYONE + ALONE:
@@ -80,14 +80,14 @@ def voters_of(number: int, photographs: int) -> tuple[str, ...]:
     return (BUSY, ANNOTATORS[1 + number % 19]) if place < EVERYONE + ALONE + TWO else ()
 
 
-def fill(journal: Journal, photographs: int) -> None:
-    """Ten events a photograph, written past the journal's own methods, which would take an hour."""
+def fill(journal: Journal, images: int) -> None:
+    """Ten events an image, written past the journal's own methods, which would take an hour."""
     generator, panels, seq = random.Random(0), {"[]": 1}, 0
     now = time.time_ns() // 1000
-    for first in range(0, photographs, 1000):
+    for first in range(0, images, 1000):
         rows, events, votes = [], [], []
-        for number in range(first, min(first + 1000, photographs)):
-            sha256, voters = sha_of(number), voters_of(number, photographs)
+        for number in range(first, min(first + 1000, images)):
+            sha256, voters = sha_of(number), voters_of(number, images)
             said, labels = said_of(generator, len(voters))
             for annotator, label in zip(voters, labels):
                 seq += 1
@@ -106,7 +106,7 @@ def fill(journal: Journal, photographs: int) -> None:
                 [(id, annotators, len(json.loads(annotators))) for annotators, id in panels.items()],
             )
             database.executemany(
-                "INSERT INTO photographs (sha256, name, path, width, height, added_at, votes, panel, truth) "
+                "INSERT INTO images (sha256, name, path, width, height, added_at, votes, panel, truth) "
                 "VALUES (?, ?, '', 300, 300, 0, ?, ?, ?)",
                 rows,
             )
@@ -114,14 +114,14 @@ def fill(journal: Journal, photographs: int) -> None:
             database.executemany(
                 "INSERT INTO events (seq, event_id, image_sha256, label, annotator, said, retracts, "
                 "defect_type, boxes, decides, created_at, note, mask) VALUES (?, ?, ?, ?, ?, ?, ?, '', '[]', "
-                f"0, {now} - ({10 * photographs} - ?1) * 600000, '', x'')",  # two in a second
+                f"0, {now} - ({10 * images} - ?1) * 600000, '', x'')",  # two in a second
                 events,
             )
             database.executemany("INSERT INTO votes VALUES (?, ?, ?, ?, ?, ?)", votes)
 
 
 def said_of(generator: random.Random, people: int) -> tuple[str, list[str]]:
-    """What a model says of a photograph, as the journal keeps it, and what so many people do."""
+    """What a model says of an image, as the journal keeps it, and what so many people do."""
     abnormal = generator.random() < 0.3
     probability = min(max(generator.gauss(0.3 + 0.4 * abnormal, 0.15), 0), 1)
     labels = [("normal", "abnormal")[abnormal != (generator.random() < 0.1)] for _ in range(people)]
@@ -161,16 +161,16 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def label_next(queue: Queue, annotator: str) -> Callable[[], object]:
-    """A function that labels a photograph that was got before, which is not timed."""
+    """A function that labels an image that was got before, which is not timed."""
     waiting = iter([one.sha256 for one in queue.next(annotator, CALLS)])
-    said = Said(MODEL, REVISION, 0.25)
+    said = ModelPrediction(MODEL, REVISION, 0.25)
     return lambda: queue.journal.append(Label(next(waiting), "normal", annotator, said=said))
 
 
-def while_labelling(queue: Queue) -> dict:
+def while_labeling(queue: Queue) -> dict:
     """What labelers wait for, in milliseconds."""
     found = {"append": milliseconds(label_next(queue, NEW))}
-    for name, annotator in (("somebody new", NEW), ("who has labelled half of all", BUSY)):
+    for name, annotator in (("somebody new", NEW), ("who has labeled half of all", BUSY)):
         found |= {
             f"next, {order} order, {name}": milliseconds(
                 lambda order=order, annotator=annotator: queue.next(annotator, order=order),
@@ -185,11 +185,11 @@ def while_labelling(queue: Queue) -> dict:
     return found
 
 
-def score(journal: Journal, photographs: int) -> None:
+def score(journal: Journal, images: int) -> None:
     generator = np.random.default_rng(0)
-    kinds = generator.standard_normal((50, CHANNELS)).astype(np.float32)  # of photographs
-    for first in range(0, photographs, 1_000):
-        numbers = range(first, min(first + 1_000, photographs))
+    kinds = generator.standard_normal((50, CHANNELS)).astype(np.float32)  # of images
+    for first in range(0, images, 1_000):
+        numbers = range(first, min(first + 1_000, images))
         places = kinds[generator.integers(50, size=len(numbers))]
         places = places + generator.standard_normal(places.shape).astype(np.float32)
         set_scores(
@@ -204,9 +204,9 @@ def appends_during(journal: Journal, work: Callable[[], object]) -> tuple[float,
     def label() -> None:
         queue = Queue(journal, people=PEOPLE)
         while not times or not done.wait(0.1):
-            photograph = queue.next("in between")[0]
+            image = queue.next("in between")[0]
             started = time.perf_counter()
-            journal.append(Label(photograph.sha256, "normal", "in between"))
+            journal.append(Label(image.sha256, "normal", "in between"))
             times.append((time.perf_counter() - started) * 1000)
 
     thread = threading.Thread(target=label)
@@ -217,7 +217,7 @@ def appends_during(journal: Journal, work: Callable[[], object]) -> tuple[float,
     return taken, percentiles(times)
 
 
-def beside_labelling(journal: Journal, photographs: int) -> dict:
+def beside_labeling(journal: Journal, images: int) -> dict:
     found = {
         name: seconds(call)
         for name, call in {
@@ -226,7 +226,7 @@ def beside_labelling(journal: Journal, photographs: int) -> dict:
             "likely errors": lambda: likely_errors(journal),
             "disagreements": lambda: disagreements(journal, PEOPLE),
             "truths": lambda: truths(journal, PEOPLE),
-            "keeping all scores": lambda: score(journal, photographs),
+            "keeping all scores": lambda: score(journal, images),
         }.items()
     }
     for name in ("ranking", "ranking again"):
@@ -276,7 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--photographs", type=int, default=100_000)
+    parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--folder", type=Path, help="where the journals are made (default: of the system)")
     parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "journal.json")
     options = parser.parse_args()
@@ -286,19 +286,19 @@ def main() -> None:
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, SQLite {sqlite3.sqlite_version}",
     }
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for name, photographs in (("small", 1_000), ("large", options.photographs)):
+        for name, images in (("small", 1_000), ("large", options.images)):
             with Journal(Path(folder) / name / "labels.db") as journal:
-                fill(journal, photographs)
+                fill(journal, images)
                 counts = journal.counts()
                 report[f"{name}, ms"] = {
-                    "photographs": counts.photographs,
+                    "images": counts.images,
                     "events": counts.events,
-                    **while_labelling(Queue(journal, PEOPLE)),
+                    **while_labeling(Queue(journal, PEOPLE)),
                 }
                 print(json.dumps(report[f"{name}, ms"], indent=1), flush=True)
                 if name == "large":
-                    report["large, seconds"] = beside_labelling(journal, photographs)
-                    report["after ranking, ms"] = while_labelling(Queue(journal, PEOPLE))
+                    report["large, seconds"] = beside_labeling(journal, images)
+                    report["after ranking, ms"] = while_labeling(Queue(journal, PEOPLE))
                     report["kill -9"] = kill_writers(journal)
     options.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=1))

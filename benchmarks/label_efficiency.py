@@ -63,9 +63,9 @@ def features() -> dict[str, np.ndarray]:
     }
 
 
-def fit(data: dict, labelled: np.ndarray):
+def fit(data: dict, labeled: np.ndarray):
     model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1_000))
-    return model.fit(data["features"][labelled], data["abnormal"][labelled])
+    return model.fit(data["features"][labeled], data["abnormal"][labeled])
 
 
 def judged(data: dict, model) -> dict[str, float]:
@@ -76,36 +76,36 @@ def judged(data: dict, model) -> dict[str, float]:
     }
 
 
-def most_informative(data: dict, model, labelled: np.ndarray) -> np.ndarray:
-    """The photographs that the queue gives next: (BATCH,) rows."""
+def most_informative(data: dict, model, labeled: np.ndarray) -> np.ndarray:
+    """The images that the queue gives next: (BATCH,) rows."""
     count = len(data["abnormal"])
     truth = [""] * count
-    for row in labelled:
+    for row in labeled:
         truth[row] = ABNORMAL if data["abnormal"][row] else NORMAL
     probability = model.predict_proba(data["features"])[:, 1]
     scored = Scored(np.arange(count), truth, np.zeros(count), [""] * count, probability, data["embedding"])
     priority, _ = rank_scored(scored, THRESHOLD)
-    priority[labelled] = -1
+    priority[labeled] = -1
     return np.argsort(-priority, kind="stable")[:BATCH]
 
 
 def curve(data: dict, order: str, seed: int) -> list[dict[str, float]]:
     """What the model is worth after each batch."""
     shuffled = np.random.default_rng(seed).permutation(len(data["abnormal"]))
-    labelled, points = shuffled[:BATCH], []
+    labeled, points = shuffled[:BATCH], []
     while True:
-        model = fit(data, labelled)
-        points.append({"labels": len(labelled), **judged(data, model)})
-        if len(labelled) >= MOST:
+        model = fit(data, labeled)
+        points.append({"labels": len(labeled), **judged(data, model)})
+        if len(labeled) >= MOST:
             return points
         if order == INFORMATIVE:
-            chosen = most_informative(data, model, labelled)
+            chosen = most_informative(data, model, labeled)
         else:
-            chosen = shuffled[len(labelled) : len(labelled) + BATCH]
-        labelled = np.concatenate((labelled, chosen))
+            chosen = shuffled[len(labeled) : len(labeled) + BATCH]
+        labeled = np.concatenate((labeled, chosen))
 
 
-def summarise(curves: dict[str, list]) -> dict:
+def summarize(curves: dict[str, list]) -> dict:
     """By metric: mean and sd over the seeds of each order, and of their difference seed by seed."""
     summary = {"labels": [point["labels"] for point in curves[RANDOM][0]]}
     for metric in ("accuracy", "auroc"):
@@ -124,10 +124,10 @@ def summarise(curves: dict[str, list]) -> dict:
 def draw(summary: dict, all_labels: dict[str, float], part: str) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for ax, metric in zip(axes, ("accuracy", "auroc")):
-        for order, colour in ((INFORMATIVE, "tab:blue"), (RANDOM, "grey")):
+        for order, color in ((INFORMATIVE, "tab:blue"), (RANDOM, "gray")):
             mean, sd = (np.array(summary[metric][order][name]) for name in ("mean", "sd"))
-            ax.plot(summary["labels"], mean, color=colour, label=f"{order} order")
-            ax.fill_between(summary["labels"], mean - sd, mean + sd, color=colour, alpha=0.2, lw=0)
+            ax.plot(summary["labels"], mean, color=color, label=f"{order} order")
+            ax.fill_between(summary["labels"], mean - sd, mean + sd, color=color, alpha=0.2, lw=0)
         ax.axhline(all_labels[metric], color="black", lw=0.8, ls=":", label="all labels")
         ax.set(xlabel="labels", ylabel={"auroc": "AUROC"}.get(metric, metric))
     axes[0].legend(frameon=False)
@@ -147,8 +147,8 @@ def main() -> None:
     curves = {
         order: [curve(data, order, seed) for seed in range(options.seeds)] for order in (INFORMATIVE, RANDOM)
     }
-    summary, all_labels = summarise(curves), judged(data, fit(data, np.arange(len(data["abnormal"]))))
-    part = f"ELPV, test, {len(data['test_abnormal'])} photographs"
+    summary, all_labels = summarize(curves), judged(data, fit(data, np.arange(len(data["abnormal"]))))
+    part = f"ELPV, test, {len(data['test_abnormal'])} images"
     write_json(
         REPORT,
         {

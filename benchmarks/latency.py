@@ -2,7 +2,7 @@
 
     python benchmarks/latency.py --model FOLDER [FOLDER ...]
 
-Decoded photograph in; verdict, evidence, CBAM map and regions out. The script does with timm and
+Decoded image in; verdict, evidence, CBAM map and regions out. The script does with timm and
 pytorch-grad-cam what a page needs: a forward and GradCAM. Single precision, batch 1. Every contestant
 in turn within one round, so that a machine whose speed drifts is fair to all; each is called twice and
 the second call is timed. Medians of ratios.
@@ -28,12 +28,12 @@ import sys  # noqa: E402
 
 sys.path.insert(0, str(ROOT))
 
-from chipdemo.images import read_photograph  # noqa: E402
+from chipdemo.images import read_image  # noqa: E402
 from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
 from chipdemo.vision.inspector import load_inspector  # noqa: E402
 from chipdemo.vision.runtimes import openvino_run  # noqa: E402
-from chipdemo.vision.transforms import normalise, pixels_of  # noqa: E402
+from chipdemo.vision.transforms import normalize, pixels_of  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
 
 WARM_UP = 10  # rounds that are not timed
@@ -42,7 +42,7 @@ FAST, EAGER = "inspector, OpenVINO", "inspector, PyTorch"
 
 
 def contestants(model: str) -> dict[str, Callable[[Image.Image], object]]:
-    """By name: a function of one photograph."""
+    """By name: a function of one image."""
     fast, eager = (load_inspector(model, runtime=runtime, graphs=GRAPHS) for runtime in ("openvino", "torch"))
     spec = eager.spec
     bare = alone(spec.backbone)
@@ -53,7 +53,7 @@ def contestants(model: str) -> dict[str, Callable[[Image.Image], object]]:
 
     def prepared(image):
         pixels = pixels_of(image, spec.image_size, spec.interpolation)[None]
-        return normalise(torch.from_numpy(pixels), spec.mean, spec.std)
+        return normalize(torch.from_numpy(pixels), spec.mean, spec.std)
 
     def script(image):
         with GradCAM(bare, [bare.get_submodule(bare.feature_info[-1]["module"])]) as cam:
@@ -94,7 +94,7 @@ def exported(net: torch.nn.Module, batch: torch.Tensor) -> Callable:
 def measured(model: str, rounds: int) -> dict:
     """Medians of every contestant, and of the ratios of the inspectors to the others."""
     runs = contestants(model)
-    images = [read_photograph(sample.path).image for sample in read_elpv().samples[: rounds + WARM_UP]]
+    images = [read_image(sample.path).image for sample in read_elpv().samples[: rounds + WARM_UP]]
     times = {name: [] for name in runs}
     for number, image in enumerate(images):
         for name, run in runs.items():

@@ -1,10 +1,10 @@
-"""Inverse feature matching on MVTec AD's transistors, learned from good photographs alone.
+"""Inverse feature matching on MVTec AD's transistors, learned from good images alone.
 
     python benchmarks/matching.py --data FOLDER --choose     the settings, by drawn defects
-    python benchmarks/matching.py --data FOLDER              what they are worth, on the test photographs
+    python benchmarks/matching.py --data FOLDER              what they are worth, on the test images
 
 FOLDER is mvtec_anomaly_detection/transistor (Bergmann et al., CVPR 2019; CC BY-NC-SA 4.0): 213 good
-photographs to learn from, 60 good and 40 abnormal ones to judge. --choose reads the 213 alone: three
+images to learn from, 60 good and 40 abnormal ones to judge. --choose reads the 213 alone: three
 quarters of them are learned, the others judge, as they are and with two defects each drawn into them.
 """
 
@@ -27,9 +27,11 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from training.localization import aupro, pixel_auroc  # noqa: E402
+
 from benchmarks.drawn_defects import KINDS, draw_defect  # noqa: E402
 from chipdemo.errors import DataError  # noqa: E402
-from chipdemo.images import read_photograph  # noqa: E402
+from chipdemo.images import read_image  # noqa: E402
 from chipdemo.inspection import INVERSE  # noqa: E402
 from chipdemo.settings import AUTO  # noqa: E402
 from chipdemo.vision import teaching  # noqa: E402
@@ -44,14 +46,13 @@ from chipdemo.vision.study import (  # noqa: E402
     Study,
     backbone_of,
     starting_backbone,
-    study_photographs,
+    study_images,
 )
 from chipdemo.vision.teaching import PLACES  # noqa: E402
-from training.localisation import aupro, pixel_auroc  # noqa: E402
 from training.measure import auroc  # noqa: E402
 
 MASK_SIDE = 256  # pixels, at which heat and masks are compared
-TIMED = 20  # photographs, of which the median time is told
+TIMED = 20  # images, of which the median time is told
 MOBILENET = "mobilenetv2_100"
 
 
@@ -103,7 +104,7 @@ def enlarged(maps: Sequence[np.ndarray], side: int = MASK_SIDE) -> np.ndarray:
 
 
 def figures(maps: Sequence[np.ndarray], masks: np.ndarray) -> dict[str, float]:
-    """maps: (h, w) anomaly of each photograph. masks: (N, MASK_SIDE, MASK_SIDE) bool."""
+    """maps: (h, w) anomaly of each image. masks: (N, MASK_SIDE, MASK_SIDE) bool."""
     heat = enlarged(maps)
     scores = np.array([score_of(one) for one in maps])
     return {
@@ -114,7 +115,7 @@ def figures(maps: Sequence[np.ndarray], masks: np.ndarray) -> dict[str, float]:
 
 
 def choose(good: list[Path], mobilenet: str, names: Sequence[str]) -> Iterator[tuple[str, dict]]:
-    """Name and figures of each variant on good photographs that are held out and defects drawn into them."""
+    """Name and figures of each variant on good images that are held out and defects drawn into them."""
     order = np.random.default_rng(0).permutation(len(good))
     held_out, learned = np.split(order, [len(order) // 4])
     with tempfile.TemporaryDirectory() as folder:
@@ -123,7 +124,7 @@ def choose(good: list[Path], mobilenet: str, names: Sequence[str]) -> Iterator[t
             [np.zeros((MASK_SIDE, MASK_SIDE), bool)] * len(held_out),
         )
         for number, row in enumerate(held_out):
-            image = read_photograph(good[row]).image
+            image = read_image(good[row]).image
             for kind in (number % len(KINDS), (number * 5 + 3) % len(KINDS)):
                 drawn, mask = draw_defect(image, KINDS[kind], seed=100 * int(row) + kind)
                 paths.append(Path(folder) / f"{number}-{kind}.png")
@@ -136,7 +137,7 @@ def choose(good: list[Path], mobilenet: str, names: Sequence[str]) -> Iterator[t
 
 @cache
 def _studied(paths: tuple[Path, ...], backbone: str, size: int, strides: tuple, mobilenet: str) -> Study:
-    return study_photographs(paths, sized_backbone(backbone, size, mobilenet), strides=strides)
+    return study_images(paths, sized_backbone(backbone, size, mobilenet), strides=strides)
 
 
 def _tried(variant: Variant, learned: list[Path], judged: list[Path], masks: np.ndarray, mobilenet: str):
@@ -146,14 +147,14 @@ def _tried(variant: Variant, learned: list[Path], judged: list[Path], masks: np.
     started = time.process_time()
     maps = [knowledge.anomaly(study, row) for row in range(len(study.names))]
     if study.left_out:
-        raise DataError(f"Expected every photograph to be judged; left out: {study.left_out}")
+        raise DataError(f"Expected every image to be judged; left out: {study.left_out}")
     return figures(maps, masks) | {
         "search_cpu_ms": round((time.process_time() - started) / len(maps) * 1000, 1)
     }
 
 
 def read_masks(paths: Sequence[Path], root: Path) -> np.ndarray:
-    """(N, MASK_SIDE, MASK_SIDE) bool; empty for a good photograph."""
+    """(N, MASK_SIDE, MASK_SIDE) bool; empty for a good image."""
     masks = []
     for path in paths:
         file = root / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
@@ -163,13 +164,13 @@ def read_masks(paths: Sequence[Path], root: Path) -> np.ndarray:
 
 
 def test(root: Path, variant: Variant, mobilenet: str) -> dict:
-    """Teach as the command line does, load the checkpoint, judge the test photographs with it."""
+    """Teach as the command line does, load the checkpoint, judge the test images with it."""
     good = sorted((root / "train" / "good").iterdir())
     judged = sorted((root / "test").glob("*/*"))
     masks = read_masks(judged, root)
     backbone = sized_backbone(variant.backbone, variant.size, mobilenet)
     started, cpu_started = time.perf_counter(), time.process_time()
-    study = study_photographs(good, backbone)
+    study = study_images(good, backbone)
     lesson = teaching.learn(study, places=variant.places)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "taught"
@@ -177,7 +178,7 @@ def test(root: Path, variant: Variant, mobilenet: str) -> dict:
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
         megabytes = (out / MEMORY).stat().st_size / 1e6
         inspector = load_inspector(str(out), runtime=AUTO)  # as the app does
-    images = [read_photograph(path).image for path in judged]
+    images = [read_image(path).image for path in judged]
     times, cpu_times, maps, stopped, regions, unlike = [], [], [], [], [], []
     for image in images:
         pixels = inspector.prepare(image).pixels
@@ -197,7 +198,7 @@ def test(root: Path, variant: Variant, mobilenet: str) -> dict:
         figures(maps, masks)
         | {
             "false_alarms_chosen": teaching.FALSE_ALARMS,
-            "false_alarm_rate": float(stopped[~abnormal].mean()),
+            "false_positive_rate": float(stopped[~abnormal].mean()),
             "recall": float(stopped[abnormal].mean()),
             "good_without_a_region": float((regions[~abnormal] == 0).mean()),
             "held_out_good_without_a_region": float((lesson.highest < _heat_limit(lesson)).mean()),
@@ -206,8 +207,8 @@ def test(root: Path, variant: Variant, mobilenet: str) -> dict:
             "stand_out": [study.names[row] for row in lesson.outliers],
             "seconds_to_teach": round(seconds, 1),
             "cpu_seconds_to_teach": round(cpu_seconds, 1),  # what a busy machine does not falsify
-            "one_photograph_ms": round(float(np.median(times[1:])), 1),
-            "one_photograph_cpu_ms": round(float(np.median(cpu_times[1:])), 1),
+            "one_image_ms": round(float(np.median(times[1:])), 1),
+            "one_image_cpu_ms": round(float(np.median(cpu_times[1:])), 1),
             "runtime": inspector.info.runtime,
             "memory_mb": round(megabytes, 2),
             "places": len(lesson.knowledge.memory.features),
@@ -225,7 +226,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--choose", action="store_true", help="compare settings without the test photographs")
+    parser.add_argument("--choose", action="store_true", help="compare settings without the test images")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="of --choose")
     parser.add_argument("--backbones", nargs="+", choices=("lite0", "mobilenetv2"), default=["lite0"])
     parser.add_argument("--places", nargs="+", type=int, default=[PLACES], help="in the memory")

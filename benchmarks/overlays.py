@@ -3,8 +3,8 @@
     python benchmarks/overlays.py --data FOLDER
 
 after benchmarks/transistor.py --data FOLDER, whose EfficientNet-Lite0 + CBAM of each fold, trained on normal
-and abnormal photographs by their labels alone, gets a memory of its good training photographs and explains
-the photographs it has not seen. Heat is judged as the app shows it, on its scale; the curves of deletion
+and abnormal images by their labels alone, gets a memory of its good training images and explains
+the images it has not seen. Heat is judged as the app shows it, on its scale; the curves of deletion
 and insertion are of the defects that the classifier caught. Folds that are finished in --runs are kept.
 """
 
@@ -21,15 +21,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.matching import enlarged, read_masks  # noqa: E402
-from benchmarks.transistor import FOLDS, folds  # noqa: E402
-from chipdemo.images import read_photograph  # noqa: E402
-from chipdemo.inspection import ABNORMAL, NORMAL  # noqa: E402
-from chipdemo.vision import teaching  # noqa: E402
-from chipdemo.vision.checkpoint import METRICS, read_json, write_json  # noqa: E402
-from chipdemo.vision.inspector import NetworkInspector, load_inspector  # noqa: E402
-from chipdemo.vision.study import study_photographs, trained_backbone  # noqa: E402
-from training.localisation import (  # noqa: E402
+from training.localization import (  # noqa: E402
     SHARES,
     area_under,
     aupro,
@@ -38,6 +30,15 @@ from training.localisation import (  # noqa: E402
     pointing_game,
     removal_curves,
 )
+
+from benchmarks.matching import enlarged, read_masks  # noqa: E402
+from benchmarks.transistor import FOLDS, folds  # noqa: E402
+from chipdemo.images import read_image  # noqa: E402
+from chipdemo.inspection import ABNORMAL, NORMAL  # noqa: E402
+from chipdemo.vision import teaching  # noqa: E402
+from chipdemo.vision.checkpoint import METRICS, read_json, write_json  # noqa: E402
+from chipdemo.vision.inspector import NetworkInspector, load_inspector  # noqa: E402
+from chipdemo.vision.study import study_images, trained_backbone  # noqa: E402
 from training.sources import read_data  # noqa: E402
 
 ROW = "lite0-cbam-0"
@@ -53,17 +54,17 @@ def spot(side: int = 32) -> np.ndarray:
 
 
 def add_memory(folder: Path, trained: Path, good: list[Path]) -> None:
-    """A copy of a trained classifier with a memory of good photographs."""
-    study = study_photographs(good, trained_backbone(trained))
+    """A copy of a trained classifier with a memory of good images."""
+    study = study_images(good, trained_backbone(trained))
     teaching.save_with_memory(folder, trained, teaching.learn(study))
 
 
 def explain_fold(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
-    """Every explanation of every photograph, and the curves of the defects that are caught."""
+    """Every explanation of every image, and the curves of the defects that are caught."""
     inspector = load_inspector(str(folder))
     heat, curves = {}, {}
     for path in tqdm(paths, desc=folder.name, disable=None):
-        image = read_photograph(path).image
+        image = read_image(path).image
         found = inspector.inspect(image)
         maps = found.heat | {MIDDLE: spot()}
         maps |= {name: inspector.explain(image, name) for name in inspector.methods if name not in maps}
@@ -117,7 +118,7 @@ def main() -> None:
     parser.add_argument("--trained", type=Path, default=ROOT / "runs" / "transistor")
     parser.add_argument("--folds", type=int, default=FOLDS, help="how many of them, the first ones")
     options = parser.parse_args()
-    samples = {read_photograph(sample.path).sha256: sample for sample in read_data(str(options.data)).samples}
+    samples = {read_image(sample.path).sha256: sample for sample in read_data(str(options.data)).samples}
     options.runs.mkdir(parents=True, exist_ok=True)
     explained, tests = [], []
     for number, division in enumerate(folds(str(options.data))[: options.folds]):
@@ -142,7 +143,7 @@ def main() -> None:
         "data": "MVTec AD, transistor (CC BY-NC-SA 4.0)",
         "folds": options.folds,
         "threads": torch.get_num_threads(),
-        "photographs": len(masks),
+        "images": len(masks),
         "abnormal": int(masks.any((1, 2)).sum()),
         "classifier": {n: [fold[n] for fold in tests] for n in ("auroc", "recall", "confusion")},
         "removed": SHARES,

@@ -3,7 +3,7 @@
     python benchmarks/precision.py
 
 Accuracy and AUROC on ELPV's test part, which chooses nothing here: the steps of the 8-bit network come from
-300 training photographs. The time of one photograph is of the network alone, all in turn within one round;
+300 training images. The time of one image is of the network alone, all in turn within one round;
 bfloat16 only where the processor has it.
 """
 
@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chipdemo.images import read_photograph  # noqa: E402
+from chipdemo.images import read_image  # noqa: E402
 from chipdemo.inspection import ABNORMAL  # noqa: E402
 from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
 from chipdemo.vision.checkpoint import SPLIT, read_json, write_json  # noqa: E402
@@ -31,12 +31,12 @@ from chipdemo.vision.transforms import pixels_of  # noqa: E402
 from chipdemo.vision.weights import load_checkpoint  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
 
-CALIBRATING = 300  # photographs
+CALIBRATING = 300  # images
 ROUNDS, WARM_UP = 60, 10
 
 
 def request_of(folder: Path, precision: str) -> openvino.InferRequest:
-    """One photograph at a time, in "f32" or "bf16"."""
+    """One image at a time, in "f32" or "bf16"."""
     core = openvino.Core()
     model = core.read_model(folder / "model.xml")
     shape = model.input(0).partial_shape
@@ -47,7 +47,7 @@ def request_of(folder: Path, precision: str) -> openvino.InferRequest:
 
 
 def times_of(requests: dict[str, openvino.InferRequest], pixels: np.ndarray) -> dict[str, float]:
-    """Median milliseconds of one photograph."""
+    """Median milliseconds of one image."""
     times = {name: [] for name in requests}
     for number in range(ROUNDS + WARM_UP):
         one = pixels[number % len(pixels)][None]
@@ -68,9 +68,9 @@ def main() -> None:
     net, spec, info = load_checkpoint(DEFAULT_MODEL)
     split, shown = read_json(DEFAULT_MODEL / SPLIT), {}
     for sample in read_elpv().samples:
-        photograph = read_photograph(sample.path)
-        pixels = pixels_of(photograph.image, spec.image_size, spec.interpolation)
-        shown[photograph.sha256] = pixels, sample.label == ABNORMAL
+        decoded = read_image(sample.path)
+        pixels = pixels_of(decoded.image, spec.image_size, spec.interpolation)
+        shown[decoded.sha256] = pixels, sample.label == ABNORMAL
     train, test = ([shown[sha256] for sha256 in split[part]] for part in ("train", "test"))
     seen = [pixels for pixels, _ in train[:: len(train) // CALIBRATING][:CALIBRATING]]
     pixels, abnormal = np.stack([pixels for pixels, _ in test]), np.array([label for _, label in test])
@@ -92,13 +92,13 @@ def main() -> None:
     report = {
         "command": "python benchmarks/precision.py",
         "machine": f"{platform.machine()}, {', '.join(able)}",
-        "photographs": len(pixels),
+        "images": len(pixels),
         "rows": {},
     }
     for name, values in found.items():
         verdicts, exactly = values >= spec.threshold, found["float32"] >= spec.threshold
         report["rows"][name] = {
-            "one_photograph_ms": round(times[name], 2),
+            "one_image_ms": round(times[name], 2),
             "accuracy": round(float((verdicts == abnormal).mean()), 4),
             "auroc": round(float(roc_auc_score(abnormal, values)), 4),
             "other_verdicts": int((verdicts != exactly).sum()),

@@ -1,4 +1,4 @@
-"""Four processes label and publish to one data set at once, while the Hub fails them in every way.
+"""Four processes label and publish to one dataset at once, while the Hub fails them in every way.
 
     python benchmarks/publishing.py
 
@@ -39,7 +39,7 @@ from tests.hub import CUT, LOST, Account, Hub  # noqa: E402
 from tests.tiny import draw_chip  # noqa: E402
 
 NAME, TOKEN = "ada/labels", "hf_ada"
-PROCESSES, LABELS, PHOTOGRAPHS = 4, 500, 20
+PROCESSES, LABELS, IMAGES = 4, 500, 20
 REQUESTS = ("GET /api/", "POST .*/preupload/", "POST .*/lfs/objects/batch", "PUT /lfs/", "POST .*/commit/")
 ANSWERS = (500, 503, 429, 413, 507, CUT, LOST)
 LOAD = f"import datasets; print(*datasets.load_dataset('{NAME}', split='train')['event_id'])"
@@ -52,9 +52,9 @@ def work(path: Path, annotator: str, count: int) -> None:
             journal, NAME, flush_labels=10, flush_every_s=1, first_pause_s=0.2, longest_pause_s=5
         )
         publisher.start()
-        shas = [add_photograph(journal, seed) for seed in range(PHOTOGRAPHS)]
+        shas = [add_image(journal, seed) for seed in range(IMAGES)]
         for number in range(count):
-            label = Label(shas[number % PHOTOGRAPHS], "normal", annotator)
+            label = Label(shas[number % IMAGES], "normal", annotator)
             journal.append(label)
             print(label.event_id, flush=True)
             time.sleep(random.uniform(0, 0.2))
@@ -63,11 +63,11 @@ def work(path: Path, annotator: str, count: int) -> None:
         publisher.stop()
 
 
-def add_photograph(journal: Journal, seed: int) -> str:
+def add_image(journal: Journal, seed: int) -> str:
     image, file = draw_chip(seed), io.BytesIO()
     image.save(file, "PNG")
     sha256 = content_sha256(image)
-    journal.add_photograph(sha256, image.size, f"{seed}.png", file.getvalue())
+    journal.add_image(sha256, image.size, f"{seed}.png", file.getvalue())
     return sha256
 
 
@@ -159,7 +159,7 @@ def measure(folder: Path, hub: Hub) -> dict:
         "lost_after_compaction": len(acknowledged - again),
         "doubled_after_compaction": sum(count > 1 for count in again.values()),
         "faults_ordered": dict(sorted(faults.items())),
-        "faults_met_while_labelling": met,
+        "faults_met_while_labeling": met,
         "requests": len(hub.requests),
         "commits": len(hub.repository(NAME, "dataset").commits),
         "shards_before_and_after_compaction": [before, after],

@@ -3,8 +3,8 @@
     python benchmarks/recipe.py NAME ...
 
 trains the named variants (all, when none is named) with training/train.py on the 1,968 learning
-photographs of elpv_split.json alone: 70 % train, 8 % validation, 22 % held out. The 656 test
-photographs are not read. Finished runs are kept, killed ones resumed; recipe.json holds all that
+images of elpv_split.json alone: 70 % train, 8 % validation, 22 % held out. The 656 test
+images are not read. Finished runs are kept, killed ones resumed; recipe.json holds all that
 are finished.
 """
 
@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from chipdemo.vision.checkpoint import METRICS, read_json, write_json  # noqa: E402
 from chipdemo.vision.transforms import pixels_of  # noqa: E402
 from chipdemo.vision.weights import load_checkpoint  # noqa: E402
-from training.data import load_photographs, split_by_hash  # noqa: E402
+from training.data import load_images, split_by_hash  # noqa: E402
 from training.measure import measure  # noqa: E402
 from training.predict import predict  # noqa: E402
 from training.resume import STATE  # noqa: E402
@@ -50,7 +50,7 @@ VARIANTS = {
 
 
 def prepare() -> tuple[Path, Path]:
-    """The learning photographs as a CSV, and their division."""
+    """The learning images as a CSV, and their division."""
     learning, split_file = RUNS / "elpv-learning.csv", RUNS / "split.json"
     if not split_file.exists():
         published = read_json(SPLIT)
@@ -79,14 +79,14 @@ def train(flags: dict, seed: int, out: Path) -> None:
 
 
 def judge(out: Path) -> dict[str, dict]:
-    """The held-out photographs, each as it is and as the mean of its eight turns and flips."""
+    """The held-out images, each as it is and as the mean of its eight turns and flips."""
     learning, split_file = prepare()
     net, spec, _ = load_checkpoint(out)
-    photographs = load_photographs(
+    images = load_images(
         read_csv(learning), partial(pixels_of, size=spec.image_size, interpolation=spec.interpolation)
     )
-    chosen = [photographs.sha256.index(sha256) for sha256 in read_json(split_file)["test"]]
-    pixels, abnormal = photographs.pixels[chosen], photographs.abnormal[chosen]
+    chosen = [images.sha256.index(sha256) for sha256 in read_json(split_file)["test"]]
+    pixels, abnormal = images.pixels[chosen], images.abnormal[chosen]
     answers = {}
     for name, answer in (("single", predict), ("turned", predict_turned)):
         probability = expit(answer(net, pixels, spec).log_odds / spec.temperature)

@@ -4,7 +4,7 @@
 
 Start: `python app.py` until the first answer of /inspect, in turn with `python -c "import gradio"`; once
 for the first start with a model, which exports its network, and then for later ones. Load: 200 requests
-by 20 concurrent clients; every answer must equal the one a single user got for the same photograph.
+by 20 concurrent clients; every answer must equal the one a single user got for the same image.
 """
 
 import argparse
@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
 
-CLIENTS, REQUESTS, PHOTOGRAPHS = 20, 200, 20
+CLIENTS, REQUESTS, IMAGES = 20, 200, 20
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def connect(address: str, **options) -> Client:
 
 
 def inspect(client: Client, path: Path) -> dict:
-    """The part of the answer that depends on the photograph alone."""
+    """The part of the answer that depends on the image alone."""
     result, _ = client.predict(image=handle_file(path), api_name="/inspect")
     return {key: value for key, value in result.items() if key != "timing_ms"}
 
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of the start")
     parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "serving.json")
     options, flags = parser.parse_known_args()
-    paths = [sample.path for sample in read_elpv().samples[::100][:PHOTOGRAPHS]]
+    paths = [sample.path for sample in read_elpv().samples[::100][:IMAGES]]
     with tempfile.TemporaryDirectory() as folder:
         flags += ["--journal", f"{folder}/labels.db"]  # beside which the exported network is kept
         import_seconds()  # warms the disk's cache

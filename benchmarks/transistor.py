@@ -1,4 +1,4 @@
-"""The ablation on a second, small data set: MVTec AD's transistors, cross-validated.
+"""The ablation on a second, small dataset: MVTec AD's transistors, cross-validated.
 
     python benchmarks/transistor.py --data FOLDER
 
@@ -26,19 +26,19 @@ from chipdemo.vision.checkpoint import write_json  # noqa: E402
 from chipdemo.vision.transforms import pixels_of  # noqa: E402
 from training import ablate  # noqa: E402
 from training.ablation_report import markdown_table  # noqa: E402
-from training.data import load_photographs  # noqa: E402
+from training.data import load_images  # noqa: E402
 from training.sources import read_data  # noqa: E402
 
 FOLDS = 5
-VALIDATION = 5  # one in so many of the photographs that do not judge
+VALIDATION = 5  # one in so many of the images that do not judge
 
 
 def folds(data: str) -> list[dict[str, list[str]]]:
-    """Five divisions by content, stratified by kind of defect; every photograph judges once."""
-    photographs = load_photographs(read_data(data), partial(pixels_of, size=8, interpolation="bilinear"))
-    order = np.argsort(photographs.sha256)
-    sha256 = np.array(photographs.sha256)[order]
-    strata = np.array([sample.stratum for sample in photographs.samples])[order]
+    """Five divisions by content, stratified by kind of defect; every image judges once."""
+    images = load_images(read_data(data), partial(pixels_of, size=8, interpolation="bilinear"))
+    order = np.argsort(images.sha256)
+    sha256 = np.array(images.sha256)[order]
+    strata = np.array([sample.stratum for sample in images.samples])[order]
     divisions = []
     for learning, test in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(sha256, strata):
         inner = StratifiedKFold(VALIDATION, shuffle=True, random_state=0).split(
@@ -85,7 +85,7 @@ def main() -> None:
     write_json(ROOT / "benchmarks" / "transistor.json", report)
     (ROOT / "benchmarks" / "transistor.md").write_text(
         f"# Transistors of MVTec AD, cross-validated\n\n{report['data']}: 273 normal and 40 abnormal "
-        f"photographs, each judged once, in {FOLDS} folds. Mean ± standard deviation over the folds; tn, fp, "
+        f"images, each judged once, in {FOLDS} folds. Mean ± standard deviation over the folds; tn, fp, "
         f"fn and tp are sums. {report['date']}, {report['machine']}.\n\n`{report['command']}`\n\n"
         + markdown_table(pd.DataFrame([cells(row) for row in rows]))
         + "\n",

@@ -21,7 +21,7 @@ import numpy as np
 from chipdemo.errors import AblationError
 
 FORMAT = 1
-MAX_BYTES = 16_000_000  # of a file; 20 models with 5 seeds on 656 photographs need 1.5 million
+MAX_BYTES = 16_000_000  # of a file; 20 models with 5 seeds on 656 images need 1.5 million
 MAX_TEXT = 400  # letters of a name or a note
 MAX_COMMAND = 4_000  # letters of the command
 MOST = 1e15  # of any count, time or rate
@@ -141,10 +141,10 @@ FRACTION, COUNT, AMOUNT = _number(0, 1), _number(0, whole=True), _number(0)
 
 @dataclass(frozen=True)
 class DataUsed:
-    """What the rows were trained and measured on; train, validation, test: photographs."""
+    """What the rows were trained and measured on; train, validation, test: images."""
 
     name: str = _read_by(_text())
-    licence: str = _read_by(_text(least=0))
+    license: str = _read_by(_text(least=0))
     part: str = _read_by(_text())
     train: int = _read_by(COUNT)
     validation: int = _read_by(COUNT)
@@ -152,10 +152,10 @@ class DataUsed:
 
 
 @dataclass(frozen=True)
-class Photographs:
-    """The test part, N photographs; entry i of every list is the same photograph.
+class Images:
+    """The test part, N images; entry i of every list is the same image.
 
-    sha256: images.content_sha256, 64 hex digits. abnormal: the truth. file: its name in the data set.
+    sha256: images.content_sha256, 64 hex digits. abnormal: the truth. file: its name in the dataset.
     """
 
     sha256: tuple[str, ...] = _read_by(_many(_matching("[0-9a-f]{64}", "64 hex digits")))
@@ -181,7 +181,7 @@ class SeedResult:
 class Summary:
     """A metric over a row's seeds. sd: None for one seed.
 
-    low, high: 95 % bootstrap interval over the photographs.
+    low, high: 95 % bootstrap interval over the images.
     """
 
     mean: float = _read_by(FRACTION)
@@ -211,8 +211,8 @@ class Row:
     """One model.
 
     id: unlike any other row's. source: the paper's table it follows. twin: id of the same model
-    without what is tried, or None. macs: multiply-adds a photograph. latency_ms: of one photograph.
-    throughput: photographs a second in batches of 32. training_seconds: mean of a seed.
+    without what is tried, or None. macs: multiply-adds an image. latency_ms: of one image.
+    throughput: images a second in batches of 32. training_seconds: mean of a seed.
     checkpoint: folder relative to the ablation's file, or Hub id, or "".
     """
 
@@ -244,7 +244,7 @@ class Row:
 
     @property
     def confusion(self) -> np.ndarray:
-        """(2, 2) photographs, mean over the seeds: [[tn, fp], [fn, tp]]."""
+        """(2, 2) images, mean over the seeds: [[tn, fp], [fn, tp]]."""
         return np.mean([seed.confusion for seed in self.seeds], axis=0)
 
 
@@ -256,13 +256,13 @@ class Ablation:
     date: str = _read_by(_day)
     machine: str = _read_by(_text())
     data: DataUsed = _read_by(_made(DataUsed))
-    photographs: Photographs = _read_by(_made(Photographs))
+    images: Images = _read_by(_made(Images))
     rows: tuple[Row, ...] = _read_by(_many(_made(Row), most=100))
 
     @cached_property
     def abnormal(self) -> np.ndarray:
         """(N,) bool, the truth."""
-        return np.array(self.photographs.abnormal)
+        return np.array(self.images.abnormal)
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
@@ -283,16 +283,14 @@ def ablation_of(content: Any) -> Ablation:
 
 def _require_agreement(ablation: Ablation) -> None:
     """What no single place shows: lengths, counts, names and twins fit each other."""
-    truth = ablation.photographs.abnormal
+    truth = ablation.images.abnormal
     count, abnormal = len(truth), sum(truth)
     for name in ("sha256", "file"):
-        _require_length(getattr(ablation.photographs, name), count, f"photographs.{name}")
+        _require_length(getattr(ablation.images, name), count, f"images.{name}")
     if abnormal in (0, count):
-        raise _wrong(
-            "photographs.abnormal", "normal and abnormal photographs", f"{abnormal} abnormal of {count}"
-        )
+        raise _wrong("images.abnormal", "normal and abnormal images", f"{abnormal} abnormal of {count}")
     if ablation.data.test != count:
-        raise _wrong("data.test", f"{count}, as there are photographs", shown(ablation.data.test))
+        raise _wrong("data.test", f"{count}, as there are images", shown(ablation.data.test))
     names = [row.id for row in ablation.rows]
     for index, row in enumerate(ablation.rows):
         place = f"rows[{index}]"
@@ -311,13 +309,13 @@ def _require_agreement(ablation: Ablation) -> None:
         for number, seed in enumerate(row.seeds):
             _require_length(seed.probabilities, count, f"{place}.seeds[{number}].probabilities")
             if [sum(counts) for counts in seed.confusion] != [count - abnormal, abnormal]:
-                expected = f"sums of {count - abnormal} normal and {abnormal} abnormal photographs"
+                expected = f"sums of {count - abnormal} normal and {abnormal} abnormal images"
                 raise _wrong(f"{place}.seeds[{number}].confusion", expected, shown(seed.confusion))
 
 
 def _require_length(values: Sequence, count: int, place: str) -> None:
     if len(values) != count:
-        raise _wrong(place, f"{count} entries, one a photograph", f"{len(values)} entries")
+        raise _wrong(place, f"{count} entries, one an image", f"{len(values)} entries")
 
 
 def read_ablation(path: Path) -> Ablation:
@@ -366,7 +364,7 @@ class Published:
     precision: float
 
 
-PUBLISHED_SOURCE = "Kim et al., Table 1, on their own 1,142 photographs, which are private"
+PUBLISHED_SOURCE = "Kim et al., Table 1, on their own 1,142 images, which are private"
 PUBLISHED = (
     Published("MobileNetV2", 0.70, 0.72, 0.68),
     Published("ResNet-50", 0.82, 0.84, 0.79),

@@ -1,4 +1,4 @@
-"""Many photographs, judged: from what listing.py finds to a folder of results.
+"""Many images, judged: from what listing.py finds to a folder of results.
 
 They are read, decoded and scaled side by side while the network works, and a few are in memory at
 a time, however many there are. A run that was stopped goes on where it was.
@@ -15,24 +15,24 @@ from typing import Any
 from PIL import Image
 
 from chipdemo.errors import BatchError, ImageError
-from chipdemo.files import DEFAULT_LIMITS, Found, Limits, ahead, content_of, in_parallel, in_zip, is_zip
-from chipdemo.images import Photograph, read_photograph
+from chipdemo.files import DEFAULT_LIMITS, Found, Limits, prefetch, content_of, in_parallel, in_zip, is_zip
+from chipdemo.images import DecodedImage, read_image
 from chipdemo.inspection import Inspection, Inspector, Prepared
 from chipdemo.listing import Listed
 from chipdemo.overlay import blend
 from chipdemo.tiling import TiledInspector
 
-RESULTS = "inspections.jsonl"  # a line a photograph, in the order given; see result_of
+RESULTS = "inspections.jsonl"  # a line an image, in the order given; see result_of
 RUN = "run.json"
-BATCH = 16  # photographs at a time through the network
-SHOWN_SIDE = 480  # pixels of the longer side of a photograph in the report
+BATCH = 16  # images at a time through the network
+SHOWN_SIDE = 480  # pixels of the longer side of an image in the report
 
-Progress = Callable[[int], None]  # is told how many more photographs are done
+Progress = Callable[[int], None]  # is told how many more images are done
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A photograph with what came of it. prepared, inspection: None where error says why."""
+    """An image with what came of it. prepared, inspection: None where error says why."""
 
     one: Listed
     prepared: Prepared | None
@@ -68,11 +68,11 @@ class Results:
 def uploads_listed(
     uploads: Iterable[tuple[str, Path]], limits: Limits = DEFAULT_LIMITS
 ) -> tuple[list[Listed], list[str]]:
-    """Uploaded files, as (name, path), photographs and zips of them, and a line on what is passed over.
+    """Uploaded files, as (name, path), images and zips of them, and a line on what is passed over.
 
     Where they lie on this machine stands nowhere in their places.
     """
-    photographs, passed_over, times = [], [], Counter()
+    images, passed_over, times = [], [], Counter()
     for name, path in uploads:
         packed = is_zip(path)
         for found in in_zip(path, name, limits) if packed else [Found(name, path)]:
@@ -82,27 +82,27 @@ def uploads_listed(
             place = f"{name}!{found.name}" if packed else name
             times[place] += 1
             place += f" ({times[place]})" if times[place] > 1 else ""
-            photographs.append(Listed(found, place))
-    return photographs, passed_over
+            images.append(Listed(found, place))
+    return images, passed_over
 
 
 def inspect_all(
     inspector: Inspector,
-    photographs: Iterable[Listed],
+    images: Iterable[Listed],
     folder: Path,
     threshold: float | None = None,
     progress: Progress = lambda done: None,
     limits: Limits = DEFAULT_LIMITS,
     tiles: bool = False,
 ) -> Results:
-    """Judge photographs, but for those that folder has results of already.
+    """Judge images, but for those that folder has results of already.
 
     tiles: look at large ones in tiles too, see tiling.py. One that cannot be read gets a result with
     the reason. Raises BatchError where the results there are of another model or threshold, or with
     and without tiles.
     """
     inspector = TiledInspector(inspector.current()) if tiles else inspector.current()
-    results, todo = begun(inspector, photographs, folder, threshold, progress, tiles)
+    results, todo = begun(inspector, images, folder, threshold, progress, tiles)
     with closing(judged(inspector, todo, results.run["threshold"], limits)) as batches:
         for batch in batches:
             results.append(map(result_of, batch))
@@ -112,36 +112,36 @@ def inspect_all(
 
 def begun(
     inspector: Inspector,
-    photographs: Iterable[Listed],
+    images: Iterable[Listed],
     folder: Path,
     threshold: float | None,
     progress: Progress,
     tiles: bool,
 ) -> tuple[Results, Iterator[Listed]]:
-    """The results that folder has so far, and the photographs that are still to be judged."""
+    """The results that folder has so far, and the images that are still to be judged."""
     threshold = inspector.info.threshold if threshold is None else threshold
     results = _results(folder, inspector, threshold, tiles)
     done = {result["path"] for result in results}
     progress(len(done))
-    return results, (one for one in photographs if one.place not in done)
+    return results, (one for one in images if one.place not in done)
 
 
 def judged(
     inspector: Inspector,
-    photographs: Iterable[Listed],
+    images: Iterable[Listed],
     threshold: float | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Iterator[list[Judged]]:
-    """Photographs in their order, some at a time: those that are read, decoded and scaled meanwhile."""
+    """Images in their order, some at a time: those that are read, decoded and scaled meanwhile."""
 
     def prepare(one: Listed) -> tuple[Listed, Prepared | None, Sequence[str], str]:
         try:
-            photograph = read(one, limits)
+            decoded = read(one, limits)
         except ImageError as error:
             return one, None, (), str(error)
-        return one, inspector.prepare(photograph.image), photograph.notes, ""
+        return one, inspector.prepare(decoded.image), decoded.notes, ""
 
-    in_order = ahead(one.fetched() for one in photographs)
+    in_order = prefetch(one.fetched() for one in images)
     with closing(in_order), closing(in_parallel(prepare, in_order)) as prepared:
         for waiting in _batches(prepared):
             readable = [each for _, each, _, _ in waiting if each]
@@ -152,18 +152,18 @@ def judged(
             ]
 
 
-def read(one: Listed, limits: Limits = DEFAULT_LIMITS) -> Photograph:
+def read(one: Listed, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
     """Raises ImageError."""
     one = one.fetched()
     if one.refusal:
         raise ImageError(one.refusal)
-    return read_photograph(content_of(one.found, limits), limits.megapixels)
+    return read_image(content_of(one.found, limits), limits.megapixels)
 
 
 def picture(
     inspector: Inspector, one: Listed, limits: Limits = DEFAULT_LIMITS, tiles: bool = False
 ) -> Image.Image | None:
-    """A photograph with its heat and regions, small enough for a page; None where it is gone."""
+    """An image with its heat and regions, small enough for a page; None where it is gone."""
     try:
         image = read(one, limits).image
     except ImageError:

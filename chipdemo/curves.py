@@ -27,7 +27,7 @@ def mean_recall(seeds: list[np.ndarray], abnormal: np.ndarray) -> np.ndarray:
 
 
 class Bin(NamedTuple):
-    """Photographs of similar probability: their mean probability, the share that is abnormal, how many."""
+    """Images of similar probability: their mean probability, the share that is abnormal, how many."""
 
     probability: float
     share: float

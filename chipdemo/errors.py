@@ -2,7 +2,7 @@
 
     ChipDemoError
     |- SettingsError          a flag or a CHIPDEMO_* variable that cannot be used
-    |- ImageError             a photograph that cannot be inspected
+    |- ImageError             an image that cannot be inspected
     |  |- UnreadableImageError   not an image, damaged, or of a kind we do not read
     |  `- ImageTooLargeError     more pixels than the limit; refused from the header
     |- CheckpointError        a model folder or Hub repository that cannot be loaded
@@ -10,9 +10,9 @@
     |- HubError               nothing could be pushed to the Hub; what is here stays as it is
     |- DataError              training data that cannot be used
     |- AblationError          an ablation.json that cannot be used
-    |- BatchError             many photographs cannot be judged, or their results not be kept
+    |- BatchError             many images cannot be judged, or their results not be kept
     |- LabelError             a label that cannot be kept
-    |- ExchangeError          photographs or labels that cannot be taken in or written out
+    |- ExchangeError          images or labels that cannot be taken in or written out
     `- JournalError           the journal of labels cannot be read or written
 
 Every message says what was expected, what was found, and what to do next, in words that
@@ -29,7 +29,7 @@ class SettingsError(ChipDemoError):
 
 
 class ImageError(ChipDemoError):
-    """A photograph cannot be inspected."""
+    """An image cannot be inspected."""
 
 
 class UnreadableImageError(ImageError):
@@ -61,7 +61,7 @@ class AblationError(ChipDemoError):
 
 
 class BatchError(ChipDemoError):
-    """Many photographs cannot be judged, or their results not be kept; what is there stays."""
+    """Many images cannot be judged, or their results not be kept; what is there stays."""
 
 
 class LabelError(ChipDemoError):
@@ -69,7 +69,7 @@ class LabelError(ChipDemoError):
 
 
 class ExchangeError(ChipDemoError):
-    """Photographs or labels cannot be taken in or written out; what is there stays as it is."""
+    """Images or labels cannot be taken in or written out; what is there stays as it is."""
 
 
 class JournalError(ChipDemoError):

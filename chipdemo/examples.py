@@ -1,4 +1,4 @@
-"""Example photographs: solar cells of the ELPV data set, from its package."""
+"""Example images: solar cells of the ELPV dataset, from its package."""
 
 import importlib.util
 import re
@@ -7,36 +7,36 @@ from pathlib import Path
 
 FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)  # a name may come from a stranger's file: no folders
 ELPV_CREDIT = "ELPV, CC BY-NC-SA 4.0 (non-commercial)"
-# Of the test part of benchmarks/elpv_split.json, so that the shipped model has not learnt them by heart.
+# Of the test part of benchmarks/elpv_split.json, so that the shipped model has not learned them by heart.
 ELPV_EXAMPLES = (
-    ("cell0008.png", "labelled defective, monocrystalline"),
-    ("cell0909.png", "labelled normal, monocrystalline"),
-    ("cell0018.png", "labelled defective, monocrystalline"),
-    ("cell0080.png", "labelled normal, polycrystalline"),
-    ("cell0077.png", "labelled defective, polycrystalline"),
-    ("cell0023.png", "labelled defective, monocrystalline"),
+    ("cell0008.png", "labeled defective, monocrystalline"),
+    ("cell0909.png", "labeled normal, monocrystalline"),
+    ("cell0018.png", "labeled defective, monocrystalline"),
+    ("cell0080.png", "labeled normal, polycrystalline"),
+    ("cell0077.png", "labeled defective, polycrystalline"),
+    ("cell0023.png", "labeled defective, monocrystalline"),
 )
 
 
 @dataclass(frozen=True)
 class Example:
-    """A photograph to try. caption: what is known of it, and from whom."""
+    """An image to try. caption: what is known of it, and from whom."""
 
     path: Path
     caption: str
 
 
 def elpv_examples() -> tuple[Example, ...]:
-    """Six photographs, or none where the package elpv-dataset is not installed.
+    """Six images, or none where the package elpv-dataset is not installed.
 
-    The package is found, not imported: its import reads all 2,624 photographs.
+    The package is found, not imported: its import reads all 2,624 images.
     """
-    found = ((elpv_photograph(name), name, caption) for name, caption in ELPV_EXAMPLES)
+    found = ((elpv_image(name), name, caption) for name, caption in ELPV_EXAMPLES)
     return tuple(Example(path, f"{Path(name).stem}, {caption}") for path, name, caption in found if path)
 
 
-def elpv_photograph(name: str) -> Path | None:
-    """The photograph of the package elpv-dataset with this file name, where it is installed."""
+def elpv_image(name: str) -> Path | None:
+    """The image of the package elpv-dataset with this file name, where it is installed."""
     spec = importlib.util.find_spec("elpv_dataset")
     if spec is None or spec.origin is None or not FILE_NAME.fullmatch(name):
         return None

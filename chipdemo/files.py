@@ -1,4 +1,4 @@
-"""Files that may be photographs: one by one, below folders and in zips, found and read safely.
+"""Files that may be images: one by one, below folders and in zips, found and read safely.
 
 What a file is called is kept for people and never used as a path. Links are not followed, hidden
 files are passed over, and a zip is unpacked in memory, within limits, one file after the other.
@@ -29,9 +29,9 @@ In, Out = TypeVar("In"), TypeVar("Out")
 
 @dataclass(frozen=True)
 class Limits:
-    """What is taken in. file_bytes: of one photograph; the next two: of one zip, unpacked, or data set.
+    """What is taken in. file_bytes: of one image; the next two: of one zip, unpacked, or dataset.
 
-    ratio: unpacked to packed bytes of one file. megapixels: millions of pixels of one photograph.
+    ratio: unpacked to packed bytes of one file. megapixels: millions of pixels of one image.
     """
 
     file_bytes: int = 400_000_000
@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Found:
-    """A file that may be a photograph. name: for people. source: where it lies, its content, or
+    """A file that may be an image. name: for people. source: where it lies, its content, or
     what gives its content when it is wanted."""
 
     name: str
@@ -62,7 +62,7 @@ def found_at(path: Path, limits: Limits = DEFAULT_LIMITS) -> Iterable[Found | st
         return _in_folder(path.resolve())
     if not path.exists():
         raise ExchangeError(
-            f"Expected a folder, a zip or a photograph at {shown(str(path))}; found nothing. Check the path."
+            f"Expected a folder, a zip or an image at {shown(str(path))}; found nothing. Check the path."
         )
     return in_zip(path, path.name, limits) if is_zip(path) else [Found(path.name, path)]
 
@@ -141,7 +141,7 @@ def is_zip(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(len(ZIP)) == ZIP
     except OSError:
-        return False  # reading it as a photograph says why
+        return False  # reading it as an image says why
 
 
 def _parts(info: zipfile.ZipInfo) -> tuple[str, ...]:
@@ -198,14 +198,14 @@ def _read(path: Path, limits: Limits) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ImageError(
-            f"Expected a photograph that can be read; found {error.strerror}. Check that it is still there."
+            f"Expected an image that can be read; found {error.strerror}. Check that it is still there."
         ) from error
 
 
 def too_large(size: int, limits: Limits) -> str:
     return (
         f"Expected a file of at most {limits.file_bytes / 1e6:,.0f} MB; found {size / 1e6:,.0f} MB. "
-        "Save the photograph smaller."
+        "Save the image smaller."
     )
 
 
@@ -225,7 +225,7 @@ def in_parallel(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[
                 future.cancel()
 
 
-def ahead(items: Iterable[In]) -> Iterator[In]:
+def prefetch(items: Iterable[In]) -> Iterator[In]:
     """The same items, a few of them asked for before they are wanted, in a thread of their own."""
     iterator, end = iter(items), object()
     with ThreadPoolExecutor(1) as pool:

@@ -36,11 +36,11 @@ Result = TypeVar("Result")
 def writer() -> dict[str, Any]:
     """Who is signed in, as the Hub tells it. Raises HubError for nobody, or a token that may only read."""
     try:
-        user = persistently(HfApi().whoami)
+        user = with_retries(HfApi().whoami)
     except LocalTokenNotFoundError as error:
         raise HubError(f"Expected to be signed in to the Hub; found no token. {SIGN_IN}.") from error
     except Exception as error:  # noqa: BLE001 - network, proxy and Hub raise errors of many types
-        raise HubError(f"Expected to learn from the Hub who is signed in; found {told(error)}") from error
+        raise HubError(f"Expected to learn from the Hub who is signed in; found {describe_error(error)}") from error
     if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
         raise HubError(f"Expected a token that may write; {user['name']}'s may only read. {SIGN_IN}.")
     return user
@@ -71,7 +71,7 @@ def checked_name(repository: str, example: str) -> str:
     return repository
 
 
-def persistently(call: Callable[[], Result]) -> Result:
+def with_retries(call: Callable[[], Result]) -> Result:
     """The call's result; it is tried again while the Hub is busy, failing or out of reach."""
     for pause_s in PAUSES_S:
         try:
@@ -96,7 +96,7 @@ def may_pass(error: Exception) -> bool:
     return isinstance(error, httpx2.TransportError)
 
 
-def told(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """What went wrong and what helps, as sentences."""
     cause = cause_of(error)
     if isinstance(cause, HfHubHTTPError):

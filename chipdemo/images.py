@@ -3,7 +3,7 @@
 The reader is chosen by the first bytes, never by the name, from a short table. The readers are
 Pillow's own classes, called without Image.open, for two reasons: no other plugin (EPS, FITS, PSD,
 ...) can run, and Image.MAX_IMAGE_PIXELS, a global shared with every other user of Pillow in the
-process, is neither obeyed (it would refuse photographs below our limit) nor changed.
+process, is neither obeyed (it would refuse images below our limit) nor changed.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ Source = str | os.PathLike[str] | bytes | BinaryIO
 
 READERS = (
     (rb"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
-    (rb"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),  # also MPO: its first photograph
+    (rb"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),  # also MPO: its first image
     (rb"II[*+]\0|MM\0[*+]", TiffImagePlugin.TiffImageFile),
     (rb"RIFF....WEBP", WebPImagePlugin.WebPImageFile),
     (rb"GIF8[79]a", GifImagePlugin.GifImageFile),
@@ -53,8 +53,8 @@ OTHER_KINDS = (
     (rb"%PDF", "a PDF document"),
     (rb"SIMPLE  =", "a FITS file"),
     (rb"8BPS", "a Photoshop document"),
-    (rb"....ftyp(?:hei|hev|mif1|msf1)", "a HEIC photograph"),
-    (rb"....ftypavi", "an AVIF photograph"),
+    (rb"....ftyp(?:hei|hev|mif1|msf1)", "a HEIC image"),
+    (rb"....ftypavi", "an AVIF image"),
     (rb"....ftyp|RIFF....AVI ", "a video"),
     (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 file"),
     (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!", "an archive"),
@@ -78,8 +78,8 @@ DEEP_MODES = {"I": "Integer", "F": "Floating-point"}  # and I;16 with its byte o
 
 
 @dataclass(frozen=True)
-class Photograph:
-    """A photograph that can be inspected. Complete when built.
+class DecodedImage:
+    """An image that can be inspected. Complete when built.
 
     image: upright, 8-bit RGB, fully decoded, without metadata.
     sha256: content_sha256(image).
@@ -93,25 +93,25 @@ class Photograph:
     format: str
 
 
-def read_photograph(source: Source, max_megapixels: float = MAX_MEGAPIXELS) -> Photograph:
+def read_image(source: Source, max_megapixels: float = MAX_MEGAPIXELS) -> DecodedImage:
     """Read a path, the bytes of a file, or a binary stream (from its start; left open).
 
     Raises ImageTooLargeError above max_megapixels (from the header, before decoding) and
-    UnreadableImageError for everything else that is not a whole photograph.
+    UnreadableImageError for everything else that is not a whole image.
     """
     with _refusing_damage(_shown_name(source)), _opened(source) as stream:
-        return _photograph_of(_identified(stream), max_megapixels)
+        return _decoded_image(_identified(stream), max_megapixels)
 
 
-def photograph_of(image: Image.Image, max_megapixels: float = MAX_MEGAPIXELS) -> Photograph:
+def decode_image(image: Image.Image, max_megapixels: float = MAX_MEGAPIXELS) -> DecodedImage:
     """The same for an image that is already decoded, or opened but not yet loaded.
 
-    Deep modes (16-bit, 32-bit, float) are scaled from their own range to 0-255; 16-bit colour is
+    Deep modes (16-bit, 32-bit, float) are scaled from their own range to 0-255; 16-bit color is
     not, since Pillow keeps only its upper byte. The image given is loaded, but not changed.
     Raises the same errors.
     """
     with _refusing_damage("the image"):
-        return _photograph_of(image, max_megapixels)
+        return _decoded_image(image, max_megapixels)
 
 
 def file_suffix(content: bytes) -> str:
@@ -126,14 +126,14 @@ def content_sha256(image: Image.Image) -> str:
     The same pixels have the same hash under any name, container or metadata. 64 hex digits.
     """
     if image.mode != "RGB":
-        raise ValueError(f"expected an RGB image, found {image.mode}; use read_photograph first")
+        raise ValueError(f"expected an RGB image, found {image.mode}; use read_image first")
     width, height = image.size
     digest = hashlib.sha256(f"{width}x{height}\n".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()
 
 
-def _photograph_of(image: Image.Image, max_megapixels: float) -> Photograph:
+def _decoded_image(image: Image.Image, max_megapixels: float) -> DecodedImage:
     _check_size(image, max_megapixels)
     _check_layout(image)
     notes = _frame_note(image)
@@ -149,12 +149,12 @@ def _photograph_of(image: Image.Image, max_megapixels: float) -> Photograph:
     if turned or turn is not None:
         notes += ("Turned upright by its EXIF orientation",)
     rgb.info.clear()  # an EXIF or transparency left behind would be applied again downstream
-    return Photograph(rgb, content_sha256(rgb), notes, image.format or "")
+    return DecodedImage(rgb, content_sha256(rgb), notes, image.format or "")
 
 
 @contextmanager
 def _refusing_damage(name: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside into an ImageError about the named photograph.
+    """Turn whatever goes wrong inside into an ImageError about the named image.
 
     Pillow's readers run into hostile bytes wherever those lead: OSError, SyntaxError, ValueError,
     TypeError, KeyError, IndexError, AttributeError, AssertionError, OverflowError, EOFError,
@@ -167,11 +167,11 @@ def _refusing_damage(name: str) -> Iterator[None]:
         raise
     except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError(
-            f"Expected a photograph that fits into memory; {name} does not. Scale it down and try again."
+            f"Expected an image that fits into memory; {name} does not. Scale it down and try again."
         ) from error
     except Exception as error:
         raise UnreadableImageError(
-            f"Expected a whole photograph; {name} is damaged or cut short, or of a variant that is "
+            f"Expected a whole image; {name} is damaged or cut short, or of a variant that is "
             "not read. Export it again as 8-bit PNG or JPEG and try again."
         ) from error
 
@@ -205,7 +205,7 @@ def _opened_path(path: str | os.PathLike[str]) -> BinaryIO:
     except OSError as error:
         found = f"a file that cannot be opened ({error.strerror})"
     raise UnreadableImageError(
-        f"Expected a photograph at {_shown_name(path)}; found {found}. "
+        f"Expected an image at {_shown_name(path)}; found {found}. "
         "Check the path and its permissions and try again."
     )
 
@@ -221,7 +221,7 @@ def _identified(stream: BinaryIO) -> Image.Image:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip() or head
     kinds = (k for sign, k in OTHER_KINDS if re.match(sign, text, re.DOTALL | re.IGNORECASE))
     raise UnreadableImageError(
-        "Expected a photograph (PNG, JPEG, BMP, TIFF, WebP or GIF); "
+        "Expected an image (PNG, JPEG, BMP, TIFF, WebP or GIF); "
         f"found {next(kinds, 'data of an unknown kind')}. Export it as PNG and try again."
     )
 
@@ -230,8 +230,7 @@ def _check_size(image: Image.Image, max_megapixels: float) -> None:
     width, height = image.size
     if not width or not height:
         raise UnreadableImageError(
-            f"Expected a photograph; found an image without pixels ({width} x {height}). "
-            "Take or export it again."
+            f"Expected an image; found an image without pixels ({width} x {height}). Take or export it again."
         )
     if width * height > max_megapixels * 1e6:
         raise ImageTooLargeError(
@@ -247,13 +246,13 @@ def _check_layout(image: Image.Image) -> None:
         return
     deep = max(tags.get(BITS_PER_SAMPLE, (1,))) > 8
     if deep and tags.get(PLANAR_CONFIGURATION) == 2 and image.mode in ("RGB", "RGBA", "CMYK"):
-        found = "uncompressed 16-bit TIFF with separate colour planes"  # read as 8-bit
+        found = "uncompressed 16-bit TIFF with separate color planes"  # read as 8-bit
     elif tags.get(PHOTOMETRIC) == 6 and image.mode == "RGB":
         found = "uncompressed YCbCr TIFF"  # read as RGB with a fourth byte
     else:
         return
     raise UnreadableImageError(
-        f"Expected a photograph with interleaved RGB; found an {found}. Export it as PNG and try again."
+        f"Expected an image with interleaved RGB; found an {found}. Export it as PNG and try again."
     )
 
 
@@ -268,7 +267,7 @@ def _frame_note(image: Image.Image) -> tuple[str, ...]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1-8, or 1 where EXIF is missing or damaged: a photograph may be fine without it."""
+    """1-8, or 1 where EXIF is missing or damaged: an image may be fine without it."""
     try:
         return image.getexif().get(ORIENTATION, 1)
     except Exception:  # noqa: BLE001  hostile bytes, as above; damaged pixels show up in load()
@@ -287,11 +286,11 @@ def _rawmode(image: Image.Image) -> str:
 def _to_rgb(image: Image.Image, rawmode: str) -> tuple[Image.Image, tuple[str, ...]]:
     """A new RGB image from a loaded one of any mode, and notes on what that took.
 
-    CMYK, YCbCr, LAB, HSV, palettes, grey and black-and-white are converted as Pillow does it.
+    CMYK, YCbCr, LAB, HSV, palettes, gray and black-and-white are converted as Pillow does it.
     """
     if image.mode in DEEP_MODES or image.mode.startswith("I;16"):
         return _deep_to_rgb(image, rawmode)
-    deep_note = ("16-bit colour reduced to 8 bits by its upper byte",) if ";16" in rawmode else ()
+    deep_note = ("16-bit color reduced to 8 bits by its upper byte",) if ";16" in rawmode else ()
     if image.has_transparency_data:
         rgb, note = _on_white(image.convert("RGBA"))
         return rgb, deep_note + note
@@ -309,7 +308,7 @@ def _on_white(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
 
 
 def _deep_to_rgb(image: Image.Image, rawmode: str) -> tuple[Image.Image, tuple[str, ...]]:
-    """A 16-bit, 32-bit or float image, scaled from its own range, as grey RGB."""
+    """A 16-bit, 32-bit or float image, scaled from its own range, as gray RGB."""
     values = np.asarray(image)
     if rawmode == "I;32N":  # unsigned in the file, but Pillow's mode I is signed
         values = values.view(np.uint32)
@@ -334,9 +333,7 @@ def _scaled(values: np.ndarray) -> tuple[np.ndarray, float, float]:
     """
     finite = np.isfinite(values)
     if not finite.any():
-        raise UnreadableImageError(
-            "Expected a photograph; found no pixel with a finite value. Export it again."
-        )
+        raise UnreadableImageError("Expected an image; found no pixel with a finite value. Export it again.")
     # initial: the neutral start that numpy wants beside where; itself a value of the image
     some = values.flat[int(finite.argmax())]
     low = float(values.min(where=finite, initial=some))

@@ -16,17 +16,17 @@ CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE = (
     "inverse matching",
     "inverse matching × evidence",
 )
-# Explanations whose 0.5 is in every photograph what a held-out normal one hardly ever gets to
+# Explanations whose 0.5 is in every image what a held-out normal one hardly ever gets to
 FIXED_SCALE = (EVIDENCE, CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE)
 MATCHINGS = (CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE)  # explanations with regions of their own
-UNSTRETCHED = (*FIXED_SCALE, CBAM)  # others are stretched to the own maximum of each photograph
+UNSTRETCHED = (*FIXED_SCALE, CBAM)  # others are stretched to the own maximum of each image
 Box = tuple[int, int, int, int]  # left, top, right, bottom, pixels
 CLASSES = (NORMAL, ABNORMAL)  # the order of the network's two logits
 
 
 @dataclass(frozen=True)
 class Region:
-    """A place that speaks for "abnormal", in pixels of the upright photograph.
+    """A place that speaks for "abnormal", in pixels of the upright image.
 
     x, y: left and top edge. score: its highest heat, 0-1. area: pixels within the contour.
     """
@@ -39,7 +39,7 @@ class Region:
     area: int
 
     def scaled(self, scale: float) -> "Region":
-        """The same in a photograph that is so many times as large."""
+        """The same in an image that is so many times as large."""
         x, y, width, height = (round(scale * side) for side in (self.x, self.y, self.width, self.height))
         return Region(x, y, max(width, 1), max(height, 1), self.score, max(round(scale**2 * self.area), 1))
 
@@ -49,11 +49,11 @@ class ModelInfo:
     """What the screen says of a model. Numbers come from the checkpoint's metrics.json.
 
     name, revision: folder or Hub id, and a short content hash or commit.
-    data, data_licence: what it was trained on, e.g. "ELPV", "CC BY-NC-SA 4.0 (non-commercial)".
+    data, data_license: what it was trained on, e.g. "ELPV", "CC BY-NC-SA 4.0 (non-commercial)".
     threshold: the one chosen on validation, 0-1.
     validation: the curve behind the threshold slider.
     test: metrics of the test part by name (fractions), with "part" saying what it is.
-    photograph_side: of a square as large as the median photograph it learned from, pixels; 0 where
+    image_side: of a square as large as the median image it learned from, pixels; 0 where
         that is not known.
     runtime: what runs it here.
     """
@@ -65,11 +65,11 @@ class ModelInfo:
     starting_weights: str
     image_size: int
     data: str
-    data_licence: str
+    data_license: str
     threshold: float
     validation: OperatingCurve
     test: Mapping[str, Any]
-    photograph_side: int = 0
+    image_side: int = 0
     runtime: str = "PyTorch"
 
 
@@ -87,14 +87,14 @@ class Channel:
 
 @dataclass(frozen=True)
 class Tiles:
-    """What came of looking at a large photograph piece by piece too; see tiling.py.
+    """What came of looking at a large image piece by piece too; see tiling.py.
 
-    count: of the photograph's tiles. seen: how many of them were looked at, none where it was to be
+    count: of the image's tiles. seen: how many of them were looked at, none where it was to be
     inspected as a whole. unlike: of those seen, how many are far from what the model was trained on.
-    decide: the tiles speak for the photograph; otherwise the photograph as a whole does.
+    decide: the tiles speak for the image; otherwise the image as a whole does.
     ms: what they took, or where none was looked at, about what they would take; whole_ms: what the
-    photograph as a whole took.
-    whole: the photograph as a whole, where tiles were looked at.
+    image as a whole took.
+    whole: the image as a whole, where tiles were looked at.
     """
 
     count: int
@@ -108,28 +108,28 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Inspection:
-    """One photograph, judged. Complete when built.
+    """One image, judged. Complete when built.
 
     abnormal_probability: calibrated, 0-1. verdict: "abnormal" when it reaches threshold.
-    unlike_training: the photograph is far from what the model was trained on, so that the
+    out_of_distribution: the image is far from what the model was trained on, so that the
         verdict should not be trusted; distance is in units of the limit (above 1 is unlike).
     heat: by name of the explanation, (h, w) float32, 0-1, on the network's own grid, which
-        covers the whole upright photograph; overlay.py resizes it. Those of FIXED_SCALE have one. The
+        covers the whole upright image; overlay.py resizes it. Those of FIXED_SCALE have one. The
         first is that of the verdict and the regions: "evidence", or "inverse matching" where the
-        model was taught by good photographs alone.
-    embedding: (C,) float32, what the network makes of the whole photograph; like photographs are
+        model was taught by good images alone.
+    embedding: (C,) float32, what the network makes of the whole image; like images are
         near each other. Not in to_json.
     log_odds: of abnormal against normal, before calibration; evidence sums to it.
-    image_size: (width, height) in pixels of the upright photograph.
+    image_size: (width, height) in pixels of the upright image.
     timing_ms: by step, in order, what comes before the network first.
-    tiles: of a large photograph, if it may be looked at in tiles.
+    tiles: of a large image, if it may be looked at in tiles.
     """
 
     verdict: str
     abnormal_probability: float
     threshold: float
     log_odds: float
-    unlike_training: bool
+    out_of_distribution: bool
     distance: float
     regions: tuple[Region, ...]
     heat: Mapping[str, np.ndarray]
@@ -143,7 +143,7 @@ class Inspection:
     tiles: Tiles | None = None
 
     def judged_at(self, threshold: float) -> "Inspection":
-        """The same photograph under another threshold (0-1), without running the model."""
+        """The same image under another threshold (0-1), without running the model."""
         return replace(self, threshold=threshold, verdict=judge(self.abnormal_probability, threshold))
 
     def to_json(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class Inspection:
             "verdict": self.verdict,
             "abnormal_probability": round(self.abnormal_probability, 6),
             "threshold": round(self.threshold, 6),
-            "unlike_training": self.unlike_training,
+            "out_of_distribution": self.out_of_distribution,
             "distance": round(self.distance, 4),
             "regions": [
                 {
@@ -173,7 +173,7 @@ class Inspection:
             and {
                 "count": self.tiles.count,
                 "seen": self.tiles.seen,
-                "unlike": self.tiles.unlike,
+                "unlike": self.tiles.out_of_distribution,
                 "decide": self.tiles.decide,
             },
         }
@@ -181,14 +181,14 @@ class Inspection:
 
 @dataclass(frozen=True)
 class NormalPatch:
-    """The part of a learned photograph that a region is most like.
+    """The part of a learned image that a region is most like.
 
-    photograph: sha256. x, y, width, height: fractions of that photograph, 0-1. share: of the
-    region's places that this photograph matches best, 0-1. image: the part, as large as the region,
+    image: sha256. x, y, width, height: fractions of that image, 0-1. share: of the
+    region's places that this image matches best, 0-1. image: the part, as large as the region,
     enlarged from the small copy; None where none were kept.
     """
 
-    photograph: str
+    image: str
     x: float
     y: float
     width: float
@@ -199,10 +199,10 @@ class NormalPatch:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A photograph in the size of the network, with what is said of the original.
+    """An image in the size of the network, with what is said of the original.
 
-    pixels: (size, size, 3) uint8. image_size: (width, height) in pixels of the upright photograph.
-    tiles: where each lies in the photograph, and the same of it, if it is to be looked at in tiles too.
+    pixels: (size, size, 3) uint8. image_size: (width, height) in pixels of the upright image.
+    tiles: where each lies in the image, and the same of it, if it is to be looked at in tiles too.
     """
 
     pixels: np.ndarray
@@ -213,7 +213,7 @@ class Prepared:
 
 
 def judge(abnormal_probability: float, threshold: float) -> str:
-    """A photograph at the threshold is stopped."""
+    """An image at the threshold is stopped."""
     return ABNORMAL if abnormal_probability >= threshold else NORMAL
 
 
@@ -228,10 +228,10 @@ class Inspector(Protocol):
 
     @property
     def whole(self) -> "Inspector":
-        """The same, but for looking at large photographs in tiles."""
+        """The same, but for looking at large images in tiles."""
 
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
-        """Judge an upright 8-bit RGB photograph, at the model's own threshold unless given.
+        """Judge an upright 8-bit RGB image, at the model's own threshold unless given.
 
         The inspection holds the heat maps that cost nothing: "evidence", where the model has attention
         "CBAM", and where it has learned normal chips "inverse matching". Safe to call from several threads.
@@ -240,10 +240,8 @@ class Inspector(Protocol):
     def prepare(self, image: Image.Image) -> Prepared:
         """The first part of inspect, which needs no network: many threads may do it side by side."""
 
-    def inspect_batch(
-        self, photographs: Sequence[Prepared], threshold: float | None = None
-    ) -> list[Inspection]:
-        """The rest of inspect, for several photographs at once; the network's time is shared among them."""
+    def inspect_batch(self, images: Sequence[Prepared], threshold: float | None = None) -> list[Inspection]:
+        """The rest of inspect, for several images at once; the network's time is shared among them."""
 
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         """One heat map by the method's name: (h, w) float32, 0-1. Raises ValueError if unknown."""

@@ -1,4 +1,4 @@
-"""The photographs that are to be judged: below folders, in zips, lists and data sets, on object storage.
+"""The images that are to be judged: below folders, in zips, lists and datasets, on object storage.
 
 They are found anew each time they are gone through, so that any number of them fits into memory.
 """
@@ -15,19 +15,19 @@ import pandas as pd
 from chipdemo.errors import BatchError, ExchangeError, ImageError
 from chipdemo.files import DEFAULT_LIMITS, Found, Limits, found_at, shown, too_large
 from chipdemo.inspection import NORMAL
-from chipdemo.labeling.folders import class_of, labelled_folders
+from chipdemo.labeling.folders import class_of, labeled_folders
 
 if TYPE_CHECKING:
     from chipdemo.labeling.hub_data import Files
 
-HUB = "hf:"  # before the owner/name of a data set
+HUB = "hf:"  # before the owner/name of a dataset
 ROWS = 1000  # of a list, in memory at a time
 GOES_ON = "Run it again: it goes on from here."
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A photograph to be judged. place: where it lies, once in a list. label: "normal", "abnormal", ""
+    """An image to be judged. place: where it lies, once in a list. label: "normal", "abnormal", ""
 
     read: of one that has to be read after the one before it: gives its name, content and label.
     refusal: why it cannot be read, where that is known already.
@@ -52,7 +52,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Listing:
-    """Photographs, each once. count: of them. passed_over: a line on everything that is none."""
+    """Images, each once. count: of them. passed_over: a line on everything that is none."""
 
     sources: Sequence[Callable[[], Iterable[Listed | str]]]
     count: int = 0
@@ -77,11 +77,11 @@ class Listing:
 
 
 def listed(paths: Sequence[str], limits: Limits = DEFAULT_LIMITS) -> Listing:
-    """The photographs that paths name.
+    """The images that paths name.
 
-    paths: photographs, folders (all below them; normal/ and abnormal/ or their synonyms are labels),
+    paths: images, folders (all below them; normal/ and abnormal/ or their synonyms are labels),
     zips, patterns such as "lot*/*.png", CSV files with a column `image` (relative to the file) and
-    optionally `label`, data sets of the Hugging Face Hub as hf:owner/name (their Parquet files have the
+    optionally `label`, datasets of the Hugging Face Hub as hf:owner/name (their Parquet files have the
     same columns), and folders on object storage as s3://bucket/folder, which fsspec reads. Raises
     BatchError where there is nothing, and ExchangeError where a path leads nowhere.
     """
@@ -94,8 +94,8 @@ def listed(paths: Sequence[str], limits: Limits = DEFAULT_LIMITS) -> Listing:
             count += 1
     if not count:
         raise BatchError(
-            f"Expected photographs in {', '.join(paths)[:200]}; found none. Name folders, zips, photographs, "
-            "a CSV with a column image, or a data set as hf:owner/name."
+            f"Expected images in {', '.join(paths)[:200]}; found none. Name folders, zips, images, "
+            "a CSV with a column image, or a dataset as hf:owner/name."
         )
     return Listing(listing.sources, count, passed_over)
 
@@ -136,7 +136,7 @@ def _on_disk(path: Path, limits: Limits) -> Iterator[Listed | str]:
 
 def _labels_in(root: Path) -> dict[Path, str]:
     """What the names of its folders say."""
-    return _classes((folder, label) for folder, label, _ in labelled_folders(root))
+    return _classes((folder, label) for folder, label, _ in labeled_folders(root))
 
 
 def _classes(labels: Iterable[tuple[Any, str]]) -> dict[Any, str]:
@@ -168,7 +168,7 @@ def _in_rows(path: Path, table: pd.DataFrame) -> Iterator[Listed]:
 
 
 def _in_dataset(name: str, limits: Limits) -> Callable[[], Iterator[Listed | str]]:
-    """The rows of its tables, or where it has none the photographs that lie in it, as it is now."""
+    """The rows of its tables, or where it has none the images that lie in it, as it is now."""
     from chipdemo.labeling.hub_data import open_data, row_name  # here, since importing it takes a while
 
     data = open_data(name)
@@ -185,8 +185,8 @@ def _in_dataset(name: str, limits: Limits) -> Callable[[], Iterator[Listed | str
                 yield Listed(Found(row_name(path, row), b""), f"{HUB}{name}/{path}#{row}", read=read)
 
     def in_files() -> Iterator[Listed]:
-        labels = _classes((path.split("/")[0],) * 2 for path in data.photographs if "/" in path)
-        for path in data.photographs:
+        labels = _classes((path.split("/")[0],) * 2 for path in data.images if "/" in path)
+        for path in data.images:
             content = partial(_file, data.files, path, data.sizes[path], limits)
             yield Listed(Found(path, content), f"{HUB}{name}/{path}", labels.get(path.split("/")[0], ""))
 
@@ -200,18 +200,18 @@ def _row(files: "Files", path: str, row: int) -> tuple[str, bytes, str]:
 def _file(files: "Files", path: str, size: int, limits: Limits) -> bytes:
     if size > limits.file_bytes:
         raise ImageError(too_large(size, limits))
-    return _reached(path, files.photograph, path)
+    return _reached(path, files.image, path)
 
 
 def _reached(path: str, read: Callable, *what: Any) -> Any:
-    """Raises BatchError where the Hub is out of reach: that says nothing of the photograph."""
-    from chipdemo.hub import told
+    """Raises BatchError where the Hub is out of reach: that says nothing of the image."""
+    from chipdemo.hub import describe_error
     from chipdemo.labeling.hub_data import OUT_OF_REACH
 
     try:
         return read(*what)
     except OUT_OF_REACH as error:
-        raise BatchError(f"Expected to read {path} of the Hub; found {told(error)} {GOES_ON}") from error
+        raise BatchError(f"Expected to read {path} of the Hub; found {describe_error(error)} {GOES_ON}") from error
 
 
 def _in_storage(address: str, limits: Limits) -> Iterator[Listed | str]:
@@ -223,7 +223,7 @@ def _in_storage(address: str, limits: Limits) -> Iterator[Listed | str]:
         paths = sorted(system.find(root))
     except Exception as error:  # noqa: BLE001 - every storage raises errors of its own
         raise ExchangeError(
-            f"Expected photographs at {shown(address)}; found {type(error).__name__} ({error}). Check the "
+            f"Expected images at {shown(address)}; found {type(error).__name__} ({error}). Check the "
             "address, the credentials, and that its package is installed, such as s3fs or gcsfs."
         ) from error
     names = {path: path.removeprefix(root).lstrip("/") or path.rpartition("/")[2] for path in paths}
@@ -243,7 +243,7 @@ def _stored(system: Any, path: str, limits: Limits) -> bytes:
         return system.cat_file(path)
     except (FileNotFoundError, PermissionError) as error:
         raise ImageError(
-            f"Expected a photograph that can be read; found {error}. Check that it is still there."
+            f"Expected an image that can be read; found {error}. Check that it is still there."
         ) from error
     except ImageError:
         raise

@@ -1,4 +1,4 @@
-"""Numbers of the running app for Prometheus; nothing of any photograph is among them."""
+"""Numbers of the running app for Prometheus; nothing of any image is among them."""
 
 from collections.abc import Callable
 
@@ -14,30 +14,24 @@ class Metrics:
     """Counted as they happen, or asked for when Prometheus asks."""
 
     def __init__(self, journal: Journal | None = None):
-        """journal: open, for how far the labelling is."""
+        """journal: open, for how far the labeling is."""
         self._registry = CollectorRegistry()
-        self._judged = Counter(
-            "chipdemo_inspections", "Photographs judged.", ["verdict"], registry=self._registry
-        )
-        self._unlike = Counter(
-            "chipdemo_unlike", "Photographs unlike the training ones.", registry=self._registry
-        )
+        self._judged = Counter("chipdemo_inspections", "Images judged.", ["verdict"], registry=self._registry)
+        self._unlike = Counter("chipdemo_out_of_distribution", "Images unlike the training ones.", registry=self._registry)
         self._seconds = Histogram(
             "chipdemo_inspection_seconds",
-            "Time of one photograph, from the decoded picture to heat and regions.",
+            "Time of one image, from the decoded picture to heat and regions.",
             buckets=SECONDS,
             registry=self._registry,
         )
         if journal:
             self.ask("chipdemo_labels_pending", "Labels not yet published.", lambda: journal.counts().pending)
-            self.ask("chipdemo_photographs", "Photographs known.", lambda: journal.counts().photographs)
-            self.ask(
-                "chipdemo_photographs_labelled", "Photographs labelled.", lambda: journal.counts().labelled
-            )
+            self.ask("chipdemo_images", "Images known.", lambda: journal.counts().images)
+            self.ask("chipdemo_images_labeled", "Images labeled.", lambda: journal.counts().labeled)
 
     def add(self, inspection: Inspection) -> None:
         self._judged.labels(inspection.verdict).inc()
-        self._unlike.inc(inspection.unlike_training)
+        self._unlike.inc(inspection.out_of_distribution)
         self._seconds.observe(sum(inspection.timing_ms.values()) / 1000)
 
     def ask(self, name: str, help: str, value: Callable[[], float]) -> None:

@@ -13,9 +13,9 @@ from chipdemo.inspection import ABNORMAL, Inspection, Inspector, ModelInfo, Norm
 
 log = logging.getLogger(__name__)
 
-KEPT = 500  # photographs that are remembered, by their numbers alone
-ENOUGH = 30  # photographs before anything is said of them
-UNLIKE = 0.005  # share of held-out photographs that a model calls unlike the training ones, at most
+KEPT = 500  # images that are remembered, by their numbers alone
+ENOUGH = 30  # images before anything is said of them
+UNLIKE = 0.005  # share of held-out images that a model calls unlike the training ones, at most
 RARE = 0.001  # a chance below which something has changed
 
 Listener = Callable[[Inspection], None]
@@ -23,32 +23,32 @@ Listener = Callable[[Inspection], None]
 
 @dataclass(frozen=True)
 class Drift:
-    """How the last photographs compare with those the model was calibrated on.
+    """How the last images compare with those the model was calibrated on.
 
-    photographs, unlike, stopped: counts. changed: what is beyond chance, in words; none is fine.
+    images, unlike, stopped: counts. changed: what is beyond chance, in words; none is fine.
     """
 
-    photographs: int
+    images: int
     unlike: int
     stopped: int
     changed: tuple[str, ...]
 
     @property
     def sentence(self) -> str:
-        """For people; "" before there are enough photographs."""
-        if self.photographs < ENOUGH:
+        """For people; "" before there are enough images."""
+        if self.images < ENOUGH:
             return ""
         if not self.changed:
-            return f"The last {self.photographs:,} photographs look like those the model was calibrated on."
+            return f"The last {self.images:,} images look like those the model was calibrated on."
         return (
-            f"Of the last {self.photographs:,} photographs {' and '.join(self.changed)}. Camera, light or "
+            f"Of the last {self.images:,} images {' and '.join(self.changed)}. Camera, light or "
             "product may have changed: label some of them and train again."
         )
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What is remembered of a photograph. revision: of the model that judged it."""
+    """What is remembered of an image. revision: of the model that judged it."""
 
     revision: str
     probability: float
@@ -57,7 +57,7 @@ class Seen:
 
 
 class Recent:
-    """The last photographs that were inspected, each once. Safe to use from several threads."""
+    """The last images that were inspected, each once. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[str, Seen] = OrderedDict()
@@ -68,7 +68,7 @@ class Recent:
             inspection.model_revision,
             inspection.abnormal_probability,
             inspection.verdict,
-            inspection.unlike_training,
+            inspection.out_of_distribution,
         )
         with self._lock:
             self._seen.pop(inspection.image_sha256, None)
@@ -131,10 +131,8 @@ class MonitoredInspector:
     def prepare(self, image: Image.Image) -> Prepared:
         return self._inspector.prepare(image)
 
-    def inspect_batch(
-        self, photographs: Sequence[Prepared], threshold: float | None = None
-    ) -> list[Inspection]:
-        return self._told(self._inspector.inspect_batch(photographs, threshold))
+    def inspect_batch(self, images: Sequence[Prepared], threshold: float | None = None) -> list[Inspection]:
+        return self._told(self._inspector.inspect_batch(images, threshold))
 
     def nearest_normals(
         self, image: Image.Image, regions: Sequence[Region]
@@ -155,13 +153,13 @@ class MonitoredInspector:
 
 
 def log_inspection(inspection: Inspection) -> None:
-    """A line of key=value pairs; nothing of the photograph but its hash."""
+    """A line of key=value pairs; nothing of the image but its hash."""
     log.info(
         "inspected sha256=%s verdict=%s probability=%.4f unlike=%s ms=%.1f model=%s revision=%s",
         inspection.image_sha256[:16],
         inspection.verdict,
         inspection.abnormal_probability,
-        str(inspection.unlike_training).lower(),
+        str(inspection.out_of_distribution).lower(),
         sum(inspection.timing_ms.values()),
         inspection.model_name,
         inspection.model_revision,

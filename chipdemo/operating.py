@@ -1,4 +1,4 @@
-"""What a threshold means: the counts behind it on held-out photographs."""
+"""What a threshold means: the counts behind it on held-out images."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,23 +10,23 @@ import numpy as np
 class OperatingPoint:
     """What one threshold would have done to a held-out part. All rates are fractions, 0-1.
 
-    recall: defective photographs that were caught.
-    precision: stopped photographs that were defective (nan when none was stopped).
-    false_alarm_rate: normal photographs that were stopped.
+    recall: defective images that were caught.
+    precision: stopped images that were defective (nan when none was stopped).
+    false_positive_rate: normal images that were stopped.
     """
 
     threshold: float
     recall: float
     precision: float
-    false_alarm_rate: float
+    false_positive_rate: float
 
 
 @dataclass(frozen=True)
 class OperatingCurve:
     """The probabilities a model gave to a held-out part, with the truth.
 
-    part: what it was measured on, for the screen, e.g. "ELPV, validation, 525 photographs".
-    probabilities: abnormal probability of each photograph, 0-1.
+    part: what it was measured on, for the screen, e.g. "ELPV, validation, 525 images".
+    probabilities: abnormal probability of each image, 0-1.
     abnormal: the truth of each, in the same order.
     """
 
@@ -48,7 +48,7 @@ class OperatingCurve:
         return len(self._sorted[1])
 
     def at(self, threshold: float) -> OperatingPoint:
-        """The operating point at a threshold, 0-1; a photograph at the threshold is stopped."""
+        """The operating point at a threshold, 0-1; an image at the threshold is stopped."""
         abnormal, normal = self._sorted
         caught = len(abnormal) - np.searchsorted(abnormal, threshold, side="left")
         stopped = len(normal) - np.searchsorted(normal, threshold, side="left")
@@ -56,5 +56,5 @@ class OperatingCurve:
             threshold=threshold,
             recall=caught / len(abnormal) if len(abnormal) else float("nan"),
             precision=caught / (caught + stopped) if caught + stopped else float("nan"),
-            false_alarm_rate=stopped / len(normal) if len(normal) else float("nan"),
+            false_positive_rate=stopped / len(normal) if len(normal) else float("nan"),
         )

@@ -1,7 +1,7 @@
-"""Photograph + heat -> picture, on fixed scales of colour. No torch, no gradio.
+"""Image + heat -> picture, on fixed scales of color. No torch, no gradio.
 
 Two palettes, because the worst thing an overlay can do is to paint a good chip red:
-    EVIDENCE   heat that speaks for "abnormal" on a scale that is the same for every photograph:
+    EVIDENCE   heat that speaks for "abnormal" on a scale that is the same for every image:
                amber below half heat, red from half heat on, where normal chips hardly ever get.
     ATTENTION  heat without such a meaning (what a layer looks at, or a map stretched to its own
                maximum): blue, never red.
@@ -35,12 +35,12 @@ STOPS = {
     ),
 }
 BOX, BOX_HALO = (255, 255, 255), (20, 24, 28)
-COLOURS = 256  # that a PNG with a palette may have
-MAX_SIDE = 4096  # pixels; larger photographs are scaled down for the overlay
-BAR_SHARE, BAR_LEAST = 0.06, 24  # height of the colour bar: share of the picture's, and pixels
+COLORS = 256  # that a PNG with a palette may have
+MAX_SIDE = 4096  # pixels; larger images are scaled down for the overlay
+BAR_SHARE, BAR_LEAST = 0.06, 24  # height of the color bar: share of the picture's, and pixels
 
 
-def colour(heat: np.ndarray, palette: str = EVIDENCE) -> np.ndarray:
+def color(heat: np.ndarray, palette: str = EVIDENCE) -> np.ndarray:
     """(h, w) heat, 0-1 -> (h, w, 4) uint8, red, green, blue, alpha.
 
     Raises ValueError if heat is not two-dimensional, holds nan, or the palette is unknown.
@@ -58,7 +58,7 @@ def colour(heat: np.ndarray, palette: str = EVIDENCE) -> np.ndarray:
 def _checked(heat: np.ndarray) -> np.ndarray:
     heat = np.asarray(heat, np.float32)
     if heat.ndim != 2 or not heat.size:
-        raise ValueError(f"heat is {heat.shape}; expected (h, w), one map of one photograph")
+        raise ValueError(f"heat is {heat.shape}; expected (h, w), one map of one image")
     if not np.isfinite(heat).all():
         raise ValueError("heat has values that are not finite; scale the map to 0-1 first")
     return heat
@@ -77,17 +77,17 @@ def enlarge(heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def overlay_rgba(heat: np.ndarray, size: tuple[int, int], palette: str = EVIDENCE) -> Image.Image:
-    """The heat alone, as an RGBA image of the size (width, height), to be laid over a photograph.
+    """The heat alone, as an RGBA image of the size (width, height), to be laid over an image.
 
-    The heat is enlarged before it is coloured, so that no colours are mixed that the scale lacks.
+    The heat is enlarged before it is colored, so that no colors are mixed that the scale lacks.
     """
-    return Image.fromarray(colour(enlarge(heat, size), palette), "RGBA")
+    return Image.fromarray(color(enlarge(heat, size), palette), "RGBA")
 
 
 def overlay_png(heat: np.ndarray, size: tuple[int, int], palette: str = EVIDENCE) -> bytes:
-    """overlay_rgba in COLOURS colours, as a PNG file: several times as fast, and half as large."""
-    table = colour(np.arange(COLOURS)[None] / COLOURS, palette)[0]  # half heat has a colour of its own: red
-    index = np.clip(enlarge(heat, size) * COLOURS, 0, COLOURS - 1).astype(np.uint8)
+    """overlay_rgba in COLORS colors, as a PNG file: several times as fast, and half as large."""
+    table = color(np.arange(COLORS)[None] / COLORS, palette)[0]  # half heat has a color of its own: red
+    index = np.clip(enlarge(heat, size) * COLORS, 0, COLORS - 1).astype(np.uint8)
     image = Image.fromarray(index)
     image.putpalette(table[:, :3].tobytes())
     return png_bytes(image, transparency=table[:, 3].tobytes())
@@ -100,9 +100,9 @@ def blend(
     regions: Sequence[Region] = (),
     palette: str = EVIDENCE,
 ) -> Image.Image:
-    """Photograph, heat and numbered regions in one RGB image, with the colour bar below.
+    """Image, heat and numbered regions in one RGB image, with the color bar below.
 
-    image: upright RGB; scaled down to MAX_SIDE. opacity: 0 (photograph alone) to 1.
+    image: upright RGB; scaled down to MAX_SIDE. opacity: 0 (image alone) to 1.
     regions: in pixels of the image as given. Raises ValueError for an opacity outside 0-1.
     """
     if not 0 <= opacity <= 1:
@@ -112,18 +112,18 @@ def blend(
     picture = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
     picture = _laid_over(picture, overlay_rgba(heat, (width, height), palette), opacity)
     _draw_regions(picture, regions, scale)
-    bar = colour_bar(width, max(BAR_LEAST, round(BAR_SHARE * height)), palette)
+    bar = color_bar(width, max(BAR_LEAST, round(BAR_SHARE * height)), palette)
     result = Image.new("RGB", (width, height + bar.height))
     result.paste(picture, (0, 0))
     result.paste(bar, (0, height))
     return result
 
 
-def colour_bar(width: int, height: int, palette: str = EVIDENCE) -> Image.Image:
-    """The scale from 0 to 1, left to right, on mid-grey, with a tick at half heat: RGB."""
+def color_bar(width: int, height: int, palette: str = EVIDENCE) -> Image.Image:
+    """The scale from 0 to 1, left to right, on mid-gray, with a tick at half heat: RGB."""
     ramp = np.linspace(0, 1, max(width, 2), dtype=np.float32)[None].repeat(max(height, 1), axis=0)
-    grey = Image.new("RGB", (max(width, 2), max(height, 1)), (128, 128, 128))
-    bar = _laid_over(grey, Image.fromarray(colour(ramp, palette), "RGBA"), 1.0)
+    gray = Image.new("RGB", (max(width, 2), max(height, 1)), (128, 128, 128))
+    bar = _laid_over(gray, Image.fromarray(color(ramp, palette), "RGBA"), 1.0)
     middle = bar.width // 2
     draw = ImageDraw.Draw(bar)
     draw.line((middle, 0, middle, bar.height), fill="white")

@@ -1,6 +1,6 @@
 """The batch on a Ray cluster, through Ray Data: many machines, and the results of one process.
 
-Photographs go out in blocks, as the places where they lie; workers hold the model, read, decode and
+Images go out in blocks, as the places where they lie; workers hold the model, read, decode and
 judge. Results come back in the order given. A block that a worker dies over is judged again, and
 none counts before it is back as a whole.
 """
@@ -33,12 +33,12 @@ except ImportError as error:
 
 logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells much of its own work
 
-BLOCK = 16 * BATCH  # photographs that a worker judges at a time; the network gets the same batches as here
+BLOCK = 16 * BATCH  # images that a worker judges at a time; the network gets the same batches as here
 
 
 def inspect_on_ray(
     inspector: Inspector,
-    photographs: Iterable[Listed],
+    images: Iterable[Listed],
     folder: Path,
     threshold: float | None = None,
     progress: Progress = lambda done: None,
@@ -56,7 +56,7 @@ def inspect_on_ray(
     as load_inspector has them. workers: that load it, each with an equal share of the cores; one a core
     unless given. Raises the same, and SettingsError where there is no such cluster.
     """
-    results, todo = begun(inspector, photographs, folder, threshold, progress, tiles)
+    results, todo = begun(inspector, images, folder, threshold, progress, tiles)
     blocks, count = list(iter(lambda: tuple(islice(todo, BLOCK)), ())), complete_parts(results, folder)
     if not blocks:
         return results
@@ -72,7 +72,7 @@ def inspect_on_ray(
 
 
 class Worker:
-    """Judges blocks of photographs in a process of its own; the model is loaded once."""
+    """Judges blocks of images in a process of its own; the model is loaded once."""
 
     def __init__(
         self,
@@ -96,9 +96,9 @@ class Worker:
         self.threshold, self.limits = threshold, limits
 
     def __call__(self, blocks: dict[str, Any]) -> dict[str, list[str]]:
-        """blocks: one, as "item" -> the JSON of its photographs' results."""
-        (photographs,) = blocks["item"]
-        batches = judged(self.inspector, photographs, self.threshold, self.limits)
+        """blocks: one, as "item" -> the JSON of its images' results."""
+        (images,) = blocks["item"]
+        batches = judged(self.inspector, images, self.threshold, self.limits)
         return {"result": [json.dumps(result_of(one)) for batch in batches for one in batch]}
 
 

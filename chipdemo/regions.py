@@ -13,7 +13,7 @@ FINE = 8  # places are divided by this when regions are outlined
 def regions_of(heat: np.ndarray, image_size: tuple[int, int]) -> tuple[Region, ...]:
     """Connected places at or above half heat, hottest first.
 
-    heat: (h, w), 0-1, covering the whole photograph. image_size: (width, height), pixels.
+    heat: (h, w), 0-1, covering the whole image. image_size: (width, height), pixels.
     """
     if heat.max() < HALF:
         return ()

@@ -31,9 +31,9 @@ COLUMNS = {
     "verdict": pa.string(),
     "abnormal_probability": pa.float64(),
     "threshold": pa.float64(),
-    "unlike_training": pa.bool_(),
+    "out_of_distribution": pa.bool_(),
     "distance": pa.float64(),
-    "regions": pa.string(),  # JSON, pixels of the upright photograph
+    "regions": pa.string(),  # JSON, pixels of the upright image
     "sha256": pa.string(),
     "width": pa.int64(),
     "height": pa.int64(),
@@ -44,7 +44,7 @@ COLUMNS = {
 }
 ROWS = 1000  # in memory at a time
 BINS = 40  # of the histogram, between 0 and 1
-WORST, LISTED = 24, 200  # photographs shown; unreadable ones named
+WORST, LISTED = 24, 200  # images shown; unreadable ones named
 PAGE = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
 
 Result = Mapping[str, Any]  # as batch.result_of makes it
@@ -55,11 +55,11 @@ PictureOf = Callable[[Result], Image.Image | None]
 class Sums:
     """What one pass over the results leaves in memory, however many they are.
 
-    histogram: (2, BINS) photographs by label (normal or none, abnormal) and probability.
+    histogram: (2, BINS) images by label (normal or none, abnormal) and probability.
     confusion: by (label, verdict). worst: the likeliest abnormal first.
     """
 
-    photographs: int = 0
+    images: int = 0
     verdicts: Counter = field(default_factory=Counter)
     unlike: int = 0
     unreadable: int = 0
@@ -105,7 +105,7 @@ def write_part(results: Iterable[Result], first: int, folder: Path) -> None:
 
 
 def row_of(result: Result) -> dict[str, Any]:
-    """A result as COLUMNS; None for what an unreadable photograph lacks."""
+    """A result as COLUMNS; None for what an unreadable image lacks."""
     model, image = result.get("model") or {}, result.get("image") or {}
     row = {name: result.get(name) for name in COLUMNS}
     return row | {
@@ -122,14 +122,14 @@ def sums_of(results: Iterable[Result]) -> Sums:
 
     def counted() -> Iterator[Result]:
         for result in results:
-            sums.photographs += 1
+            sums.images += 1
             if result["error"]:
                 sums.unreadable += 1
                 if len(sums.refused) < LISTED:
                     sums.refused.append(result)
                 continue
             sums.verdicts[result["verdict"]] += 1
-            sums.unlike += result["unlike_training"]
+            sums.out_of_distribution += result["out_of_distribution"]
             place = min(int(result["abnormal_probability"] * BINS), BINS - 1)
             sums.histogram[int(result["label"] == ABNORMAL), place] += 1
             if result["label"]:
@@ -141,9 +141,9 @@ def sums_of(results: Iterable[Result]) -> Sums:
 
 
 def write_page(sums: Sums, run: Mapping[str, Any], date: str, picture_of: PictureOf, path: Path) -> None:
-    """run: of batch.Results. picture_of: a photograph with its heat, None where it is gone."""
+    """run: of batch.Results. picture_of: an image with its heat, None where it is gone."""
     parts = {
-        "title": f"{sums.photographs:,} photographs inspected",
+        "title": f"{sums.images:,} images inspected",
         "made": escape(
             f"{date} · model {run['model']}, revision {run['revision']}, trained on {run['data']} · "
             f"threshold {run['threshold']:.3f}"
@@ -153,7 +153,7 @@ def write_page(sums: Sums, run: Mapping[str, Any], date: str, picture_of: Pictur
         "confusion": _confusion(sums),
         "worst": "".join(_figure(result, picture_of) for result in sums.worst),
         "refused": _refused(sums),
-        "tables": f"Every photograph is in {CSV} and {PARQUET} beside this page.",
+        "tables": f"Every image is in {CSV} and {PARQUET} beside this page.",
     }
     path.write_text(PAGE.substitute(parts), encoding="utf-8")
 
@@ -162,14 +162,14 @@ def _counts(sums: Sums) -> str:
     facts = (
         (NORMAL, sums.verdicts[NORMAL]),
         (ABNORMAL, sums.verdicts[ABNORMAL]),
-        ("unlike the training photographs", sums.unlike),
+        ("out of distribution", sums.out_of_distribution),
         ("unreadable", sums.unreadable),
     )
     return "".join(f"<li class='{name.split()[0]}'><b>{count:,}</b> {name}</li>" for name, count in facts)
 
 
 def _histogram(sums: Sums, threshold: float) -> str:
-    """Bars of photographs by probability as SVG; those that are labelled abnormal on top, in red."""
+    """Bars of images by probability as SVG; those that are labeled abnormal on top, in red."""
     width, height = 800, 180
     highest, step = max(int(sums.histogram.sum(0).max()), 1), width / BINS
     bars = []
@@ -189,11 +189,11 @@ def _histogram(sums: Sums, threshold: float) -> str:
         for share, where in ((0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1, "end"))
     )
     return (
-        f"<svg viewBox='0 -16 {width} {height + 40}' role='img' aria-label='photographs by probability'>"
+        f"<svg viewBox='0 -16 {width} {height + 40}' role='img' aria-label='images by probability'>"
         f"{''.join(bars)}<line x1='{line:.1f}' x2='{line:.1f}' y1='-4' y2='{height}'/>"
         f"<text x='{line:.1f}' y='-6' text-anchor='{anchor}'>threshold {threshold:.3f}</text>{ticks}</svg>"
-        f"<p class='note'>Photographs by their probability of being abnormal; the highest bar is {highest:,}."
-        f"{' Red: labelled abnormal.' if sums.histogram[1].any() else ''}</p>"
+        f"<p class='note'>Images by their probability of being abnormal; the highest bar is {highest:,}."
+        f"{' Red: labeled abnormal.' if sums.histogram[1].any() else ''}</p>"
     )
 
 
@@ -201,7 +201,7 @@ def _confusion(sums: Sums) -> str:
     if not sums.confusion:
         return ""
     rows = "".join(
-        f"<tr><th>labelled {label}</th>"
+        f"<tr><th>labeled {label}</th>"
         + "".join(f"<td>{sums.confusion[label, verdict]:,}</td>" for verdict in CLASSES)
         + "</tr>"
         for label in CLASSES
@@ -224,8 +224,8 @@ def _figure(result: Result, picture_of: PictureOf) -> str:
         image.save(stream := BytesIO(), "JPEG", quality=85)
         packed = base64.b64encode(stream.getvalue()).decode()
         picture = f"<img alt='' src='data:image/jpeg;base64,{packed}'>"
-    said = f"labelled {result['label']}" if result["label"] else ""
-    unlike = "unlike the training photographs" if result["unlike_training"] else ""
+    said = f"labeled {result['label']}" if result["label"] else ""
+    unlike = "out of distribution" if result["out_of_distribution"] else ""
     more = "".join(f" · {text}" for text in (said, unlike) if text)
     return (
         f"<figure>{picture}<figcaption><b class='{result['verdict']}'>{result['verdict']} "

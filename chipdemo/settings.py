@@ -134,7 +134,7 @@ class Settings:
     journal: str = _setting(
         "",
         _text,
-        "file that keeps photographs and labels; empty for .chipdemo/labels.db in the home folder",
+        "file that keeps images and labels; empty for .chipdemo/labels.db in the home folder",
         metavar="FILE",
     )
     share: bool = _setting(False, _switch, "also open a public link through gradio.live")
@@ -155,13 +155,13 @@ class Settings:
     labelers: tuple[str, ...] = _setting(
         (),
         _names,
-        "who may label: accounts, or members of Hugging Face organisations; empty for everyone signed in",
+        "who may label: accounts, or members of Hugging Face organizations; empty for everyone signed in",
         metavar="NAME[,...]",
     )
     reviewers: tuple[str, ...] = _setting(
         (), _names, "who of them settles disagreements; empty for all of them", metavar="NAME[,...]"
     )
-    people: int = _setting(1, _whole(1, 100), "who are to label each photograph", metavar="N")
+    people: int = _setting(1, _whole(1, 100), "who are to label each image", metavar="N")
     defects: Defects = _setting(
         DEFECTS,
         _defects,
@@ -170,12 +170,12 @@ class Settings:
         shown=",".join(map(":".join, DEFECTS)),
     )
     max_megapixels: float = _setting(
-        64.0, _positive, "largest photograph that is read, millions of pixels", metavar="MP"
+        64.0, _positive, "largest image that is read, millions of pixels", metavar="MP"
     )
     max_upload_mb: int = _setting(
         256, _whole(1, 100_000), "largest file that is accepted, megabytes", metavar="MB"
     )
-    concurrency: int = _setting(2, _whole(1, 256), "photographs judged at the same time", metavar="N")
+    concurrency: int = _setting(2, _whole(1, 256), "images judged at the same time", metavar="N")
     queue_size: int = _setting(
         200, _whole(1, 100_000), "requests that may wait; more are turned away", metavar="N"
     )
@@ -183,10 +183,10 @@ class Settings:
     dataset: str = _setting(
         "",
         _dataset,
-        "Hugging Face data set that labels are published to; empty for none",
+        "Hugging Face dataset that labels are published to; empty for none",
         metavar="OWNER/NAME",
     )
-    dataset_public: bool = _setting(False, _switch, "a data set that has to be made is open to everyone")
+    dataset_public: bool = _setting(False, _switch, "a dataset that has to be made is open to everyone")
     flush_labels: int = _setting(
         100, _whole(1, 100_000), "labels that wait to be published before a commit", metavar="N"
     )
@@ -248,7 +248,7 @@ def flag(name: str) -> str:
 def command_line() -> argparse.ArgumentParser:
     """A parser with a flag for each setting. Nothing heavy is imported to show its help."""
     parser = argparse.ArgumentParser(
-        description="Chip Inspector: inspect photographs of chips in the browser.",
+        description="Chip Inspector: inspect images of chips in the browser.",
         epilog="Each flag has a variable, named in its help; a flag beats its variable.",
     )
     add_flags(parser, [setting.name for setting in fields(Settings)])

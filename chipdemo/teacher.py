@@ -7,17 +7,17 @@ from typing import Protocol
 from chipdemo.files import Found, Limits
 from chipdemo.inspection import Inspector
 
-FEWEST = 10  # good photographs
-FALSE_ALARMS = 0.02  # of normal photographs may be stopped, unless told otherwise
+FEWEST = 10  # good images
+FALSE_ALARMS = 0.02  # of normal images may be stopped, unless told otherwise
 
 Progress = Callable[[float, str], None]  # is told the fraction done and of what; may raise to stop
 
 
 @dataclass(frozen=True)
 class Standout:
-    """A good photograph that is unlike the other good ones.
+    """A good image that is unlike the other good ones.
 
-    row: its number in the draft. times: its score, in those of the median photograph.
+    row: its number in the draft. times: its score, in those of the median image.
     picture: it as a small JPEG. marked: the same with the places in red that none of the others shows.
     """
 
@@ -30,13 +30,13 @@ class Standout:
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """What was seen of the photographs. Nothing is learned from the standouts yet.
+    """What was seen of the images. Nothing is learned from the standouts yet.
 
-    photographs: good ones that can be learned. left_out: why others cannot, a line each.
+    images: good ones that can be learned. left_out: why others cannot, a line each.
     warnings: sentences on what makes the result worse. standouts: the furthest first.
     """
 
-    photographs: int
+    images: int
     left_out: tuple[str, ...]
     warnings: tuple[str, ...]
     standouts: tuple[Standout, ...]
@@ -45,22 +45,22 @@ class Draft:
 
 @dataclass(frozen=True)
 class Taught:
-    """An inspector that was made from good photographs.
+    """An inspector that was made from good images.
 
-    archive: a zip of its checkpoint, one folder of the chip's name. places: of the photographs, that
+    archive: a zip of its checkpoint, one folder of the chip's name. places: of the images, that
     are remembered, in memory_bytes. false_alarms: the share that was asked for;
-    false_alarm_rate: of the learned photographs, each judged by the others. defects: that were
+    false_positive_rate: of the learned images, each judged by the others. defects: that were
     given, of which recall is caught. left_out: names of standouts that
-    were not learned. kept: of photographs that were, though they stand out. warnings: as in Draft.
+    were not learned. kept: of images that were, though they stand out. warnings: as in Draft.
     """
 
     inspector: Inspector
     archive: bytes
-    photographs: int
+    images: int
     places: int
     memory_bytes: int
     false_alarms: float
-    false_alarm_rate: float
+    false_positive_rate: float
     defects: int
     recall: float | None
     left_out: tuple[str, ...]
@@ -75,7 +75,7 @@ class Teacher(Protocol):
     def look(
         self, goods: Sequence[Found], defects: Sequence[Found], limits: Limits, progress: Progress
     ) -> Draft:
-        """Look at good photographs and at known defects, if any. Raises DataError."""
+        """Look at good images and at known defects, if any. Raises DataError."""
 
     def finish(
         self, draft: Draft, without: Collection[int], false_alarms: float, name: str, progress: Progress

@@ -1,4 +1,4 @@
-"""Large photographs in overlapping tiles, since small defects vanish when they are shrunk as a whole."""
+"""Large images in overlapping tiles, since small defects vanish when they are shrunk as a whole."""
 
 import math
 from collections.abc import Sequence
@@ -23,16 +23,16 @@ from chipdemo.inspection import (
 from chipdemo.regions import regions_of
 
 SHRINK = 3  # times the network's input: the side of a tile where the model does not say what it learned from
-OVERLAP = 0.25  # of neighbouring tiles, least share of their side, so that a defect is whole in one of them
-LARGE = 2  # tiles that a photograph is at least long before it is tiled at all
+OVERLAP = 0.25  # of neighboring tiles, least share of their side, so that a defect is whole in one of them
+LARGE = 2  # tiles that an image is at least long before it is tiled at all
 MOST = 256  # tiles; of what would have more, they are larger
 BATCH = 16  # tiles at a time through the network
-KNOWN = 0.5  # share of the tiles that have to be like the training photographs, so that they count
-REGIONS = 20  # of a photograph, the hottest
+KNOWN = 0.5  # share of the tiles that have to be like the training images, so that they count
+REGIONS = 20  # of an image, the hottest
 
 
 def tiles_of(size: tuple[int, int], side: int) -> tuple[Box, ...]:
-    """Square tiles of this side that cover a photograph of this (width, height), row by row."""
+    """Square tiles of this side that cover an image of this (width, height), row by row."""
 
     def starts(length: int) -> list[int]:
         return [round(start) for start in np.linspace(0, max(length - side, 0), _count(length, side))]
@@ -46,26 +46,26 @@ def tiles_of(size: tuple[int, int], side: int) -> tuple[Box, ...]:
 
 
 def _count(length: int, side: int) -> int:
-    """Of tiles along a side of the photograph."""
+    """Of tiles along a side of the image."""
     return math.ceil(max(length - side, 0) / (side * (1 - OVERLAP))) + 1
 
 
 class TiledInspector:
-    """An Inspector that also looks at a large photograph piece by piece; at smaller ones as ever.
+    """An Inspector that also looks at a large image piece by piece; at smaller ones as ever.
 
-    The most abnormal tile decides, or the photograph as a whole if that is more and like the training
-    photographs. What the validation part says of a threshold holds for each look: of many tiles, more
+    The most abnormal tile decides, or the image as a whole if that is more and like the training
+    images. What the validation part says of a threshold holds for each look: of many tiles, more
     are stopped by mistake.
 
-    A tile has as many pixels as the photographs that the model learned from, since it knows chips at
-    that scale: one that learned large photographs inspects such as a whole. Whether it does know such
-    tiles is seen in each photograph. If BATCH of them, spread over it, or later all of them, are unlike
-    the training photographs for the most part, as pieces of a chip are to a model of whole chips, the
-    photograph as a whole decides alone.
+    A tile has as many pixels as the images that the model learned from, since it knows chips at
+    that scale: one that learned large images inspects such as a whole. Whether it does know such
+    tiles is seen in each image. If BATCH of them, spread over it, or later all of them, are unlike
+    the training images for the most part, as pieces of a chip are to a model of whole chips, the
+    image as a whole decides alone.
     """
 
     def __init__(self, inner: Inspector, wanted: bool = True):
-        """wanted: otherwise it is only said of a large photograph how many tiles it has."""
+        """wanted: otherwise it is only said of a large image how many tiles it has."""
         self.inner, self.wanted = inner, wanted
 
     @property
@@ -85,12 +85,12 @@ class TiledInspector:
         return self if inner is self.inner else TiledInspector(inner, self.wanted)
 
     def tiles(self, size: tuple[int, int]) -> tuple[Box, ...]:
-        """Those of a photograph of this (width, height); none where it is inspected as a whole alone.
+        """Those of an image of this (width, height); none where it is inspected as a whole alone.
 
         Its cost is one inspection each, and one for the whole; MOST of them at most.
         """
         info = self.info
-        side = max(info.photograph_side or SHRINK * info.image_size, info.image_size)
+        side = max(info.image_side or SHRINK * info.image_size, info.image_size)
         if max(size) < LARGE * side:
             return ()
         while _count(size[0], side) * _count(size[1], side) > MOST:
@@ -98,7 +98,7 @@ class TiledInspector:
         return tiles_of(size, side)
 
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
-        """Judge an upright 8-bit RGB photograph; regions and heat are those of all tiles."""
+        """Judge an upright 8-bit RGB image; regions and heat are those of all tiles."""
         return self.inspect_batch([self.prepare(image)], threshold)[0]
 
     def prepare(self, image: Image.Image) -> Prepared:
@@ -106,21 +106,19 @@ class TiledInspector:
         boxes = self.tiles(image.size) if self.wanted else ()
         return replace(whole, tiles=tuple((box, self.inner.prepare(image.crop(box))) for box in boxes))
 
-    def inspect_batch(
-        self, photographs: Sequence[Prepared], threshold: float | None = None
-    ) -> list[Inspection]:
-        wholes = self.inner.inspect_batch(photographs, threshold)
-        return [self._in_tiles(one, whole, threshold) for one, whole in zip(photographs, wholes)]
+    def inspect_batch(self, images: Sequence[Prepared], threshold: float | None = None) -> list[Inspection]:
+        wholes = self.inner.inspect_batch(images, threshold)
+        return [self._in_tiles(one, whole, threshold) for one, whole in zip(images, wholes)]
 
-    def _in_tiles(self, photograph: Prepared, whole: Inspection, threshold: float | None) -> Inspection:
-        if not photograph.tiles:
+    def _in_tiles(self, image: Prepared, whole: Inspection, threshold: float | None) -> Inspection:
+        if not image.tiles:
             return self._as_whole(whole)
         started = perf_counter()
-        tiles, seen, unlike, decide = _spread(photograph.tiles), [], 0, True
+        tiles, seen, unlike, decide = _spread(image.tiles), [], 0, True
         while decide and len(seen) < len(tiles):
             boxes, prepared = zip(*tiles[len(seen) : len(seen) + BATCH])
             seen += zip(boxes, self.inner.inspect_batch(prepared, threshold))
-            unlike = sum(inspection.unlike_training for _, inspection in seen)
+            unlike = sum(inspection.out_of_distribution for _, inspection in seen)
             decide = unlike <= (1 - KNOWN) * len(seen)
         together = _joined(whole, seen) if decide else whole
         ms = sum(prepared.prepared_ms for _, prepared in tiles) + 1000 * (perf_counter() - started)
@@ -132,7 +130,7 @@ class TiledInspector:
         count = len(self.tiles(whole.image_size))
         if not count:
             return whole
-        preparing, *rest = whole.timing_ms.values()  # the first grows with the photograph, unlike a tile's
+        preparing, *rest = whole.timing_ms.values()  # the first grows with the image, unlike a tile's
         whole_ms = preparing + sum(rest)
         return replace(whole, tiles=Tiles(count, 0, 0, False, count * sum(rest), whole_ms, None))
 
@@ -155,7 +153,7 @@ class TiledInspector:
     def explain(self, image: Image.Image, method: str) -> np.ndarray:
         """One heat map by the method's name: (h, w) float32, 0-1. Raises ValueError if unknown.
 
-        Methods that stretch each map to its own maximum explain the photograph as a whole: such maps
+        Methods that stretch each map to its own maximum explain the image as a whole: such maps
         cannot be put together.
         """
         whole = self.inner.explain(image, method)
@@ -171,14 +169,14 @@ class TiledInspector:
 
 
 def _spread(tiles: Sequence[tuple[Box, Prepared]]) -> list[tuple[Box, Prepared]]:
-    """All of them, in an order in which the first BATCH are spread over the photograph."""
+    """All of them, in an order in which the first BATCH are spread over the image."""
     step = math.ceil(len(tiles) / BATCH)
     return [tile for start in range(step) for tile in tiles[start::step]]
 
 
 def _joined(whole: Inspection, parts: Sequence[tuple[Box, Inspection]]) -> Inspection:
-    """What the tiles show, and the whole where it is like the training photographs."""
-    coarse = [] if whole.unlike_training else [((0, 0, *whole.image_size), whole)]
+    """What the tiles show, and the whole where it is like the training images."""
+    coarse = [] if whole.out_of_distribution else [((0, 0, *whole.image_size), whole)]
     looks = [*parts, *coarse]
     worst = max((look for _, look in looks), key=lambda look: look.abnormal_probability)
     heat = {
@@ -190,7 +188,7 @@ def _joined(whole: Inspection, parts: Sequence[tuple[Box, Inspection]]) -> Inspe
         verdict=judge(worst.abnormal_probability, whole.threshold),
         abnormal_probability=worst.abnormal_probability,
         log_odds=worst.log_odds,
-        unlike_training=worst.unlike_training,
+        out_of_distribution=worst.out_of_distribution,
         distance=worst.distance,
         regions=regions_of(next(iter(heat.values())), whole.image_size)[:REGIONS],
         heat=heat,
@@ -198,7 +196,7 @@ def _joined(whole: Inspection, parts: Sequence[tuple[Box, Inspection]]) -> Inspe
 
 
 def stitched(size: tuple[int, int], parts: Sequence[tuple[Box, np.ndarray]]) -> np.ndarray:
-    """The maps of parts of a photograph of this (width, height) as one: each place the highest of them.
+    """The maps of parts of an image of this (width, height) as one: each place the highest of them.
 
     (h, w); its places are as fine as those of the first part.
     """

@@ -2,7 +2,7 @@
 
 python -m chipdemo export --format onnx --out edge
 pip install onnxruntime pillow
-python docs/client.py edge/model.onnx photograph.png ...
+python docs/client.py edge/model.onnx image.png ...
 """
 
 import json
@@ -16,19 +16,19 @@ from PIL import Image, ImageOps
 def main(model: str, *paths: str) -> None:
     session = onnxruntime.InferenceSession(model)
     about = session.get_modelmeta().custom_metadata_map
-    size = (json.loads(about["image_size"]),) * 2  # the whole photograph, scaled to a square
+    size = (json.loads(about["image_size"]),) * 2  # the whole image, scaled to a square
     resample = Image.Resampling[about["interpolation"].upper()]
     threshold = json.loads(about["threshold"])
     for path in paths:
-        photograph = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-        pixels = np.asarray(photograph.resize(size, resample))[None]  # (1, size, size, 3) uint8
+        image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+        pixels = np.asarray(image.resize(size, resample))[None]  # (1, size, size, 3) uint8
         probability, heat = session.run(["probability", "heat"], {"pixels": pixels})
         verdict = "abnormal" if probability[0] >= threshold else "normal"
         print(f"{path}\t{verdict}\t{probability[0]:.3f}\thottest place {heat[0].max():.2f}")
-        if verdict == "abnormal":  # red where normal chips hardly ever get, on the photograph's own size
-            red = Image.fromarray((heat[0] * 255).astype(np.uint8)).resize(photograph.size)
-            plain = Image.new("RGB", photograph.size, "red")
-            Image.composite(plain, photograph, red.point(lambda v: v // 2)).save(f"{path}.heat.png")
+        if verdict == "abnormal":  # red where normal chips hardly ever get, on the image's own size
+            red = Image.fromarray((heat[0] * 255).astype(np.uint8)).resize(image.size)
+            plain = Image.new("RGB", image.size, "red")
+            Image.composite(plain, image, red.point(lambda v: v // 2)).save(f"{path}.heat.png")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python docs/screenshots.py
 
-The ELPV photographs may be shown by the app but not be committed, so the pictures show a drawing
+The ELPV images may be shown by the app but not be committed, so the pictures show a drawing
 of a monocrystalline cell under electroluminescence, with a crack that has cut an area off.
 """
 
@@ -27,13 +27,13 @@ from chipdemo.vision.inspector import load_inspector  # noqa: E402
 from tests.serving import served  # noqa: E402
 
 ABLATION = ROOT / "chipdemo" / "ablation" / "elpv.json"
-SEEDS = (3, 4, 5, 6, 7, 8, 9)  # of the drawn cells; the first is inspected, the others are labelled
-SIDE = 300  # pixels, as the ELPV photographs
+SEEDS = (3, 4, 5, 6, 7, 8, 9)  # of the drawn cells; the first is inspected, the others are labeled
+SIDE = 300  # pixels, as the ELPV images
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 
 
 def drawn_cell(seed: int) -> Image.Image:
-    """A grey cell with busbars, finger lines and grain; one crack and the dark area it cut off."""
+    """A gray cell with busbars, finger lines and grain; one crack and the dark area it cut off."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE - 0.5
     cell = 110 - 70 * (x**2 + y**2) + np.sin(np.arange(SIDE) * 2 * np.pi / 5)[None]
@@ -94,7 +94,7 @@ def main() -> None:
             ("inspect-phone", 390, 844, "light"),
         ):
             page = open_page(width, height, scheme)
-            page.set_input_files("#photograph input[type=file]", cells[0])
+            page.set_input_files("#image input[type=file]", cells[0])
             page.locator('.inspect[data-state="result"] #verdict .probability').wait_for()
             picture(page, name)
         page = open_page(1440, 1000, "light", "compare")

@@ -1,7 +1,7 @@
 """Put the app on a Hugging Face Space, or bring one up to date.
 
     python space/deploy.py --space owner/chips --model owner/model --dataset owner/labels --dry-run
-    read -rs CHIPS_TOKEN; export CHIPS_TOKEN    # one that may write to the data set and read the model
+    read -rs CHIPS_TOKEN; export CHIPS_TOKEN    # one that may write to the dataset and read the model
     python space/deploy.py --space owner/chips ... --secret HF_TOKEN=CHIPS_TOKEN
 
 Who deploys is signed in by `hf auth login` or the variable HF_TOKEN. A new Space is private unless
@@ -27,7 +27,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils.sha import git_hash
 
 from chipdemo.errors import ChipDemoError, HubError, SettingsError
-from chipdemo.hub import checked_name, persistently, told, writable, writer
+from chipdemo.hub import checked_name, with_retries, describe_error, writable, writer
 from chipdemo.settings import Settings, add_flags, variable
 from space.contents import CARD, TITLE, files_of
 
@@ -192,7 +192,7 @@ def deploy(options: argparse.Namespace) -> None:
         }  # fmt: skip
         files = files_of(space, options.model, options.dataset, bool(options.model) and not private_model)
         wanted = Wanted(space, files, variables, secrets, options.replace_secrets, options.public)
-        present = persistently(lambda: present_in(api, space))
+        present = with_retries(lambda: present_in(api, space))
         lines = told_of(wanted, present, changes_of(wanted, present))
         print("\n".join(lines), flush=True)
         if (options.dataset or private_model) and TOKEN not in present.secrets | secrets.keys():
@@ -200,12 +200,12 @@ def deploy(options: argparse.Namespace) -> None:
         if options.dry_run:
             print("dry run: nothing was changed")
             return
-        persistently(lambda: carry_out(api, wanted))
+        with_retries(lambda: carry_out(api, wanted))
     except ChipDemoError:
         raise
     except Exception as error:  # noqa: BLE001 - network, proxy, storage and Hub raise errors of many types
         raise HubError(
-            f"Expected to deploy to {space}; found {told(error)} Then run the same command again: what is "
+            f"Expected to deploy to {space}; found {describe_error(error)} Then run the same command again: what is "
             "done stays, and is not done twice."
         ) from error
     print(f"open     {constants.ENDPOINT}/spaces/{space}")
@@ -214,7 +214,7 @@ def deploy(options: argparse.Namespace) -> None:
 def is_private(api: HfApi, model: str) -> bool:
     """Whether the model is for some alone; the Hub cannot preload it then. Raises HubError for no model."""
     try:
-        info = persistently(lambda: api.model_info(model))
+        info = with_retries(lambda: api.model_info(model))
     except RepositoryNotFoundError as error:
         raise HubError(
             f"Expected the model {model} on the Hub; found none that this token may read. Push it first: "
@@ -265,7 +265,7 @@ def command_line() -> argparse.ArgumentParser:
     owner = {"metavar": "OWNER/NAME"}
     parser.add_argument("--space", required=True, help="the Space", **owner)
     parser.add_argument("--model", default="", help="a pushed model; without it, the shipped one", **owner)
-    parser.add_argument("--dataset", default="", help="the data set that labels are published to", **owner)
+    parser.add_argument("--dataset", default="", help="the dataset that labels are published to", **owner)
     parser.add_argument(
         "--secret",
         action="append",

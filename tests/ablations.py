@@ -1,4 +1,4 @@
-"""A small ablation for tests: three models, two seeds each, on six photographs that do not exist."""
+"""A small ablation for tests: three models, two seeds each, on six images that do not exist."""
 
 import json
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from chipdemo.ablation import METRICS, Ablation, ablation_of
 
 ABNORMAL = [False, False, False, True, True, True]
-SURE = [0.1, 0.2, 0.3, 0.7, 0.8, 0.9]  # every photograph right
-UNSURE = [0.1, 0.6, 0.3, 0.2, 0.8, 0.9]  # photographs 1 and 3 wrong
+SURE = [0.1, 0.2, 0.3, 0.7, 0.8, 0.9]  # every image right
+UNSURE = [0.1, 0.6, 0.3, 0.2, 0.8, 0.9]  # images 1 and 3 wrong
 
 
 def ablation_json(**changes: Any) -> dict[str, Any]:
@@ -27,13 +27,13 @@ def ablation_json(**changes: Any) -> dict[str, Any]:
         "machine": "2 cores of an imagined machine",
         "data": {
             "name": "drawn chips",
-            "licence": "CC0",
-            "part": "drawn chips, test, 6 photographs",
+            "license": "CC0",
+            "part": "drawn chips, test, 6 images",
             "train": 20,
             "validation": 4,
             "test": 6,
         },
-        "photographs": {
+        "images": {
             "sha256": [f"{index:064x}" for index in range(6)],
             "abnormal": ABNORMAL,
             "file": [f"chip{index}.png" for index in range(6)],

@@ -1,4 +1,4 @@
-"""Small photographs as the bytes of a file, each with content of its own."""
+"""Small images as the bytes of a file, each with content of its own."""
 
 from io import BytesIO
 from pathlib import Path
@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 
 def picture(number: int, size: tuple[int, int] = (12, 8), format: str = "PNG", **options) -> bytes:
-    """A photograph of one colour with a dark corner; another for each number."""
+    """An image of one color with a dark corner; another for each number."""
     image = Image.new("RGB", size, (number % 256, number // 256 % 256, 200))
     image.putpixel((0, 0), (0, 0, 0))
     file = BytesIO()
@@ -27,7 +27,7 @@ def mask(size: tuple[int, int], *boxes: tuple[int, int, int, int]) -> bytes:
 
 
 def chip(seed: int, defect: str = "", size: int = 96) -> Image.Image:
-    """A grey board with a dark chip on three leads, a little different each time.
+    """A gray board with a dark chip on three leads, a little different each time.
 
     defect: "scratch", "missing lead" or "turned".
     """

@@ -24,20 +24,20 @@ INFO = ModelInfo(
     starting_weights="none",
     image_size=224,
     data="drawn chips",
-    data_licence="CC0",
+    data_license="CC0",
     threshold=0.4,
     # At 0.4: 3 of 4 abnormal caught, 1 of 5 normal stopped
     validation=OperatingCurve(
-        part="drawn chips, validation, 9 photographs",
+        part="drawn chips, validation, 9 images",
         probabilities=(0.1, 0.2, 0.3, 0.35, 0.45, 0.38, 0.6, 0.8, 0.9),
         abnormal=(False, False, False, False, False, True, True, True, True),
     ),
-    test={"part": "drawn chips, test, 10 photographs", "accuracy": 0.9, "auroc": 0.95},
+    test={"part": "drawn chips, test, 10 images", "accuracy": 0.9, "auroc": 0.95},
 )
 
 
 class FakeInspector:
-    """Dark photographs are abnormal: the probability is 1 - mean brightness. Red is unlike.
+    """Dark images are abnormal: the probability is 1 - mean brightness. Red is unlike.
 
     inspections, explanations: how often each was asked for, to show what runs the model again.
     """
@@ -72,7 +72,7 @@ class FakeInspector:
             abnormal_probability=probability,
             threshold=threshold,
             log_odds=float(np.log((probability + 1e-6) / (1 - probability + 1e-6))),
-            unlike_training=unlike,
+            out_of_distribution=unlike,
             distance=2.5 if unlike else 0.5,
             regions=(region,) if heat.max() >= 0.5 else (),
             heat={"evidence": heat, "CBAM": 1 - heat},
@@ -88,16 +88,14 @@ class FakeInspector:
     def prepare(self, image: Image.Image) -> Prepared:
         return Prepared(np.asarray(image), content_sha256(image), image.size, 1.25)
 
-    def inspect_batch(
-        self, photographs: Sequence[Prepared], threshold: float | None = None
-    ) -> list[Inspection]:
-        return [self.inspect(Image.fromarray(each.pixels), threshold) for each in photographs]
+    def inspect_batch(self, images: Sequence[Prepared], threshold: float | None = None) -> list[Inspection]:
+        return [self.inspect(Image.fromarray(each.pixels), threshold) for each in images]
 
     def nearest_normals(
         self, image: Image.Image, regions: Sequence[Region]
     ) -> tuple[tuple[NormalPatch, ...], ...]:
-        grey = Image.new("RGB", (8, 8), "grey")
-        return tuple((NormalPatch("0" * 64, 0.1, 0.1, 0.2, 0.2, 0.75, grey),) for _ in regions)
+        gray = Image.new("RGB", (8, 8), "gray")
+        return tuple((NormalPatch("0" * 64, 0.1, 0.1, 0.2, 0.2, 0.75, gray),) for _ in regions)
 
     def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
         return (Region(image.width // 2, 0, 20, 10, 0.75, 200),)
@@ -112,7 +110,7 @@ class FakeInspector:
 
 
 class FakeTeacher:
-    """Photographs called odd stand out. hold: waits in the middle of looking until it is set, if given."""
+    """Images called odd stand out. hold: waits in the middle of looking until it is set, if given."""
 
     def __init__(self, hold: threading.Event | None = None):
         self.hold, self.looked = hold, 0
@@ -121,7 +119,7 @@ class FakeTeacher:
         self, goods: Sequence[Found], defects: Sequence[Found], limits: Limits, progress: Progress
     ) -> Draft:
         for row in range(len(goods)):
-            progress(row / len(goods), "looking at photographs")
+            progress(row / len(goods), "looking at images")
             if self.hold and row == len(goods) // 2:
                 self.hold.wait(20)
             self.looked += 1
@@ -133,18 +131,18 @@ class FakeTeacher:
         self, draft: Draft, without: Collection[int], false_alarms: float, name: str, progress: Progress
     ) -> Taught:
         progress(0.5, "packing what was learned")
-        count = draft.photographs - len(without)
+        count = draft.images - len(without)
         if count < FEWEST:
-            raise DataError(f"Expected at least {FEWEST} good photographs that differ; found {count}.")
+            raise DataError(f"Expected at least {FEWEST} good images that differ; found {count}.")
         names = {one.row: one.name for one in draft.standouts}
         return Taught(
             inspector=TaughtInspector(name),
             archive=b"a zip of " + name.encode(),
-            photographs=count,
+            images=count,
             places=20_000,
             memory_bytes=6_700_000,
             false_alarms=false_alarms,
-            false_alarm_rate=0.0,
+            false_positive_rate=0.0,
             defects=0,
             recall=None,
             left_out=tuple(one for row, one in names.items() if row in without),
@@ -165,6 +163,6 @@ class TaughtInspector(FakeInspector):
 
 
 def darkness(image: Image.Image) -> np.ndarray:
-    """(GRID, GRID) float32, 0-1: how dark each part is; 0 for light grey."""
-    grey = image.convert("L").resize((GRID, GRID), Image.Resampling.BOX)
-    return np.clip(1.6 * (1 - np.asarray(grey, np.float32) / 255) - 0.5, 0, 1).astype(np.float32)
+    """(GRID, GRID) float32, 0-1: how dark each part is; 0 for light gray."""
+    gray = image.convert("L").resize((GRID, GRID), Image.Resampling.BOX)
+    return np.clip(1.6 * (1 - np.asarray(gray, np.float32) / 255) - 0.5, 0, 1).astype(np.float32)

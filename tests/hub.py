@@ -4,7 +4,7 @@
         hub.serve(monkeypatch, tmp_path, token="hf_ada")   # this process; another one: hub.environment()
         HfApi().create_repo("ada/model")
 
-Model, data set and Space repositories with their commits, large files (LFS, in one part or several),
+Model, dataset and Space repositories with their commits, large files (LFS, in one part or several),
 the variables and secrets of Spaces, and faults to order: hub.fail("POST .*/commit/", 500, times=2).
 Kept in memory. Xet is switched off in the client; large files are redirected to another host name, as
 the Hub does with its storage.

@@ -47,7 +47,7 @@ def test_every_row_is_measured_on_the_same_test_part_and_resumed_row_by_row(smal
     assert plain.parameters < with_cbam.parameters and plain.macs > 0 and svm.macs == 0
     assert plain.starting_weights == "none (random)" and svm.starting_weights == "none"
     assert (tmp_path / plain.checkpoint / "model.safetensors").exists()
-    assert ablation.photographs.sha256 == tuple(json.loads((tmp_path / "split.json").read_text())["test"])
+    assert ablation.images.sha256 == tuple(json.loads((tmp_path / "split.json").read_text())["test"])
     table = (tmp_path / "ablation.md").read_text()
     assert "Tiny + CBAM" in table and "private" in table and ablation.command in table
     assert {path.name for path in tmp_path.glob("*.png")} == {

@@ -84,13 +84,13 @@ def test_what_could_not_be_read_is_not_written(tmp_path):
         (("rows", 0, "summary", "auroc"), DELETE, r"rows\[0\].summary: expected the key auroc"),
         (("rows", 2, "seeds", 1, "threshold"), 1.01, r"rows\[2\].seeds\[1\].threshold: expected a number"),
         (("rows", 2, "seeds", 1, "probabilities", 3), None, r"probabilities\[3\]: expected a number"),
-        (("rows", 2, "seeds", 1, "probabilities"), [0.1] * 5, "expected 6 entries, one a photograph"),
+        (("rows", 2, "seeds", 1, "probabilities"), [0.1] * 5, "expected 6 entries, one an image"),
         (("rows", 2, "seeds", 1, "confusion"), [[3, 0], [0, 2]], "sums of 3 normal and 3 abnormal"),
         (("rows", 2, "seeds", 1, "confusion"), [[3, 0]], "a list of 2 entries; found 1 entries"),
-        (("photographs", "sha256", 0), "0" * 63, r"photographs.sha256\[0\]: expected 64 hex digits"),
-        (("photographs", "abnormal", 0), 0, r"photographs.abnormal\[0\]: expected true or false; found 0"),
-        (("photographs", "abnormal"), [True] * 6, "normal and abnormal photographs; found 6 abnormal of 6"),
-        (("photographs", "file"), ["a.png"], "photographs.file: expected 6 entries"),
+        (("images", "sha256", 0), "0" * 63, r"images.sha256\[0\]: expected 64 hex digits"),
+        (("images", "abnormal", 0), 0, r"images.abnormal\[0\]: expected true or false; found 0"),
+        (("images", "abnormal"), [True] * 6, "normal and abnormal images; found 6 abnormal of 6"),
+        (("images", "file"), ["a.png"], "images.file: expected 6 entries"),
     ],
 )  # fmt: skip
 def test_a_wrong_place_is_named_with_what_was_expected_and_found(place, value, message):

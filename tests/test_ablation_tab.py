@@ -12,8 +12,8 @@ from PIL import Image
 
 from chipdemo.ablation import write_ablation
 from chipdemo.errors import CheckpointError
-from chipdemo.examples import ELPV_CREDIT, elpv_photograph
-from chipdemo.images import read_photograph
+from chipdemo.examples import ELPV_CREDIT, elpv_image
+from chipdemo.images import read_image
 from chipdemo.ui import ablation_fragments as fragments
 from chipdemo.ui import ablation_tab, charts, comparing
 from chipdemo.ui.comparing import Answer, Contender, Lineup, answers, beside_twins, disagreements, ticked_rows
@@ -25,7 +25,7 @@ HOSTILE = "<img src=x onerror=alert(1)>'\"${alert(2)}{{value}}"
 
 @pytest.fixture
 def dark() -> Path:
-    """An uploaded black photograph: abnormal for the fake inspector, probability 1."""
+    """An uploaded black image: abnormal for the fake inspector, probability 1."""
     folder = Path(get_upload_folder()) / "compare-test"
     folder.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (60, 40), "black").save(folder / "dark.png")
@@ -84,8 +84,8 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
-def photograph(path: Path):
-    return read_photograph(path, 64)
+def image(path: Path):
+    return read_image(path, 64)
 
 
 def judged(lineup: Lineup, payload) -> list[tuple[str, bool]]:
@@ -111,7 +111,7 @@ def test_a_newer_model_in_use_judges_as_soon_as_it_has_taken_over(dark):
     inspector, newer = FakeInspector(), FakeInspector()
     lineup = Lineup(inspector)
     inspector.current = lambda: newer
-    list(answers(lineup, photograph(dark)))
+    list(answers(lineup, image(dark)))
     assert (inspector.inspections, newer.inspections) == (0, 1)
 
 
@@ -140,7 +140,7 @@ def test_a_model_is_loaded_when_it_is_first_asked_and_once(shipped, dark):
 
 def test_a_model_that_fails_says_why_and_the_others_still_answer(shipped, dark, caplog):
     lineup = Lineup(Broken(), "", shipped, Loader())
-    in_use, plain, svm = answers(lineup, photograph(dark))
+    in_use, plain, svm = answers(lineup, image(dark))
     assert in_use.error == "This model failed (RuntimeError); the server's log says more."
     assert "out of memory" in caplog.text
     assert plain.inspection.verdict == "abnormal"
@@ -150,7 +150,7 @@ def test_a_model_that_fails_says_why_and_the_others_still_answer(shipped, dark, 
 
 
 def test_the_answer_of_a_model_is_the_json_of_an_inspection(dark):
-    inspection = FakeInspector().inspect(photograph(dark).image)
+    inspection = FakeInspector().inspect(image(dark).image)
     told = Answer(Contender("a", "A", None), inspection).to_json(["Turned upright"])
     assert told == {
         "id": "a",
@@ -171,17 +171,17 @@ def test_the_page_grows_by_a_model_at_a_time(shipped, dark):
     assert "probability <strong>1.00</strong>, threshold 0.40" in last and "16 ms" in last
 
 
-def test_a_photograph_that_cannot_be_read_says_why(tmp_path, dark):
-    dark.with_name("text.png").write_text("this is no photograph")
+def test_a_image_that_cannot_be_read_says_why(tmp_path, dark):
+    dark.with_name("text.png").write_text("this is no image")
     for path, message in ((dark.with_name("text.png"), "found text"), (tmp_path, "was not uploaded")):
         ((text, going_on),) = judged(Lineup(FakeInspector()), {"path": str(path)})
         assert message in text and "role='alert'" in text and not going_on
 
 
-def test_a_photograph_unlike_the_training_ones_is_not_called_abnormal_in_red(dark):
-    inspection = replace(FakeInspector().inspect(photograph(dark).image), unlike_training=True)
+def test_a_image_unlike_the_training_ones_is_not_called_abnormal_in_red(dark):
+    inspection = replace(FakeInspector().inspect(image(dark).image), out_of_distribution=True)
     text = fragments.answer_html(Answer(Contender("a", "A", None), inspection), "")
-    assert "class='answer unlike'" in text and "unlike the training photographs" in text
+    assert "class='answer unlike'" in text and "out of distribution" in text
 
 
 def test_a_row_stands_after_its_twin():
@@ -211,10 +211,10 @@ def test_the_table_says_what_stands_behind_each_number():
     ablation = small_ablation()
     text = fragments.table_html(ablation, beside_twins(ablation.rows))
     assert "weights: none (random)" in text and "2 seeds" in text and "an imagined paper" in text
-    assert "drawn chips, test, 6 photographs" in text
+    assert "drawn chips, test, 6 images" in text
     assert "<strong>+0.333</strong> accuracy" in text and "beyond chance</span>, p 0.031" in text
     assert "1.2 M" in text and "350 M" in text and "120/s in 32s" in text and "90 s" in text
-    assert "Theirs, not ours" in text and "1,142 photographs, which are private" in text
+    assert "Theirs, not ours" in text and "1,142 images, which are private" in text
 
 
 @pytest.mark.parametrize(
@@ -265,8 +265,8 @@ def everything(ablation) -> dict[str, str]:
 def test_names_from_a_strangers_file_are_escaped(piece):
     content = ablation_json()
     content |= {"machine": HOSTILE, "command": HOSTILE}
-    content["data"] |= {"name": HOSTILE, "licence": HOSTILE, "part": HOSTILE}
-    content["photographs"]["file"] = [HOSTILE] * 6
+    content["data"] |= {"name": HOSTILE, "license": HOSTILE, "part": HOSTILE}
+    content["images"]["file"] = [HOSTILE] * 6
     for index, row in enumerate(content["rows"]):
         row |= {"id": f"{HOSTILE}{index}", "name": HOSTILE, "source": HOSTILE, "starting_weights": HOSTILE}
         row |= {"precision": HOSTILE[:40], "twin": None, "versus_twin": None}
@@ -296,28 +296,28 @@ def test_confusions_are_means_over_the_seeds():
 def test_disagreements_show_truth_and_each_models_probability():
     ablation = small_ablation()
     text = fragments.disagreements_html(ablation, ablation.rows[:2])
-    assert "2 of 6 test photographs" in text
+    assert "2 of 6 test images" in text
     assert text.index("chip3.png") < text.index("chip1.png")
-    assert "labelled abnormal" in text and "<td>0.20</td><td>normal, <strong>wrong</strong></td>" in text
+    assert "labeled abnormal" in text and "<td>0.20</td><td>normal, <strong>wrong</strong></td>" in text
     assert "<img" not in text and "CC BY-NC-SA" not in text
 
 
 def test_a_picture_is_shown_only_where_its_content_is_the_one_measured_and_with_credit():
-    path = elpv_photograph("cell0008.png")
+    path = elpv_image("cell0008.png")
     if path is None:
         pytest.skip("elpv-dataset is not installed")
-    sha256 = read_photograph(path).sha256
-    photographs = ablation_json()["photographs"]
-    photographs["file"][3], photographs["sha256"][3] = "cell0008.png", sha256
-    photographs["file"][1] = "cell0009.png"  # of another content
-    ablation = small_ablation(photographs=photographs)
+    sha256 = read_image(path).sha256
+    images = ablation_json()["images"]
+    images["file"][3], images["sha256"][3] = "cell0008.png", sha256
+    images["file"][1] = "cell0009.png"  # of another content
+    ablation = small_ablation(images=images)
     text = fragments.disagreements_html(ablation, ablation.rows[:2])
     assert text.count("<img") == 1 and ELPV_CREDIT in text
 
 
 @pytest.mark.parametrize("name", ["../labels.csv", "/etc/passwd", "..", "", "x" * 300, "none.png", "a\0b"])
 def test_no_name_leads_out_of_the_data_set(name):
-    assert elpv_photograph(name) is None
+    assert elpv_image(name) is None
     assert comparing.picture_of(name, "0" * 64) == ""
 
 

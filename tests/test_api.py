@@ -29,60 +29,60 @@ def client(address, tmp_path_factory) -> Client:
 
 
 @pytest.fixture
-def grey(tmp_path) -> Path:
-    Image.new("RGB", (60, 40), (127, 127, 127)).save(tmp_path / "grey.png")
-    return tmp_path / "grey.png"
+def gray(tmp_path) -> Path:
+    Image.new("RGB", (60, 40), (127, 127, 127)).save(tmp_path / "gray.png")
+    return tmp_path / "gray.png"
 
 
 def inspect(client: Client, path: Path, **more):
     return client.predict(image=handle_file(path), api_name="/inspect", **more)
 
 
-def test_inspect_returns_the_inspection_and_the_overlay(client, grey):
-    result, overlay = inspect(client, grey)
+def test_inspect_returns_the_inspection_and_the_overlay(client, gray):
+    result, overlay = inspect(client, gray)
     assert result["verdict"] == "abnormal"
     assert result["abnormal_probability"] == pytest.approx(0.502)
     assert result["threshold"] == 0.4
     assert result["model"] == {"name": "fake-inspector", "revision": "0123456789ab"}
     assert (result["image"]["width"], result["image"]["height"]) == (60, 40)
     assert set(result) == {
-        "verdict", "abnormal_probability", "threshold", "unlike_training", "distance", "regions", "model",
+        "verdict", "abnormal_probability", "threshold", "out_of_distribution", "distance", "regions", "model",
         "image", "timing_ms", "notes", "tiles",
     }  # fmt: skip
     with Image.open(overlay) as image:
         assert image.format == "PNG" and image.width == 60
-    assert Path(overlay).name == "grey-overlay.png"
+    assert Path(overlay).name == "gray-overlay.png"
 
 
-def test_a_threshold_may_be_given(client, grey):
-    result, _ = inspect(client, grey, threshold=0.9)
+def test_a_threshold_may_be_given(client, gray):
+    result, _ = inspect(client, gray, threshold=0.9)
     assert (result["verdict"], result["threshold"]) == ("normal", 0.9)
 
 
 @pytest.mark.parametrize("threshold", [1.5, -0.1])
-def test_a_threshold_that_is_no_probability_is_a_clean_error(client, grey, threshold):
+def test_a_threshold_that_is_no_probability_is_a_clean_error(client, gray, threshold):
     with pytest.raises(AppError, match="threshold: expected a number from 0 to 1"):
-        inspect(client, grey, threshold=threshold)
+        inspect(client, gray, threshold=threshold)
 
 
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("text.png", b"this is no photograph", "found text"),
+        ("text.png", b"this is no image", "found text"),
         ("empty.png", b"", "found an empty file"),
         ("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "found an SVG drawing"),
         ("cut.png", b"\x89PNG\r\n\x1a\n" + bytes(20), "damaged or cut short"),
     ],
 )
-def test_a_bad_file_is_a_clean_error_and_the_app_goes_on(client, grey, tmp_path, name, content, message):
+def test_a_bad_file_is_a_clean_error_and_the_app_goes_on(client, gray, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(AppError, match=message) as error:
         inspect(client, tmp_path / name)
     assert "Traceback" not in str(error.value) and str(tmp_path) not in str(error.value)
-    assert inspect(client, grey)[0]["verdict"] == "abnormal"
+    assert inspect(client, gray)[0]["verdict"] == "abnormal"
 
 
-def test_without_a_photograph_the_error_says_what_to_do(client):
+def test_without_a_image_the_error_says_what_to_do(client):
     with pytest.raises(AppError, match="Drop, paste or choose a file"):
         client.predict(image=None, api_name="/inspect")
 
@@ -138,7 +138,7 @@ def file_takers(address: str) -> dict[str, tuple[int, list]]:
 def test_no_request_makes_the_server_read_a_file_that_was_not_uploaded(address, inspector, private, mark):
     """Of every event that takes a file, with and without gradio's mark."""
     takers = file_takers(address)
-    assert {"inspect", "compare", "on_photograph"} <= takers.keys()
+    assert {"inspect", "compare", "on_image"} <= takers.keys()
     before = inspector.inspections
     for id, rest in takers.values():
         call(address, id, [{"path": str(private), **mark}, *rest])
@@ -150,21 +150,21 @@ def test_files_of_the_machine_are_not_served(address, private):
         assert httpx.get(f"{address}/gradio_api/file={path}").status_code in (403, 404)
 
 
-def test_an_account_is_asked_for_where_one_is_set(grey):
+def test_an_account_is_asked_for_where_one_is_set(gray):
     with served(FakeInspector(), auth=(("ada", "secret"),)) as address:
         assert httpx.get(f"{address}/config").status_code == 401
         client = Client(address, auth=("ada", "secret"), verbose=False)
-        assert inspect(client, grey)[0]["verdict"] == "abnormal"
+        assert inspect(client, gray)[0]["verdict"] == "abnormal"
 
 
-def test_a_client_that_knows_no_tiles_goes_on_working(address, client, grey):
-    path = httpx.post(f"{address}/gradio_api/upload", files={"files": grey.open("rb")}).json()[0]
+def test_a_client_that_knows_no_tiles_goes_on_working(address, client, gray):
+    path = httpx.post(f"{address}/gradio_api/upload", files={"files": gray.open("rb")}).json()[0]
     line = call(address, file_takers(address)["inspect"][0], [{"path": path, **MARK}, 0.9])
     assert '"verdict":"normal"' in line.replace(" ", "")
-    assert client.predict(handle_file(grey), 0.9, api_name="/inspect")[0]["verdict"] == "normal"
+    assert client.predict(handle_file(gray), 0.9, api_name="/inspect")[0]["verdict"] == "normal"
 
 
-def test_a_large_photograph_is_looked_at_in_tiles_unless_told_otherwise(client, tmp_path):
+def test_a_large_image_is_looked_at_in_tiles_unless_told_otherwise(client, tmp_path):
     image = Image.new("RGB", (1400, 700), (240, 240, 240))
     image.paste((0, 0, 0), (800, 0, 1400, 700))
     image.save(tmp_path / "large.png")
@@ -174,11 +174,11 @@ def test_a_large_photograph_is_looked_at_in_tiles_unless_told_otherwise(client, 
     assert result["tiles"] == {"count": 6, "seen": 0, "unlike": 0, "decide": False}
 
 
-def test_many_photographs_are_judged_in_one_call_and_a_bad_one_gets_its_reason(client, grey, tmp_path):
-    (tmp_path / "bad.png").write_bytes(b"this is no photograph")
-    files = [handle_file(grey), handle_file(tmp_path / "bad.png")]
+def test_many_images_are_judged_in_one_call_and_a_bad_one_gets_its_reason(client, gray, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"this is no image")
+    files = [handle_file(gray), handle_file(tmp_path / "bad.png")]
     good, bad = client.predict(images=files, threshold=0.9, api_name="/inspect_batch")
-    assert (good["file"], good["verdict"], good["error"]) == ("grey.png", "normal", "")
-    assert bad["file"] == "bad.png" and "Expected a photograph" in bad["error"]
-    with pytest.raises(AppError, match="Expected 1 to 1,000 photographs; found 0"):
+    assert (good["file"], good["verdict"], good["error"]) == ("gray.png", "normal", "")
+    assert bad["file"] == "bad.png" and "Expected an image" in bad["error"]
+    with pytest.raises(AppError, match="Expected 1 to 1,000 images; found 0"):
         client.predict(images=[], api_name="/inspect_batch")

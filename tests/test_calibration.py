@@ -37,6 +37,6 @@ def test_a_model_without_evidence_in_normals_has_a_scale_above_zero():
     assert fit_heat_scale(np.full(10, -1.0)) > 0
 
 
-def test_held_out_photographs_are_within_the_distance_limit():
+def test_held_out_images_are_within_the_distance_limit():
     distances = np.random.default_rng(0).normal(35, 2, 500)
     assert (distances < fit_distance_limit(distances)).mean() > 0.99

@@ -47,13 +47,13 @@ def client(address, tmp_path_factory) -> Client:
 
 
 @pytest.fixture
-def grey(tmp_path) -> Path:
-    Image.new("RGB", (60, 40), (127, 127, 127)).save(tmp_path / "grey.png")
-    return tmp_path / "grey.png"
+def gray(tmp_path) -> Path:
+    Image.new("RGB", (60, 40), (127, 127, 127)).save(tmp_path / "gray.png")
+    return tmp_path / "gray.png"
 
 
-def test_each_model_answers_and_one_that_fails_says_why(client, grey):
-    in_use, plain, svm = client.predict(image=handle_file(grey), api_name="/compare")
+def test_each_model_answers_and_one_that_fails_says_why(client, gray):
+    in_use, plain, svm = client.predict(image=handle_file(gray), api_name="/compare")
     assert (in_use["id"], in_use["name"]) == ("in-use", "fake-inspector")
     assert (plain["id"], plain["name"]) == ("plain-cbam", "Plain + CBAM")
     for answer in (in_use, plain):
@@ -61,12 +61,12 @@ def test_each_model_answers_and_one_that_fails_says_why(client, grey):
     assert svm == {
         "id": "svm", "name": "SVM", "error": "Expected model.safetensors in svm; it is not there.",
     }  # fmt: skip
-    alone, _ = client.predict(image=handle_file(grey), api_name="/inspect")
+    alone, _ = client.predict(image=handle_file(gray), api_name="/inspect")
     assert {**in_use["inspection"], "timing_ms": 0} == {**alone, "timing_ms": 0}
 
 
 def test_a_bad_file_is_a_clean_error(client, tmp_path):
-    (tmp_path / "text.png").write_bytes(b"this is no photograph")
+    (tmp_path / "text.png").write_bytes(b"this is no image")
     with pytest.raises(AppError, match="found text"):
         client.predict(image=handle_file(tmp_path / "text.png"), api_name="/compare")
     with pytest.raises(AppError, match="Drop, paste or choose a file"):
@@ -82,7 +82,7 @@ def test_no_request_makes_the_server_read_an_ablation_that_was_not_uploaded(addr
     assert "imagined machine" not in answer
 
 
-def test_a_file_that_a_visitor_loads_brings_no_model(address, client, grey, tmp_path):
+def test_a_file_that_a_visitor_loads_brings_no_model(address, client, gray, tmp_path):
     """Its checkpoints could be any folder of this machine, or any repository of the Hub."""
     rows = ablation_json()["rows"]
     for row in rows:
@@ -95,5 +95,5 @@ def test_a_file_that_a_visitor_loads_brings_no_model(address, client, grey, tmp_
     (button,) = (c["id"] for c in config["components"] if c["type"] == "uploadbutton")
     (taker,) = (d for d in config["dependencies"] if d["inputs"][:1] == [button])
     assert "imagined machine" in call(address, taker["id"], [{"path": uploaded, **MARK}, "accuracy"])
-    answers = client.predict(image=handle_file(grey), api_name="/compare")
+    answers = client.predict(image=handle_file(gray), api_name="/compare")
     assert [answer["id"] for answer in answers] == ["in-use", "plain-cbam", "svm"]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from chipdemo.errors import DataError
 from tests.tiny import draw_chip, draw_chips
-from training.data import PARTS, check_parts, load_photographs, read_split, split_by_hash
+from training.data import PARTS, check_parts, load_images, read_split, split_by_hash
 from training.sources import read_elpv, read_folder
 
 ROOT = Path(__file__).parent.parent
@@ -23,57 +23,57 @@ def small(image):
     return np.asarray(image.resize((8, 8)))
 
 
-def test_it_is_known_how_large_the_photographs_are(tmp_path):
+def test_it_is_known_how_large_the_images_are(tmp_path):
     draw_chips(tmp_path, normal=3, abnormal=1)
-    Image.new("RGB", (4000, 1000), "grey").save(tmp_path / "normal" / "wide.png")
-    assert load_photographs(read_folder(tmp_path), small).side == 64
+    Image.new("RGB", (4000, 1000), "gray").save(tmp_path / "normal" / "wide.png")
+    assert load_images(read_folder(tmp_path), small).side == 64
 
 
-def test_an_unreadable_photograph_is_left_out_and_named(tmp_path):
+def test_an_unreadable_image_is_left_out_and_named(tmp_path):
     draw_chips(tmp_path, normal=15, abnormal=5)
     (tmp_path / "normal" / "broken.png").write_bytes(b"no image")
     (tmp_path / "normal" / ".hidden").write_bytes(b"")
-    photographs = load_photographs(read_folder(tmp_path), small)
-    assert photographs.pixels.shape == (20, 8, 8, 3)
-    assert photographs.abnormal.sum() == 5
-    (line,) = photographs.left_out
-    assert "broken.png" in line and photographs.unreadable == (line,)
+    images = load_images(read_folder(tmp_path), small)
+    assert images.pixels.shape == (20, 8, 8, 3)
+    assert images.abnormal.sum() == 5
+    (line,) = images.left_out
+    assert "broken.png" in line and images.unreadable == (line,)
 
 
-def test_more_than_one_unreadable_photograph_in_twenty_is_an_error(tmp_path):
+def test_more_than_one_unreadable_image_in_twenty_is_an_error(tmp_path):
     draw_chips(tmp_path, normal=15, abnormal=4)
     for name in ("a.png", "b.png"):
         (tmp_path / "normal" / name).write_bytes(b"no image")
     with pytest.raises(DataError, match=r"2 of 21 in .* cannot: .*a\.png: .*b\.png: .*Mend or remove"):
-        load_photographs(read_folder(tmp_path), small)
+        load_images(read_folder(tmp_path), small)
 
 
 def test_twins_are_kept_once(tmp_path):
     draw_chips(tmp_path, normal=3, abnormal=2)
     draw_chip(0).save(tmp_path / "normal" / "twin.bmp")  # of normal/0.png
-    photographs = load_photographs(read_folder(tmp_path), small)
-    assert len(set(photographs.sha256)) == len(photographs.sha256) == 5
-    (line,) = photographs.left_out
-    assert "twin.bmp: same content as" in line and photographs.unreadable == ()
+    images = load_images(read_folder(tmp_path), small)
+    assert len(set(images.sha256)) == len(images.sha256) == 5
+    (line,) = images.left_out
+    assert "twin.bmp: same content as" in line and images.unreadable == ()
 
 
-def test_the_same_photograph_in_both_classes_is_an_error_that_names_both(tmp_path):
+def test_the_same_image_in_both_classes_is_an_error_that_names_both(tmp_path):
     draw_chips(tmp_path, normal=3, abnormal=2)
     draw_chip(1).save(tmp_path / "abnormal" / "torn.bmp")  # normal/1.png
     with pytest.raises(DataError, match=r"1 times: .*torn\.bmp \(abnormal\) and .*1\.png \(normal\)"):
-        load_photographs(read_folder(tmp_path), small)
+        load_images(read_folder(tmp_path), small)
 
 
-def test_photographs_of_one_class_are_an_error(tmp_path):
+def test_images_of_one_class_are_an_error(tmp_path):
     draw_chips(tmp_path, normal=30, abnormal=1)
     (tmp_path / "abnormal" / "crack" / "0.png").write_bytes(b"")
     with pytest.raises(DataError, match="both classes .* found 30 normal and 0 abnormal"):
-        load_photographs(read_folder(tmp_path), small)
+        load_images(read_folder(tmp_path), small)
 
 
 def test_what_the_source_left_out_is_listed_too(tmp_path):
     data = replace(read_folder(draw_chips(tmp_path, 1, 1)), left_out=("chip 7: disagreement",))
-    assert load_photographs(data, small).left_out == ("chip 7: disagreement",)
+    assert load_images(data, small).left_out == ("chip 7: disagreement",)
 
 
 def test_the_split_is_70_20_10_in_every_stratum():
@@ -90,7 +90,7 @@ def test_the_split_depends_on_contents_and_seed_alone():
     assert split_by_hash(HASHES, seed=1) != split_by_hash(HASHES)
 
 
-def test_a_test_photograph_stays_one_as_the_data_grows():
+def test_a_test_image_stays_one_as_the_data_grows():
     first = split_by_hash(HASHES)
     grown = HASHES | {f"new{i}": "normal" for i in range(100)}
     second = split_by_hash(grown, known=json.loads(json.dumps(first)))
@@ -122,18 +122,18 @@ def test_deitschs_sizes_come_out_exactly():
     assert len(split["test"]) == 656 and len(split["train"]) + len(split["val"]) == 1968
 
 
-def test_photographs_are_decoded_as_they_are_served(tmp_path):
+def test_images_are_decoded_as_they_are_served(tmp_path):
     draw_chips(tmp_path, normal=1, abnormal=1)
     turned = Image.new("RGB", (8, 4), "white")
     exif = Image.Exif()
     exif[0x0112] = 6
     turned.save(tmp_path / "normal" / "turned.jpg", exif=exif)
     sizes = []
-    load_photographs(read_folder(tmp_path), lambda image: sizes.append(image.size) or small(image))
+    load_images(read_folder(tmp_path), lambda image: sizes.append(image.size) or small(image))
     assert (4, 8) in sizes
 
 
-WAFERS = {h: f"wafer {int(h) // 5}" for h in HASHES}  # 40 of five photographs
+WAFERS = {h: f"wafer {int(h) // 5}" for h in HASHES}  # 40 of five images
 
 
 def parts_of(split):
@@ -154,7 +154,7 @@ def test_groups_keep_the_shares_of_every_stratum():
         assert abs(sum(HASHES[h] == "abnormal" for h in split[part]) - share) <= 2
 
 
-def test_single_photographs_even_out_what_groups_leave_uneven():
+def test_single_images_even_out_what_groups_leave_uneven():
     groups = {h: "the only wafer" for h in HASHES if int(h) < 60}
     split = split_by_hash(HASHES, groups=groups)
     assert {part: len(hashes) for part, hashes in split.items()} == {"train": 140, "val": 40, "test": 20}
@@ -164,7 +164,7 @@ def test_groups_of_one_change_nothing():
     assert split_by_hash(HASHES, groups={h: f"chip {h}" for h in HASHES}) == split_by_hash(HASHES)
 
 
-def test_a_new_photograph_follows_its_known_group():
+def test_a_new_image_follows_its_known_group():
     first = split_by_hash(HASHES, groups=WAFERS)
     grown = HASHES | {f"new{i}": "normal" for i in range(40)}
     wafers = WAFERS | {f"new{i}": f"wafer {i}" for i in range(40)}
@@ -186,9 +186,9 @@ def test_a_group_in_two_parts_of_the_earlier_split_is_an_error():
     ),
     st.randoms(),
 )
-def test_names_and_order_of_groups_do_not_matter(photographs, random):
-    strata = {h: stratum for h, (stratum, _) in photographs.items()}
-    groups = {h: group for h, (_, group) in photographs.items()}
+def test_names_and_order_of_groups_do_not_matter(images, random):
+    strata = {h: stratum for h, (stratum, _) in images.items()}
+    groups = {h: group for h, (_, group) in images.items()}
     split = split_by_hash(strata, groups=groups)
     shuffled = random.sample(sorted(strata), len(strata))
     names = {"": "", "a": "d", "b": "c", "c": "b", "d": "a"}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from chipdemo.errors import DataError
-from chipdemo.images import read_photograph
+from chipdemo.images import read_image
 from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.vision.checkpoint import SPLIT, write_json
 from tests.scripts import run_script
@@ -24,7 +24,7 @@ def few_resamples(monkeypatch):
 
 @pytest.fixture
 def chips(tmp_path):
-    """20 normal photographs, 6 with a crack, 2 scratched."""
+    """20 normal images, 6 with a crack, 2 scratched."""
     folder = draw_chips(tmp_path / "chips", normal=20, abnormal=6)
     (folder / "abnormal" / "scratch").mkdir()
     for index in range(2):
@@ -38,7 +38,7 @@ def model(tmp_path):
 
 
 def hashes(folder):
-    return [read_photograph(path).sha256 for path in sorted(folder.glob("*.png"))]
+    return [read_image(path).sha256 for path in sorted(folder.glob("*.png"))]
 
 
 def report_of(folder):
@@ -70,11 +70,11 @@ def test_a_report_says_how_good_on_what_and_how_sure(chips, model, tmp_path):
         low, high = report["interval_95"][name]
         assert 0 <= low <= high <= 1
     assert report["recall_98"]["recall"] == 1.0
-    assert report["latency_ms"]["median"] > 0 and report["latency_ms"]["photographs"] == 28
-    assert report["data"]["part"] == "chips, test, 28 photographs"
+    assert report["latency_ms"]["median"] > 0 and report["latency_ms"]["images"] == 28
+    assert report["data"]["part"] == "chips, test, 28 images"
     page = (out / "report.md").read_text()
     assert page.startswith("# model on chips\n") and "| crack | 6 |" in page
-    assert f"{metrics['auroc']:.3f}" in page and "Every photograph could be read." in page
+    assert f"{metrics['auroc']:.3f}" in page and "Every image could be read." in page
 
 
 def test_what_the_model_has_learnt_from_is_left_out_with_a_warning(chips, model, tmp_path, capsys):
@@ -82,20 +82,20 @@ def test_what_the_model_has_learnt_from_is_left_out_with_a_warning(chips, model,
     write_json(model / SPLIT, {"train": normal[:5], "val": normal[5:7], "test": normal[7:9]})
     report = report_of(evaluate(str(model), str(chips), out=str(tmp_path / "out")))
     assert report["metrics"]["count"] == 21
-    assert report["learnt"] == {"train": 5, "val": 2, "left_out": True}
-    warning = "warning: model was trained on 5 and calibrated on 2 of these 28 photographs; they are left out"
+    assert report["learned"] == {"train": 5, "val": 2, "left_out": True}
+    warning = "warning: model was trained on 5 and calibrated on 2 of these 28 images; they are left out"
     assert warning in capsys.readouterr().out
 
 
-def test_all_photographs_are_judged_where_that_is_asked_for(chips, model, tmp_path, capsys):
+def test_all_images_are_judged_where_that_is_asked_for(chips, model, tmp_path, capsys):
     write_json(model / SPLIT, {"train": hashes(chips / "normal")[:5], "val": [], "test": []})
     report = report_of(evaluate(str(model), str(chips), part="all", out=str(tmp_path / "out")))
     assert report["metrics"]["count"] == 28
-    assert report["learnt"] == {"train": 5, "val": 0, "left_out": False}
+    assert report["learned"] == {"train": 5, "val": 0, "left_out": False}
     assert "figures that count them flatter it" in capsys.readouterr().out
 
 
-def test_a_split_names_the_photographs_to_judge(chips, model, tmp_path):
+def test_a_split_names_the_images_to_judge(chips, model, tmp_path):
     chosen = hashes(chips / "normal")[:4] + hashes(chips / "abnormal" / "crack")[:3]
     write_json(tmp_path / "split.json", {"train": [], "val": [], "test": [*chosen, "of another day"]})
     write_json(model / SPLIT, {"train": chosen[:1], "val": [], "test": []})
@@ -109,27 +109,27 @@ def test_nothing_left_to_judge_is_an_error(chips, model):
         evaluate(str(model), str(chips))
 
 
-def test_photographs_that_could_not_be_read_are_listed(chips, model, tmp_path):
+def test_images_that_could_not_be_read_are_listed(chips, model, tmp_path):
     (chips / "normal" / "broken.png").write_bytes(b"no image")
     out = evaluate(str(model), str(chips), out=str(tmp_path / "out"))
     (line,) = report_of(out)["unreadable"]
     assert "broken.png" in line
     page = (out / "report.md").read_text()
-    assert "1 photographs were left out, 1 of them unreadable" in page and line in page
+    assert "1 images were left out, 1 of them unreadable" in page and line in page
 
 
-def test_photographs_unlike_the_training_photographs_are_counted(chips, model, tmp_path):
+def test_images_unlike_the_training_images_are_counted(chips, model, tmp_path):
     config = json.loads((model / "config.json").read_text())
     for limit, count in ((1e-6, 28), (1e9, 0)):
         write_json(model / "config.json", config | {"distance_limit": limit})
         out = evaluate(str(model), str(chips), out=str(tmp_path / "out"))
-        assert report_of(out)["unlike_training"] == count
+        assert report_of(out)["out_of_distribution"] == count
 
 
 def test_the_verdicts_are_those_of_the_app(chips, model, tmp_path):
     inspector = script.NetworkInspector(*engine_of(model))
     stopped = sum(
-        inspector.inspect(read_photograph(path).image).verdict == "abnormal"
+        inspector.inspect(read_image(path).image).verdict == "abnormal"
         for path in (chips / "normal").glob("*.png")
     )
     out = evaluate(str(model), str(chips), out=str(tmp_path / "out"))
@@ -144,7 +144,7 @@ def engine_of(model):
 def test_an_error_ends_in_one_line_and_a_status(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     said = run_script(monkeypatch, "training/evaluate.py", "--data", tmp_path / "empty")
-    assert said.startswith("error: Expected photographs in")
+    assert said.startswith("error: Expected images in")
 
 
 def test_the_shipped_model_and_elpv_are_the_defaults():
@@ -152,7 +152,7 @@ def test_the_shipped_model_and_elpv_are_the_defaults():
     assert (options.data, options.part, options.model) == ("elpv", "test", str(DEFAULT_MODEL))
 
 
-def test_an_interval_holds_the_figure_and_narrows_with_more_photographs():
+def test_an_interval_holds_the_figure_and_narrows_with_more_images():
     generator = np.random.default_rng(0)
     widths = []
     for count in (50, 500):

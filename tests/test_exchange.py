@@ -15,8 +15,8 @@ from datasets import load_dataset
 from PIL import Image
 
 from chipdemo.errors import ExchangeError, LabelError
-from chipdemo.images import read_photograph
-from chipdemo.labeling.agreement import current_truth
+from chipdemo.images import read_image
+from chipdemo.labeling.agreement import consensus
 from chipdemo.labeling.exchange import export_labels, import_labels
 from chipdemo.labeling.exchange.coco import runs_of
 from chipdemo.labeling.exchange.entry import entries_of
@@ -25,15 +25,15 @@ from chipdemo.labeling.label import Box, Label
 from chipdemo.labeling.store import Journal
 from chipdemo.spreadsheet import escaped, unescaped
 from tests.drawn import mask, picture
-from training.data import load_photographs
+from training.data import load_images
 from training.sources import read_data
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 HOSTILE = "=1+1\u202e<script>alert(1)</script>\r\n\x00\x1b[31m\"';,\U0001f4a5" + "x" * 9_000
 FORMATS = ("imagefolder", "parquet", "csv", "coco", "yolo")
 ROUND_TRIPS = ("imagefolder", "csv", "coco")
-PHOTOGRAPHS = [picture(n) for n in range(6)]
-NORMAL, CRACK, UNSURE, TORN, ODD, UNLABELLED = (read_photograph(content).sha256 for content in PHOTOGRAPHS)
+IMAGES = [picture(n) for n in range(6)]
+NORMAL, CRACK, UNSURE, TORN, ODD, UNLABELED = (read_image(content).sha256 for content in IMAGES)
 MASK = mask((12, 8), (1, 2, 4, 5), (8, 0, 12, 3))
 
 
@@ -45,10 +45,10 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def journal(tmp_path):
-    """One photograph of each kind: what people agree, disagree and are unsure on; hostile words."""
+    """One image of each kind: what people agree, disagree and are unsure on; hostile words."""
     with Journal(tmp_path / "labels.db") as journal:
-        add_contents(journal, [(f"chip {n}.png", content) for n, content in enumerate(PHOTOGRAPHS[:4])])
-        add_contents(journal, [("../=cmd|\u202e\n" + "n" * 300, PHOTOGRAPHS[4]), ("5.png", PHOTOGRAPHS[5])])
+        add_contents(journal, [(f"chip {n}.png", content) for n, content in enumerate(IMAGES[:4])])
+        add_contents(journal, [("../=cmd|\u202e\n" + "n" * 300, IMAGES[4]), ("5.png", IMAGES[5])])
         boxes = (Box(0, 1, 5, 6), Box(11, 7, 1, 1))
         journal.append(
             Label(NORMAL, "normal", "ann"),
@@ -65,15 +65,15 @@ def journal(tmp_path):
 
 
 def holding(journal):
-    """What holds of every photograph but for who said it; a mask by its pixels."""
+    """What holds of every image but for who said it; a mask by its pixels."""
     return {
-        entry.photograph.sha256: (
+        entry.image.sha256: (
             entry.truth.label,
             entry.truth.defect_type,
             entry.boxes,
             entry.mask and Image.open(BytesIO(entry.mask)).tobytes(),
             entry.note,
-            entry.photograph.name,
+            entry.image.name,
             entry.content,
         )
         for entry in entries_of(journal, Counter())
@@ -112,7 +112,7 @@ def test_what_one_format_brought_is_known_to_the_others(journal, tmp_path):
 
 
 def test_boxes_mask_and_note_are_of_those_who_agree(journal):
-    (crack,) = (e for e in entries_of(journal, Counter()) if e.photograph.sha256 == CRACK)
+    (crack,) = (e for e in entries_of(journal, Counter()) if e.image.sha256 == CRACK)
     assert crack.truth.votes == {"abnormal": 2, "normal": 1} and crack.truth.defect_type == "crack"
     assert crack.boxes == (Box(0, 1, 5, 6), Box(11, 7, 1, 1)) and crack.mask == MASK and crack.note == "left"
 
@@ -123,7 +123,7 @@ def test_files_are_called_by_their_content_and_by_nothing_that_people_wrote(jour
     stems = {path.name.split(".")[0] for path in (tmp_path / "out").rglob("*")}
     assert stems <= {
         *(NORMAL, CRACK, UNSURE, ODD),
-        *("normal", "abnormal", "unsure", "crack", "masks", "photographs", "images", "labels"),
+        *("normal", "abnormal", "unsure", "crack", "masks", "images", "images", "labels"),
         *("metadata", "annotations", "data"),
     }
 
@@ -178,9 +178,9 @@ def test_without_labels_there_is_nothing_to_export(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_export_is_of_one_moment_whatever_is_labelled_meanwhile(journal, tmp_path):
+def test_an_export_is_of_one_moment_whatever_is_labeled_meanwhile(journal, tmp_path):
     def label_on(done):
-        labels = Label(TORN, "normal", f"annotator {done}"), Label(UNLABELLED, "normal", "ann")
+        labels = Label(TORN, "normal", f"annotator {done}"), Label(UNLABELED, "normal", "ann")
         labeler = threading.Thread(target=journal.append, args=labels)
         labeler.start()
         labeler.join()
@@ -188,7 +188,7 @@ def test_an_export_is_of_one_moment_whatever_is_labelled_meanwhile(journal, tmp_
     exported = export_labels(journal, tmp_path / "out", "csv", label_on)
     assert exported.labels == {"normal": 1, "abnormal": 2, "unsure": 1}
     assert exported.left_out == {"disagreement": 1}
-    assert journal.counts().labelled == 6
+    assert journal.counts().labeled == 6
 
 
 def test_a_damaged_mask_is_left_out_and_counted(journal, tmp_path):
@@ -210,7 +210,7 @@ def test_an_unknown_format_is_refused(journal, tmp_path):
 # What other programs make of it
 
 
-def test_an_imagefolder_is_loaded_with_photographs_labels_and_boxes(journal, tmp_path):
+def test_an_imagefolder_is_loaded_with_images_labels_and_boxes(journal, tmp_path):
     export_labels(journal, tmp_path / "out", "imagefolder")
     rows = {row["sha256"]: row for row in load_dataset("imagefolder", data_dir=tmp_path / "out")["train"]}
     assert rows.keys() == {NORMAL, CRACK, UNSURE, ODD}
@@ -225,19 +225,19 @@ def test_an_imagefolder_is_loaded_with_photographs_labels_and_boxes(journal, tmp
 def test_an_imagefolder_without_any_box_is_loaded(tmp_path, journal):
     export_labels(journal, tmp_path / "with", "imagefolder")
     with Journal(tmp_path / "other.db") as other:
-        add_contents(other, [("a.png", PHOTOGRAPHS[0])])
+        add_contents(other, [("a.png", IMAGES[0])])
         other.append(Label(NORMAL, "normal", "ann"))
         export_labels(other, tmp_path / "out", "imagefolder")
     assert len(load_dataset("imagefolder", data_dir=tmp_path / "out")["train"]) == 1
 
 
-def test_photographs_with_boxes_stand_first_so_that_readers_know_what_a_box_is(journal, tmp_path):
+def test_images_with_boxes_stand_first_so_that_readers_know_what_a_box_is(journal, tmp_path):
     export_labels(journal, tmp_path / "out", "imagefolder")
     rows = [json.loads(line) for line in (tmp_path / "out" / "metadata.jsonl").open()]
     assert [bool(row["boxes"]) for row in rows] == [True, False, False, False]
 
 
-def test_parquet_is_loaded_with_photographs_and_class_names(journal, tmp_path):
+def test_parquet_is_loaded_with_images_and_class_names(journal, tmp_path):
     export_labels(journal, tmp_path / "out", "parquet")
     table = load_dataset(str(tmp_path / "out"))["train"]
     assert table.features["label"].names == ["normal", "abnormal", "unsure"]
@@ -254,10 +254,10 @@ def test_parquet_is_loaded_with_photographs_and_class_names(journal, tmp_path):
 def test_training_takes_it_and_leaves_out_what_people_are_unsure_of(journal, tmp_path, format, data):
     export_labels(journal, tmp_path / "out", format)
     data = read_data(data.format(tmp_path / "out"))
-    photographs = load_photographs(data, lambda image: np.asarray(image.resize((4, 4))))
-    labels = {sha256: sample.label for sha256, sample in zip(photographs.sha256, photographs.samples)}
+    images = load_images(data, lambda image: np.asarray(image.resize((4, 4))))
+    labels = {sha256: sample.label for sha256, sample in zip(images.sha256, images.samples)}
     assert labels == {NORMAL: "normal", CRACK: "abnormal", ODD: "abnormal"}
-    assert {s.defect_type for s in photographs.samples if s.label == "abnormal"} >= {"crack"}
+    assert {s.defect_type for s in images.samples if s.label == "abnormal"} >= {"crack"}
     assert len(data.left_out) == 1 and data.left_out[0].endswith("unsure")
 
 
@@ -291,7 +291,7 @@ def test_coco_has_a_category_a_defect_type_boxes_and_runs(journal, tmp_path):
     content = json.loads((tmp_path / "out" / "annotations.json").read_text())
     assert content["categories"] == [{"id": 1, "name": "crack"}]
     (crack,) = (image for image in content["images"] if image["sha256"] == CRACK)
-    assert (tmp_path / "out" / crack["file_name"]).read_bytes() == PHOTOGRAPHS[1]
+    assert (tmp_path / "out" / crack["file_name"]).read_bytes() == IMAGES[1]
     assert (crack["width"], crack["height"]) == (12, 8)
     assert [(a["bbox"], a["area"]) for a in content["annotations"]] == [
         ([0, 1, 5, 6], 30),
@@ -354,11 +354,11 @@ def fresh(tmp_path):
         yield journal
 
 
-def fill(root, **photographs):
-    for name, number in photographs.items():
+def fill(root, **images):
+    for name, number in images.items():
         path = root / f"{name.replace('__', '/')}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(PHOTOGRAPHS[number])
+        path.write_bytes(IMAGES[number])
     return root
 
 
@@ -368,7 +368,7 @@ def test_folders_are_imported_by_their_synonyms_with_defect_types(fresh, tmp_pat
         {NORMAL: ("normal", "", ()), CRACK: ("abnormal", "crack", ()), UNSURE: ("unsure", "", ())},
         (),
     )
-    assert fresh.photograph(CRACK).name == "ng/crack/b.png" and fresh.content(CRACK) == PHOTOGRAPHS[1]
+    assert fresh.image(CRACK).name == "ng/crack/b.png" and fresh.content(CRACK) == IMAGES[1]
 
 
 def test_folders_as_of_mvtec_are_imported(fresh, tmp_path):
@@ -377,7 +377,7 @@ def test_folders_as_of_mvtec_are_imported(fresh, tmp_path):
 
 
 def test_a_folder_that_says_nothing_is_an_error(fresh, tmp_path):
-    with pytest.raises(ExchangeError, match="Expected photographs in normal/ and abnormal/"):
+    with pytest.raises(ExchangeError, match="Expected images in normal/ and abnormal/"):
         import_labels(fresh, fill(tmp_path / "chips", a=0), "eve")
 
 
@@ -396,16 +396,16 @@ def test_a_plain_csv_is_imported_and_what_is_wrong_in_it_is_refused_line_by_line
     assert [line.split(";")[0] for line in refused] == [
         "labels.csv, line 4: Expected a file in the folder of the labels",
         "labels.csv, line 5: Expected a file in the folder of the labels",
-        "missing.png: Expected a photograph that can be read",
+        "missing.png: Expected an image that can be read",
         "a.png: Expected normal, abnormal or unsure",
-        "labels.csv, line 8: Expected a photograph in the column image",
+        "labels.csv, line 8: Expected an image in the column image",
         "b.png: Expected normal, abnormal or unsure",
-        "b.png: Expected boxes inside the photograph of (12, 8)",
+        "b.png: Expected boxes inside the image of (12, 8)",
         "labels.csv, line 11: Expected what an export writes",
     ]
 
 
-def test_one_photograph_with_two_labels_is_refused(fresh, tmp_path):
+def test_one_image_with_two_labels_is_refused(fresh, tmp_path):
     root = fill(tmp_path / "chips", normal__a=0, abnormal__again=0, normal__twin=0)
     labels, refused = imported(fresh, root)
     assert labels == {NORMAL: ("abnormal", "", ())}
@@ -420,7 +420,7 @@ def test_names_that_are_no_text_are_imported(fresh, tmp_path):
     root = fill(tmp_path / "chips", normal__a=0)
     (root / "normal" / "a.png").rename(os.fsdecode(bytes(root / "normal" / "caf") + b"\xe9.png"))
     assert imported(fresh, root) == ({NORMAL: ("normal", "", ())}, ())
-    assert fresh.photograph(NORMAL).name == "normal/caf\\udce9.png"
+    assert fresh.image(NORMAL).name == "normal/caf\\udce9.png"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
@@ -475,7 +475,7 @@ def test_coco_of_other_programs_is_imported_with_polygons_and_boxes(fresh, tmp_p
         ({"width": 12, "height": 8}, {"counts": [200, -104]}, "Expected what an export writes"),
         ({"width": 12, "height": 8}, {"counts": "abc"}, "Export polygons"),
         ({"width": 12, "height": 8}, [["x"]], "Expected what an export writes"),
-        ({"width": 6, "height": 4}, [[0, 0, 1, 1, 2, 2]], "Expected a mask as large as the photograph"),
+        ({"width": 6, "height": 4}, [[0, 0, 1, 1, 2, 2]], "Expected a mask as large as the image"),
         ({"width": "12", "height": 8}, [[0, 0, 1, 1, 2, 2]], "Expected what an export writes"),
         ({}, [[0, 0, 1, 1, 2, 2]], "Expected what an export writes"),
     ],
@@ -546,7 +546,7 @@ def test_a_mask_of_any_kind_becomes_black_and_white(fresh, tmp_path):
 def test_an_annotator_without_a_name_is_refused_before_anything_is_read(fresh, tmp_path):
     with pytest.raises(LabelError, match="Expected the name of the person"):
         import_labels(fresh, fill(tmp_path / "chips", normal__a=0), " ")
-    assert fresh.counts().photographs == 0
+    assert fresh.counts().images == 0
 
 
 def test_nothing_at_a_path_is_an_error(fresh, tmp_path):
@@ -559,5 +559,5 @@ def test_nothing_at_a_path_is_an_error(fresh, tmp_path):
 def test_the_votes_that_stand_make_the_same_truth_as_all_events(journal):
     events = [event for _, event in journal.events()]
     assert {
-        sha256: truth for votes in journal.votes() for sha256, truth in current_truth(votes).items()
-    } == current_truth(events)
+        sha256: truth for votes in journal.votes() for sha256, truth in consensus(votes).items()
+    } == consensus(events)

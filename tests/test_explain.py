@@ -26,7 +26,7 @@ def test_a_normal_chip_shows_no_red():
     assert regions_of(fixed_heat(faint, heat_scale=2), (100, 100)) == ()
 
 
-def test_a_region_is_found_where_the_heat_is_in_pixels_of_the_photograph():
+def test_a_region_is_found_where_the_heat_is_in_pixels_of_the_image():
     heat = np.zeros((10, 10), np.float32)
     heat[2, 7] = 1.0
     (region,) = regions_of(heat, (400, 200))
@@ -43,7 +43,7 @@ def test_separate_places_are_separate_regions_hottest_first():
     assert [round(region.x, -1) for region in regions] == [80, 10]
 
 
-def test_a_region_at_the_edge_stays_in_the_photograph():
+def test_a_region_at_the_edge_stays_in_the_image():
     (region,) = regions_of(np.ones((4, 4), np.float32), (37, 53))
     assert (region.x, region.y, region.width, region.height) == (0, 0, 37, 53)
     assert region.area == 37 * 53

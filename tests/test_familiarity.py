@@ -29,7 +29,7 @@ def test_an_embedding_off_the_learned_directions_is_far():
     assert familiarity(odd).min() > 3 * familiarity(embeddings).max()
 
 
-def test_few_photographs_are_enough_to_fit():
+def test_few_images_are_enough_to_fit():
     familiarity = Familiarity(200)
     familiarity.fit(training_embeddings(count=6))
     assert torch.isfinite(familiarity(training_embeddings())).all()

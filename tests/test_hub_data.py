@@ -1,4 +1,4 @@
-"""The real client of the Hub's data sets, on data sets that lie on disk."""
+"""The real client of the Hub's datasets, on datasets that lie on disk."""
 
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
@@ -12,10 +12,10 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 from huggingface_hub import HfApi
 
 from chipdemo.errors import DataError
-from chipdemo.images import content_sha256, read_photograph
+from chipdemo.images import content_sha256, read_image
 from tests.hub import Account, Hub
 from tests.tiny import draw_chip, draw_chips
-from training.data import load_photographs
+from training.data import load_images
 from training.hub_data import ADDRESS
 from training.sources import group_by_path, read_data
 
@@ -39,7 +39,7 @@ def small(image):
 
 
 def stored(folder, columns, image=Image(), card="", **types):  # noqa: B008 - a value, never changed
-    """A data set's folder as push_to_hub leaves it, one split of all rows."""
+    """A dataset's folder as push_to_hub leaves it, one split of all rows."""
     (folder / "data").mkdir(parents=True)
     features = {name: Value("string") for name in columns} | {"image": image} | types
     Dataset.from_dict(columns, Features(features)).to_parquet(folder / "data" / "train-00000.parquet")
@@ -47,7 +47,7 @@ def stored(folder, columns, image=Image(), card="", **types):  # noqa: B008 - a 
     return f"hf:{folder}"
 
 
-def test_photographs_of_the_hub_are_read_from_their_table(tmp_path):
+def test_images_of_the_hub_are_read_from_their_table(tmp_path):
     address = stored(
         tmp_path / "chips",
         {
@@ -62,13 +62,13 @@ def test_photographs_of_the_hub_are_read_from_their_table(tmp_path):
         probability=Value("float32"),
     )
     data = read_data(address)
-    assert (data.name, data.licence) == ("chips", "cc-by-4.0")
+    assert (data.name, data.license) == ("chips", "cc-by-4.0")
     assert [(s.path.as_posix(), s.label, s.probability, s.defect_type, s.group) for s in data.samples] == [
         ("chips/lot1_a.png", "normal", 0.25, "", "wafer 1"),
         ("chips/row 1", "abnormal", 1.0, "crack", ""),
     ]
-    photographs = load_photographs(data, small)
-    assert photographs.sha256 == (content_sha256(draw_chip(0)), content_sha256(draw_chip(1)))
+    images = load_images(data, small)
+    assert images.sha256 == (content_sha256(draw_chip(0)), content_sha256(draw_chip(1)))
     assert [sample.group for sample in group_by_path(data, r"(lot\d)").samples] == ["lot1", ""]
 
 
@@ -92,9 +92,9 @@ def test_a_private_data_set_is_read_from_the_hub_as_it_is_and_as_it_was(hub, tmp
         nobody.setenv("HF_TOKEN", "")
         read_data("hf:ada/chips")
     now, before = read_data("hf:ada/chips"), read_data(f"hf:ada/chips@{first.oid}")
-    assert (now.name, now.licence) == ("ada/chips", "cc-by-4.0")
+    assert (now.name, now.license) == ("ada/chips", "cc-by-4.0")
     assert [s.label for s in now.samples] == ["abnormal"] and [s.label for s in before.samples] == ["normal"]
-    assert content_sha256(read_photograph(now.samples[0].source).image) == content_sha256(draw_chip(0))
+    assert content_sha256(read_image(now.samples[0].source).image) == content_sha256(draw_chip(0))
 
 
 def test_classes_of_the_hub_count_by_their_names(tmp_path):
@@ -111,22 +111,22 @@ def test_all_splits_are_taken_together(tmp_path):
         }
         features = Features({"image": Image(), "label": Value("string")})
         Dataset.from_dict(columns, features).to_parquet(tmp_path / f"{split}-0.parquet")
-    assert len(load_photographs(read_data(f"hf:{tmp_path}"), small).sha256) == 4
+    assert len(load_images(read_data(f"hf:{tmp_path}"), small).sha256) == 4
 
 
-def test_photographs_in_files_of_the_data_set_are_read_too(tmp_path):
+def test_images_in_files_of_the_data_set_are_read_too(tmp_path):
     draw_chips(tmp_path / "chips", normal=2, abnormal=0)
     (tmp_path / "chips" / "abnormal" / "1.png").write_bytes(png(1000))
-    photographs = load_photographs(read_data(f"hf:{tmp_path / 'chips'}"), small)
-    assert sorted(sample.label for sample in photographs.samples) == ["abnormal", "normal", "normal"]
+    images = load_images(read_data(f"hf:{tmp_path / 'chips'}"), small)
+    assert sorted(sample.label for sample in images.samples) == ["abnormal", "normal", "normal"]
 
 
-def test_a_row_without_a_photograph_is_unreadable(tmp_path):
+def test_a_row_without_a_image_is_unreadable(tmp_path):
     columns = {
         "image": [None, *({"bytes": png(i), "path": None} for i in range(1, 30))],
         "label": ["ok"] * 15 + ["ng"] * 15,
     }
-    (line,) = load_photographs(read_data(stored(tmp_path / "chips", columns)), small).unreadable
+    (line,) = load_images(read_data(stored(tmp_path / "chips", columns)), small).unreadable
     assert "row 0" in line and "an empty file" in line
 
 
@@ -172,7 +172,7 @@ def test_a_data_set_out_of_reach_says_what_to_check(monkeypatch):
 
 
 def events(*rows):
-    """Label events as columns; a row: photograph, label, annotator, minute, id, what it retracts."""
+    """Label events as columns; a row: image, label, annotator, minute, id, what it retracts."""
     return {
         "event_id": [row[4] for row in rows],
         "image": [png(row[0]) for row in rows],
@@ -222,9 +222,9 @@ def test_what_holds_now_is_derived_from_label_events(tmp_path, time, content):
         "disagreement (1 abnormal, 1 normal)",
         "unsure (1 unsure)",
     ]
-    photographs = load_photographs(data, small)
-    assert set(photographs.sha256) == {content_sha256(draw_chip(i)) for i in (0, 1)}
-    assert photographs.left_out == data.left_out
+    images = load_images(data, small)
+    assert set(images.sha256) == {content_sha256(draw_chip(i)) for i in (0, 1)}
+    assert images.left_out == data.left_out
 
 
 def test_events_in_several_shards_are_one_history(tmp_path):

@@ -1,4 +1,4 @@
-"""Data sets of a loopback Hub as a source of photographs, with what strangers may put into them."""
+"""Datasets of a loopback Hub as a source of images, with what strangers may put into them."""
 
 import io
 
@@ -10,9 +10,9 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from chipdemo.__main__ import main
 from chipdemo.errors import ExchangeError
 from chipdemo.files import Limits
-from chipdemo.labeling.hub_intake import add_dataset, photographs_of
+from chipdemo.labeling.hub_intake import add_dataset, images_of
 from chipdemo.settings import Settings
-from chipdemo.ui import labelling
+from chipdemo.ui import labeling
 from tests.drawn import picture
 from tests.fakes import FakeInspector
 from tests.hub import CUT, Account, Hub
@@ -28,7 +28,7 @@ def hub(tmp_path, monkeypatch):
 
 
 def publish(name: str, private: bool = False, **files: bytes) -> None:
-    """Makes a data set of these files."""
+    """Makes a dataset of these files."""
     HfApi().create_repo(name, repo_type="dataset", private=private)
     operations = [CommitOperationAdd(path, content) for path, content in files.items()]
     HfApi().create_commit(name, operations, commit_message="files", repo_type="dataset")
@@ -46,10 +46,10 @@ def row(number: int, path: str | None = None) -> dict:
 
 def names(journal) -> list[str]:
     with journal.read() as database:
-        return [row["name"] for row in database.execute("SELECT name FROM photographs ORDER BY id")]
+        return [row["name"] for row in database.execute("SELECT name FROM images ORDER BY id")]
 
 
-def test_photographs_come_from_the_tables_with_their_content_and_once(hub, journal):
+def test_images_come_from_the_tables_with_their_content_and_once(hub, journal):
     tables = {
         "data/a.parquet": table(row(1, "lot1/a.png"), row(2), row(1)),
         "data/b.parquet": table(row(3, HOSTILE)),
@@ -60,12 +60,12 @@ def test_photographs_come_from_the_tables_with_their_content_and_once(hub, journ
     assert (intake.added, intake.known, intake.refused) == (3, 1, ())
     assert names(journal) == ["lot1/a.png", "data/a.parquet, row 1", HOSTILE]
     with journal.read() as database:
-        sha256 = database.execute("SELECT sha256 FROM photographs ORDER BY id").fetchone()["sha256"]
-    assert journal.content(sha256) == picture(1) and journal.photograph(sha256).path is None
+        sha256 = database.execute("SELECT sha256 FROM images ORDER BY id").fetchone()["sha256"]
+    assert journal.content(sha256) == picture(1) and journal.image(sha256).path is None
     assert add_dataset(journal, "ada/chips").known == 4
 
 
-def test_photographs_that_lie_in_the_data_set_come_where_it_has_no_table(hub, journal):
+def test_images_that_lie_in_the_data_set_come_where_it_has_no_table(hub, journal):
     publish(
         "ada/chips",
         **{
@@ -77,7 +77,7 @@ def test_photographs_that_lie_in_the_data_set_come_where_it_has_no_table(hub, jo
     )
     intake = add_dataset(journal, "ada/chips")
     assert intake.added == 2 and names(journal) == ["b.jpeg", "train/OK/a@b ä.PNG"]
-    assert intake.refused[0].startswith("c.png: Expected a photograph")
+    assert intake.refused[0].startswith("c.png: Expected an image")
 
 
 def test_a_path_in_a_row_is_a_name_and_is_never_opened(hub, journal, tmp_path):
@@ -91,7 +91,7 @@ def test_a_path_in_a_row_is_a_name_and_is_never_opened(hub, journal, tmp_path):
     intake = add_dataset(journal, "ada/chips")
     assert (intake.added, names(journal)) == (1, [str(secret)])
     assert intake.refused == tuple(
-        f"a.parquet, row {n}: a row without the content of a photograph." for n in (1, 2)
+        f"a.parquet, row {n}: a row without the content of an image." for n in (1, 2)
     )
     intake = add_dataset(journal, "ada/others")
     assert intake.added == 1 and intake.refused[0] == "b.parquet: a table without a column image."
@@ -101,10 +101,10 @@ def test_no_more_is_taken_than_the_limits_say(hub, journal):
     publish("ada/chips", **{"a.parquet": table(*(row(number) for number in range(6)))})
     publish("ada/files", **{"a.png": picture(7), "b.png": picture(8) + b"\0" * 5_000})
     intake = add_dataset(journal, "ada/chips", limits=Limits(files=4))
-    assert intake.added == 4 and "more than 4 photographs" in intake.refused[0]
+    assert intake.added == 4 and "more than 4 images" in intake.refused[0]
     assert "python -m chipdemo labels add hf:ada/chips" in intake.refused[0]
     few_bytes = Limits(total_bytes=len(picture(0)) + len(picture(1)))
-    assert len([one for one in photographs_of("ada/chips", few_bytes) if not isinstance(one, str)]) == 2
+    assert len([one for one in images_of("ada/chips", few_bytes) if not isinstance(one, str)]) == 2
     intake = add_dataset(journal, "ada/files", limits=Limits(file_bytes=1_000))
     assert intake.added == 1 and intake.refused[0].startswith("b.png: Expected a file of at most 0 MB")
 
@@ -112,24 +112,22 @@ def test_no_more_is_taken_than_the_limits_say(hub, journal):
 def test_without_a_token_only_what_is_open_is_read(hub, journal):
     publish("ada/secrets", private=True, **{"a.png": picture(1)})
     publish("ada/open", **{"a.png": picture(1)})
-    assert (
-        len(list(photographs_of("ada/secrets"))) == len(list(photographs_of("ada/open", anonymous=True))) == 1
-    )
+    assert len(list(images_of("ada/secrets"))) == len(list(images_of("ada/open", anonymous=True))) == 1
     for name in ("ada/secrets", "ada/nothing"):  # and nobody learns which of them is there
         with pytest.raises(ExchangeError, match=f"open to everyone at {name}; found none"):
-            list(photographs_of(name, anonymous=True))
+            list(images_of(name, anonymous=True))
     with pytest.raises(
-        ExchangeError, match="Expected a data set of the Hub at ada/nothing; found HTTP status 404"
+        ExchangeError, match="Expected a dataset of the Hub at ada/nothing; found HTTP status 404"
     ):
-        list(photographs_of("ada/nothing"))
+        list(images_of("ada/nothing"))
 
 
 @pytest.mark.parametrize(
     "name", ["", "chips", "../../etc", "ada/chips/data", "ada/chips@main", "a b/c", HOSTILE]
 )
 def test_what_is_no_name_of_a_data_set_is_refused_before_anything_is_asked(hub, name):
-    with pytest.raises(ExchangeError, match="Expected a data set of the Hugging Face Hub as owner/name"):
-        list(photographs_of(name))
+    with pytest.raises(ExchangeError, match="Expected a dataset of the Hugging Face Hub as owner/name"):
+        list(images_of(name))
     assert hub.requests == []
 
 
@@ -159,14 +157,14 @@ def test_the_command_line_takes_data_sets_beside_folders(hub, tmp_path, monkeypa
     publish("ada/chips", private=True, **{"a.parquet": table(row(1), row(2))})
     (tmp_path / "a.png").write_bytes(picture(2))
     assert main(["labels", "add", str(tmp_path / "a.png"), "hf:ada/chips"]) == 0
-    assert capsys.readouterr().out == "2 photographs added, 1 known before.\n"
+    assert capsys.readouterr().out == "2 images added, 1 known before.\n"
     assert main(["labels", "add", "hf:chips"]) == 2
     assert "as owner/name; found 'chips'" in capsys.readouterr().err
 
 
 def test_the_tab_says_how_far_it_is_and_takes_so_many_at_once(hub, journal, monkeypatch):
     publish("ada/chips", **{"a.parquet": table(*(row(number) for number in range(12)))})
-    monkeypatch.setattr(labelling, "DATASET", Limits(files=10))
-    desk = labelling.desk_of(journal, FakeInspector(), Settings())
-    steps = list(labelling.add_dataset(desk, "ada/chips", anonymous=True))
-    assert [step.added for step in steps] == [8, 10] and "more than 10 photographs" in steps[-1].refused[0]
+    monkeypatch.setattr(labeling, "DATASET", Limits(files=10))
+    desk = labeling.desk_of(journal, FakeInspector(), Settings())
+    steps = list(labeling.add_dataset(desk, "ada/chips", anonymous=True))
+    assert [step.added for step in steps] == [8, 10] and "more than 10 images" in steps[-1].refused[0]

@@ -1,4 +1,4 @@
-"""Any upload becomes upright 8-bit RGB or a clear refusal. Photographs are made here, by hand."""
+"""Any upload becomes upright 8-bit RGB or a clear refusal. Images are made here, by hand."""
 
 import hashlib
 import io
@@ -16,11 +16,11 @@ from PIL import Image, ImageFile
 from chipdemo.errors import ImageError, ImageTooLargeError, UnreadableImageError
 from chipdemo.images import (
     MAX_MEGAPIXELS,
-    Photograph,
+    DecodedImage,
     content_sha256,
+    decode_image,
     file_suffix,
-    photograph_of,
-    read_photograph,
+    read_image,
 )
 
 # Pillow warns about damaged metadata before it gives up or carries on.
@@ -48,14 +48,14 @@ def encode(image: Image.Image, format: str, **options) -> bytes:
     return stream.getvalue()
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+def png(width: int, height: int, depth: int, color: int, rows: bytes) -> bytes:
     """A PNG by hand; rows are the raw scan lines, each after its filter byte."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         crc = struct.pack(">I", zlib.crc32(kind + body))
         return struct.pack(">I", len(body)) + kind + body + crc
 
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
@@ -93,9 +93,9 @@ def tiff(pixels: np.ndarray, photometric: int, sample_format: int = 1, planar: i
     return head + b"".join(directory) + bytes(4) + extra + data
 
 
-def grey(photograph: Photograph) -> list[list[int]]:
-    """The rows of a photograph whose three channels are the same."""
-    pixels = np.asarray(photograph.image)
+def gray(image: DecodedImage) -> list[list[int]]:
+    """The rows of an image whose three channels are the same."""
+    pixels = np.asarray(image.image)
     assert (pixels == pixels[..., :1]).all()
     return pixels[..., 0].tolist()
 
@@ -109,43 +109,43 @@ def noise(width: int = 24, height: int = 16) -> Image.Image:
 
 
 @pytest.mark.parametrize("format", LOSSLESS)
-def test_a_lossless_photograph_keeps_its_pixels(format):
-    photograph = read_photograph(encode(noise(), format, **LOSSLESS[format]))
-    assert photograph.image.mode == "RGB"
-    assert photograph.image.tobytes() == noise().tobytes()
-    assert photograph.notes == ()
-    assert photograph.format == format
+def test_a_lossless_image_keeps_its_pixels(format):
+    decoded = read_image(encode(noise(), format, **LOSSLESS[format]))
+    assert decoded.image.mode == "RGB"
+    assert decoded.image.tobytes() == noise().tobytes()
+    assert decoded.notes == ()
+    assert decoded.format == format
 
 
 def test_a_jpeg_is_read():
-    photograph = read_photograph(encode(Image.new("RGB", (16, 16), RED), "JPEG"))
-    assert photograph.format == "JPEG"
-    assert np.abs(np.asarray(photograph.image, int) - RED).max() <= 2
+    decoded = read_image(encode(Image.new("RGB", (16, 16), RED), "JPEG"))
+    assert decoded.format == "JPEG"
+    assert np.abs(np.asarray(decoded.image, int) - RED).max() <= 2
 
 
-def test_the_two_in_one_jpeg_of_a_phone_is_its_first_photograph():
+def test_the_two_in_one_jpeg_of_a_phone_is_its_first_image():
     second = Image.new("RGB", (16, 16), BLUE)
     data = encode(Image.new("RGB", (16, 16), RED), "MPO", save_all=True, append_images=[second])
-    photograph = read_photograph(data)
-    assert photograph.format == "JPEG"
-    assert photograph.image.getpixel((8, 8))[0] > 250
+    decoded = read_image(data)
+    assert decoded.format == "JPEG"
+    assert decoded.image.getpixel((8, 8))[0] > 250
 
 
-def test_a_single_pixel_is_a_photograph():
-    assert read_photograph(png(1, 1, 8, 2, b"\0\xff\0\0")).image.getpixel((0, 0)) == RED
+def test_a_single_pixel_is_a_image():
+    assert read_image(png(1, 1, 8, 2, b"\0\xff\0\0")).image.getpixel((0, 0)) == RED
 
 
 def test_the_name_does_not_matter(tmp_path):
-    path = tmp_path / "photograph.txt"
+    path = tmp_path / "image.txt"
     path.write_bytes(encode(noise(), "PNG"))
-    assert read_photograph(path).image.size == (24, 16)
-    assert read_photograph(str(path)).format == "PNG"
+    assert read_image(path).image.size == (24, 16)
+    assert read_image(str(path)).format == "PNG"
 
 
 def test_a_stream_is_read_from_its_start_and_left_open():
     stream = io.BytesIO(encode(noise(), "PNG"))
     stream.seek(5)
-    assert read_photograph(stream).image.tobytes() == noise().tobytes()
+    assert read_image(stream).image.tobytes() == noise().tobytes()
     assert not stream.closed
 
 
@@ -154,21 +154,21 @@ def test_a_pipe_that_cannot_seek_is_read():
     with os.fdopen(writing, "wb") as stream:
         stream.write(encode(noise(), "PNG"))
     with os.fdopen(reading, "rb") as stream:
-        assert read_photograph(stream).image.tobytes() == noise().tobytes()
+        assert read_image(stream).image.tobytes() == noise().tobytes()
 
 
-def test_a_webcam_frame_is_a_photograph():
+def test_a_webcam_frame_is_a_image():
     frame = noise()
-    photograph = photograph_of(frame)
-    photograph.image.putpixel((0, 0), RED)
+    decoded = decode_image(frame)
+    decoded.image.putpixel((0, 0), RED)
     assert frame.tobytes() == noise().tobytes()
-    assert (photograph.format, photograph.notes) == ("", ())
+    assert (decoded.format, decoded.notes) == ("", ())
 
 
 def test_no_metadata_is_left_to_be_applied_again():
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = read_photograph(encode(noise(), "PNG", exif=exif)).image
+    image = read_image(encode(noise(), "PNG", exif=exif)).image
     assert image.info == {}
     assert dict(image.getexif()) == {}
 
@@ -177,99 +177,99 @@ def test_no_metadata_is_left_to_be_applied_again():
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
-def test_a_16_bit_photograph_is_scaled_not_clipped(format):
+def test_a_16_bit_image_is_scaled_not_clipped(format):
     pixels = np.array([[312, 1545], [2778, 4011]], np.uint16)
-    photograph = read_photograph(encode(Image.fromarray(pixels), format))
-    assert grey(photograph) == [[0, 85], [170, 255]]
-    assert photograph.notes == ("16-bit values 312-4,011 scaled to 0-255",)
+    decoded = read_image(encode(Image.fromarray(pixels), format))
+    assert gray(decoded) == [[0, 85], [170, 255]]
+    assert decoded.notes == ("16-bit values 312-4,011 scaled to 0-255",)
 
 
-def test_a_big_endian_16_bit_photograph_is_scaled():
+def test_a_big_endian_16_bit_image_is_scaled():
     image = Image.frombytes("I;16B", (2, 1), b"\x01\x00\x03\x00")
-    assert grey(read_photograph(encode(image, "TIFF"))) == [[0, 255]]
+    assert gray(read_image(encode(image, "TIFF"))) == [[0, 255]]
 
 
 def test_signed_16_bit_values_are_scaled():
-    photograph = read_photograph(tiff(np.array([[-100, 155]], "<i2"), 1, sample_format=2))
-    assert grey(photograph) == [[0, 255]]
-    assert photograph.notes == ("Integer values -100-155 scaled to 0-255",)
+    decoded = read_image(tiff(np.array([[-100, 155]], "<i2"), 1, sample_format=2))
+    assert gray(decoded) == [[0, 255]]
+    assert decoded.notes == ("Integer values -100-155 scaled to 0-255",)
 
 
 def test_the_whole_signed_32_bit_range_is_scaled():
     pixels = np.array([[-(2**31), 0, 2**31 - 1]], np.int32)
-    assert grey(read_photograph(encode(Image.fromarray(pixels), "TIFF"))) == [[0, 128, 255]]
+    assert gray(read_image(encode(Image.fromarray(pixels), "TIFF"))) == [[0, 128, 255]]
 
 
 def test_unsigned_32_bit_values_stay_positive():
-    photograph = read_photograph(tiff(np.array([[0, 2_000_000_000, 4_000_000_000]], "<u4"), 1))
-    assert grey(photograph) == [[0, 128, 255]]
-    assert photograph.notes == ("Integer values 0-4,000,000,000 scaled to 0-255",)
+    decoded = read_image(tiff(np.array([[0, 2_000_000_000, 4_000_000_000]], "<u4"), 1))
+    assert gray(decoded) == [[0, 128, 255]]
+    assert decoded.notes == ("Integer values 0-4,000,000,000 scaled to 0-255",)
 
 
-def test_a_16_bit_photograph_whose_zero_is_white_is_not_shown_as_a_negative():
-    assert grey(read_photograph(tiff(np.array([[100, 200]], "<u2"), photometric=0))) == [[255, 0]]
+def test_a_16_bit_image_whose_zero_is_white_is_not_shown_as_a_negative():
+    assert gray(read_image(tiff(np.array([[100, 200]], "<u2"), photometric=0))) == [[255, 0]]
 
 
-def test_a_float_photograph_with_nan_and_infinity_is_scaled():
+def test_a_float_image_with_nan_and_infinity_is_scaled():
     pixels = np.array([[0.25, 0.5, 0.75], [np.nan, np.inf, -np.inf]], np.float32)
-    photograph = read_photograph(encode(Image.fromarray(pixels), "TIFF"))
-    assert grey(photograph) == [[0, 128, 255], [0, 255, 0]]
-    assert photograph.notes == ("Floating-point values 0.25-0.75 scaled to 0-255",)
+    decoded = read_image(encode(Image.fromarray(pixels), "TIFF"))
+    assert gray(decoded) == [[0, 128, 255], [0, 255, 0]]
+    assert decoded.notes == ("Floating-point values 0.25-0.75 scaled to 0-255",)
 
 
 def test_the_smallest_and_largest_floats_are_scaled_without_overflow():
     pixels = np.array([[-3.4e38, 0, 3.4e38]], np.float32)
-    assert grey(photograph_of(Image.fromarray(pixels))) == [[0, 128, 255]]
+    assert gray(decode_image(Image.fromarray(pixels))) == [[0, 128, 255]]
     pixels = np.array([[0, 1e-45]], np.float32)
-    assert grey(photograph_of(Image.fromarray(pixels))) == [[0, 255]]
+    assert gray(decode_image(Image.fromarray(pixels))) == [[0, 255]]
 
 
-def test_a_float_photograph_without_a_finite_value_is_refused():
+def test_a_float_image_without_a_finite_value_is_refused():
     pixels = np.array([[np.nan, np.inf]], np.float32)
     with pytest.raises(UnreadableImageError, match="no pixel with a finite value"):
-        read_photograph(encode(Image.fromarray(pixels), "TIFF"))
+        read_image(encode(Image.fromarray(pixels), "TIFF"))
 
 
-def test_a_constant_16_bit_photograph_is_one_tone():
-    photograph = photograph_of(Image.fromarray(np.full((2, 2), 40_000, np.uint16)))
-    assert grey(photograph) == [[0, 0], [0, 0]]
-    assert photograph.notes == ("16-bit values are all 40,000; shown as one tone",)
+def test_a_constant_16_bit_image_is_one_tone():
+    decoded = decode_image(Image.fromarray(np.full((2, 2), 40_000, np.uint16)))
+    assert gray(decoded) == [[0, 0], [0, 0]]
+    assert decoded.notes == ("16-bit values are all 40,000; shown as one tone",)
 
 
-def test_a_deep_photograph_is_scaled_the_same_beyond_the_first_chunk():
+def test_a_deep_image_is_scaled_the_same_beyond_the_first_chunk():
     pixels = np.zeros((1025, 1024), np.float32)
     pixels[-1, -1], pixels[-1, 0] = 10, 4
-    photograph = photograph_of(Image.fromarray(pixels))
-    assert photograph.image.getpixel((1023, 1024)) == WHITE
-    assert photograph.image.getpixel((0, 1024)) == (102, 102, 102)
+    decoded = decode_image(Image.fromarray(pixels))
+    assert decoded.image.getpixel((1023, 1024)) == WHITE
+    assert decoded.image.getpixel((0, 1024)) == (102, 102, 102)
 
 
-def test_16_bit_colour_keeps_its_upper_byte_and_says_so():
+def test_16_bit_color_keeps_its_upper_byte_and_says_so():
     rows = b"\0" + struct.pack(">6H", 0x12FF, 0x3400, 0xFFFF, 0, 0x00FF, 0x8000)
-    photograph = read_photograph(png(2, 1, 16, 2, rows))
-    assert list(photograph.image.tobytes()) == [0x12, 0x34, 0xFF, 0, 0, 0x80]
-    assert photograph.notes == ("16-bit colour reduced to 8 bits by its upper byte",)
+    decoded = read_image(png(2, 1, 16, 2, rows))
+    assert list(decoded.image.tobytes()) == [0x12, 0x34, 0xFF, 0, 0, 0x80]
+    assert decoded.notes == ("16-bit color reduced to 8 bits by its upper byte",)
 
 
-def test_16_bit_colour_in_separate_planes_is_refused_rather_than_shown_as_noise():
+def test_16_bit_color_in_separate_planes_is_refused_rather_than_shown_as_noise():
     pixels = (np.arange(12, dtype="<u2") * 5000).reshape(2, 2, 3)
-    assert read_photograph(tiff(pixels, photometric=2)).image.getpixel((1, 1)) == (175, 195, 214)
-    with pytest.raises(UnreadableImageError, match="separate colour planes"):
-        read_photograph(tiff(pixels, photometric=2, planar=2))
+    assert read_image(tiff(pixels, photometric=2)).image.getpixel((1, 1)) == (175, 195, 214)
+    with pytest.raises(UnreadableImageError, match="separate color planes"):
+        read_image(tiff(pixels, photometric=2, planar=2))
 
 
 def test_an_uncompressed_ycbcr_tiff_is_refused_rather_than_shown_as_noise():
     data = tiff(np.zeros((4, 4, 3), np.uint8), photometric=6) + bytes(100)
     assert Image.open(io.BytesIO(data)).convert("RGB").size == (4, 4)  # Pillow sees nothing wrong
     with pytest.raises(UnreadableImageError, match="uncompressed YCbCr"):
-        read_photograph(data)
+        read_image(data)
 
 
-# --- colour and transparency --------------------------------------------------------------------
+# --- color and transparency --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("mode", "colour", "expected"),
+    ("mode", "color", "expected"),
     [
         ("1", 1, WHITE),
         ("L", 77, (77, 77, 77)),
@@ -281,16 +281,16 @@ def test_an_uncompressed_ycbcr_tiff_is_refused_rather_than_shown_as_noise():
         ("LA", (9, 255), (9, 9, 9)),
     ],
 )
-def test_every_colour_space_becomes_rgb(mode, colour, expected):
-    photograph = photograph_of(Image.new(mode, (2, 2), colour))
-    assert photograph.image.mode == "RGB"
-    assert np.abs(np.subtract(photograph.image.getpixel((1, 1)), expected)).max() <= 1
-    assert photograph.notes == ()
+def test_every_color_space_becomes_rgb(mode, color, expected):
+    decoded = decode_image(Image.new(mode, (2, 2), color))
+    assert decoded.image.mode == "RGB"
+    assert np.abs(np.subtract(decoded.image.getpixel((1, 1)), expected)).max() <= 1
+    assert decoded.notes == ()
 
 
-def test_a_lab_tiff_is_read_with_its_signed_colours():
+def test_a_lab_tiff_is_read_with_its_signed_colors():
     white_then_red = np.array([[[255, 0, 0], [136, 81, 70]]], np.uint8)  # a and b are signed bytes
-    image = read_photograph(tiff(white_then_red, photometric=8)).image
+    image = read_image(tiff(white_then_red, photometric=8)).image
     assert np.abs(np.subtract(image.getpixel((0, 0)), WHITE)).max() <= 1
     assert np.abs(np.subtract(image.getpixel((1, 0)), RED)).max() <= 6
 
@@ -298,22 +298,22 @@ def test_a_lab_tiff_is_read_with_its_signed_colours():
 def test_a_cmyk_jpeg_is_not_inverted():
     data = encode(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG")
     assert b"Adobe" in data
-    assert np.abs(np.subtract(read_photograph(data).image.getpixel((8, 8)), RED)).max() <= 3
+    assert np.abs(np.subtract(read_image(data).image.getpixel((8, 8)), RED)).max() <= 3
 
 
 def test_transparent_parts_are_shown_on_white():
     image = Image.new("RGBA", (3, 1))
     for x, pixel in enumerate([(255, 0, 0, 255), (0, 0, 0, 0), (0, 0, 0, 128)]):
         image.putpixel((x, 0), pixel)
-    photograph = read_photograph(encode(image, "PNG"))
-    assert [photograph.image.getpixel((x, 0)) for x in range(3)] == [RED, WHITE, (127, 127, 127)]
-    assert photograph.notes == ("Transparent parts shown on white",)
+    decoded = read_image(encode(image, "PNG"))
+    assert [decoded.image.getpixel((x, 0)) for x in range(3)] == [RED, WHITE, (127, 127, 127)]
+    assert decoded.notes == ("Transparent parts shown on white",)
 
 
 def test_transparent_grey_is_shown_on_white():
-    photograph = read_photograph(encode(Image.new("LA", (1, 1), (0, 0)), "PNG"))
-    assert grey(photograph) == [[255]]
-    assert photograph.notes == ("Transparent parts shown on white",)
+    decoded = read_image(encode(Image.new("LA", (1, 1), (0, 0)), "PNG"))
+    assert gray(decoded) == [[255]]
+    assert decoded.notes == ("Transparent parts shown on white",)
 
 
 @pytest.mark.parametrize("transparency", [1, b"\xff\x00"])
@@ -321,16 +321,16 @@ def test_a_palette_with_transparency_is_shown_on_white(transparency):
     image = Image.new("P", (2, 1))
     image.putpalette([*RED, *GREEN])
     image.putpixel((1, 0), 1)
-    photograph = read_photograph(encode(image, "PNG", transparency=transparency))
-    assert list(photograph.image.tobytes()) == [*RED, *WHITE]
-    assert photograph.notes == ("Transparent parts shown on white",)
+    decoded = read_image(encode(image, "PNG", transparency=transparency))
+    assert list(decoded.image.tobytes()) == [*RED, *WHITE]
+    assert decoded.notes == ("Transparent parts shown on white",)
 
 
-def test_one_transparent_colour_is_shown_on_white():
+def test_one_transparent_color_is_shown_on_white():
     image = Image.new("RGB", (2, 1), RED)
     image.putpixel((1, 0), GREEN)
-    photograph = read_photograph(encode(image, "PNG", transparency=GREEN))
-    assert list(photograph.image.tobytes()) == [*RED, *WHITE]
+    decoded = read_image(encode(image, "PNG", transparency=GREEN))
+    assert list(decoded.image.tobytes()) == [*RED, *WHITE]
 
 
 # --- frames and orientation ---------------------------------------------------------------------
@@ -342,11 +342,11 @@ def test_one_transparent_colour_is_shown_on_white():
     ids=["GIF", "APNG", "animated WebP"],
 )
 def test_an_animation_is_its_first_frame(format, options):
-    first, *others = (Image.new("RGB", (4, 4), colour) for colour in (RED, GREEN, BLUE))
+    first, *others = (Image.new("RGB", (4, 4), color) for color in (RED, GREEN, BLUE))
     data = encode(first, format, save_all=True, append_images=others, **options)
-    photograph = read_photograph(data)
-    assert photograph.image.getcolors() == [(16, RED)]
-    assert photograph.notes == ("First of 3 frames",)
+    decoded = read_image(data)
+    assert decoded.image.getcolors() == [(16, RED)]
+    assert decoded.notes == ("First of 3 frames",)
 
 
 def test_a_multi_page_tiff_is_its_first_page():
@@ -356,12 +356,12 @@ def test_a_multi_page_tiff_is_its_first_page():
         save_all=True,
         append_images=[Image.new("L", (9, 9))],
     )
-    photograph = read_photograph(data)
-    assert photograph.image.getcolors() == [(16, RED)]
-    assert photograph.notes == ("First of several pages",)
+    decoded = read_image(data)
+    assert decoded.image.getcolors() == [(16, RED)]
+    assert decoded.notes == ("First of several pages",)
 
 
-STORED = {  # how a camera stores an upright photograph under each EXIF orientation
+STORED = {  # how a camera stores an upright image under each EXIF orientation
     1: lambda upright: upright,
     2: lambda upright: upright[:, ::-1],
     3: lambda upright: upright[::-1, ::-1],
@@ -391,25 +391,25 @@ def test_every_exif_orientation_is_turned_upright(format, options, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
-    photograph = read_photograph(encode(stored, format, exif=exif, **options))
-    assert photograph.image.size == (24, 16)
-    assert np.abs(np.asarray(photograph.image, int) - upright).max() <= (format == "JPEG") * 2
+    decoded = read_image(encode(stored, format, exif=exif, **options))
+    assert decoded.image.size == (24, 16)
+    assert np.abs(np.asarray(decoded.image, int) - upright).max() <= (format == "JPEG") * 2
     turned = ("Turned upright by its EXIF orientation",)
-    assert photograph.notes == (turned if orientation > 1 else ())
+    assert decoded.notes == (turned if orientation > 1 else ())
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0"])
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_a_damaged_exif_is_not_fatal(format, exif):
-    photograph = read_photograph(encode(noise(), format, exif=exif))
-    assert photograph.image.size == (24, 16)
-    assert photograph.notes == ()
+    decoded = read_image(encode(noise(), format, exif=exif))
+    assert decoded.image.size == (24, 16)
+    assert decoded.notes == ()
 
 
 def test_an_exif_orientation_that_does_not_exist_is_ignored():
     exif = Image.Exif()
     exif[0x0112] = 9
-    assert read_photograph(encode(noise(), "PNG", exif=exif)).image.tobytes() == noise().tobytes()
+    assert read_image(encode(noise(), "PNG", exif=exif)).image.tobytes() == noise().tobytes()
 
 
 # --- too large ----------------------------------------------------------------------------------
@@ -424,10 +424,10 @@ def no_decoding(monkeypatch):
 
 
 @pytest.mark.parametrize("side", [8_001, 30_000, 2**31 - 1])
-def test_a_huge_photograph_is_refused_before_decoding(monkeypatch, side):
+def test_a_huge_image_is_refused_before_decoding(monkeypatch, side):
     no_decoding(monkeypatch)
     with pytest.raises(ImageTooLargeError, match=f"at most 64 megapixels; found {side:,} x {side:,}"):
-        read_photograph(png(side, side, 8, 2, b"\0"))
+        read_image(png(side, side, 8, 2, b"\0"))
 
 
 @pytest.mark.parametrize("format", ["BMP", "GIF", "JPEG", "TIFF", "WEBP"])
@@ -435,20 +435,20 @@ def test_no_format_is_decoded_above_the_limit(monkeypatch, format):
     data = encode(noise(24, 16), format)
     no_decoding(monkeypatch)
     with pytest.raises(ImageTooLargeError, match="Expected at most 0.0003 megapixels"):
-        read_photograph(data, max_megapixels=0.0003)
+        read_image(data, max_megapixels=0.0003)
 
 
-def test_a_photograph_of_exactly_the_limit_is_read():
+def test_a_image_of_exactly_the_limit_is_read():
     assert MAX_MEGAPIXELS == 64.0
     data = encode(Image.new("RGB", (100, 10)), "PNG")
-    assert read_photograph(data, max_megapixels=0.001).image.size == (100, 10)
+    assert read_image(data, max_megapixels=0.001).image.size == (100, 10)
     with pytest.raises(ImageTooLargeError):
-        read_photograph(data, max_megapixels=0.000999)
+        read_image(data, max_megapixels=0.000999)
 
 
 def test_a_decoded_image_above_the_limit_is_refused():
     with pytest.raises(ImageTooLargeError):
-        photograph_of(noise(), max_megapixels=0.0001)
+        decode_image(noise(), max_megapixels=0.0001)
 
 
 def test_pillows_own_limit_is_neither_obeyed_nor_changed(monkeypatch):
@@ -456,7 +456,7 @@ def test_pillows_own_limit_is_neither_obeyed_nor_changed(monkeypatch):
     data = encode(Image.new("RGB", (100, 100)), "PNG")
     with pytest.raises(Image.DecompressionBombError):
         Image.open(io.BytesIO(data))
-    assert read_photograph(data).image.size == (100, 100)
+    assert read_image(data).image.size == (100, 100)
     assert Image.MAX_IMAGE_PIXELS == 1_000
 
 
@@ -467,10 +467,10 @@ def test_running_out_of_memory_is_too_large(monkeypatch):
     data = encode(noise(), "BMP")
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
     with pytest.raises(ImageTooLargeError, match="fits into memory"):
-        read_photograph(data)
+        read_image(data)
 
 
-# --- not a photograph ---------------------------------------------------------------------------
+# --- not an image ---------------------------------------------------------------------------
 
 SVG = b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg xmlns="http://www.w3.org/2000/svg"/>'
 
@@ -487,19 +487,19 @@ SVG = b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg xmlns="http://www.w3.org/200
         (SVG, "an SVG drawing"),
         (b"\xef\xbb\xbf  <svg/>", "an SVG drawing"),
         (b"<!DOCTYPE html><html><svg></svg></html>", "a web page"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC photograph"),
-        (b"\0\0\0\x1cftypavif\0\0\0\0", "an AVIF photograph"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC image"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "an AVIF image"),
         (b"\0\0\0\x18ftypmp42\0\0\0\0", "a video"),
         (b"PK\x03\x04rest", "an archive"),
         (b"chip,label\n1,normal\n", "text"),
         (b"\0\1\2\3", "data of an unknown kind"),
     ],
 )
-def test_what_is_not_a_photograph_is_named(data, found):
+def test_what_is_not_a_image_is_named(data, found):
     with pytest.raises(UnreadableImageError) as caught:
-        read_photograph(data)
+        read_image(data)
     assert str(caught.value) == (
-        "Expected a photograph (PNG, JPEG, BMP, TIFF, WebP or GIF); "
+        "Expected an image (PNG, JPEG, BMP, TIFF, WebP or GIF); "
         f"found {found}. Export it as PNG and try again."
     )
 
@@ -516,15 +516,15 @@ def test_what_is_not_a_photograph_is_named(data, found):
 def test_a_disguised_file_is_refused(tmp_path, name, data, found):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UnreadableImageError, match=f"found {found}"):
-        read_photograph(tmp_path / name)
+        read_image(tmp_path / name)
 
 
 @pytest.mark.parametrize("format", ["PPM", "ICO", "PCX", "TGA", "JPEG2000", "DDS", "SGI", "AVIF"])
 def test_an_image_of_another_format_is_refused_although_pillow_could_read_it(format):
     data = encode(Image.new("RGB", (16, 16), RED), format)
     assert Image.open(io.BytesIO(data)).size == (16, 16)
-    with pytest.raises(UnreadableImageError, match="Expected a photograph"):
-        read_photograph(data)
+    with pytest.raises(UnreadableImageError, match="Expected an image"):
+        read_image(data)
 
 
 @pytest.mark.parametrize(
@@ -541,18 +541,18 @@ def test_an_image_of_another_format_is_refused_although_pillow_could_read_it(for
     ],
     ids=["PNG", "JPEG", "progressive", "TIFF", "TIFF LZW", "BMP", "WebP", "GIF"],
 )
-def test_a_photograph_cut_short_is_refused_wherever_it_is_cut(format, options):
+def test_a_image_cut_short_is_refused_wherever_it_is_cut(format, options):
     data = encode(noise(), format, **options)
-    whole = read_photograph(data)
+    whole = read_image(data)
     for length in range(0, len(data), 7):
         try:
             # What follows the last pixel (a checksum, an end mark) may be missing.
-            assert read_photograph(data[:length]).sha256 == whole.sha256
+            assert read_image(data[:length]).sha256 == whole.sha256
             assert length > len(data) - 25
         except UnreadableImageError:
             pass
     with pytest.raises(UnreadableImageError, match="damaged or cut short"):
-        read_photograph(data[: len(data) * 3 // 4])
+        read_image(data[: len(data) * 3 // 4])
 
 
 def test_a_png_with_a_damaged_pixel_stream_is_never_shown():
@@ -561,14 +561,14 @@ def test_a_png_with_a_damaged_pixel_stream_is_never_shown():
     for position in range(start, end, 3):
         damaged = data[:position] + bytes([data[position] ^ 0xFF]) + data[position + 1 :]
         with pytest.raises(UnreadableImageError):
-            read_photograph(damaged)
+            read_image(damaged)
 
 
 def test_an_image_without_pixels_is_refused():
     with pytest.raises(UnreadableImageError, match=r"without pixels \(0 x 5\)"):
-        photograph_of(Image.new("RGB", (0, 5)))
+        decode_image(Image.new("RGB", (0, 5)))
     with pytest.raises(UnreadableImageError):
-        read_photograph(png(0, 5, 8, 2, b""))
+        read_image(png(0, 5, 8, 2, b""))
 
 
 @pytest.mark.parametrize("error", [SyntaxError, KeyError, struct.error, zlib.error, OverflowError])
@@ -579,7 +579,7 @@ def test_whatever_a_decoder_raises_is_an_unreadable_image(monkeypatch, error):
     data = encode(noise(), "BMP")
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
     with pytest.raises(UnreadableImageError) as caught:
-        read_photograph(data)
+        read_image(data)
     assert isinstance(caught.value.__cause__, error)
 
 
@@ -587,36 +587,36 @@ def test_whatever_a_decoder_raises_is_an_unreadable_image(monkeypatch, error):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(UnreadableImageError, match=r"photograph at chip\.png; found no such file"):
-        read_photograph(tmp_path / "chip.png")
+    with pytest.raises(UnreadableImageError, match=r"image at chip\.png; found no such file"):
+        read_image(tmp_path / "chip.png")
 
 
 def test_an_address_is_a_missing_file():
     with pytest.raises(UnreadableImageError, match="found no such file"):
-        read_photograph("http://127.0.0.1/chip.png")
+        read_image("http://127.0.0.1/chip.png")
 
 
 def test_a_name_with_a_null_byte_is_refused():
     with pytest.raises(UnreadableImageError, match="chip_.png; found no such file"):
-        read_photograph("chip\0.png")
+        read_image("chip\0.png")
 
 
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(UnreadableImageError, match="found a folder"):
-        read_photograph(tmp_path)
+        read_image(tmp_path)
 
 
 def test_a_link_to_itself_is_refused(tmp_path):
     path = tmp_path / "chip.png"
     path.symlink_to(path)
     with pytest.raises(UnreadableImageError, match="found no such file"):
-        read_photograph(path)
+        read_image(path)
 
 
 def test_a_pipe_on_disk_is_refused_rather_than_waited_for(tmp_path):
     os.mkfifo(tmp_path / "chip.png")
     with pytest.raises(UnreadableImageError, match="found no such file"):
-        read_photograph(tmp_path / "chip.png")
+        read_image(tmp_path / "chip.png")
 
 
 def test_a_file_that_may_not_be_opened_is_refused(tmp_path, monkeypatch):
@@ -628,7 +628,7 @@ def test_a_file_that_may_not_be_opened_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UnreadableImageError, match=r"cannot be opened \(Permission denied\)"):
-        read_photograph(path)
+        read_image(path)
 
 
 @pytest.mark.parametrize(
@@ -645,9 +645,9 @@ def test_a_hostile_name_is_never_repeated_as_it_is(tmp_path, name, shown):
     path = tmp_path / name
     path.write_bytes(encode(noise(), "PNG")[:99])
     with pytest.raises(UnreadableImageError) as caught:
-        read_photograph(path)
+        read_image(path)
     assert str(caught.value) == (
-        f"Expected a whole photograph; {shown} is damaged or cut short, or of a variant that is "
+        f"Expected a whole image; {shown} is damaged or cut short, or of a variant that is "
         "not read. Export it again as 8-bit PNG or JPEG and try again."
     )
 
@@ -660,18 +660,18 @@ def test_the_hash_is_of_the_size_and_the_pixels():
     image = Image.new("RGB", (2, 1), RED)
     image.putpixel((1, 0), BLUE)
     assert content_sha256(image) == expected
-    assert read_photograph(encode(image, "PNG")).sha256 == expected
+    assert read_image(encode(image, "PNG")).sha256 == expected
 
 
 def test_the_same_row_in_another_shape_has_another_hash():
     assert content_sha256(Image.new("RGB", (6, 1))) != content_sha256(Image.new("RGB", (3, 2)))
 
 
-def test_a_turned_photograph_has_the_hash_of_the_upright_one():
+def test_a_turned_image_has_the_hash_of_the_upright_one():
     exif = Image.Exif()
     exif[0x0112] = 6
     stored = noise().transpose(Image.Transpose.ROTATE_90)
-    assert read_photograph(encode(stored, "PNG", exif=exif)).sha256 == content_sha256(noise())
+    assert read_image(encode(stored, "PNG", exif=exif)).sha256 == content_sha256(noise())
 
 
 def test_only_rgb_has_a_hash():
@@ -701,7 +701,7 @@ quick = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], ma
 @given(st.sampled_from(SIGNATURES), st.binary(max_size=400))
 def test_arbitrary_bytes_raise_nothing_but_image_errors(signature, rest):
     try:
-        read_photograph(signature + rest, max_megapixels=0.1)
+        read_image(signature + rest, max_megapixels=0.1)
     except ImageError as error:
         assert type(error) in (UnreadableImageError, ImageTooLargeError)
 
@@ -717,11 +717,11 @@ def test_a_file_with_flipped_bytes_is_read_or_refused(name, flips, in_the_header
     for position, mask in flips:
         data[position % (min(len(data), 120) if in_the_header else len(data))] ^= mask
     try:
-        photograph = read_photograph(bytes(data), max_megapixels=0.1)
+        decoded = read_image(bytes(data), max_megapixels=0.1)
     except ImageError:
         return
-    assert photograph.image.mode == "RGB"
-    assert photograph.sha256 == content_sha256(photograph.image)
+    assert decoded.image.mode == "RGB"
+    assert decoded.sha256 == content_sha256(decoded.image)
 
 
 @st.composite
@@ -743,16 +743,16 @@ def images(draw, modes=("RGB",)):
 @given(st.data(), st.sampled_from(sorted(WRITABLE_MODES)))
 def test_any_mode_in_any_lossless_format_becomes_rgb_of_the_same_size(data, format):
     image = data.draw(images(WRITABLE_MODES[format]))
-    photograph = read_photograph(encode(image, format, **LOSSLESS.get(format, {})))
-    assert (photograph.image.mode, photograph.image.size) == ("RGB", image.size)
+    decoded = read_image(encode(image, format, **LOSSLESS.get(format, {})))
+    assert (decoded.image.mode, decoded.image.size) == ("RGB", image.size)
     if image.mode == "RGB" and format != "GIF":
-        assert photograph.image.tobytes() == image.tobytes()
+        assert decoded.image.tobytes() == image.tobytes()
 
 
 @quick
 @given(images())
 def test_the_same_pixels_have_the_same_hash_in_every_container(image):
-    hashes = {read_photograph(encode(image, f, **LOSSLESS[f])).sha256 for f in LOSSLESS}
+    hashes = {read_image(encode(image, f, **LOSSLESS[f])).sha256 for f in LOSSLESS}
     assert hashes == {content_sha256(image)}
 
 
@@ -780,5 +780,5 @@ def test_a_file_is_called_by_what_is_in_it(format, suffix):
     assert file_suffix(encode(Image.new("RGB", (3, 2)), format)) == suffix
 
 
-def test_what_is_no_photograph_has_no_suffix():
+def test_what_is_no_image_has_no_suffix():
     assert file_suffix(b"text") == file_suffix(b"") == ""

@@ -50,11 +50,11 @@ def test_the_probability_is_calibrated_by_the_temperature(tmp_path):
     assert inspection.abnormal_probability == pytest.approx(1 / (1 + np.exp(-inspection.log_odds / 3)))
 
 
-def test_a_photograph_beyond_the_distance_limit_is_unlike_the_training_photographs(tmp_path):
+def test_a_image_beyond_the_distance_limit_is_unlike_the_training_images(tmp_path):
     near = load_inspector(str(tiny_checkpoint(tmp_path / "near", replace(SPEC, distance_limit=1e9))))
     far = load_inspector(str(tiny_checkpoint(tmp_path / "far", replace(SPEC, distance_limit=1e-9))))
-    assert not near.inspect(draw_chip(1)).unlike_training
-    assert far.inspect(draw_chip(1)).unlike_training
+    assert not near.inspect(draw_chip(1)).out_of_distribution
+    assert far.inspect(draw_chip(1)).out_of_distribution
 
 
 def test_without_attention_there_is_no_cbam_map(tmp_path):
@@ -64,7 +64,7 @@ def test_without_attention_there_is_no_cbam_map(tmp_path):
     assert inspection.channels == ()
 
 
-def test_each_explanation_is_a_map_over_the_whole_photograph(inspector):
+def test_each_explanation_is_a_map_over_the_whole_image(inspector):
     grid = inspector.inspect(draw_chip(3)).heat["evidence"].shape
     assert inspector.methods[:2] == ("evidence", "CBAM") and len(inspector.methods) == 8
     for method in inspector.methods:
@@ -73,7 +73,7 @@ def test_each_explanation_is_a_map_over_the_whole_photograph(inspector):
         inspector.explain(draw_chip(3), "guess")
 
 
-def test_threads_do_not_mix_up_photographs(inspector):
+def test_threads_do_not_mix_up_images(inspector):
     chips = [draw_chip(seed, seed % 2 == 1) for seed in range(12)]
     alone = [inspector.inspect(chip).abnormal_probability for chip in chips]
     explained = [inspector.explain(chip, "Grad-CAM++") for chip in chips]

@@ -9,7 +9,7 @@ import pytest
 
 from chipdemo.errors import ExchangeError, JournalError, LabelError, UnreadableImageError
 from chipdemo.files import Limits
-from chipdemo.images import read_photograph
+from chipdemo.images import read_image
 from chipdemo.labeling.intake import add_contents, add_one, add_paths, add_uploads
 from chipdemo.labeling.label import Label
 from tests.drawn import picture
@@ -18,7 +18,7 @@ HOSTILE = "<img src=x onerror=alert(1)>\u202egnp.=1+1\n\x1b[31m" + "x" * 100
 
 
 def fill(root, **files):
-    """Photographs 0, 1, ... unless a content is given; names with __ for /."""
+    """Images 0, 1, ... unless a content is given; names with __ for /."""
     for number, (name, content) in enumerate(files.items()):
         path = root / name.replace("__", "/").replace("_png", ".png")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,22 +36,22 @@ def zipped(path, *members):
 
 def names(journal):
     with journal.read() as database:
-        return [row["name"] for row in database.execute("SELECT name FROM photographs ORDER BY id")]
+        return [row["name"] for row in database.execute("SELECT name FROM images ORDER BY id")]
 
 
 def sha256(content):
-    return read_photograph(content).sha256
+    return read_image(content).sha256
 
 
 def test_a_folder_is_added_with_all_below_it_in_the_order_of_names(journal, tmp_path):
     root = fill(tmp_path / "chips", b_png=None, a_png=None, lot1__deep__c_png=None)
     assert astuple(add_paths(journal, [root])) == (3, 0, ())
     assert names(journal) == ["a.png", "b.png", "lot1/deep/c.png"]
-    stored = journal.photograph(sha256(picture(2)))
+    stored = journal.image(sha256(picture(2)))
     assert stored.path == root / "lot1/deep/c.png" and (stored.width, stored.height) == (12, 8)
 
 
-def test_photographs_of_a_folder_are_copied_only_when_they_are_labelled(journal, tmp_path):
+def test_images_of_a_folder_are_copied_only_when_they_are_labeled(journal, tmp_path):
     root = fill(tmp_path / "chips", a_png=None, b_png=None)
     add_paths(journal, [root])
     journal.append(Label(sha256(picture(0)), "normal", "ann"))
@@ -61,24 +61,24 @@ def test_photographs_of_a_folder_are_copied_only_when_they_are_labelled(journal,
         ]
 
 
-def test_the_same_photograph_under_two_names_is_one(journal, tmp_path):
+def test_the_same_image_under_two_names_is_one(journal, tmp_path):
     root = fill(tmp_path / "chips", a_png=picture(0), b_png=picture(0), c_png=picture(1))
     assert astuple(add_paths(journal, [root])) == (2, 1, ())
     assert astuple(add_paths(journal, [root])) == (0, 3, ())
     assert names(journal) == ["a.png", "c.png"]
 
 
-def test_more_photographs_than_a_transaction_takes_are_all_added(journal):
-    photographs = ((f"{n}.png", picture(n)) for n in range(150))
+def test_more_images_than_a_transaction_takes_are_all_added(journal):
+    images = ((f"{n}.png", picture(n)) for n in range(150))
     seen = []
-    assert astuple(add_contents(journal, photographs, seen.append)) == (150, 0, ())
+    assert astuple(add_contents(journal, images, seen.append)) == (150, 0, ())
     assert names(journal) == [f"{n}.png" for n in range(150)] and seen == list(range(1, 151))
 
 
-def test_few_photographs_are_asked_for_ahead(journal):
+def test_few_images_are_asked_for_ahead(journal):
     asked, most_ahead = 0, 0
 
-    def photographs():
+    def images():
         nonlocal asked
         for n in range(200):
             asked += 1
@@ -88,12 +88,12 @@ def test_few_photographs_are_asked_for_ahead(journal):
         nonlocal most_ahead
         most_ahead = max(most_ahead, asked - done)
 
-    add_contents(journal, photographs(), progress)
+    add_contents(journal, images(), progress)
     assert most_ahead < 40
 
 
 def test_it_can_be_stopped_and_goes_on_another_time(journal):
-    photographs = [(f"{n}.png", picture(n)) for n in range(300)]
+    images = [(f"{n}.png", picture(n)) for n in range(300)]
 
     def stop(done):
         if done == 200:
@@ -101,25 +101,25 @@ def test_it_can_be_stopped_and_goes_on_another_time(journal):
 
     threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        add_contents(journal, photographs, stop)
-    assert journal.counts().photographs == 200 and threading.active_count() == threads
-    assert astuple(add_contents(journal, photographs)) == (100, 200, ())
+        add_contents(journal, images, stop)
+    assert journal.counts().images == 200 and threading.active_count() == threads
+    assert astuple(add_contents(journal, images)) == (100, 200, ())
 
 
-def test_what_is_no_photograph_is_refused_with_its_name_and_the_reason(journal, tmp_path):
+def test_what_is_no_image_is_refused_with_its_name_and_the_reason(journal, tmp_path):
     root = fill(tmp_path / "chips", a_png=None, b_png=b"text", c_png=b"\x89PNG\r\n\x1a\n", d_png=b"")
     intake = add_paths(journal, [root])
     assert intake.added == 1
     assert [line.split(";")[0] for line in intake.refused] == [
-        "b.png: Expected a photograph (PNG, JPEG, BMP, TIFF, WebP or GIF)",
-        "c.png: Expected a whole photograph",
-        "d.png: Expected a photograph (PNG, JPEG, BMP, TIFF, WebP or GIF)",
+        "b.png: Expected an image (PNG, JPEG, BMP, TIFF, WebP or GIF)",
+        "c.png: Expected a whole image",
+        "d.png: Expected an image (PNG, JPEG, BMP, TIFF, WebP or GIF)",
     ]
 
 
 def test_more_megapixels_than_allowed_are_refused(journal):
-    photographs = [("small.png", picture(0)), ("large.png", picture(1, (200, 200)))]
-    intake = add_contents(journal, photographs, limits=Limits(megapixels=0.01))
+    images = [("small.png", picture(0)), ("large.png", picture(1, (200, 200)))]
+    intake = add_contents(journal, images, limits=Limits(megapixels=0.01))
     assert intake.added == 1 and "large.png: Expected at most 0.01 megapixels" in intake.refused[0]
 
 
@@ -177,9 +177,9 @@ def test_a_folder_below_that_cannot_be_read_is_named_and_the_rest_is_added(journ
 
 def test_nothing_at_a_path_is_told_before_anything_is_added(journal, tmp_path):
     root = fill(tmp_path / "chips", a_png=None)
-    with pytest.raises(ExchangeError, match="Expected a folder, a zip or a photograph at .*gone; found"):
+    with pytest.raises(ExchangeError, match="Expected a folder, a zip or an image at .*gone; found"):
         add_paths(journal, [root, tmp_path / "gone"])
-    assert journal.counts().photographs == 0
+    assert journal.counts().images == 0
 
 
 def test_a_zip_that_cannot_be_read_is_refused_under_its_name_and_the_rest_is_added(journal, tmp_path):
@@ -194,11 +194,11 @@ def test_a_full_disk_is_told_and_what_was_added_before_stays(journal):
         database.execute(f"PRAGMA max_page_count = {pages + 20}")
     with pytest.raises(JournalError, match="disk has room"):
         add_contents(journal, ((f"{n}.png", picture(n)) for n in range(2_000)))
-    assert 0 < journal.counts().photographs < 2_000
-    assert len(names(journal)) == journal.counts().photographs
+    assert 0 < journal.counts().images < 2_000
+    assert len(names(journal)) == journal.counts().images
 
 
-def test_a_photograph_that_moved_is_found_again_when_its_new_folder_is_added(journal, tmp_path):
+def test_a_image_that_moved_is_found_again_when_its_new_folder_is_added(journal, tmp_path):
     root = fill(tmp_path / "chips", a_png=None)
     add_paths(journal, [root])
     root.rename(tmp_path / "moved")
@@ -224,10 +224,10 @@ def test_an_upload_that_is_gone_or_too_large_is_refused(journal, tmp_path):
     uploads = [("one.png", root / "one"), ("gone.png", root / "gone")]
     intake = add_uploads(journal, uploads, limits=Limits(file_bytes=10))
     assert "one.png: Expected a file of at most 0 MB" in intake.refused[0]
-    assert "gone.png: Expected a photograph that can be read; found No such file" in intake.refused[1]
+    assert "gone.png: Expected an image that can be read; found No such file" in intake.refused[1]
 
 
-def test_one_photograph_is_added_and_gives_its_hash(journal, tmp_path):
+def test_one_image_is_added_and_gives_its_hash(journal, tmp_path):
     assert add_one(journal, picture(0), "chip.png") == sha256(picture(0))
     path = fill(tmp_path / "chips", a_png=picture(1)) / "a.png"
     assert add_one(journal, path, "a.png") == sha256(picture(1))
@@ -256,7 +256,7 @@ def test_a_path_that_leads_out_of_a_zip_is_refused(journal, tmp_path, name):
     assert names(journal) == ["b.png"] and "a path that leads out of the zip" in intake.refused[0]
 
 
-def test_what_is_no_plain_photograph_in_a_zip_is_refused_or_passed_over(journal, tmp_path):
+def test_what_is_no_plain_image_in_a_zip_is_refused_or_passed_over(journal, tmp_path):
     link = zipfile.ZipInfo("link.png")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     inner = zipped(tmp_path / "inner.zip", ("c.png", picture(1))).read_bytes()
@@ -272,7 +272,7 @@ def test_what_is_no_plain_photograph_in_a_zip_is_refused_or_passed_over(journal,
     assert names(journal) == ["lot/a.png"]
     assert [line[:35] for line in intake.refused] == [
         "link.png: a link, which is not foll",
-        "inner.zip: Expected a photograph (P",
+        "inner.zip: Expected an image (P",
         "chips.zip: 2 hidden files were pass",
     ]
     assert "found an archive" in intake.refused[1]

@@ -3,7 +3,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from chipdemo.errors import LabelError
-from chipdemo.labeling.label import MAX_NOTE, Box, Label, Said, retraction_of
+from chipdemo.labeling.label import MAX_NOTE, Box, Label, ModelPrediction, retraction_of
 
 SHA = "a" * 64
 
@@ -36,7 +36,7 @@ def test_a_retraction_names_what_it_undoes_and_has_no_label():
         ({"boxes": (Box(0, 0, 0, 5),)}, "boxes"),
         ({"boxes": (Box(999_999, 0, 1_000_001, 5),)}, "boxes"),
         ({"mask": b"GIF89a"}, "mask as a PNG"),
-        ({"said": Said("m", "r", 1.5)}, "0-1"),
+        ({"said": ModelPrediction("m", "r", 1.5)}, "0-1"),
         ({"created_at": datetime(2026, 1, 1)}, "UTC"),
         ({"created_at": datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1)))}, "UTC"),
     ],

@@ -1,4 +1,4 @@
-"""The API of labelling by real clients and by raw HTTP, and who may write."""
+"""The API of labeling by real clients and by raw HTTP, and who may write."""
 
 from collections.abc import Iterator
 
@@ -14,9 +14,9 @@ from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
 from chipdemo.ui.annotators import Annotators, has_oauth, local_user
 from tests.drawn import picture
+from tests.drawn_images import draw, fill
 from tests.fakes import FakeInspector
 from tests.hub import Account, Hub
-from tests.photographs import draw, fill
 from tests.serving import served
 
 ACCOUNTS = (("ada", "secret"), ("bob", "word"), ("eve", "listed-out"))
@@ -31,7 +31,7 @@ def journal(tmp_path_factory) -> Iterator[Journal]:
 
 @pytest.fixture(scope="module")
 def shas(journal, tmp_path_factory) -> list[str]:
-    return fill(journal, tmp_path_factory.mktemp("photographs"), 12)
+    return fill(journal, tmp_path_factory.mktemp("images"), 12)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def written(journal: Journal) -> int:
 def test_a_label_is_given_and_undone_by_a_client(clients, journal, shas):
     ada = clients["ada"]
     queue = ada.predict(count=2, order="plain", api_name="/queue")
-    assert queue["annotator"] == "ada" and len(queue["photographs"]) == 2
-    sha256 = queue["photographs"][0]["sha256"]
+    assert queue["annotator"] == "ada" and len(queue["images"]) == 2
+    sha256 = queue["images"][0]["sha256"]
     box = {"x": 1, "y": 2, "width": 3, "height": 4}
     answer = ada.predict(
         sha256=sha256, label="abnormal", defect_type="crack", boxes=[box], note="so", api_name="/label"
@@ -65,10 +65,10 @@ def test_a_label_is_given_and_undone_by_a_client(clients, journal, shas):
         "retracts", "decides", "model",
     }  # fmt: skip
     assert (event["annotator"], event["boxes"], event["model"]["name"]) == ("ada", [box], "fake-inspector")
-    assert set(answer["progress"]) >= {"photographs", "done", "own", "own_last_hour", "pending"}
+    assert set(answer["progress"]) >= {"images", "done", "own", "own_last_hour", "pending"}
     assert journal.vote(sha256, "ada").event_id == event["event_id"]
     undone = ada.predict(api_name="/undo")
-    assert undone["undone"]["event_id"] == event["event_id"] and undone["photograph"]["sha256"] == sha256
+    assert undone["undone"]["event_id"] == event["event_id"] and undone["image"]["sha256"] == sha256
     assert journal.vote(sha256, "ada") is None
     with pytest.raises(AppError, match="Expected a label of yours to undo"):
         ada.predict(api_name="/undo")
@@ -81,9 +81,9 @@ def test_a_call_that_is_repeated_writes_once(clients, journal, shas):
     assert written(journal) == before + 1
 
 
-def test_two_clients_get_different_photographs(clients):
-    queues = [clients[name].predict(count=3, api_name="/queue")["photographs"] for name in ("ada", "bob")]
-    ada, bob = ({photograph["sha256"] for photograph in queue} for queue in queues)
+def test_two_clients_get_different_images(clients):
+    queues = [clients[name].predict(count=3, api_name="/queue")["images"] for name in ("ada", "bob")]
+    ada, bob = ({image["sha256"] for image in queue} for queue in queues)
     assert len(ada) == len(bob) == 3 and not ada & bob
 
 
@@ -101,11 +101,11 @@ def test_only_a_reviewer_reviews_and_decides(clients, shas):
         clients["ada"].predict(order="review", api_name="/queue")
     with pytest.raises(AppError, match="those who review here; found 'ada'"):
         clients["ada"].predict(sha256=shas[0], label="normal", decides=True, api_name="/label")
-    assert clients["bob"].predict(order="review", api_name="/queue")["photographs"] == []
+    assert clients["bob"].predict(order="review", api_name="/queue")["images"] == []
 
 
 def writes(address: str, cookies: httpx.Cookies | None = None) -> dict[str, dict]:
-    """Every event that writes labels or photographs, by name: its id and its inputs."""
+    """Every event that writes labels or images, by name: its id and its inputs."""
     config = httpx.get(f"{address}/config", cookies=cookies).json()
     return {
         each["api_name"] or str(each["id"]): each
@@ -218,8 +218,8 @@ class Asked:
         self.username, self.headers = username, {"host": "127.0.0.1:7860"} | headers
 
 
-def profile(name: str, *organisations: str) -> gr.OAuthProfile:
-    orgs = [{"preferred_username": each, "name": "acme"} for each in organisations]
+def profile(name: str, *organizations: str) -> gr.OAuthProfile:
+    orgs = [{"preferred_username": each, "name": "acme"} for each in organizations]
     about = {"name": "ada", "preferred_username": name, "profile": "", "picture": "", "orgs": orgs}
     return gr.OAuthProfile(about)
 
@@ -281,7 +281,7 @@ def test_a_visitor_reads_no_private_data_set_with_the_token_of_the_machine(
             body = {"data": ["hf:ada/secrets"], "fn_index": event["id"], "session_hash": "d"}
             said = through_the_queue(address, body, cookies=cookies)
         assert ("1</strong> new in the queue" if added else "open to everyone at ada/secrets") in said
-        assert journal.counts().photographs == added
+        assert journal.counts().images == added
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:7860", "localhost:7860", "localhost", "[::1]:7860"])
@@ -318,9 +318,9 @@ def test_an_upload_is_added_and_a_path_of_the_machine_is_not(tmp_path):
         for number, extra in enumerate(({}, mark)):
             body = {"data": [[{"path": str(private), **extra}]], "fn_index": event["id"]}
             through_the_queue(address, body | {"session_hash": f"hostile{number}"})
-        assert journal.counts().photographs == 0
+        assert journal.counts().images == 0
         with mine.open("rb") as file:
             path = httpx.post(f"{address}/gradio_api/upload", files={"files": ("mine.png", file)}).json()[0]
         body = {"data": [[{"path": path, "orig_name": "mine.png", **mark}]], "fn_index": event["id"]}
         assert "1</strong> new in the queue" in through_the_queue(address, body | {"session_hash": "own"})
-        assert journal.counts().photographs == 1
+        assert journal.counts().images == 1

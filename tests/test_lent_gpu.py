@@ -17,7 +17,7 @@ import pytest
 from gradio_client import Client, handle_file
 
 from chipdemo.vision.lent_gpu import cuda, lends, on_lent_gpu
-from chipdemo.vision.study import starting_backbone, study_photographs
+from chipdemo.vision.study import starting_backbone, study_images
 from tests.drawn import chip, chips
 from tests.tiny import tiny_checkpoint
 
@@ -35,7 +35,7 @@ from chipdemo.vision import study
 study.IMAGE_SIZE, study.CHUNK = 96, 8
 folder, *flags = sys.argv[1:]
 for name in ("lent", "refused"):
-    found = study.study_photographs(sorted(Path(folder, "goods").iterdir()), study.starting_backbone())
+    found = study.study_images(sorted(Path(folder, "goods").iterdir()), study.starting_backbone())
     np.savez(Path(folder, name), *(layer.numpy() for layer in found.middle))
 sys.exit(app.main(flags))
 """
@@ -103,8 +103,8 @@ def test_a_space_teaches_with_it_and_without_where_none_is_left_and_inspects_wit
     lender, tmp_path, monkeypatch
 ):
     goods, model = chips(tmp_path / "goods", GOODS), tiny_checkpoint(tmp_path / "model")
-    photograph = tmp_path / "chip.png"
-    chip(1).save(photograph)
+    image = tmp_path / "chip.png"
+    chip(1).save(image)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -123,14 +123,14 @@ def test_a_space_teaches_with_it_and_without_where_none_is_left_and_inspects_wit
             assert lender.asked == asked, said
             assert any("no GPU was lent, going on without: 'No GPU was available'" in line for line in said)
             client = Client(address, verbose=False)
-            inspection, _ = client.predict(handle_file(photograph), api_name="/inspect")
+            inspection, _ = client.predict(handle_file(image), api_name="/inspect")
             assert inspection["model"]["name"] == "model"
             assert "OpenVINO" in httpx.get(address, timeout=60).text
         finally:
             started.terminate()
     assert lender.asked == asked
     monkeypatch.setattr("chipdemo.vision.study.IMAGE_SIZE", 96)
-    here = study_photographs(sorted(goods.iterdir()), starting_backbone()).middle
+    here = study_images(sorted(goods.iterdir()), starting_backbone()).middle
     for name in ("lent", "refused"):
         with np.load(tmp_path / f"{name}.npz") as found:
             for layer, expected in zip(found.values(), here, strict=True):

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-from training.localisation import (
+from training.localization import (
     SHARES,
     area_under,
     aupro,
@@ -20,7 +19,7 @@ def test_heat_that_equals_the_masks_is_perfect():
 
 
 def test_aupro_of_a_case_computed_by_hand():
-    """A row of 3 defective pixels, A and the two neighbours of B, and 11 good ones, from hot to cold:
+    """A row of 3 defective pixels, A and the two neighbors of B, and 11 good ones, from hot to cold:
 
     A, good, B, good, B, then good ones alone. The overlap is 1/2 from the start, 3/4 from 1/11 of false
     pixels on and 1 from 2/11 on, straight up at each.
@@ -63,29 +62,29 @@ def test_a_flat_map_points_as_well_as_chance():
 
 def test_energy_is_the_share_of_heat_on_the_defect():
     masks = np.array([[[True, False]], [[True, True]], [[True, False]]])
-    heat = np.array([[[3.0, 1]], [[1, 1]], [[0, 0]]])  # a photograph without heat has no share
+    heat = np.array([[[3.0, 1]], [[1, 1]], [[0, 0]]])  # an image without heat has no share
     assert energy_inside(heat, masks) == pytest.approx((0.75 + 1 + 0) / 3)
 
 
 def light_at_the_top(pixels):
-    """A judge of photographs whose upper half can be white: 1 where it is."""
+    """A judge of images whose upper half can be white: 1 where it is."""
     return pixels[:, :10].mean((1, 2, 3)) / 255
 
 
 def half_white():
-    photograph = np.zeros((20, 20, 3), np.uint8)
-    photograph[:10] = 255
-    return photograph
+    image = np.zeros((20, 20, 3), np.uint8)
+    image[:10] = 255
+    return image
 
 
 def test_deletion_of_what_is_explained_falls_and_its_insertion_rises_at_once():
-    photograph = half_white()
+    image = half_white()
     right, wrong = np.zeros((20, 20)), np.zeros((20, 20))
     right[:10], wrong[10:] = 1, 1
-    deletion, insertion = removal_curves(light_at_the_top, photograph, right)
-    assert deletion[0] == insertion[-1] == 1  # the photograph as it is
+    deletion, insertion = removal_curves(light_at_the_top, image, right)
+    assert deletion[0] == insertion[-1] == 1  # the image as it is
     assert deletion[-1] == insertion[0] < 1  # and blurred
-    deletion_of_wrong, insertion_of_wrong = removal_curves(light_at_the_top, photograph, wrong)
+    deletion_of_wrong, insertion_of_wrong = removal_curves(light_at_the_top, image, wrong)
     assert area_under(deletion) < area_under(deletion_of_wrong)
     assert area_under(insertion) > area_under(insertion_of_wrong)
     below_half = np.array(SHARES) <= 0.5
@@ -93,13 +92,13 @@ def test_deletion_of_what_is_explained_falls_and_its_insertion_rises_at_once():
 
 
 def test_a_share_of_the_hottest_pixels_is_removed_first():
-    photograph = np.full((10, 10, 3), 200, np.uint8)
-    photograph[0, 0] = 0
+    image = np.full((10, 10, 3), 200, np.uint8)
+    image[0, 0] = 0
     heat = np.zeros((10, 10))
     heat[0, 0] = 1
     seen = []
-    removal_curves(lambda pixels: seen.append(pixels) or np.zeros(len(pixels)), photograph, heat)
-    changed = (seen[0][: len(SHARES)] != photograph).any(-1)
+    removal_curves(lambda pixels: seen.append(pixels) or np.zeros(len(pixels)), image, heat)
+    changed = (seen[0][: len(SHARES)] != image).any(-1)
     assert not changed[0].any()
     assert changed[1].sum() == 1 and changed[1, 0, 0]  # 1 % of 100 pixels
 

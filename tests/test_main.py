@@ -12,7 +12,7 @@ import pytest
 
 from chipdemo.__main__ import main
 from chipdemo.commands.labels import EXPORTS, IMPORTS
-from chipdemo.images import read_photograph
+from chipdemo.images import read_image
 from chipdemo.labeling.exchange import READERS, WRITERS
 from chipdemo.labeling.store import Journal
 from tests.drawn import picture
@@ -35,17 +35,17 @@ def chips(tmp_path):
         path = tmp_path / "chips" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(picture(number))
-    (tmp_path / "chips" / "normal" / "notes.txt").write_text("no photograph")
+    (tmp_path / "chips" / "normal" / "notes.txt").write_text("no image")
     return tmp_path / "chips"
 
 
-def test_photographs_are_added_and_what_was_not_taken_is_listed(journal, chips, capsys):
+def test_images_are_added_and_what_was_not_taken_is_listed(journal, chips, capsys):
     assert main(["labels", "add", str(chips)]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[:2] == ["3 photographs added, 0 known before.", "Not taken: 1"]
-    assert out[2].startswith("  normal/notes.txt: Expected a photograph")
+    assert out[:2] == ["3 images added, 0 known before.", "Not taken: 1"]
+    assert out[2].startswith("  normal/notes.txt: Expected an image")
     assert main(["labels", "add", str(chips)]) == 0
-    assert capsys.readouterr().out.startswith("0 photographs added, 3 known before.")
+    assert capsys.readouterr().out.startswith("0 images added, 3 known before.")
 
 
 def test_labels_are_imported_and_exported_and_counted(journal, chips, tmp_path, capsys):
@@ -57,7 +57,7 @@ def test_labels_are_imported_and_exported_and_counted(journal, chips, tmp_path, 
     assert (tmp_path / "coco" / "annotations.json").exists()
     assert main(["labels", "status"]) == 0
     out = capsys.readouterr().out
-    assert f"journal        {journal}\n" in out and "3, 3 of them labelled" in out
+    assert f"journal        {journal}\n" in out and "3, 3 of them labeled" in out
     assert "agreed         2 normal, 1 abnormal, 0 unsure" in out
     assert "new            3 (" in out and "unpublished    3 events" in out
 
@@ -75,11 +75,11 @@ def test_the_training_command_that_status_shows_can_be_typed(journal, chips, tmp
     assert [sample.label for sample in read_data(train[3]).samples] == ["abnormal", "normal", "normal"]
 
 
-def test_photographs_that_judged_the_model_are_kept_apart_by_the_training_command(
+def test_images_that_judged_the_model_are_kept_apart_by_the_training_command(
     journal, chips, tmp_path, capsys
 ):
     main(["labels", "import", str(chips), "--annotator", "ann"])
-    seen = read_photograph(picture(0)).sha256
+    seen = read_image(picture(0)).sha256
     for test, ending in (([], ""), ([seen], f" --split {tmp_path / 'split.json'}")):
         (tmp_path / "split.json").write_text(json.dumps({"train": [], "val": [], "test": test}))
         capsys.readouterr()
@@ -94,13 +94,13 @@ def test_a_flag_beats_the_variable(journal, chips, tmp_path):
     assert main(["labels", "add", str(chips), "--journal", str(other)]) == 0
     assert other.exists() and not journal.exists()
     with Journal(other) as added:
-        assert added.counts().photographs == 3
+        assert added.counts().images == 3
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["add", "nowhere"], "chipdemo: Expected a folder, a zip or a photograph at nowhere"),
+        (["add", "nowhere"], "chipdemo: Expected a folder, a zip or an image at nowhere"),
         (["export", "out"], "chipdemo: Expected labels that people agree on"),
         (["import", "nowhere", "--annotator", "ann"], "chipdemo: Expected a folder, a CSV or a COCO JSON"),
         (["import", ".", "--annotator", " "], "chipdemo: Expected the name of the person"),

@@ -1,4 +1,4 @@
-"""Many photographs at once in the Inspect tab."""
+"""Many images at once in the Inspect tab."""
 
 import zipfile
 from io import BytesIO
@@ -12,20 +12,20 @@ from chipdemo.ui import many
 from chipdemo.ui.many import Many, Progress
 from chipdemo.ui.many_fragments import many_html, progress_html
 from tests.drawn import picture
+from tests.drawn_images import draw
 from tests.fakes import FakeInspector
-from tests.photographs import draw
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 
 
 @pytest.fixture
 def uploads(tmp_path):
-    """20 dark photographs, which are stopped, a light one in a zip, and one that is no photograph."""
+    """20 dark images, which are stopped, a light one in a zip, and one that is no image."""
     Image.new("RGB", (40, 20), "white").save(light := BytesIO(), "PNG")
     with zipfile.ZipFile(tmp_path / "lot.zip", "w") as archive:
         archive.writestr("lot/light.png", light.getvalue())
         archive.writestr("../out.png", picture(1))
-    (tmp_path / "bad").write_bytes(b"this is no photograph")
+    (tmp_path / "bad").write_bytes(b"this is no image")
     dark = [(f"{number}.png", draw(tmp_path / f"{number}.png", number)) for number in range(20)]
     return [*dark, ("lot.zip", tmp_path / "lot.zip"), (HOSTILE, tmp_path / "bad")]
 
@@ -35,9 +35,9 @@ def judged(uploads, threshold=0.4):
     return told, last
 
 
-def test_it_tells_how_far_it_is_and_ends_with_every_photograph_in_its_order(uploads):
+def test_it_tells_how_far_it_is_and_ends_with_every_image_in_its_order(uploads):
     told, found = judged(uploads)
-    assert [one.done for one in told] == [0, 16, 22] and told[-1].photographs == 22
+    assert [one.done for one in told] == [0, 16, 22] and told[-1].images == 22
     assert [tile.result["file"] for tile in found.tiles][-2:] == ["lot/light.png", HOSTILE]
     assert {tile.result["verdict"] for tile in found.tiles[:20]} == {"abnormal"}
     assert "leads out of the zip" in found.passed_over[0]
@@ -81,7 +81,7 @@ def test_another_threshold_gives_other_verdicts(uploads):
     assert isinstance(found, Many) and {t.result["verdict"] for t in found.tiles[:21]} == {"normal"}
 
 
-def test_photographs_of_one_name_are_told_apart_and_no_path_of_the_server_is_told(uploads):
+def test_images_of_one_name_are_told_apart_and_no_path_of_the_server_is_told(uploads):
     twice = judged([*uploads[:2], ("0.png", uploads[1][1]), uploads[20]])[1]
     assert [tile.result["path"] for tile in twice.tiles] == [
         "0.png", "1.png", "0.png (2)", "lot.zip!lot/light.png",

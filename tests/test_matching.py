@@ -41,8 +41,8 @@ def brute_force(memory: Memory, places: np.ndarray, without: int = -1) -> np.nda
     anomaly = np.ones((height, width))
     for y in range(height):
         for x in range(width):
-            for feature, place, photograph in zip(memory.features, memory.place, memory.photograph):
-                if photograph == without:
+            for feature, place, image in zip(memory.features, memory.place, memory.image):
+                if image == without:
                     continue
                 down, across = (y - int(place) // width) / height, (x - int(place) % width) / width
                 apart = (down**2 + across**2) / memory.reach**2
@@ -74,7 +74,7 @@ def test_a_part_that_lies_elsewhere_is_an_anomaly_unless_it_may_lie_anywhere():
         assert memory.search(places)[1, 1] == pytest.approx(found, abs=1e-6)
 
 
-def test_a_photographs_own_places_do_not_count_when_it_is_held_out():
+def test_a_images_own_places_do_not_count_when_it_is_held_out():
     memory = Memory(unit([1, 0], [0, 1]), np.array([0, 0]), np.array([0, 1]), (1, 1), 0.3)
     place = unit([1, 0]).reshape(1, 1, 2)
     assert memory.search(place)[0, 0] == pytest.approx(0)
@@ -84,7 +84,7 @@ def test_a_photographs_own_places_do_not_count_when_it_is_held_out():
 def test_the_nearest_place_of_the_memory_is_named():
     memory = Memory(unit([0, 1], [1, 0]), np.array([3, 0]), np.array([7, 9]), (2, 2), math.inf)
     nearest = memory.nearest(unit([1, 0.1], [0.1, 1], [1, 0], [0, 1]).reshape(2, 2, 2))
-    assert memory.photograph[nearest].tolist() == [[9, 7], [9, 7]]
+    assert memory.image[nearest].tolist() == [[9, 7], [9, 7]]
     assert memory.place[nearest].tolist() == [[0, 3], [0, 3]]
 
 
@@ -114,7 +114,7 @@ NORMALS = Normals(
     None,
     background=np.zeros((8, 8), bool),
     limits=Limits(heat=0.2, score=0.15, spread=0.05),
-    photographs=("a", "b"),
+    images=("a", "b"),
     thumbnails=(),
     weights_sha256="",
 )
@@ -148,7 +148,7 @@ def test_a_normal_chip_shows_no_red_and_no_region():
     assert 0 < match.heat.max() < 0.5 and match.regions == ()
 
 
-def test_heat_means_the_same_in_every_photograph():
+def test_heat_means_the_same_in_every_image():
     faint, strong = (
         InverseFeatureMatching(NORMALS).match(output(anomaly=hot((1, 1), value=v)), WHITE, "", SIZE).heat
         for v in (0.1, 0.2)
@@ -242,10 +242,10 @@ def test_every_classifier_offers_class_weight_matching(tmp_path):
 
 
 def test_nearest_normal_follows_the_part_to_where_it_belongs():
-    photograph, place = np.zeros((8, 8), int), np.arange(64).reshape(8, 8)
-    photograph[2:4, 2:4] = [[1, 1], [1, 0]]
+    image, place = np.zeros((8, 8), int), np.arange(64).reshape(8, 8)
+    image[2:4, 2:4] = [[1, 1], [1, 0]]
     place[2:4, 2:4] += 1  # what it is most like lies one place to the right
     region = Region(x=20, y=20, width=20, height=20, score=1, area=400)
-    first, second = patches_of(NORMALS, photograph, place, region, (80, 80))
-    assert (first.photograph, first.share, first.x, first.y) == ("b", 0.75, 0.375, 0.25)
-    assert (second.photograph, second.share) == ("a", 0.25) and first.image is None
+    first, second = patches_of(NORMALS, image, place, region, (80, 80))
+    assert (first.image, first.share, first.x, first.y) == ("b", 0.75, 0.375, 0.25)
+    assert (second.image, second.share) == ("a", 0.25) and first.image is None

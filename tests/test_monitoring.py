@@ -11,11 +11,11 @@ from chipdemo.metrics import Metrics
 from chipdemo.monitoring import ENOUGH, KEPT, MonitoredInspector, Recent, log_inspection
 from chipdemo.operating import OperatingCurve
 from chipdemo.ui.fragments import drift_html
+from tests.drawn_images import fill
 from tests.fakes import INFO, FakeInspector
-from tests.photographs import fill
 from tests.serving import served
 
-GREY = FakeInspector().inspect(Image.new("RGB", (8, 8), "grey"))
+GRAY = FakeInspector().inspect(Image.new("RGB", (8, 8), "gray"))
 CALIBRATED = OperatingCurve(
     "held out", tuple(np.linspace(0.05, 0.35, 100)) + (0.9,) * 50, (False,) * 100 + (True,) * 50
 )
@@ -23,32 +23,32 @@ INFO_OF_MANY = dataclasses.replace(INFO, validation=CALIBRATED)
 
 
 def seen(recent, probabilities, unlike=0, start=0):
-    """Photographs with these probabilities; the first so many are unlike the training ones."""
+    """Images with these probabilities; the first so many are unlike the training ones."""
     for number, probability in enumerate(probabilities, start):
         recent.add(
             dataclasses.replace(
-                GREY,
+                GRAY,
                 image_sha256=f"{number:064}",
                 abnormal_probability=float(probability),
                 verdict="abnormal" if probability >= 0.4 else "normal",
-                unlike_training=number - start < unlike,
+                out_of_distribution=number - start < unlike,
             )
         )
     return recent
 
 
-def test_nothing_is_said_of_few_photographs():
+def test_nothing_is_said_of_few_images():
     drift = seen(Recent(), np.linspace(0.05, 0.35, ENOUGH - 1), unlike=20).drift(INFO_OF_MANY)
     assert (drift.sentence, drift_html(drift)) == ("", "")
 
 
-def test_photographs_like_the_held_out_ones_are_no_drift_however_many_are_defective():
+def test_images_like_the_held_out_ones_are_no_drift_however_many_are_defective():
     drift = seen(Recent(), [*np.linspace(0.06, 0.34, 60), *[0.95] * 200]).drift(INFO_OF_MANY)
-    assert drift.changed == () and (drift.photographs, drift.stopped) == (260, 200)
-    assert drift.sentence == "The last 260 photographs look like those the model was calibrated on."
+    assert drift.changed == () and (drift.images, drift.stopped) == (260, 200)
+    assert drift.sentence == "The last 260 images look like those the model was calibrated on."
 
 
-def test_unlike_photographs_beyond_chance_are_drift():
+def test_unlike_images_beyond_chance_are_drift():
     assert seen(Recent(), np.linspace(0.05, 0.35, 100), unlike=2).drift(INFO_OF_MANY).changed == ()
     drift = seen(Recent(), np.linspace(0.05, 0.35, 100), unlike=12).drift(INFO_OF_MANY)
     assert "12 are unlike the training ones" in drift.sentence and "train again" in drift.sentence
@@ -60,11 +60,11 @@ def test_good_chips_that_score_otherwise_than_held_out_ones_are_drift():
     assert "those that pass score 0.34 in the middle (held-out ones 0.20)" in drift.sentence
 
 
-def test_a_photograph_counts_once_old_ones_are_forgotten_and_so_are_those_of_another_model():
+def test_a_image_counts_once_old_ones_are_forgotten_and_so_are_those_of_another_model():
     recent = seen(seen(Recent(), [0.1] * 40), [0.2] * 40)
-    assert recent.drift(INFO_OF_MANY).photographs == 40
-    assert seen(recent, [0.2] * (KEPT + 10), start=100).drift(INFO_OF_MANY).photographs == KEPT
-    assert recent.drift(dataclasses.replace(INFO_OF_MANY, revision="another")).photographs == 0
+    assert recent.drift(INFO_OF_MANY).images == 40
+    assert seen(recent, [0.2] * (KEPT + 10), start=100).drift(INFO_OF_MANY).images == KEPT
+    assert recent.drift(dataclasses.replace(INFO_OF_MANY, revision="another")).images == 0
 
 
 def test_listeners_hear_of_every_inspection_and_the_log_holds_no_name(caplog):
@@ -73,7 +73,7 @@ def test_listeners_hear_of_every_inspection_and_the_log_holds_no_name(caplog):
     with caplog.at_level(logging.INFO, "chipdemo"):
         inspector.inspect(image)
         inspector.inspect_batch([inspector.prepare(Image.new("RGB", (8, 8), "white"))])
-    assert recent.drift(INFO).photographs == 2
+    assert recent.drift(INFO).images == 2
     line = caplog.messages[0]
     assert line.startswith("inspected sha256=") and "verdict=abnormal probability=1.0000 unlike=false" in line
 
@@ -92,7 +92,7 @@ def test_health_and_metrics_are_answered_and_metrics_only_where_wanted(tmp_path)
         'chipdemo_inspections_total{verdict="abnormal"} 1.0',
         "chipdemo_inspection_seconds_count 1.0",
         "chipdemo_waiting 0.0",
-        "chipdemo_photographs 3.0",
+        "chipdemo_images 3.0",
         "chipdemo_labels_pending 0.0",
     ):
         assert line in text.splitlines()

@@ -19,7 +19,7 @@ from huggingface_hub import CommitOperationAdd, CommitScheduler, DatasetCard, Hf
 from chipdemo.errors import HubError
 from chipdemo.images import content_sha256
 from chipdemo.labeling.compaction import compact
-from chipdemo.labeling.label import Box, Label, Said, retraction_of
+from chipdemo.labeling.label import Box, Label, ModelPrediction, retraction_of
 from chipdemo.labeling.publish import CARD, SHARD, Publisher
 from chipdemo.labeling.store import Journal
 from tests.hub import CUT, LOST, Account, Hub
@@ -46,18 +46,18 @@ def hub(tmp_path, monkeypatch):
         yield hub
 
 
-def photograph(journal: Journal, seed: int = 0) -> str:
+def image(journal: Journal, seed: int = 0) -> str:
     """A drawn chip in the journal; gives its sha256."""
     image, file = draw_chip(seed), io.BytesIO()
     image.save(file, "PNG")
     sha256 = content_sha256(image)
-    journal.add_photograph(sha256, image.size, f"{seed}.png", file.getvalue())
+    journal.add_image(sha256, image.size, f"{seed}.png", file.getvalue())
     return sha256
 
 
-def labelled(journal: Journal, count: int, annotator: str = "ann") -> list[Label]:
-    """So many new labels, of ten photographs."""
-    shas = [photograph(journal, seed) for seed in range(min(count, 10))]
+def labeled(journal: Journal, count: int, annotator: str = "ann") -> list[Label]:
+    """So many new labels, of ten images."""
+    shas = [image(journal, seed) for seed in range(min(count, 10))]
     labels = [Label(shas[n % 10], "normal", annotator) for n in range(count)]
     journal.append(*labels)
     return labels
@@ -76,7 +76,7 @@ def shards(hub: Hub) -> list[str]:
 
 
 def published(hub: Hub) -> list[str]:
-    """The event ids of all rows of the data set."""
+    """The event ids of all rows of the dataset."""
     tables = [pq.read_table(io.BytesIO(files(hub)[path])) for path in shards(hub)]
     return [event_id for table in tables for event_id in table["event_id"].to_pylist()]
 
@@ -88,8 +88,8 @@ def ids(labels: list[Label]) -> list[str]:
 # What is published
 
 
-def test_an_event_is_in_the_data_set_exactly_and_its_photograph_can_be_seen(hub, journal):
-    sha256 = photograph(journal)
+def test_an_event_is_in_the_data_set_exactly_and_its_image_can_be_seen(hub, journal):
+    sha256 = image(journal)
     mask = io.BytesIO()
     draw_chip(1).convert("L").save(mask, "PNG")
     label = Label(
@@ -100,7 +100,7 @@ def test_an_event_is_in_the_data_set_exactly_and_its_photograph_can_be_seen(hub,
         boxes=(Box(0, 1, 20, 30), Box(5, 6, 1, 1)),
         mask=mask.getvalue(),
         note=HOSTILE,
-        said=Said("model", "abc", 0.125),
+        said=ModelPrediction("model", "abc", 0.125),
         decides=True,
         created_at=datetime(2026, 1, 1, 12, 0, 0, 123457, timezone.utc),
     )
@@ -132,7 +132,7 @@ def test_an_event_is_in_the_data_set_exactly_and_its_photograph_can_be_seen(hub,
 
 
 def test_training_reads_what_most_now_say_and_counts_what_they_disagree_on(hub, journal):
-    good, bad, torn, undone = (photograph(journal, seed) for seed in range(4))
+    good, bad, torn, undone = (image(journal, seed) for seed in range(4))
     mistake = Label(undone, "abnormal", "ann")
     journal.append(
         Label(good, "abnormal", "ann"),  # changes her mind
@@ -157,9 +157,9 @@ def test_training_reads_what_most_now_say_and_counts_what_they_disagree_on(hub, 
 
 def test_each_flush_is_one_commit_with_one_new_file_of_a_private_data_set(hub, journal):
     publisher = Publisher(journal, NAME)
-    first = labelled(journal, 3)
+    first = labeled(journal, 3)
     assert publisher.flush() == 3 and publisher.flush() == 0
-    second = labelled(journal, 2)
+    second = labeled(journal, 2)
     publisher.flush()
     repository = hub.repository(NAME, "dataset")
     assert repository.private
@@ -170,22 +170,22 @@ def test_each_flush_is_one_commit_with_one_new_file_of_a_private_data_set(hub, j
 
 
 def test_a_public_data_set_is_made_only_when_told(hub, journal):
-    labelled(journal, 1)
+    labeled(journal, 1)
     Publisher(journal, "acme/open", public=True).flush()
     assert not hub.repository("acme/open", "dataset").private
 
 
 def test_a_long_backlog_goes_in_several_commits(hub, journal):
-    labels = labelled(journal, 25)
+    labels = labeled(journal, 25)
     assert Publisher(journal, NAME, shard_labels=10).flush() == 25
     assert len(shards(hub)) == 3 and sorted(published(hub)) == ids(labels)
 
 
-def test_large_photographs_make_smaller_batches_and_what_was_put_together_stays_so(journal):
-    labels = labelled(journal, 5)
+def test_large_images_make_smaller_batches_and_what_was_put_together_stays_so(journal):
+    labels = labeled(journal, 5)
     size = len(journal.content(labels[0].image_sha256))
     assert journal.batch("one", 10, size * 2 + size // 2) == ("one", labels[:2])
-    labelled(journal, 1)
+    labeled(journal, 1)
     assert journal.batch("other", 10, 10**9) == ("one", labels[:2])
     journal.mark_published([label.event_id for label in labels[:2]], "one")
     assert journal.batch("two", 10, 1) == ("two", labels[2:3])
@@ -217,7 +217,7 @@ def test_what_fails_stays_pending_says_why_and_is_published_once_when_the_hub_re
     hub, journal, pauses, monkeypatch, request_line, answer, times, message
 ):
     publisher = Publisher(journal, NAME)
-    labels = labelled(journal, 3)
+    labels = labeled(journal, 3)
     monkeypatch.setattr("chipdemo.labeling.publish.CONFLICTS", 5)
     hub.fail(request_line, answer, times)
     with pytest.raises(HubError, match=message):
@@ -226,7 +226,7 @@ def test_what_fails_stays_pending_says_why_and_is_published_once_when_the_hub_re
     assert status.pending == 3 and message in status.error and TOKEN not in status.error
     assert status.next_try_at > datetime.now(timezone.utc) and status.published_at is None
     hub.faults.clear()
-    labels += labelled(journal, 2)
+    labels += labeled(journal, 2)
     publisher.flush()
     assert sorted(published(hub)) == ids(labels)
     assert publisher.status.pending == 0 and publisher.status.error == ""
@@ -246,7 +246,7 @@ def test_a_wrong_token_is_told_and_the_right_one_is_taken_without_a_restart(
     hub, journal, monkeypatch, token, message
 ):
     publisher = Publisher(journal, NAME)
-    labels = labelled(journal, 2)
+    labels = labeled(journal, 2)
     monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(HubError, match=f"{message}.*hf auth login") as failure:
         publisher.flush()
@@ -257,7 +257,7 @@ def test_a_wrong_token_is_told_and_the_right_one_is_taken_without_a_restart(
 
 
 def test_without_a_network_labels_wait(hub, journal, monkeypatch, pauses):
-    labels = labelled(journal, 2)
+    labels = labeled(journal, 2)
     with monkeypatch.context() as offline, pytest.raises(HubError, match="Check the network"):
         offline.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
         Publisher(journal, NAME).flush()
@@ -267,7 +267,7 @@ def test_without_a_network_labels_wait(hub, journal, monkeypatch, pauses):
 
 def test_pauses_grow_and_heed_what_the_hub_asks_for(hub, journal, pauses):
     publisher = Publisher(journal, NAME, first_pause_s=2)
-    labelled(journal, 1)
+    labeled(journal, 1)
 
     def pause_s():
         with pytest.raises(HubError):
@@ -281,15 +281,15 @@ def test_pauses_grow_and_heed_what_the_hub_asks_for(hub, journal, pauses):
     assert 890 < pause_s() <= 900
     publisher.flush()
     hub.fail("POST .*/commit/", 500)
-    labelled(journal, 1)
+    labeled(journal, 1)
     assert pause_s() <= 2
 
 
 def test_a_crash_between_commit_and_bookkeeping_doubles_nothing_even_after_a_compaction(hub, journal):
     Publisher(journal, NAME).flush()
-    before = labelled(journal, 2)
+    before = labeled(journal, 2)
     Publisher(journal, NAME).flush()
-    lost = labelled(journal, 3)
+    lost = labeled(journal, 3)
 
     class Crash(BaseException):
         pass
@@ -305,7 +305,7 @@ def test_a_crash_between_commit_and_bookkeeping_doubles_nothing_even_after_a_com
     assert journal.counts().pending == 3 and len(published(hub)) == 5
     compact(NAME)
     assert len(shards(hub)) == 1
-    later = labelled(journal, 1)
+    later = labeled(journal, 1)
     assert Publisher(journal, NAME).flush() == 4
     assert sorted(published(hub)) == ids(before + lost + later) and journal.counts().pending == 0
 
@@ -322,9 +322,9 @@ with Journal(Path(sys.argv[1])) as journal:
 
 
 def test_processes_with_one_journal_and_with_others_publish_every_label_once(hub, journal, tmp_path):
-    labels = labelled(journal, 12)
+    labels = labeled(journal, 12)
     with Journal(tmp_path / "other.db") as other:
-        labels += labelled(other, 8, "bob")
+        labels += labeled(other, 8, "bob")
         hub.fail("POST .*/commit/", LOST, times=1)
         hub.fail("POST .*/commit/", CUT, times=1)
         environment = os.environ | hub.environment(tmp_path / "home", TOKEN)
@@ -364,12 +364,12 @@ def test_unlike_commit_scheduler_it_asks_nothing_before_it_has_to_and_drops_noth
     assert hub.requests == [] and hub.repositories == {}
     assert "label publisher" not in [thread.name for thread in threading.enumerate()]
     publisher.start()
-    labels = labelled(journal, 2)
+    labels = labeled(journal, 2)
     until(lambda: journal.counts().pending == 0)  # within seconds
     publisher.stop()
     publisher = Publisher(journal, NAME, flush_every_s=3600)
     publisher.start()
-    labels += labelled(journal, 2)
+    labels += labeled(journal, 2)
     publisher.stop()
     assert sorted(published(hub)) == ids(labels)
 
@@ -388,9 +388,9 @@ def test_unlike_commit_scheduler_it_asks_nothing_before_it_has_to_and_drops_noth
 def test_enough_labels_are_published_before_the_time_is_up(hub, journal):
     publisher = Publisher(journal, NAME, flush_labels=3, flush_every_s=3600)
     publisher.start()
-    labelled(journal, 2)
+    labeled(journal, 2)
     assert journal.counts().pending == 2
-    labelled(journal, 1)
+    labeled(journal, 1)
     until(lambda: journal.counts().pending == 0)
     publisher.stop()
     assert len(published(hub)) == 3
@@ -400,7 +400,7 @@ def test_the_thread_outlives_failures_and_waits_between_them(hub, journal):
     publisher = Publisher(journal, NAME, flush_every_s=0.04, first_pause_s=0.2)
     hub.fail("POST .*/commit/", 401, times=2)
     publisher.start()
-    labels = labelled(journal, 2)
+    labels = labeled(journal, 2)
     until(lambda: "does not accept the token" in publisher.status.error)
     until(lambda: journal.counts().pending == 0)
     publisher.stop()
@@ -414,7 +414,7 @@ def test_a_journal_that_cannot_be_read_is_told_and_tried_again(hub, tmp_path):
     publisher.start()
     (tmp_path / "none").mkdir()
     journal.open()
-    labels = labelled(journal, 1)
+    labels = labeled(journal, 1)
     until(lambda: journal.counts().pending == 0)
     publisher.stop()
     assert published(hub) == ids(labels)
@@ -424,7 +424,7 @@ def test_the_end_does_not_wait_for_a_hub_that_does_not_answer(hub, journal):
     hub.fail("PUT /lfs/", 500, times=99)
     publisher = Publisher(journal, NAME, flush_every_s=3600)
     publisher.start()
-    labelled(journal, 1)
+    labeled(journal, 1)
     started = time.monotonic()
     publisher.stop(timeout_s=0.2)
     assert time.monotonic() - started < 5 and journal.counts().pending == 1
@@ -435,8 +435,8 @@ def test_the_end_does_not_wait_for_a_hub_that_does_not_answer(hub, journal):
 # The card
 
 
-def test_the_card_tells_how_many_how_to_train_and_that_the_licence_is_open(hub, journal):
-    labels = labelled(journal, 4)
+def test_the_card_tells_how_many_how_to_train_and_that_the_license_is_open(hub, journal):
+    labels = labeled(journal, 4)
     journal.append(retraction_of(labels[0], "ann"), Label(labels[1].image_sha256, "unsure", "bob"))
     Publisher(journal, NAME).flush()
     text = card(hub)
@@ -447,8 +447,8 @@ def test_the_card_tells_how_many_how_to_train_and_that_the_licence_is_open(hub, 
     assert data.license == "unknown" and "chip-inspection" in data.tags
     assert data.configs[0]["data_files"][0]["path"] == "data/*.parquet"
     compact(NAME)
-    assert "photographs 3 (2 normal, 0 abnormal, 0 unsure, 1 disagreement); annotators 2;" in card(hub)
-    assert "labelled by two or more 1, unanimous 0." in card(hub)
+    assert "images 3 (2 normal, 0 abnormal, 0 unsure, 1 disagreement); annotators 2;" in card(hub)
+    assert "labeled by two or more 1, unanimous 0." in card(hub)
 
 
 def amend_card(text: str) -> None:
@@ -462,13 +462,13 @@ def amend_card(text: str) -> None:
 
 def test_what_a_person_wrote_in_the_card_stays(hub, journal):
     publisher = Publisher(journal, NAME)
-    labelled(journal, 1)
+    labeled(journal, 1)
     publisher.flush()
     mine = (
         card(hub).replace("license: unknown", "license: mit").replace("# Labels", "# My labels") + "\nBye \\1"
     )
     amend_card(mine)
-    labelled(journal, 2)
+    labeled(journal, 2)
     publisher.flush()
     assert card(hub) == mine.replace("| normal | 1 |", "| normal | 3 |")
     compact(NAME)
@@ -477,10 +477,10 @@ def test_what_a_person_wrote_in_the_card_stays(hub, journal):
 
 def test_a_card_without_our_part_gets_it_with_everything_counted(hub, journal):
     publisher = Publisher(journal, NAME)
-    labelled(journal, 2)
+    labeled(journal, 2)
     publisher.flush()
     amend_card("---\nlicense: mit\n---\nMine\r\n")
-    labelled(journal, 3)
+    labeled(journal, 3)
     publisher.flush()
     assert files(hub)[CARD].startswith(b"---\nlicense: mit\n---\nMine\r\n")
     assert "| normal | 5 |" in card(hub)
@@ -489,12 +489,12 @@ def test_a_card_without_our_part_gets_it_with_everything_counted(hub, journal):
 
 def test_a_card_that_the_hub_does_not_take_stops_no_label(hub, journal):
     publisher = Publisher(journal, NAME)
-    labelled(journal, 1)
+    labeled(journal, 1)
     publisher.flush()
     repository = hub.repository(NAME, "dataset")
     broken = b"---\nlicense: [mit\n---\n"  # as git pushes it, unlike the client
     hub._add(repository, "by git", {**repository.files, CARD: broken}, repository.commits[-1].large)
-    labelled(journal, 1)
+    labeled(journal, 1)
     publisher.flush()
     assert len(published(hub)) == 2 and files(hub)[CARD] == broken
 
@@ -503,7 +503,7 @@ def test_a_card_that_the_hub_does_not_take_stops_no_label(hub, journal):
 
 
 def test_many_shards_become_one_and_every_event_stays_once(hub, journal):
-    labels = labelled(journal, 12)
+    labels = labeled(journal, 12)
     Publisher(journal, NAME, shard_labels=3).flush()
     (first, *_) = shards(hub)
     copy = CommitOperationAdd("data/labels-20260101T000000Z-0123456789ab.parquet", files(hub)[first])
@@ -519,7 +519,7 @@ def test_many_shards_become_one_and_every_event_stays_once(hub, journal):
 
 
 def test_shards_that_are_large_enough_are_left_as_they_are(hub, journal):
-    labels = labelled(journal, 12)
+    labels = labeled(journal, 12)
     Publisher(journal, NAME, shard_labels=3).flush()
     size = max(len(files(hub)[path]) for path in shards(hub))
     before = set(shards(hub))
@@ -530,7 +530,7 @@ def test_shards_that_are_large_enough_are_left_as_they_are(hub, journal):
 
 @pytest.mark.parametrize("answer", [500, 507, CUT, LOST])
 def test_a_compaction_that_fails_loses_nothing_and_can_be_run_again(hub, journal, pauses, answer):
-    labels = labelled(journal, 6)
+    labels = labeled(journal, 6)
     Publisher(journal, NAME, shard_labels=2).flush()
     hub.fail("POST .*/commit/", answer)
     with pytest.raises(HubError, match="run it again"):
@@ -541,10 +541,10 @@ def test_a_compaction_that_fails_loses_nothing_and_can_be_run_again(hub, journal
 
 
 def test_a_compaction_and_writers_at_once_lose_and_double_nothing(hub, journal):
-    labels = labelled(journal, 6)
+    labels = labeled(journal, 6)
     publisher = Publisher(journal, NAME, shard_labels=1)
     publisher.flush()
-    labels += labelled(journal, 10)
+    labels += labeled(journal, 10)
     writer = threading.Thread(target=publisher.flush)
     writer.start()
     compact(NAME)

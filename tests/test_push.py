@@ -29,7 +29,7 @@ ACCOUNTS = {
 }
 CHECKPOINT = {"model.safetensors", "config.json", "metrics.json", "split.json", "README.md"}
 TEST = {
-    "part": "drawn chips, test, 10 photographs",
+    "part": "drawn chips, test, 10 images",
     "accuracy": 0.9,
     "recall": 0.8,
     "precision": 0.75,
@@ -41,7 +41,7 @@ TEST = {
 }
 MEASURED = {
     "data": "drawn chips",
-    "data_licence": "",
+    "data_license": "",
     "starting_weights": "none (random)",
     "test": TEST,
     "training": {"train_count": 70, "val_count": 20, "command": "python training/train.py --data chips"},
@@ -60,13 +60,13 @@ def folder(tmp_path) -> Path:
     """A checkpoint as training leaves it, with things beside it that are nobody else's business."""
     folder = tiny_checkpoint(tmp_path / "runs" / "chips-tiny")
     (folder / "README.md").write_text(model_card(SPEC, MEASURED))
-    for name in ("roc.png", "precision_recall.png", "confusion.png", "private_photograph.png"):
+    for name in ("roc.png", "precision_recall.png", "confusion.png", "private_image.png"):
         (folder / name).write_bytes(PNG + name.encode())
     (folder / "model.pt").write_bytes(pickle.dumps({"weights": 1}))
     (folder / "state.safetensors").write_bytes(b"of a run")
     (folder / ".env").write_text("HF_TOKEN=hf_other")
-    (folder / "photographs").mkdir()
-    (folder / "photographs" / "chip.png").write_bytes(PNG)
+    (folder / "images").mkdir()
+    (folder / "images" / "chip.png").write_bytes(PNG)
     return folder
 
 

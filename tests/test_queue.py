@@ -12,15 +12,15 @@ SHAS = [letter * 64 for letter in "abcde"]
 def journal(tmp_path):
     with Journal(tmp_path / "labels.db") as journal:
         for sha256 in SHAS:
-            journal.add_photograph(sha256, (64, 64), sha256[0], b"content")
+            journal.add_image(sha256, (64, 64), sha256[0], b"content")
         yield journal
 
 
 def names(stored):
-    return "".join(photograph.name for photograph in stored)
+    return "".join(image.name for image in stored)
 
 
-def test_two_people_get_different_photographs_and_each_the_same_again(journal):
+def test_two_people_get_different_images_and_each_the_same_again(journal):
     queue = Queue(journal)
     assert names(queue.next("ann", 2)) == "ab"
     assert names(queue.next("bob", 2)) == "cd"
@@ -28,7 +28,7 @@ def test_two_people_get_different_photographs_and_each_the_same_again(journal):
     assert names(queue.next("cy", 2)) == "e"
 
 
-def test_what_is_labelled_or_skipped_does_not_come_again(journal):
+def test_what_is_labeled_or_skipped_does_not_come_again(journal):
     queue = Queue(journal)
     queue.next("ann", 2)
     journal.append(Label(SHAS[0], "normal", "ann"))
@@ -41,7 +41,7 @@ def test_what_is_labelled_or_skipped_does_not_come_again(journal):
     assert names(queue.next("ann", 9)) == "bcde"
 
 
-def test_a_photograph_goes_to_as_many_people_as_wanted(journal):
+def test_a_image_goes_to_as_many_people_as_wanted(journal):
     queue = Queue(journal, people=2)
     assert names(queue.next("ann")) == names(queue.next("bob")) == "a"
     assert names(queue.next("cy")) == "b"
@@ -59,7 +59,7 @@ def test_a_lease_runs_out(journal):
 
 def test_the_order_can_be_chosen(journal):
     with journal.write() as database:
-        database.execute("UPDATE photographs SET priority = 0.9, reason = 'undecided' WHERE name = 'd'")
+        database.execute("UPDATE images SET priority = 0.9, reason = 'undecided' WHERE name = 'd'")
     queue = Queue(journal)
     first = queue.next("ann", 5)
     assert names(first) == "dabce" and first[0].reason == "undecided"
@@ -70,13 +70,13 @@ def test_the_order_can_be_chosen(journal):
         queue.next("ann", 5, "1; DROP TABLE events")
 
 
-def test_progress_counts_photographs_and_ones_own_labels(journal):
+def test_progress_counts_images_and_ones_own_labels(journal):
     queue = Queue(journal, people=2)
     journal.append(
         Label(SHAS[0], "normal", "ann"), Label(SHAS[0], "normal", "bob"), Label(SHAS[1], "unsure", "ann")
     )
     progress = queue.progress("ann")
-    assert (progress.photographs, progress.done, progress.own, progress.own_last_hour, progress.pending) == (
+    assert (progress.images, progress.done, progress.own, progress.own_last_hour, progress.pending) == (
         5,
         1,
         2,
@@ -86,9 +86,9 @@ def test_progress_counts_photographs_and_ones_own_labels(journal):
 
 
 @pytest.mark.parametrize("order", ["informative", "plain", "random"])
-def test_the_next_photograph_takes_no_longer_for_who_has_labelled_most(journal, order):
+def test_the_next_image_takes_no_longer_for_who_has_labeled_most(journal, order):
     for number in range(300):
-        journal.add_photograph(f"{number:064x}", (64, 64), str(number), b"content")
+        journal.add_image(f"{number:064x}", (64, 64), str(number), b"content")
     queue = Queue(journal, people=2)
 
     def steps(annotator):
@@ -102,8 +102,8 @@ def test_the_next_photograph_takes_no_longer_for_who_has_labelled_most(journal, 
         return len(taken)
 
     before = steps("ann")
-    labelled = (*SHAS, *(f"{number:064x}" for number in range(290)))  # all but the last ten
-    journal.append(*(Label(sha256, "normal", "ann") for sha256 in labelled))
+    labeled = (*SHAS, *(f"{number:064x}" for number in range(290)))  # all but the last ten
+    journal.append(*(Label(sha256, "normal", "ann") for sha256 in labeled))
     assert steps("ann") < before + 10
 
 

@@ -21,19 +21,19 @@ EAST, NORTH, WEST = (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0)
 def journal(tmp_path):
     with Journal(tmp_path / "labels.db") as journal:
         for sha256 in SHAS:
-            journal.add_photograph(sha256, (64, 64), sha256[0], b"content")
+            journal.add_image(sha256, (64, 64), sha256[0], b"content")
         yield journal
 
 
 def scores(*pairs):
-    """(sha256, probability, embedding) of the first photographs."""
+    """(sha256, probability, embedding) of the first images."""
     return [(sha256, probability, np.array(place)) for sha256, (probability, place) in zip(SHAS, pairs)]
 
 
 def ranked(journal, people=1):
     """Names in the order of the queue, and the reason of each."""
-    photographs = Queue(journal, people, lease_s=0).next("somebody", 9)
-    return "".join(one.name for one in photographs), [one.reason for one in photographs]
+    images = Queue(journal, people, lease_s=0).next("somebody", 9)
+    return "".join(one.name for one in images), [one.reason for one in images]
 
 
 def test_what_the_model_is_undecided_about_comes_first_and_says_so(journal):
@@ -49,27 +49,27 @@ def test_the_threshold_is_where_a_model_is_most_undecided():
     assert undecidedness(np.array([0.0, 1.0]), 0.0).tolist() == [1, 0]
 
 
-def test_what_is_unlike_anything_labelled_comes_first_and_says_so(journal):
+def test_what_is_unlike_anything_labeled_comes_first_and_says_so(journal):
     set_scores(journal, "r", scores(*((0.0, place) for place in (EAST, EAST, EAST, NORTH, EAST))))
     journal.append(Label(SHAS[0], "normal", "ann"))
     rank(journal, 0.5, "r")
     assert ranked(journal) == (
         "dbce",
-        ["unlike anything labelled so far", *["much like what is labelled, and the model is sure"] * 3],
+        ["unlike anything labeled so far", *["much like what is labeled, and the model is sure"] * 3],
     )
 
 
-def test_what_comes_before_in_the_queue_counts_like_what_is_labelled():
+def test_what_comes_before_in_the_queue_counts_like_what_is_labeled():
     places = np.array([EAST, EAST, NORTH, NORTH, WEST], np.float32)
-    difference = differences(places, np.zeros(5), labelled=np.array([True, False, False, False, False]))
+    difference = differences(places, np.zeros(5), labeled=np.array([True, False, False, False, False]))
     assert (difference > 0.5).tolist() == [False, False, True, False, True]  # one of the two in the north
 
 
-def test_of_many_labelled_photographs_some_stand_for_all(monkeypatch):
-    monkeypatch.setattr(ranking, "LABELLED", 2)
+def test_of_many_labeled_images_some_stand_for_all(monkeypatch):
+    monkeypatch.setattr(ranking, "LABELED", 2)
     places = np.array([EAST, EAST, NORTH, NORTH, NORTH, EAST, WEST], np.float32)
-    labelled = np.array([True, True, True, True, False, False, False])
-    difference = differences(places, np.zeros(7), labelled)
+    labeled = np.array([True, True, True, True, False, False, False])
+    difference = differences(places, np.zeros(7), labeled)
     assert (difference > 0.5).tolist() == [False] * 6 + [True]
 
 
@@ -138,13 +138,13 @@ def test_an_embedding_may_be_long_missing_or_nothing_and_is_kept_short(journal):
 
 def test_projecting_keeps_who_is_near_whom(journal):
     generator = np.random.default_rng(0)
-    centre = generator.random(1280)
-    near, far = centre + 0.1 * generator.random(1280), generator.random(1280)
-    set_scores(journal, "r", [(SHAS[0], 0, centre), (SHAS[1], 0, near), (SHAS[2], 0, far)])
+    center = generator.random(1280)
+    near, far = center + 0.1 * generator.random(1280), generator.random(1280)
+    set_scores(journal, "r", [(SHAS[0], 0, center), (SHAS[1], 0, near), (SHAS[2], 0, far)])
     with journal.read() as database:
         rows = database.execute("SELECT embedding FROM scores ORDER BY image_sha256").fetchall()
-    centre, near, far = (np.frombuffer(row[0], "<f4") for row in rows)
-    assert centre @ near > 0.98 > 0.9 > centre @ far
+    center, near, far = (np.frombuffer(row[0], "<f4") for row in rows)
+    assert center @ near > 0.98 > 0.9 > center @ far
 
 
 def test_labelers_write_in_between_while_the_order_is_written(journal, monkeypatch):

@@ -50,9 +50,9 @@ def cluster():
 
 @pytest.fixture
 def chips(tmp_path):
-    """111 photographs in a folder and a zip, one of them unreadable, and a model."""
+    """111 images in a folder and a zip, one of them unreadable, and a model."""
     data = draw_chips(tmp_path / "data", normal=60, abnormal=30)
-    (data / "bad.png").write_bytes(b"no photograph")
+    (data / "bad.png").write_bytes(b"no image")
     with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
         for number in range(20):
             archive.writestr(f"{number}.png", picture(number))
@@ -68,7 +68,7 @@ def loaded(model):
 
 
 def known(results):
-    """What has to be the same however often, where and with whom a photograph is judged."""
+    """What has to be the same however often, where and with whom an image is judged."""
     return [{name: value for name, value in result.items() if name != "timing_ms"} for result in results]
 
 
@@ -82,7 +82,7 @@ def test_a_killed_worker_and_a_stopped_run_change_nothing(cluster, chips, tmp_pa
     (paths, model), killed, out = chips, tmp_path / "killed", tmp_path / "out"
 
     class DyingWorker(ray_engine.Worker):
-        """The block of the zip's first photograph kills the process that has judged a part of it, once."""
+        """The block of the zip's first image kills the process that has judged a part of it, once."""
 
         def __call__(self, blocks):
             if any(one.place.endswith("!0.png") for one in blocks["item"][0]) and not killed.exists():
@@ -108,7 +108,7 @@ def test_a_killed_worker_and_a_stopped_run_change_nothing(cluster, chips, tmp_pa
     parts = sorted((out / "parts").iterdir())
     assert [pq.read_metadata(part).num_rows for part in parts] == [16] * 6 + [15]
     assert pq.read_table(out / "parts")["path"].to_pylist() == [one["path"] for one in whole]
-    assert "111 photographs: " in capsys.readouterr().out
+    assert "111 images: " in capsys.readouterr().out
 
 
 def test_what_a_worker_says_ends_the_run_and_what_is_judged_is_not_judged_again(

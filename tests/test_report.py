@@ -17,7 +17,7 @@ def judged(number, probability, label="", file="", **more):
         "verdict": "abnormal" if probability >= 0.5 else "normal",
         "abnormal_probability": probability,
         "threshold": 0.5,
-        "unlike_training": False,
+        "out_of_distribution": False,
         "distance": 0.4,
         "regions": [{"x": 1, "y": 2, "width": 3, "height": 4, "score": 0.9, "area": 12}],
         "model": {"name": "m", "revision": "0123"},
@@ -28,15 +28,15 @@ def judged(number, probability, label="", file="", **more):
 
 
 def unreadable(number):
-    return {"file": f"{number}.png", "path": f"/{number}.png", "label": "", "error": "Expected a photograph."}
+    return {"file": f"{number}.png", "path": f"/{number}.png", "label": "", "error": "Expected an image."}
 
 
 def test_sums_count_and_keep_the_worst_and_no_more():
     results = [judged(n, n / 100, "abnormal" if n >= 60 else "normal") for n in range(100)]
     sums = sums_of(
-        [*results, *(unreadable(n) for n in range(LISTED + 5)), judged(7, 1.0, unlike_training=True)]
+        [*results, *(unreadable(n) for n in range(LISTED + 5)), judged(7, 1.0, out_of_distribution=True)]
     )
-    assert (sums.photographs, sums.unreadable, sums.unlike) == (106 + LISTED, LISTED + 5, 1)
+    assert (sums.images, sums.unreadable, sums.out_of_distribution) == (106 + LISTED, LISTED + 5, 1)
     assert sums.verdicts == {"normal": 50, "abnormal": 51}
     assert sums.confusion == {
         ("normal", "normal"): 50,
@@ -48,12 +48,12 @@ def test_sums_count_and_keep_the_worst_and_no_more():
     assert sums.histogram.sum() == 101 and sums.histogram[0, BINS - 1] == 1
 
 
-def test_tables_hold_every_photograph_and_no_cell_is_a_formula(tmp_path):
+def test_tables_hold_every_image_and_no_cell_is_a_formula(tmp_path):
     write_tables(iter([judged(1, 0.25, file="=1+1"), unreadable(2)]), tmp_path)
     with (tmp_path / "inspections.csv").open(encoding="utf-8-sig", newline="") as file:
         first, second = csv.DictReader(file)
     assert (first["file"], first["abnormal_probability"], first["width"]) == ("'=1+1", "0.25", "120")
-    assert (second["error"], second["verdict"]) == ("Expected a photograph.", "")
+    assert (second["error"], second["verdict"]) == ("Expected an image.", "")
     rows = pq.read_table(tmp_path / "inspections.parquet").to_pylist()
     assert (rows[0]["file"], rows[0]["notes"], rows[1]["width"]) == ("=1+1", "First of 2 frames", None)
 

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from chipdemo.labeling.label import Label, Said
+from chipdemo.labeling.label import Label, ModelPrediction
 from chipdemo.settings import Settings
-from chipdemo.ui.labelling import desk_of
+from chipdemo.ui.labeling import desk_of
 from chipdemo.ui.review_fragments import review_html
 from chipdemo.ui.reviewing import review
+from tests.drawn_images import fill
 from tests.fakes import FakeInspector
-from tests.photographs import fill
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e"
 WORDS = {"n": "normal", "a": "abnormal", "u": "unsure"}
@@ -24,10 +24,10 @@ def shas(journal, tmp_path) -> list[str]:
 
 
 def label(journal, shas, **votes: str) -> None:
-    """votes: by annotator, a letter for each photograph; "-" for none."""
+    """votes: by annotator, a letter for each image; "-" for none."""
     journal.append(
         *(
-            Label(sha256, WORDS[letter], annotator, said=Said("model", "r", said))
+            Label(sha256, WORDS[letter], annotator, said=ModelPrediction("model", "r", said))
             for annotator, letters in votes.items()
             for sha256, letter, said in zip(shas, letters, SAID)
             if letter != "-"
@@ -40,7 +40,7 @@ def seen(journal, annotator: str, reviews: bool = True, **settings):
 
 
 def looks(found) -> list[str]:
-    return [look.error.photograph.name[:2] for look in found.looks]
+    return [look.error.image.name[:2] for look in found.looks]
 
 
 def test_a_label_is_shown_only_to_those_who_gave_theirs(journal, shas):
@@ -61,15 +61,15 @@ def test_a_named_reviewer_sees_what_has_labels_enough_and_decides(journal, shas)
     assert looks(ann) == ["02"] and not ann.decides and not ann.may_settle
 
 
-def test_only_photographs_with_labels_enough_are_counted(journal, shas):
-    """One photograph that one person labelled would tell the other what it was."""
+def test_only_images_with_labels_enough_are_counted(journal, shas):
+    """One image that one person labeled would tell the other what it was."""
     label(journal, shas, bob="a-------")
     found = seen(journal, "ann", people=2)
     assert sum(found.truths.values()) == 0
     assert sum(sum(row.values()) for row in found.against_model.values()) == 0
     html = review_html(found)
-    assert "No photograph has 2 labels yet. Label some, then look here again." in html
-    assert "No photograph has two labels yet. Another person has to sign in and label too." in html
+    assert "No image has 2 labels yet. Label some, then look here again." in html
+    assert "No image has two labels yet. Another person has to sign in and label too." in html
 
 
 def test_it_says_what_holds_how_well_people_agree_and_what_the_model_had_said(journal, shas):
@@ -78,7 +78,7 @@ def test_it_says_what_holds_how_well_people_agree_and_what_the_model_had_said(jo
     assert found.truths == {"normal": 3, "abnormal": 3, "unsure": 0, "disagreement": 2}
     assert found.against_model["abnormal"] == {"normal": 1, "abnormal": 2}
     html = review_html(found)
-    assert "of the 8 photographs with 2 labels or more" in html
+    assert "of the 8 images with 2 labels or more" in html
     assert "<strong>3</strong> normal" in html and "<strong>2</strong> disagreements" in html
     assert f"<td>{found.agreement.overall.value:.2f}</td>" in html and "<td>75&nbsp;%</td>" in html
     assert "<bdi>ann</bdi> and <bdi>bob</bdi> (Cohen)" in html
@@ -89,10 +89,10 @@ def test_it_says_what_holds_how_well_people_agree_and_what_the_model_had_said(jo
 
 def test_where_nothing_can_be_counted_it_says_what_to_do(journal, shas):
     html = review_html(seen(journal, "ann"))
-    assert "No photograph has a label yet. Label some, then look here again." in html
+    assert "No image has a label yet. Label some, then look here again." in html
     assert "start the app with <code>--people 2</code>" in html
-    assert "No photograph with labels enough was judged by a model before." in html
-    assert "Nothing to train from yet: label normal and abnormal photographs." in html
+    assert "No image with labels enough was judged by a model before." in html
+    assert "Nothing to train from yet: label normal and abnormal images." in html
     label(journal, shas, ann="nn", bob="nn")
     assert "none: only one class was said" in review_html(seen(journal, "ann"))
 
@@ -104,7 +104,7 @@ def test_names_of_files_and_people_and_models_are_text(journal, shas):
     assert html.count("&lt;img src=x onerror=alert(1)&gt;") >= 4
 
 
-def test_a_photograph_that_is_gone_is_listed_without_its_picture(journal, shas):
+def test_a_image_that_is_gone_is_listed_without_its_picture(journal, shas):
     label(journal, shas, ann=LABELS)
     with journal.write() as database:
         database.execute("UPDATE contents SET bytes = x'00' WHERE sha256 = ?", (shas[6],))
@@ -114,7 +114,7 @@ def test_a_photograph_that_is_gone_is_listed_without_its_picture(journal, shas):
 def test_it_says_how_many_the_model_has_not_seen_and_how_to_train(journal, shas, tmp_path):
     label(journal, shas, ann=LABELS)
     html = review_html(seen(journal, "ann", model=str(tmp_path), dataset="ada/chips"))
-    assert "8 photographs are agreed to be normal or abnormal." in html and "is not known" in html
+    assert "8 images are agreed to be normal or abnormal." in html and "is not known" in html
     (tmp_path / "split.json").write_text(json.dumps({"train": shas[:3], "val": [], "test": []}))
     html = review_html(seen(journal, "ann", model=str(tmp_path), dataset="ada/chips", watch=60))
     assert "has not seen <strong>5</strong> of them. 8 events wait to be published first." in html

@@ -49,7 +49,7 @@ def assert_same(ours: EngineOutput, theirs: EngineOutput, rtol: float = 0) -> No
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_runtime_gives_what_pytorch_gives_for_one_photograph_and_for_many(model, runtime):
+def test_a_runtime_gives_what_pytorch_gives_for_one_image_and_for_many(model, runtime):
     ours, theirs = load_inspector(model, runtime=runtime), load_inspector(model)
     for count in (1, 3):
         assert_same(ours.engine.run(pixels(count)), theirs.engine.run(pixels(count)))
@@ -62,7 +62,7 @@ def test_a_runtime_gives_what_pytorch_gives_for_one_photograph_and_for_many(mode
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_photographs_of_several_threads_are_not_mixed_up(model, runtime):
+def test_images_of_several_threads_are_not_mixed_up(model, runtime):
     inspector = load_inspector(model, runtime=runtime)
     chips = [draw_chip(seed) for seed in range(8)]
     alone = [inspector.inspect(chip).abnormal_probability for chip in chips]
@@ -130,14 +130,14 @@ def test_a_model_is_exported_by_a_command(model, tmp_path, format, capsys):
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
-def test_a_model_is_exported_in_8_bits_by_photographs(model, tmp_path, format):
-    photographs = tmp_path / "seen"
-    photographs.mkdir()
+def test_a_model_is_exported_in_8_bits_by_images(model, tmp_path, format):
+    images = tmp_path / "seen"
+    images.mkdir()
     for seed in range(4):
-        draw_chip(seed, seed % 2 == 1).save(photographs / f"{seed}.png")
+        draw_chip(seed, seed % 2 == 1).save(images / f"{seed}.png")
     out = tmp_path / "edge"
     given = ["export", "--model", model, "--format", format, "--out", str(out)]
-    assert main([*given, "--int8", str(photographs)]) == 0
+    assert main([*given, "--int8", str(images)]) == 0
     name = {"onnx": "model.onnx", "openvino": "model.xml"}[format]
     read = openvino.Core().read_model(out / name)
     assert "FakeQuantize" in {node.get_type_name() for node in read.get_ops()}

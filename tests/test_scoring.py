@@ -22,11 +22,11 @@ def journal(tmp_path, monkeypatch):
         yield journal
 
 
-def add(journal, name, grey):
-    """A plain photograph; the fake inspector's probability of abnormal is 1 - grey / 255."""
-    image, file = Image.new("RGB", (32, 32), (grey,) * 3), io.BytesIO()
+def add(journal, name, gray):
+    """A plain image; the fake inspector's probability of abnormal is 1 - gray / 255."""
+    image, file = Image.new("RGB", (32, 32), (gray,) * 3), io.BytesIO()
     image.save(file, "PNG")
-    journal.add_photograph(content_sha256(image), image.size, name, file.getvalue())
+    journal.add_image(content_sha256(image), image.size, name, file.getvalue())
     return content_sha256(image)
 
 
@@ -41,7 +41,7 @@ def until(condition):
 
 
 def order(journal):
-    return "".join(photograph.name for photograph in Queue(journal, lease_s=0).next("ann", 99))
+    return "".join(image.name for image in Queue(journal, lease_s=0).next("ann", 99))
 
 
 def scored(journal):
@@ -49,9 +49,9 @@ def scored(journal):
         return database.execute("SELECT COUNT(*), MIN(revision), MAX(revision) FROM scores").fetchone()[:]
 
 
-def test_the_model_is_asked_once_about_each_photograph_and_orders_the_queue(journal):
-    for name, grey in zip("abc", (250, 150, 5)):  # the threshold is 0.4
-        add(journal, name, grey)
+def test_the_model_is_asked_once_about_each_image_and_orders_the_queue(journal):
+    for name, gray in zip("abc", (250, 150, 5)):  # the threshold is 0.4
+        add(journal, name, gray)
     inspector = FakeInspector()
     work_through(Scorer(journal, inspector, every_s=0))
     assert order(journal)[0] == "b" and inspector.inspections == 3
@@ -59,7 +59,7 @@ def test_the_model_is_asked_once_about_each_photograph_and_orders_the_queue(jour
     assert inspector.inspections == 3
 
 
-def test_a_new_photograph_is_scored_and_takes_its_place(journal):
+def test_a_new_image_is_scored_and_takes_its_place(journal):
     scorer = Scorer(journal, FakeInspector(), every_s=0)
     add(journal, "a", 250)
     work_through(scorer)
@@ -81,8 +81,8 @@ def test_a_label_changes_the_order_without_asking_again(journal):
 
 
 def test_a_newer_revision_scores_all_anew(journal):
-    for name, grey in zip("ab", (250, 150)):
-        add(journal, name, grey)
+    for name, gray in zip("ab", (250, 150)):
+        add(journal, name, gray)
     scorer = Scorer(journal, inspector := FakeInspector(), every_s=0)
     work_through(scorer)
     inspector.info = replace(inspector.info, revision="newer")
@@ -90,12 +90,12 @@ def test_a_newer_revision_scores_all_anew(journal):
     assert scored(journal) == (2, "newer", "newer") and inspector.inspections == 4
 
 
-def test_a_photograph_that_cannot_be_read_holds_up_none(journal, tmp_path, caplog):
+def test_a_image_that_cannot_be_read_holds_up_none(journal, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    journal.add_photograph("a" * 64, (32, 32), "gone", path=tmp_path / "gone.png")
-    journal.add_photograph("b" * 64, (32, 32), "damaged", b"\x89PNG\r\n\x1a\n...")
+    journal.add_image("a" * 64, (32, 32), "gone", path=tmp_path / "gone.png")
+    journal.add_image("b" * 64, (32, 32), "damaged", b"\x89PNG\r\n\x1a\n...")
     Image.new("RGB", (32, 32), "white").save(tmp_path / "other.png")
-    journal.add_photograph("c" * 64, (32, 32), "another", path=tmp_path / "other.png")
+    journal.add_image("c" * 64, (32, 32), "another", path=tmp_path / "other.png")
     add(journal, "d", 100)
     scorer = Scorer(journal, inspector := FakeInspector(), every_s=0)
     work_through(scorer)
@@ -105,8 +105,8 @@ def test_a_photograph_that_cannot_be_read_holds_up_none(journal, tmp_path, caplo
 
 
 def test_it_works_in_the_background_until_it_is_stopped_and_goes_on_when_started_again(journal):
-    for grey in range(40):
-        add(journal, f"chip {grey}", grey)
+    for gray in range(40):
+        add(journal, f"chip {gray}", gray)
     asked = threading.Event()
 
     class Counting(FakeInspector):

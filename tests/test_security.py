@@ -13,8 +13,8 @@ from gradio_client import Client
 from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
 from chipdemo.ui.build import build_app
+from tests.drawn_images import fill
 from tests.fakes import FakeInspector
-from tests.photographs import fill
 from tests.serving import served
 from tests.test_api import MARK, call, file_takers
 from tests.test_label_api import forged, through_the_queue, writes
@@ -43,7 +43,7 @@ def test_a_file_over_the_limit_is_turned_away(address):
 def test_no_address_is_fetched_for_anybody(address, url):
     """Neither by an event that takes a file nor by the address of a file itself."""
     takers = file_takers(address)
-    assert {"inspect", "compare", "on_photograph", "on_files", "on_queue_files"} <= takers.keys()
+    assert {"inspect", "compare", "on_image", "on_files", "on_queue_files"} <= takers.keys()
     for id, rest in takers.values():
         answer = call(address, id, [{"path": url, **MARK}, *rest])
         assert "Expected an uploaded file; found an address" in answer

@@ -1,4 +1,4 @@
-"""The model in the repository, on photographs it was not trained on."""
+"""The model in the repository, on images it was not trained on."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from chipdemo.examples import elpv_examples
-from chipdemo.images import read_photograph
+from chipdemo.images import read_image
 from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.vision.checkpoint import METRICS, SPLIT, WEIGHTS, read_json
 from chipdemo.vision.inspector import load_inspector
@@ -39,9 +39,9 @@ def samples():
 
 @pytest.fixture(scope="module")
 def judged(fast, samples):
-    """Every fourth photograph of the test part with its label and inspection."""
+    """Every fourth image of the test part with its label and inspection."""
     samples = samples[::4]
-    return [(sample.label, fast.inspect(read_photograph(sample.path).image)) for sample in samples]
+    return [(sample.label, fast.inspect(read_image(sample.path).image)) for sample in samples]
 
 
 def test_the_examples_on_offer_are_of_its_test_part():
@@ -61,19 +61,19 @@ def test_it_is_small_and_complete():
 def test_it_was_trained_and_judged_on_the_published_division():
     published, own = read_json(ROOT / "benchmarks" / "elpv_split.json"), read_json(DEFAULT_MODEL / SPLIT)
     assert all(own[part] == published[part] for part in ("train", "val", "test"))
-    assert read_json(DEFAULT_MODEL / METRICS)["test"]["part"] == "ELPV, test, 656 photographs"
+    assert read_json(DEFAULT_MODEL / METRICS)["test"]["part"] == "ELPV, test, 656 images"
 
 
 def test_its_verdicts_are_as_good_as_its_card_says(judged):
     accuracy = np.mean([label == inspection.verdict for label, inspection in judged])
     stated = read_json(DEFAULT_MODEL / METRICS)["test"]["accuracy"]
-    assert accuracy == pytest.approx(stated, abs=0.06)  # three standard errors of 164 photographs
+    assert accuracy == pytest.approx(stated, abs=0.06)  # three standard errors of 164 images
 
 
-def test_openvino_says_of_200_photographs_what_pytorch_says(fast, inspector, samples):
+def test_openvino_says_of_200_images_what_pytorch_says(fast, inspector, samples):
     for start in range(0, 200, 25):
-        photographs = [read_photograph(sample.path).image for sample in samples[start : start + 25]]
-        pixels = np.stack([inspector.prepare(photograph).pixels for photograph in photographs])
+        images = [read_image(sample.path).image for sample in samples[start : start + 25]]
+        pixels = np.stack([inspector.prepare(image).pixels for image in images])
         assert_same(fast.engine.run(pixels), inspector.engine.run(pixels), rtol=1e-3)
 
 
@@ -92,25 +92,23 @@ def test_evidence_adds_up_to_the_log_odds(inspector):
     head = inspector.engine.net.head
     bias = (head.bias[1] - head.bias[0]).item()
     for sample in read_elpv().samples[:5]:
-        image = read_photograph(sample.path).image
+        image = read_image(sample.path).image
         pixels = inspector._pixels(image)[None]
         evidence = inspector.engine.run(pixels).evidence[0]
         assert evidence.mean() + bias == pytest.approx(inspector.inspect(image).log_odds, abs=1e-4)
 
 
-def test_its_own_kind_of_photograph_is_familiar(judged):
-    assert np.mean([inspection.unlike_training for _, inspection in judged]) < 0.03
+def test_its_own_kind_of_image_is_familiar(judged):
+    assert np.mean([inspection.out_of_distribution for _, inspection in judged]) < 0.03
 
 
-def test_noise_and_plain_grey_are_unlike_the_training_photographs(inspector):
+def test_noise_and_plain_grey_are_unlike_the_training_images(inspector):
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
-    assert inspector.inspect(Image.fromarray(noise)).unlike_training
-    assert inspector.inspect(Image.new("RGB", (300, 300), "grey")).unlike_training
+    assert inspector.inspect(Image.fromarray(noise)).out_of_distribution
+    assert inspector.inspect(Image.new("RGB", (300, 300), "gray")).out_of_distribution
 
 
-@pytest.mark.skipif(
-    not TRANSISTORS.exists(), reason=f"no photographs of transistors at ../shared{os.sep}data"
-)
-def test_another_kind_of_chip_is_unlike_the_training_photographs(inspector):
-    images = [read_photograph(path).image for path in sorted(TRANSISTORS.glob("*"))[:20]]
-    assert all(inspector.inspect(image).unlike_training for image in images)
+@pytest.mark.skipif(not TRANSISTORS.exists(), reason=f"no images of transistors at ../shared{os.sep}data")
+def test_another_kind_of_chip_is_unlike_the_training_images(inspector):
+    images = [read_image(path).image for path in sorted(TRANSISTORS.glob("*"))[:20]]
+    assert all(inspector.inspect(image).out_of_distribution for image in images)

@@ -12,7 +12,7 @@ TRANSISTORS = Path(__file__).parents[2] / "shared" / "data" / "mvtec-transistor"
 
 def test_elpv_has_the_published_counts_and_soft_labels():
     data = read_elpv()
-    assert len(data.samples) == 2624 and "NC" in data.licence
+    assert len(data.samples) == 2624 and "NC" in data.license
     assert Counter(sample.label for sample in data.samples) == {"normal": 1803, "abnormal": 821}
     assert {sample.probability for sample in data.samples if sample.label == "normal"} == {
         0,
@@ -51,7 +51,7 @@ def write_csv(path, text):
     return path
 
 
-def test_a_csv_names_photographs_beside_itself(tmp_path):
+def test_a_csv_names_images_beside_itself(tmp_path):
     path = write_csv(
         tmp_path / "chips.csv", "image,label,probability,defect_type\na.png,OK,0.25,\nb/c.png,ng,,crack\n"
     )
@@ -88,7 +88,7 @@ def test_a_csv_that_is_none_is_refused(tmp_path):
         read_data(str(tmp_path / "picture.csv"))
 
 
-def test_photographs_that_people_are_unsure_of_are_left_out_and_listed(tmp_path):
+def test_images_that_people_are_unsure_of_are_left_out_and_listed(tmp_path):
     path = write_csv(tmp_path / "chips.csv", "image,label\na.png,ok\nb.png,unsure\n")
     data = read_data(str(path))
     assert len(data.samples) == 1 and data.left_out == (f"{tmp_path / 'b.png'}: unsure",)
@@ -151,11 +151,11 @@ def test_classes_beside_parts_are_ambiguous(tmp_path):
 
 
 def test_an_empty_folder_says_what_is_expected(tmp_path):
-    with pytest.raises(DataError, match="Expected photographs in .*/normal and .*found 0 normal and 0"):
+    with pytest.raises(DataError, match="Expected images in .*/normal and .*found 0 normal and 0"):
         read_data(str(tmp_path))
 
 
-@pytest.mark.skipif(not TRANSISTORS.exists(), reason="no photographs of transistors at ../shared/data")
+@pytest.mark.skipif(not TRANSISTORS.exists(), reason="no images of transistors at ../shared/data")
 def test_the_transistors_of_mvtec_have_the_published_counts():
     samples = read_data(str(TRANSISTORS)).samples
     assert Counter(sample.defect_type for sample in samples) == {

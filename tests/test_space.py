@@ -27,8 +27,8 @@ from chipdemo.labeling.store import Journal
 from chipdemo.settings import DEFAULT_MODEL
 from space.contents import SHORT, files_of, requirements
 from space.deploy import command_line, deploy
+from tests.drawn_images import fill
 from tests.hub import CUT, LOST, Account, Hub
-from tests.photographs import fill
 from tests.test_label_api import through_the_queue
 from tests.test_label_api import writes as writes_of_labels
 from tests.tiny import tiny_checkpoint
@@ -51,7 +51,7 @@ KEYS = {
     "hf_oauth_expiration_minutes", "hf_oauth_authorized_org", "disable_embedding",
     "startup_duration_timeout", "custom_headers", "preload_from_hub", "license",
 }  # fmt: skip
-COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_the_front_matter_says_what_the_hub_understands(hub):
     assert data["hf_oauth"] is True and "hf_oauth_scopes" not in data  # openid and profile, no more
     assert data["thumbnail"] == f"{hub.address}/spaces/ada/chips/resolve/main/thumbnail.png"
     assert len(data["short_description"]) <= 60 and data["short_description"] == SHORT
-    assert {data["colorFrom"], data["colorTo"]} <= COLOURS
+    assert {data["colorFrom"], data["colorTo"]} <= COLORS
     assert httpx.get(data["thumbnail"], headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 302
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from chipdemo.labeling.label import Label, Said, retraction_of
+from chipdemo.labeling.label import Label, ModelPrediction, retraction_of
 from chipdemo.labeling.statistics import (
     against_the_model,
     agreement,
@@ -25,16 +25,16 @@ def sha_of(number):
 
 
 def label(journal, said=None, **votes):
-    """votes: by annotator, a letter for each photograph; "-" for none. said: probabilities."""
+    """votes: by annotator, a letter for each image; "-" for none. said: probabilities."""
     for number in range(max(map(len, votes.values()))):
-        journal.add_photograph(sha_of(number), (64, 64), f"chip {number}", b"content")
+        journal.add_image(sha_of(number), (64, 64), f"chip {number}", b"content")
     journal.append(
         *(
             Label(
                 sha_of(number),
                 WORDS[letter],
                 annotator,
-                said=Said("model", "r", said[number]) if said else None,
+                said=ModelPrediction("model", "r", said[number]) if said else None,
             )
             for annotator, letters in votes.items()
             for number, letter in enumerate(letters)
@@ -49,9 +49,9 @@ def test_cohens_kappa_is_that_of_scikit_learn(journal):
     assert list(pairs) == [("ann", "bob"), ("ann", "cy"), ("bob", "cy")]
     one = pairs["ann", "bob"]
     assert one.value == pytest.approx(cohen_kappa_score(list("nnnnaaaaun"), list("nnnaaaanua")))
-    assert (one.agreement, one.photographs) == (pytest.approx(0.7), 10)
+    assert (one.agreement, one.images) == (pytest.approx(0.7), 10)
     assert one.low < one.value < one.high <= 1
-    assert pairs["bob", "cy"].photographs == 2
+    assert pairs["bob", "cy"].images == 2
 
 
 def test_fleiss_kappa_is_that_of_the_textbook():
@@ -84,7 +84,7 @@ def test_fleiss_kappa_of_two_classes_is_the_same_for_both(journal):
     assert found.overall.value == pytest.approx(found.by_class["abnormal"].value)
     assert math.isnan(found.by_class["unsure"].value)  # nobody was
     assert found.overall.low < found.overall.value <= found.overall.high
-    assert found.overall.photographs == 6
+    assert found.overall.images == 6
     assert found.overall.agreement == pytest.approx(14 / 16)  # pairs of votes
     assert found.by_class["normal"].agreement == pytest.approx(14 / 16)  # 14 of the 16 others' votes
 
@@ -103,7 +103,7 @@ def test_where_all_is_the_same_there_is_no_kappa(journal):
 
 
 def test_an_empty_journal_and_a_single_annotator_have_no_agreement(journal):
-    assert agreement(journal).pairs == {} and agreement(journal).overall.photographs == 0
+    assert agreement(journal).pairs == {} and agreement(journal).overall.images == 0
     label(journal, ann="na")
     assert agreement(journal).pairs == {} and math.isnan(agreement(journal).overall.value)
 
@@ -127,7 +127,7 @@ def test_what_was_undone_or_decided_in_review_is_no_vote_on_agreement(journal):
 def test_disagreements_are_listed_until_a_reviewer_decides(journal):
     label(journal, ann="nnn-", bob="anan", cy="-na-")
     first, *rest = disagreements(journal)
-    assert (first.photograph.name, first.votes, rest) == (
+    assert (first.image.name, first.votes, rest) == (
         "chip 0",
         {"ann": "normal", "bob": "abnormal"},
         [],
@@ -141,7 +141,7 @@ def test_disagreements_are_listed_until_a_reviewer_decides(journal):
 
 def test_people_are_held_against_what_the_model_said_before_the_first_label(journal):
     label(journal, said=[0.9, 0.1, 0.5, 0.2, 0.7], ann="anaau", bob="---n-")
-    journal.append(Label(sha_of(1), "normal", "cy", said=Said("model", "r2", 0.99)))  # it has learned
+    journal.append(Label(sha_of(1), "normal", "cy", said=ModelPrediction("model", "r2", 0.99)))  # it has learned
     assert against_the_model(journal, 0.5) == {
         "normal": {"normal": 1, "abnormal": 0},
         "abnormal": {"normal": 0, "abnormal": 2},
@@ -155,7 +155,7 @@ def test_people_are_held_against_what_the_model_said_before_the_first_label(jour
 def test_labels_that_the_model_contradicts_with_confidence_are_listed_the_surest_first(journal):
     label(journal, said=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5, 0.99], ann="nnnnaaaau")
     found = likely_errors(journal)
-    assert [(one.photograph.name, one.label) for one in found] == [
+    assert [(one.image.name, one.label) for one in found] == [
         ("chip 6", "abnormal"),
         ("chip 2", "normal"),
     ]
@@ -163,24 +163,24 @@ def test_labels_that_the_model_contradicts_with_confidence_are_listed_the_surest
     assert len(likely_errors(journal, limit=1)) == 1
 
 
-def test_a_second_look_is_over_when_somebody_labelled_again_or_decided(journal):
+def test_a_second_look_is_over_when_somebody_labeled_again_or_decided(journal):
     label(journal, said=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5], ann="nnnnaaaa")
-    journal.append(Label(sha_of(6), "abnormal", "ann", said=Said("model", "r", 0.0)))
-    assert [one.photograph.name for one in likely_errors(journal)] == ["chip 2"]
+    journal.append(Label(sha_of(6), "abnormal", "ann", said=ModelPrediction("model", "r", 0.0)))
+    assert [one.image.name for one in likely_errors(journal)] == ["chip 2"]
     journal.append(Label(sha_of(2), "normal", "ruth", decides=True))
     assert likely_errors(journal) == []
 
 
 def test_likely_errors_can_be_only_those_of_an_annotator_or_of_enough_votes(journal):
     label(journal, said=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5], ann="nnnnaaaa", bob="--n-----")
-    assert [one.photograph.name for one in likely_errors(journal, 1)] == ["chip 6"]
-    assert [one.photograph.name for one in likely_errors(journal, 1, labelled_by="bob")] == ["chip 2"]
-    assert [one.photograph.name for one in likely_errors(journal, people=2)] == ["chip 2"]
-    assert likely_errors(journal, labelled_by="cy") == []
+    assert [one.image.name for one in likely_errors(journal, 1)] == ["chip 6"]
+    assert [one.image.name for one in likely_errors(journal, 1, labeled_by="bob")] == ["chip 2"]
+    assert [one.image.name for one in likely_errors(journal, people=2)] == ["chip 2"]
+    assert likely_errors(journal, labeled_by="cy") == []
 
 
 def test_confident_learning_has_a_threshold_for_each_class():
-    # Labelled normal: mean probability 0.2. Labelled abnormal: 0.4, which 0.41 reaches though below 0.5
+    # Labeled normal: mean probability 0.2. Labeled abnormal: 0.4, which 0.41 reaches though below 0.5
     abnormal = np.array([False, False, False, True, True, True])
     probability = np.array([0.1, 0.09, 0.41, 0.1, 0.5, 0.6])
     rows, margins = confidently_wrong(abnormal, probability)

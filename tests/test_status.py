@@ -5,7 +5,7 @@ import pytest
 
 from chipdemo.labeling.intake import add_contents
 from chipdemo.labeling.label import Label
-from chipdemo.labeling.status import Status, photographs_seen, status_of, training_commands
+from chipdemo.labeling.status import Status, images_seen, status_of, training_commands
 from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
 from tests.drawn import picture
@@ -13,7 +13,7 @@ from tests.drawn import picture
 
 @pytest.fixture
 def journal(tmp_path):
-    """Five photographs: normal, abnormal, unsure, torn, unlabelled."""
+    """Five images: normal, abnormal, unsure, torn, unlabeled."""
     with Journal(tmp_path / "labels.db") as journal:
         add_contents(journal, [(f"{n}.png", picture(n)) for n in range(5)])
         normal, abnormal, unsure, torn, _ = hashes(journal)
@@ -29,10 +29,10 @@ def journal(tmp_path):
 
 def hashes(journal):
     with journal.read() as database:
-        return [row["sha256"] for row in database.execute("SELECT sha256 FROM photographs ORDER BY id")]
+        return [row["sha256"] for row in database.execute("SELECT sha256 FROM images ORDER BY id")]
 
 
-def test_it_counts_photographs_by_what_holds_and_those_the_model_has_not_seen(journal):
+def test_it_counts_images_by_what_holds_and_those_the_model_has_not_seen(journal):
     seen = hashes(journal)[1:]
     agreed = {"normal": 1, "abnormal": 1, "unsure": 1}
     assert status_of(journal, seen) == Status(5, 4, agreed, disagreements=1, pending=5, new=1)
@@ -52,14 +52,14 @@ def test_most_votes_and_decisions_count(journal):
 
 def test_what_a_model_has_seen_is_in_its_split(tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({"train": ["a"], "val": ["b"], "test": ["c"], "seed": 0}))
-    assert photographs_seen(str(tmp_path)) == {"a", "b", "c"}
+    assert images_seen(str(tmp_path)) == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "no JSON", '{"train": 5, "val": [], "test": []}'])
 def test_a_split_that_cannot_be_read_says_nothing(tmp_path, text):
-    assert photographs_seen("owner/name") is None
+    assert images_seen("owner/name") is None
     (tmp_path / "split.json").write_text(text)
-    assert photographs_seen(str(tmp_path)) is None
+    assert images_seen(str(tmp_path)) is None
 
 
 FRESH = Status(9, 9, {"normal": 5, "abnormal": 4, "unsure": 0}, 0, 0, new=None)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from chipdemo.errors import JournalError, LabelError
-from chipdemo.images import read_photograph
-from chipdemo.labeling.label import Box, Label, Said, retraction_of
-from chipdemo.labeling.store import MIGRATIONS, Counts, Journal, NewPhotograph
-from tests.photographs import draw
+from chipdemo.images import read_image
+from chipdemo.labeling.label import Box, Label, ModelPrediction, retraction_of
+from chipdemo.labeling.store import MIGRATIONS, Counts, Journal, NewImage
+from tests.drawn_images import draw
 
 ROOT = Path(__file__).parent.parent
 SHA, OTHER = "a" * 64, "b" * 64
@@ -26,7 +26,7 @@ HOSTILE = (
 @pytest.fixture
 def journal(tmp_path):
     with Journal(tmp_path / "labels.db") as journal:
-        journal.add_photograph(SHA, (300, 200), "chip.png", PNG)
+        journal.add_image(SHA, (300, 200), "chip.png", PNG)
         yield journal
 
 
@@ -39,7 +39,7 @@ def test_an_event_comes_back_exactly(journal):
         boxes=(Box(0, 1, 20, 30),),
         mask=PNG,
         note=HOSTILE,
-        said=Said("model", "abc", 0.125),
+        said=ModelPrediction("model", "abc", 0.125),
         decides=True,
         created_at=datetime(2026, 1, 1, 12, 0, 0, 123457, timezone.utc),
     )
@@ -55,10 +55,10 @@ def test_the_same_event_again_is_kept_once(journal):
     assert journal.counts().events == 1
 
 
-def test_the_same_photograph_under_two_names_is_one(journal):
-    assert not journal.add_photograph(SHA, (300, 200), "again.png", PNG)
-    assert journal.photograph(SHA).name == "chip.png"
-    assert journal.counts().photographs == 1
+def test_the_same_image_under_two_names_is_one(journal):
+    assert not journal.add_image(SHA, (300, 200), "again.png", PNG)
+    assert journal.image(SHA).name == "chip.png"
+    assert journal.counts().images == 1
 
 
 def test_undo_brings_the_vote_before_back_and_undoing_it_again_the_one_after(journal):
@@ -71,23 +71,23 @@ def test_undo_brings_the_vote_before_back_and_undoing_it_again_the_one_after(jou
     ):
         journal.append(*events)
         assert journal.vote(SHA, "ann") == vote
-        assert journal.photograph(SHA).votes == 1
+        assert journal.image(SHA).votes == 1
 
 
 def test_undoing_the_only_label_leaves_none(journal):
     label = Label(SHA, "normal", "ann")
     journal.append(label, Label(SHA, "normal", "bob"))
-    assert journal.photograph(SHA).votes == 2
+    assert journal.image(SHA).votes == 2
     journal.append(retraction_of(label, "ann"))
-    assert journal.vote(SHA, "ann") is None and journal.photograph(SHA).votes == 1
+    assert journal.vote(SHA, "ann") is None and journal.image(SHA).votes == 1
 
 
-def test_what_holds_of_a_photograph_is_kept_beside_it(journal):
+def test_what_holds_of_a_image_is_kept_beside_it(journal):
     def truth():
         with journal.read() as database:
             return database.execute(
-                "SELECT truth, photographs.votes, annotators "
-                "FROM photographs JOIN panels ON panel = panels.id WHERE sha256 = ?",
+                "SELECT truth, images.votes, annotators "
+                "FROM images JOIN panels ON panel = panels.id WHERE sha256 = ?",
                 (SHA,),
             ).fetchone()[:]
 
@@ -104,19 +104,19 @@ def test_what_holds_of_a_photograph_is_kept_beside_it(journal):
 
 
 def test_what_is_counted_as_it_comes_is_what_there_is(journal):
-    journal.add_photograph(OTHER, (300, 200), "other.png", PNG)
-    journal.add_photograph(OTHER, (300, 200), "again.png", PNG)
+    journal.add_image(OTHER, (300, 200), "other.png", PNG)
+    journal.add_image(OTHER, (300, 200), "again.png", PNG)
     label = Label(SHA, "normal", "ann")
     journal.append(label, label, Label(SHA, "abnormal", "bob"), Label(SHA, "unsure", "ann"))
     assert journal.mark_published([label.event_id, label.event_id], "shard") == 1
     with pytest.raises(LabelError):
         journal.append(Label(OTHER, "normal", "ann"), Label("c" * 64, "normal", "ann"))  # none is kept
-    assert journal.counts() == Counts(photographs=2, labelled=1, events=3, pending=2)
+    assert journal.counts() == Counts(images=2, labeled=1, events=3, pending=2)
 
 
 @pytest.mark.parametrize("annotator, sha256", [("bob", SHA), ("ann", OTHER)])
-def test_only_an_own_event_on_the_same_photograph_can_be_undone(journal, annotator, sha256):
-    journal.add_photograph(OTHER, (300, 200), "other.png", PNG)
+def test_only_an_own_event_on_the_same_image_can_be_undone(journal, annotator, sha256):
+    journal.add_image(OTHER, (300, 200), "other.png", PNG)
     label = Label(SHA, "normal", "ann")
     journal.append(label)
     wrong = Label(sha256, "", annotator, retracts=label.event_id)
@@ -131,53 +131,53 @@ def test_events_are_kept_together_or_not_at_all(journal):
     assert journal.counts().events == 0
 
 
-def test_a_file_is_copied_when_it_is_first_labelled_and_may_then_be_removed(journal, tmp_path):
+def test_a_file_is_copied_when_it_is_first_labeled_and_may_then_be_removed(journal, tmp_path):
     file = draw(tmp_path / "chip.png", 1)
-    sha256, content = read_photograph(file).sha256, file.read_bytes()
-    journal.add_photograph(sha256, (300, 200), "chip.png", path=file)
+    sha256, content = read_image(file).sha256, file.read_bytes()
+    journal.add_image(sha256, (300, 200), "chip.png", path=file)
     assert journal.content(sha256) == content
     journal.append(Label(sha256, "normal", "ann"))
     file.unlink()
     assert journal.content(sha256) == content
 
 
-def test_a_file_that_holds_another_photograph_by_now_gets_no_label(journal, tmp_path):
+def test_a_file_that_holds_another_image_by_now_gets_no_label(journal, tmp_path):
     file = draw(tmp_path / "chip.png", 1)
-    sha256 = read_photograph(file).sha256
-    journal.add_photograph(sha256, (300, 200), "chip.png", path=file)
+    sha256 = read_image(file).sha256
+    journal.add_image(sha256, (300, 200), "chip.png", path=file)
     draw(file, 2)
-    with pytest.raises(LabelError, match="Expected the photograph chip.png as it was"):
+    with pytest.raises(LabelError, match="Expected the image chip.png as it was"):
         journal.picture(sha256)
     with pytest.raises(LabelError, match="its file holds another one now"):
         journal.append(Label(sha256, "normal", "ann"))
     assert journal.counts().events == 0
 
 
-def test_a_file_that_was_removed_before_it_was_labelled_says_so(journal, tmp_path):
-    journal.add_photograph(OTHER, (300, 200), "gone.jpg", path=tmp_path / "gone.jpg")
-    with pytest.raises(LabelError, match="Expected the photograph gone.jpg where it was"):
+def test_a_file_that_was_removed_before_it_was_labeled_says_so(journal, tmp_path):
+    journal.add_image(OTHER, (300, 200), "gone.jpg", path=tmp_path / "gone.jpg")
+    with pytest.raises(LabelError, match="Expected the image gone.jpg where it was"):
         journal.append(Label(OTHER, "normal", "ann"))
     assert journal.counts().events == 0
 
 
-def test_photographs_are_added_together_or_not_at_all(journal):
-    good, bad = NewPhotograph(OTHER, (4, 2), "a.png", PNG), NewPhotograph("c" * 64, (None, 2), "b.png", PNG)
+def test_images_are_added_together_or_not_at_all(journal):
+    good, bad = NewImage(OTHER, (4, 2), "a.png", PNG), NewImage("c" * 64, (None, 2), "b.png", PNG)
     with pytest.raises(JournalError):
-        journal.add_photographs(good, bad)
-    assert journal.counts().photographs == 1
-    assert journal.add_photographs(good, NewPhotograph(SHA, (300, 200), "again.png", PNG)) == [True, False]
+        journal.add_images(good, bad)
+    assert journal.counts().images == 1
+    assert journal.add_images(good, NewImage(SHA, (300, 200), "again.png", PNG)) == [True, False]
 
 
-def test_the_path_of_a_photograph_that_moved_is_corrected_unless_its_content_is_kept(journal, tmp_path):
+def test_the_path_of_a_image_that_moved_is_corrected_unless_its_content_is_kept(journal, tmp_path):
     for sha256 in (OTHER, SHA):
         for name in ("before.png", "after.png"):
-            journal.add_photograph(sha256, (4, 2), "a.png", path=tmp_path / name)
-    assert journal.photograph(OTHER).path == tmp_path / "after.png"
-    assert journal.photograph(SHA).path is None
+            journal.add_image(sha256, (4, 2), "a.png", path=tmp_path / name)
+    assert journal.image(OTHER).path == tmp_path / "after.png"
+    assert journal.image(SHA).path is None
 
 
-def test_what_stands_is_given_photograph_by_photograph(journal):
-    journal.add_photograph(OTHER, (4, 2), "other.png", PNG)
+def test_what_stands_is_given_image_by_image(journal):
+    journal.add_image(OTHER, (4, 2), "other.png", PNG)
     first, second = Label(OTHER, "normal", "ann"), Label(OTHER, "abnormal", "ann")
     journal.append(first, second, Label(OTHER, "unsure", "bob"), Label(SHA, "normal", "ann"))
     journal.append(retraction_of(second, "ann"))
@@ -197,7 +197,7 @@ def steps(journal, act):
     return len(taken)
 
 
-def test_appending_and_asking_cost_the_same_however_much_an_annotator_has_labelled(journal):
+def test_appending_and_asking_cost_the_same_however_much_an_annotator_has_labeled(journal):
     def cost():
         return (
             steps(journal, lambda: journal.append(Label(SHA, "normal", "ann"))),
@@ -207,9 +207,9 @@ def test_appending_and_asking_cost_the_same_however_much_an_annotator_has_labell
 
     journal.append(Label(SHA, "normal", "ann"))
     few = cost()
-    many = [NewPhotograph(f"{n:064x}", (4, 2), f"{n}.png", PNG) for n in range(1_000)]
-    journal.add_photographs(*many)
-    journal.append(*(Label(photograph.sha256, "normal", "ann") for photograph in many))
+    many = [NewImage(f"{n:064x}", (4, 2), f"{n}.png", PNG) for n in range(1_000)]
+    journal.add_images(*many)
+    journal.append(*(Label(image.sha256, "normal", "ann") for image in many))
     assert all(after <= before + 5 for before, after in zip(few, cost()))
 
 
@@ -222,8 +222,8 @@ def test_an_event_is_published_once_under_the_first_name(journal):
     assert journal.events(unpublished=True) == [] and journal.counts().pending == 0
 
 
-def test_events_are_found_by_photograph_annotator_and_number(journal):
-    journal.add_photograph(OTHER, (300, 200), "other.png", PNG)
+def test_events_are_found_by_image_annotator_and_number(journal):
+    journal.add_image(OTHER, (300, 200), "other.png", PNG)
     labels = [Label(SHA, "normal", "ann"), Label(OTHER, "normal", "ann"), Label(OTHER, "normal", "bob")]
     journal.append(*labels)
     assert [event for _, event in journal.events(OTHER)] == labels[1:]
@@ -252,7 +252,7 @@ def test_many_threads_may_write_at_once(journal):
     assert {event.event_id for _, event in journal.events()} == {
         one.event_id for own in labels for one in own
     }
-    assert journal.photograph(SHA).votes == 10
+    assert journal.image(SHA).votes == 10
 
 
 WRITER = """

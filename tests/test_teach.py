@@ -1,4 +1,4 @@
-"""Teaching a new chip from good photographs alone."""
+"""Teaching a new chip from good images alone."""
 
 import json
 import shutil
@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from chipdemo.__main__ import main
 from chipdemo.errors import CheckpointError, DataError
 from chipdemo.ui.fragments import normals_html, verdict_html
-from chipdemo.ui.inspecting import compared_with_normals, inspect_photograph, palette_of
+from chipdemo.ui.inspecting import compared_with_normals, inspect_image, palette_of
 from chipdemo.vision import teaching
 from chipdemo.vision.checkpoint import CONFIG, FILES, MEMORY, METRICS, SPLIT, WEIGHTS, latest_revision
 from chipdemo.vision.inspector import load_inspector
 from chipdemo.vision.normals import load_normals
-from chipdemo.vision.study import backbone_of, starting_backbone, study_photographs
+from chipdemo.vision.study import backbone_of, starting_backbone, study_images
 from chipdemo.vision.watching import try_out
 from tests.drawn import chip, chips
 from tests.pipes import piped
@@ -39,7 +39,7 @@ def backbone():
 @pytest.fixture(scope="module")
 def study(backbone, tmp_path_factory):
     folder = chips(tmp_path_factory.mktemp("chips"), GOODS)
-    return study_photographs(sorted(folder.iterdir()), backbone)
+    return study_images(sorted(folder.iterdir()), backbone)
 
 
 @pytest.fixture(scope="module")
@@ -93,23 +93,23 @@ def test_a_region_comes_with_what_it_should_have_looked_like(inspector, study):
     image = chip(200, "missing lead")
     region = inspector.inspect(image).regions[0]
     patches = inspector.nearest_normals(image, [region])[0]
-    assert 1 <= len(patches) <= 3 and {patch.photograph for patch in patches} <= set(study.sha256)
+    assert 1 <= len(patches) <= 3 and {patch.image for patch in patches} <= set(study.sha256)
     assert patches[0].image.size == (region.width, region.height)
     box = (region.x, region.y, region.x + region.width, region.y + region.height)
     should, found = np.asarray(patches[0].image, float), np.asarray(image.crop(box), float)
     assert should.mean() > found.mean() + 3  # the bright lead is there
 
 
-def test_a_good_photograph_has_hardly_any_region(inspector):
+def test_a_good_image_has_hardly_any_region(inspector):
     assert sum(len(inspector.inspect(chip(seed)).regions) for seed in range(100, 108)) <= 1
 
 
 def test_another_thing_altogether_is_marked_so(inspector):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8))
     for other in (noise, Image.new("RGB", (96, 96))):
-        assert inspector.inspect(other).unlike_training
-    assert not inspector.inspect(chip(100)).unlike_training
-    assert not inspector.inspect(chip(200, "scratch")).unlike_training
+        assert inspector.inspect(other).out_of_distribution
+    assert not inspector.inspect(chip(100)).out_of_distribution
+    assert not inspector.inspect(chip(200, "scratch")).out_of_distribution
 
 
 def test_an_exported_network_finds_in_it_what_pytorch_finds(taught, inspector):
@@ -119,7 +119,7 @@ def test_an_exported_network_finds_in_it_what_pytorch_finds(taught, inspector):
     assert boxes[0] == boxes[1] != []
     np.testing.assert_allclose(ours.heat["inverse matching"], theirs.heat["inverse matching"], atol=1e-3)
     patches = [one.nearest_normals(image, ours.regions[:1])[0][0] for one in (exported, inspector)]
-    assert patches[0].photograph == patches[1].photograph
+    assert patches[0].image == patches[1].image
 
 
 def test_the_watch_and_the_page_take_it(inspector):
@@ -139,16 +139,16 @@ def test_the_checkpoint_has_every_file_and_says_what_it_is(taught, study):
     assert (taught / MEMORY).stat().st_size < 20_000_000
     metrics, split = (json.loads((taught / name).read_text()) for name in (METRICS, SPLIT))
     assert metrics["starting_weights"].startswith("ImageNet (package")
-    assert metrics["validation"]["part"] == "board-7, 14 good photographs, each held out"
+    assert metrics["validation"]["part"] == "board-7, 14 good images, each held out"
     assert split == {"train": list(study.sha256), "val": [], "test": []}
     card = (taught / "README.md").read_text()
-    assert "14 good photographs" in card and "tf_efficientnet_lite0" in card and "small copies" in card
+    assert "14 good images" in card and "tf_efficientnet_lite0" in card and "small copies" in card
 
 
 def test_a_saved_memory_comes_back_as_it_was(inspector, lesson):
     normals = inspector.normals
     np.testing.assert_array_equal(normals.memory.features, lesson.knowledge.memory.features)
-    assert normals.photographs == lesson.study.sha256 and normals.thumbnails == lesson.study.thumbnails
+    assert normals.images == lesson.study.sha256 and normals.thumbnails == lesson.study.thumbnails
     again = teaching.scores_of(lesson.study, lesson)
     found = [
         inspector.matchings["inverse matching"].anomaly(
@@ -159,7 +159,7 @@ def test_a_saved_memory_comes_back_as_it_was(inspector, lesson):
     np.testing.assert_allclose([teaching.score_of(one) for one in found], again[:3], atol=2e-3)
 
 
-def test_a_held_out_photograph_is_not_matched_with_itself(lesson):
+def test_a_held_out_image_is_not_matched_with_itself(lesson):
     assert lesson.scores.min() > 1.5 * teaching.scores_of(lesson.study, lesson).max() / 2
     assert (lesson.scores > teaching.scores_of(lesson.study, lesson)).all()
 
@@ -172,20 +172,20 @@ def test_teaching_again_gives_the_same(study, lesson):
     np.testing.assert_array_equal(teaching.learn(study).scores, lesson.scores)
 
 
-def test_without_photographs_none_are_kept(backbone, lesson, tmp_path):
-    teaching.save_taught(tmp_path / "bare", backbone, lesson, "bare", keep_photographs=False)
+def test_without_images_none_are_kept(backbone, lesson, tmp_path):
+    teaching.save_taught(tmp_path / "bare", backbone, lesson, "bare", keep_images=False)
     bare = load_inspector(str(tmp_path / "bare"))
     image = chip(200, "missing lead")
     patches = bare.nearest_normals(image, bare.inspect(image).regions[:1])[0]
     assert patches and patches[0].image is None and bare.normals.thumbnails == ()
 
 
-def test_the_false_alarm_rate_that_was_chosen_is_kept():
+def test_the_false_positive_rate_that_was_chosen_is_kept():
     values = np.arange(1000) / 1000
     assert (values > teaching.upper_limit(values, 0.02)).mean() == pytest.approx(0.02, abs=0.001)
 
 
-def test_few_photographs_make_the_limit_wider():
+def test_few_images_make_the_limit_wider():
     """Ten draws of a normal distribution: by their highest alone, one further in eleven would be stopped."""
     generator = np.random.default_rng(0)
     draws = generator.normal(size=(500, 10))
@@ -203,7 +203,7 @@ def test_known_defects_raise_the_limit_and_never_lower_it(lesson):
 
 def test_known_defects_are_counted_and_kept_out_of_training(backbone, lesson, tmp_path):
     folder = chips(tmp_path / "bad", 3, "scratch", first=300)
-    defects = study_photographs(sorted(folder.iterdir()), backbone)
+    defects = study_images(sorted(folder.iterdir()), backbone)
     metrics = teaching.save_taught(tmp_path / "model", backbone, lesson, "board", defects=defects)
     assert metrics["validation"]["recall"] == 1.0
     info = load_inspector(str(tmp_path / "model")).info
@@ -211,10 +211,10 @@ def test_known_defects_are_counted_and_kept_out_of_training(backbone, lesson, tm
     assert json.loads((tmp_path / "model" / SPLIT).read_text())["val"] == list(defects.sha256)
 
 
-def test_a_photograph_that_stands_out_is_named_before_it_is_learned(backbone, tmp_path):
+def test_a_image_that_stands_out_is_named_before_it_is_learned(backbone, tmp_path):
     folder = chips(tmp_path / "goods", 12)
     chip(50, "turned").save(folder / "odd.png")
-    study = study_photographs(sorted(folder.iterdir()), backbone)
+    study = study_images(sorted(folder.iterdir()), backbone)
     (row,) = teaching.learn(study).outliers
     assert study.names[row] == "odd.png"
     without = study.without([row])
@@ -240,26 +240,26 @@ def test_what_cannot_be_learned_from_is_left_out_and_named(backbone, tmp_path):
     folder = chips(tmp_path / "goods", 10)
     shutil.copy(folder / "000.png", folder / "copy.png")
     Image.new("RGB", (96, 96)).save(folder / "black.png")
-    (folder / "notes.txt").write_text("no photograph")
+    (folder / "notes.txt").write_text("no image")
     chip(60, size=200).save(folder / "large.png")
-    study = study_photographs(sorted(folder.iterdir()), backbone, max_megapixels=0.03)
+    study = study_images(sorted(folder.iterdir()), backbone, max_megapixels=0.03)
     assert len(study.names) == 10
     left_out = "\n".join(study.left_out)
-    assert "copy.png: the same photograph as 000.png" in left_out
+    assert "copy.png: the same image as 000.png" in left_out
     assert "black.png: one tone throughout" in left_out
     assert "notes.txt: Expected" in left_out and "large.png: Expected" in left_out
 
 
 def test_fewer_than_ten_are_refused(backbone, tmp_path):
     folder = chips(tmp_path / "goods", 9)
-    with pytest.raises(DataError, match="at least 10 good photographs that differ; found 9"):
-        teaching.learn(study_photographs(sorted(folder.iterdir()), backbone))
+    with pytest.raises(DataError, match="at least 10 good images that differ; found 9"):
+        teaching.learn(study_images(sorted(folder.iterdir()), backbone))
 
 
 def test_a_folder_of_nothing_to_learn_from_says_why(backbone, tmp_path):
-    (tmp_path / "notes.txt").write_text("no photograph")
+    (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(DataError, match="found none. Left out: notes.txt"):
-        study_photographs([tmp_path / "notes.txt"], backbone)
+        study_images([tmp_path / "notes.txt"], backbone)
 
 
 def test_weights_of_another_backbone_are_refused():
@@ -267,9 +267,9 @@ def test_weights_of_another_backbone_are_refused():
         backbone_of("tf_efficientnet_lite0", {"conv_stem.weight": torch.zeros(1)}, "nowhere")
 
 
-def test_a_grid_that_does_not_divide_the_photograph_is_learned_too(backbone, tmp_path):
+def test_a_grid_that_does_not_divide_the_image_is_learned_too(backbone, tmp_path):
     odd = replace(backbone, spec=replace(backbone.spec, image_size=100))
-    lesson = teaching.learn(study_photographs(sorted(chips(tmp_path, 10).iterdir()), odd))
+    lesson = teaching.learn(study_images(sorted(chips(tmp_path, 10).iterdir()), odd))
     teaching.save_taught(tmp_path / "odd", odd, lesson, "odd")
     inspector = load_inspector(str(tmp_path / "odd"))
     assert inspector.inspect(chip(200, "missing lead")).heat["inverse matching"].shape == (13, 13)
@@ -278,9 +278,9 @@ def test_a_grid_that_does_not_divide_the_photograph_is_learned_too(backbone, tmp
 def test_progress_is_told(backbone, study, tmp_path):
     told = []
     folder = chips(tmp_path / "goods", 2)
-    study_photographs(sorted(folder.iterdir()), backbone, lambda done, what: told.append((done, what)))
+    study_images(sorted(folder.iterdir()), backbone, lambda done, what: told.append((done, what)))
     teaching.learn(study, progress=lambda done, what: told.append((done, what)))
-    assert told[:2] == [(0.0, "looking at photographs"), (0.5, "looking at photographs")]
+    assert told[:2] == [(0.0, "looking at images"), (0.5, "looking at images")]
     learning = [done for done, _ in told[2:]]
     assert learning == sorted(learning) and 0.9 < learning[-1] < 1
 
@@ -295,11 +295,11 @@ def test_a_classifier_with_a_memory_explains_by_it_and_judges_as_before(tmp_path
     command = ["teach", str(goods), "--memory-for", str(folder), "--out", str(out), "--outliers", "keep"]
     for _ in ("anew", "again"):
         assert main(command) == 0
-    assert "judges as before and knows 12 good photographs" in capsys.readouterr().out
+    assert "judges as before and knows 12 good images" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
     assert {path.name for path in out.iterdir()} == {*files, MEMORY}
     card = (out / "README.md").read_text()
-    assert card.startswith("# A classifier\n") and card.count("12 good photographs were learned") == 1
+    assert card.startswith("# A classifier\n") and card.count("12 good images were learned") == 1
     assert len(json.loads((out / SPLIT).read_text())["train"]) == 12
     after = load_inspector(str(out))
     assert set(after.methods) - set(before.methods) == {"inverse matching", "inverse matching × evidence"}
@@ -323,8 +323,8 @@ def test_a_memory_for_what_is_no_classifier_is_refused(taught, tmp_path, capsys)
     assert not (tmp_path / "out").exists()
 
 
-def test_it_is_kept_how_large_the_learned_photographs_were(inspector):
-    assert inspector.info.photograph_side == 96
+def test_it_is_kept_how_large_the_learned_images_were(inspector):
+    assert inspector.info.image_side == 96
 
 
 @pytest.fixture
@@ -410,7 +410,7 @@ def test_the_command_teaches(small, tmp_path, capsys):
     out = tmp_path / "model"
     assert main(["teach", str(folder), "--out", str(out), "--abnormal", str(bad), "--outliers", "keep"]) == 0
     text = capsys.readouterr().out
-    assert "Learned 10 photographs (ImageNet (package" in text
+    assert "Learned 10 images (ImageNet (package" in text
     assert "Of the known defects, 100.0% are caught." in text
     assert f"python app.py --model {out}" in text
     assert load_inspector(str(out)).inspect(chip(301, "turned")).verdict == "abnormal"
@@ -424,17 +424,17 @@ def test_the_command_shows_what_stands_out_and_learns_nothing_unasked(small, tmp
     assert "1 stand out" in told.out and "odd.png" in told.out and "--outliers drop" in told.err
     assert not out.exists()
     assert main(["teach", str(folder), "--out", str(out), "--outliers", "drop"]) == 0
-    assert "Learned 12 photographs" in capsys.readouterr().out
+    assert "Learned 12 images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["nowhere", "--out", "m"], "Expected a folder of photographs; nowhere is none"),
-        (["empty", "--out", "m"], "Expected photographs in empty; found no file"),
-        (["few", "--out", "m"], "at least 10 good photographs that differ; found 3"),
+        (["nowhere", "--out", "m"], "Expected a folder of images; nowhere is none"),
+        (["empty", "--out", "m"], "Expected images in empty; found no file"),
+        (["few", "--out", "m"], "at least 10 good images that differ; found 3"),
         (["ten", "--out", "taken", "--outliers", "keep"], "taken holds letter.txt"),
-        (["both", "--out", "m"], "good photographs alone in both; found the folder defect"),
+        (["both", "--out", "m"], "good images alone in both; found the folder defect"),
     ],
 )
 def test_mistakes_end_in_one_line_and_nothing_is_written(
@@ -458,7 +458,7 @@ def test_mistakes_end_in_one_line_and_nothing_is_written(
 
 def test_a_region_is_shown_beside_what_normal_chips_show_there(inspector, tmp_path):
     chip(200, "missing lead").save(tmp_path / "chip.png")
-    current = inspect_photograph(inspector, tmp_path / "chip.png", 0.5, "inverse matching", 64)
+    current = inspect_image(inspector, tmp_path / "chip.png", 0.5, "inverse matching", 64)
     comparisons = compared_with_normals(current, 64)
     assert len(comparisons) == len(current.inspection.regions) > 0
     image, patches = comparisons[0]

@@ -57,7 +57,7 @@ def test_what_stands_out_is_shown_before_it_is_learned(room, goods):
     *told, draft = teaching.look(room, goods, [])
     assert all(isinstance(one, Told) for one in told) and [one.name for one in draft.standouts] == ["odd.png"]
     page = teach_fragments.review_html(draft)
-    assert "1 of 12 good photographs stands out" in page and "3.5 times as far" in page
+    assert "1 of 12 good images stands out" in page and "3.5 times as far" in page
     assert "data-row='11' checked" in page and "All of them are drawn." in page
 
 
@@ -67,22 +67,22 @@ def test_what_stands_out_is_shown_before_it_is_learned(room, goods):
 def test_each_that_stands_out_is_left_out_or_kept_as_chosen(room, goods, without, learned, said):
     draft = drafted(room, goods)
     found = taught(room, draft, without)
-    assert found.photographs == learned
+    assert found.images == learned
     page = teach_fragments.summary_html(draft, found)
-    assert f"{said}" in page and "odd.png" in page and f"<b>{learned}</b> good photographs" in page
+    assert f"{said}" in page and "odd.png" in page and f"<b>{learned}</b> good images" in page
 
 
 def test_only_what_stands_out_can_be_left_out(room, goods):
-    assert taught(room, drafted(room, goods), (0, 5, 99, -1)).photographs == 12
+    assert taught(room, drafted(room, goods), (0, 5, 99, -1)).images == 12
 
 
 def test_the_summary_says_what_was_measured_and_the_commands(room, goods):
     draft = drafted(room, goods)
     page = teach_fragments.summary_html(draft, taught(room, draft))
     assert "<b>0 of 12</b> would be stopped, each judged by the others; at most 2 % was asked for" in page
-    assert "So few photographs cannot measure that" in page and "6.7 MB" in page and "none given" in page
+    assert "So few images cannot measure that" in page and "6.7 MB" in page and "none given" in page
     assert "python app.py --model Board-7\npython training/push.py Board-7 owner/Board-7" in page
-    found = replace(taught(room, draft), photographs=100, false_alarm_rate=0.02, defects=5, recall=0.8)
+    found = replace(taught(room, draft), images=100, false_positive_rate=0.02, defects=5, recall=0.8)
     page = teach_fragments.summary_html(draft, found)
     assert "<b>2 of 100</b>" in page and "cannot measure" not in page and "<b>4 of 5</b> are caught" in page
 
@@ -105,7 +105,7 @@ def test_the_name_of_a_chip_becomes_a_harmless_folder(name, folder):
 
 
 def test_fewer_than_ten_are_refused_before_anything_is_computed(room, goods):
-    with pytest.raises(DataError, match="at least 10 good photographs; found 9. Add more of them"):
+    with pytest.raises(DataError, match="at least 10 good images; found 9. Add more of them"):
         drafted(room, goods[:9])
     with pytest.raises(DataError, match="found 0"):
         drafted(room, [])
@@ -114,7 +114,7 @@ def test_fewer_than_ten_are_refused_before_anything_is_computed(room, goods):
 
 def test_too_many_are_refused_with_the_command_for_more(room, goods, monkeypatch):
     monkeypatch.setattr(teaching, "MOST", 11)
-    with pytest.raises(DataError, match="at most 11 photographs; found 12.*python -m chipdemo teach"):
+    with pytest.raises(DataError, match="at most 11 images; found 12.*python -m chipdemo teach"):
         drafted(room, goods)
 
 
@@ -123,10 +123,10 @@ def test_a_zip_is_taken_and_one_with_a_folder_of_defects_is_no_good(room, goods,
         with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
             for number in range(10):
                 archive.writestr(f"{name}/{number}.png", picture(number))
-    assert drafted(room, [("a.zip", tmp_path / "lot.zip")]).photographs == 10
-    with pytest.raises(DataError, match="good photographs alone; found the folder defect"):
+    assert drafted(room, [("a.zip", tmp_path / "lot.zip")]).images == 10
+    with pytest.raises(DataError, match="good images alone; found the folder defect"):
         drafted(room, [*goods, ("b.zip", tmp_path / "defect.zip")])
-    assert drafted(room, goods, [("b.zip", tmp_path / "defect.zip")]).photographs == 12
+    assert drafted(room, goods, [("b.zip", tmp_path / "defect.zip")]).images == 12
 
 
 def test_chips_of_visitors_in_memory_are_bounded_and_free_their_place_when_nobody_has_them(
@@ -167,8 +167,8 @@ def test_what_the_work_raises_arrives():
 
 
 def test_progress_says_how_long_it_will_take():
-    page = teach_fragments.progress_html(Told(0.25, "looking at photographs", 10))
-    assert "Looking at photographs: 25%, about 30 s left" in page
+    page = teach_fragments.progress_html(Told(0.25, "looking at images", 10))
+    assert "Looking at images: 25%, about 30 s left" in page
     assert "left" not in teach_fragments.progress_html(Told(0, "reading", 0))
 
 
@@ -205,7 +205,7 @@ def test_the_network_teaches_shows_where_and_packs_what_the_app_opens(teacher, t
     red, green, _ = np.asarray(image_of(odd.marked), int).reshape(-1, 3).T
     assert image_of(odd.picture).size == (240, 120) and (red - green > 60).mean() > 0.02
     found = teacher.finish(draft, [odd.row], 0.02, "board-7", silent)
-    assert (found.photographs, found.left_out, found.kept) == (11, ("odd.png",), ())
+    assert (found.images, found.left_out, found.kept) == (11, ("odd.png",), ())
     assert found.warnings == ()
     assert (found.defects, found.recall) == (2, 1.0) and found.memory_bytes < 20_000_000
     (tmp_path / "it.zip").write_bytes(found.archive)
@@ -219,7 +219,7 @@ def image_of(data):
     return Image.open(BytesIO(data))
 
 
-def test_one_photograph_cannot_be_good_and_defective(teacher, tmp_path):
+def test_one_image_cannot_be_good_and_defective(teacher, tmp_path):
     goods = found_in(chips(tmp_path / "goods", 10))
     with pytest.raises(DataError, match="found 003.png among both"):
         teacher.look(goods, goods[3:4], Limits(), silent)
@@ -227,8 +227,8 @@ def test_one_photograph_cannot_be_good_and_defective(teacher, tmp_path):
 
 def test_defects_that_cannot_be_used_are_called_so(teacher, tmp_path):
     goods = found_in(chips(tmp_path / "goods", 10))
-    (tmp_path / "notes.txt").write_text("no photograph")
-    with pytest.raises(DataError, match="Known defects: Expected photographs that can be used"):
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(DataError, match="Known defects: Expected images that can be used"):
         teacher.look(goods, [Found("notes.txt", tmp_path / "notes.txt")], Limits(), silent)
 
 

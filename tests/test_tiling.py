@@ -1,4 +1,4 @@
-"""Large photographs, tile by tile. The fake inspector's tiles are 672 pixels wide; dark is abnormal."""
+"""Large images, tile by tile. The fake inspector's tiles are 672 pixels wide; dark is abnormal."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from tests.fakes import FakeInspector
 SIDE = 672
 
 
-def photograph(size=(1600, 1600), dark=(1200, 300, 1300, 400)) -> Image.Image:
+def drawn(size=(1600, 1600), dark=(1200, 300, 1300, 400)) -> Image.Image:
     """Light, with a dark square: (left, top, right, bottom)."""
     image = Image.new("RGB", size, (240, 240, 240))
     image.paste((0, 0, 0), dark)
@@ -37,21 +37,21 @@ def test_tiles_cover_every_pixel_and_overlap(size):
     assert all(b - a <= 0.75 * SIDE + 1 for a, b in zip(lefts, lefts[1:]))
 
 
-def test_a_photograph_of_one_tile_is_one_tile():
+def test_a_image_of_one_tile_is_one_tile():
     assert tiles_of((300, 200), SIDE) == ((0, 0, 300, 200),)
 
 
-def test_a_small_photograph_is_inspected_as_ever():
+def test_a_small_image_is_inspected_as_ever():
     inner = FakeInspector()
     tiled = TiledInspector(inner)
-    image = photograph((1300, 1000), (0, 0, 400, 400))
+    image = drawn((1300, 1000), (0, 0, 400, 400))
     assert tiled.tiles(image.size) == () and tiled.inspect(image).to_json() == inner.inspect(image).to_json()
     assert inner.inspections == 2
     np.testing.assert_array_equal(tiled.explain(image, "Grad-CAM"), inner.explain(image, "Grad-CAM"))
 
 
 def test_a_defect_that_vanishes_in_the_whole_is_found_in_its_tile():
-    inner, image = FakeInspector(), photograph(dark=(1000, 100, 1590, 690))
+    inner, image = FakeInspector(), drawn(dark=(1000, 100, 1590, 690))
     tiled = TiledInspector(inner)
     assert inner.inspect(image).verdict == "normal"
     inspection = tiled.inspect(image)
@@ -65,14 +65,14 @@ def test_a_defect_that_vanishes_in_the_whole_is_found_in_its_tile():
 def test_the_cost_is_one_inspection_a_tile_and_one_for_the_whole():
     inner = FakeInspector()
     tiled = TiledInspector(inner)
-    tiles = tiled.inspect(photograph()).tiles
+    tiles = tiled.inspect(drawn()).tiles
     assert len(tiled.tiles((1600, 1600))) == 9 and inner.inspections == 10
-    assert (tiles.count, tiles.seen, tiles.unlike, tiles.decide) == (9, 9, 0, True)
+    assert (tiles.count, tiles.seen, tiles.out_of_distribution, tiles.decide) == (9, 9, 0, True)
     assert tiles.whole_ms == pytest.approx(15.75) and tiles.ms > 9 * 1.25
 
 
 def test_heat_is_where_the_defect_is_and_as_fine_as_that_of_a_tile():
-    heat = TiledInspector(FakeInspector()).inspect(photograph()).heat["evidence"]
+    heat = TiledInspector(FakeInspector()).inspect(drawn()).heat["evidence"]
     assert heat.shape == (22, 22)  # 9 places a tile of 672 pixels
     y, x = np.unravel_index(heat.argmax(), heat.shape)
     assert 1150 < (x + 0.5) / 22 * 1600 < 1350 and 250 < (y + 0.5) / 22 * 1600 < 450
@@ -80,19 +80,19 @@ def test_heat_is_where_the_defect_is_and_as_fine_as_that_of_a_tile():
 
 def test_an_explanation_is_stitched_too_unless_each_map_is_stretched_to_its_own_maximum():
     inner = FakeInspector()
-    assert TiledInspector(inner).explain(photograph(), "CBAM").shape == (22, 22)
+    assert TiledInspector(inner).explain(drawn(), "CBAM").shape == (22, 22)
     assert inner.explanations == 10
-    assert TiledInspector(inner).explain(photograph(), "Grad-CAM").shape == (9, 9)
+    assert TiledInspector(inner).explain(drawn(), "Grad-CAM").shape == (9, 9)
     assert inner.explanations == 11
 
 
 def test_the_threshold_that_was_asked_for_counts():
-    tiled, image = TiledInspector(FakeInspector()), photograph()
+    tiled, image = TiledInspector(FakeInspector()), drawn()
     assert tiled.inspect(image, 0.999).verdict == "normal" and tiled.inspect(image, 0.999).threshold == 0.999
 
 
 def test_a_defect_in_two_tiles_is_one_region():
-    inspection = TiledInspector(FakeInspector()).inspect(photograph(dark=(500, 300, 900, 400)))
+    inspection = TiledInspector(FakeInspector()).inspect(drawn(dark=(500, 300, 900, 400)))
     (region,) = inspection.regions
     assert 400 < region.x < 550 and 850 < region.x + region.width < 1000
 
@@ -106,82 +106,82 @@ def test_of_overlapping_maps_the_highest_counts():
 
 
 class Close(FakeInspector):
-    """Its tiles are 224 pixels wide, which makes for many of them in a small photograph."""
+    """Its tiles are 224 pixels wide, which makes for many of them in a small image."""
 
-    info = replace(FakeInspector.info, photograph_side=224)
+    info = replace(FakeInspector.info, image_side=224)
 
 
 class Batches(Close):
-    """Keeps how many photographs it got at a time."""
+    """Keeps how many images it got at a time."""
 
     def __init__(self):
         super().__init__()
         self.sizes = []
 
-    def inspect_batch(self, photographs, threshold=None):
-        self.sizes.append(len(photographs))
-        return super().inspect_batch(photographs, threshold)
+    def inspect_batch(self, images, threshold=None):
+        self.sizes.append(len(images))
+        return super().inspect_batch(images, threshold)
 
 
-def test_tiles_run_a_few_at_a_time_and_no_photograph_has_more_than_256():
+def test_tiles_run_a_few_at_a_time_and_no_image_has_more_than_256():
     inner = Batches()
-    TiledInspector(inner).inspect(photograph((896, 728)))
+    TiledInspector(inner).inspect(drawn((896, 728)))
     assert inner.sizes == [1, 16, 4]
     tiled = TiledInspector(inner)
     assert len(tiled.tiles((8000, 8000))) <= 256
     assert len(tiled.tiles((64_000_000, 1))) <= 256 and len(tiled.tiles((32_000, 2000))) <= 256
 
 
-def test_a_tile_is_as_large_as_the_photographs_that_the_model_learned_from():
+def test_a_tile_is_as_large_as_the_images_that_the_model_learned_from():
     inner = FakeInspector()
     for side, shown, count in ((300, 600, 9), (300, 599, 0), (1000, 1999, 0), (100, 448, 9)):
-        inner.info = replace(FakeInspector.info, photograph_side=side)
+        inner.info = replace(FakeInspector.info, image_side=side)
         assert len(TiledInspector(inner).tiles((shown, shown))) == count
 
 
-def test_where_most_tiles_are_unlike_the_training_photographs_the_whole_decides():
+def test_where_most_tiles_are_unlike_the_training_images_the_whole_decides():
     image = Image.new("RGB", (1600, 1600), (0, 255, 255))
     image.paste((200, 0, 0), (0, 0, 1100, 1600))
     inner = FakeInspector()
     whole, inspection = inner.inspect(image), TiledInspector(inner).inspect(image)
-    assert (inspection.tiles.seen, inspection.tiles.unlike, inspection.tiles.decide) == (9, 6, False)
-    assert inspection.abnormal_probability == whole.abnormal_probability and not inspection.unlike_training
+    assert (inspection.tiles.seen, inspection.tiles.out_of_distribution, inspection.tiles.decide) == (9, 6, False)
+    assert inspection.abnormal_probability == whole.abnormal_probability and not inspection.out_of_distribution
     assert inspection.regions == whole.regions and inspection.heat["evidence"].shape == (9, 9)
 
 
 def test_after_a_few_tiles_that_the_model_does_not_know_it_stops():
     inner = Close()
     tiles = TiledInspector(inner).inspect(Image.new("RGB", (1120, 896), "red")).tiles
-    assert (tiles.count, tiles.seen, tiles.unlike, inner.inspections) == (35, 16, 16, 17)
+    assert (tiles.count, tiles.seen, tiles.out_of_distribution, inner.inspections) == (35, 16, 16, 17)
 
 
 class KnowsTilesAlone(FakeInspector):
-    """Trained on photographs of 672 pixels: what is wider is unlike them."""
+    """Trained on images of 672 pixels: what is wider is unlike them."""
 
     def inspect(self, image, threshold=None):
         inspection = super().inspect(image, threshold)
-        return replace(inspection, unlike_training=image.width > SIDE)
+        return replace(inspection, out_of_distribution=image.width > SIDE)
 
 
 def test_a_whole_that_the_model_does_not_know_has_no_say_where_it_knows_the_tiles():
-    inspection = TiledInspector(KnowsTilesAlone()).inspect(photograph(dark=(1000, 100, 1590, 690)))
-    assert inspection.verdict == "abnormal" and not inspection.unlike_training
+    inspection = TiledInspector(KnowsTilesAlone()).inspect(drawn(dark=(1000, 100, 1590, 690)))
+    assert inspection.verdict == "abnormal" and not inspection.out_of_distribution
     assert inspection.heat["evidence"].max() < 1.01 and len(inspection.regions) == 1
 
 
 def test_as_a_whole_it_is_said_how_many_tiles_there_would_be():
     inner = FakeInspector()
-    inspection = TiledInspector(inner).whole.inspect(photograph())
+    inspection = TiledInspector(inner).whole.inspect(drawn())
     tiles = inspection.tiles
     assert (tiles.count, tiles.seen, tiles.decide, inner.inspections) == (9, 0, False, 1)
     assert tiles.ms == pytest.approx(9 * 14.5) and inspection.heat["evidence"].shape == (9, 9)
 
 
-def test_listeners_are_told_of_the_photograph_and_not_of_its_tiles():
+def test_listeners_are_told_of_the_image_and_not_of_its_tiles():
     told = []
     monitored = MonitoredInspector(TiledInspector(FakeInspector()), told.append)
-    monitored.inspect(photograph())
-    monitored.whole.inspect(photograph())
+    monitored.inspect(drawn())
+    monitored.whole.inspect(drawn())
     assert [inspection.tiles.seen for inspection in told] == [9, 0]
 
 
@@ -194,26 +194,26 @@ def test_a_region_is_compared_with_normal_chips_in_the_tile_around_it():
             return super().nearest_normals(image, regions)
 
     region = Region(x=1250, y=320, width=20, height=30, score=0.9, area=600)
-    patches = TiledInspector(Asked()).nearest_normals(photograph(), [region])
+    patches = TiledInspector(Asked()).nearest_normals(drawn(), [region])
     assert len(patches) == 1 and asked == [((SIDE, SIDE), replace(region, x=1250 - 928))]
 
 
 @pytest.fixture
 def large(tmp_path):
-    """A folder with a photograph whose defect only a tile shows."""
+    """A folder with an image whose defect only a tile shows."""
     (tmp_path / "large").mkdir()
-    photograph((533, 533), dark=(333, 33, 530, 230)).save(tmp_path / "large" / "chip.png")
+    drawn((533, 533), dark=(333, 33, 530, 230)).save(tmp_path / "large" / "chip.png")
     return tmp_path / "large"
 
 
-def test_many_photographs_are_looked_at_in_tiles_if_so_wanted(large, tmp_path):
-    photographs = listed([str(large)])
-    (tiled,) = inspect_all(Close(), photographs, tmp_path / "tiled", tiles=True)
-    (whole,) = inspect_all(Close(), photographs, tmp_path / "whole")
+def test_many_images_are_looked_at_in_tiles_if_so_wanted(large, tmp_path):
+    images = listed([str(large)])
+    (tiled,) = inspect_all(Close(), images, tmp_path / "tiled", tiles=True)
+    (whole,) = inspect_all(Close(), images, tmp_path / "whole")
     assert (tiled["verdict"], whole["verdict"]) == ("abnormal", "normal")
     assert tiled["tiles"] == {"count": 9, "seen": 9, "unlike": 0, "decide": True} and not whole["tiles"]
     with pytest.raises(BatchError, match="Choose another --out"):
-        inspect_all(Close(), photographs, tmp_path / "whole", tiles=True)
+        inspect_all(Close(), images, tmp_path / "whole", tiles=True)
 
 
 def test_the_report_shows_what_the_tiles_found(large):
@@ -225,7 +225,7 @@ def test_the_report_shows_what_the_tiles_found(large):
 
 
 def looked_at(inspector, large, in_tiles=True):
-    return inspecting.inspect_photograph(inspector, large / "chip.png", 0.4, "evidence", 64, in_tiles)
+    return inspecting.inspect_image(inspector, large / "chip.png", 0.4, "evidence", 64, in_tiles)
 
 
 def test_the_other_way_of_looking_is_at_hand_where_both_were_run(large):

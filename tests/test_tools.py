@@ -22,8 +22,8 @@ from PIL import Image
 from chipdemo.labeling.store import Journal
 from chipdemo.metrics import Metrics
 from tests.drawn import chip, picture
+from tests.drawn_images import fill
 from tests.fakes import FakeInspector
-from tests.photographs import fill
 from tests.serving import served
 
 ACCOUNTS = (("ada", "secret"),)
@@ -109,8 +109,8 @@ def test_the_tools_are_these_and_nothing_of_the_page(address):
 
 def test_a_tool_says_what_it_takes_and_gives(address):
     tool = tools(address)["inspect_chip"]
-    assert tool.description.startswith("Judge a photograph of a chip.")
-    assert "unlike_training (true: too far" in tool.description
+    assert tool.description.startswith("Judge an image of a chip.")
+    assert "out_of_distribution (true: too far" in tool.description
     schema = tool.inputSchema
     assert schema["required"] == ["image"] and schema["additionalProperties"] is False
     assert set(schema["properties"]) == {"image", "threshold", "tiles"}
@@ -128,7 +128,7 @@ def test_without_a_journal_no_tool_writes_and_what_was_sent_goes_when_the_app_st
         assert list(tools(address)) == ["inspect_chip", "compare_models"]
         call(address, "inspect_chip", {"image": data_uri(content)})
         kept = [path for path in uploads() if path.read_bytes() == content]
-        assert [path.name for path in kept] == ["photograph"]
+        assert [path.name for path in kept] == ["image"]
     assert not kept[0].exists()
 
 
@@ -146,7 +146,7 @@ def test_the_page_learns_of_the_tools_and_may_choose_among_them(address):
     assert speak(address, chosen, query="?tools=inspect_chip") == ["inspect_chip"]
 
 
-def test_a_photograph_that_is_sent_along_is_inspected_as_by_the_api(address, drawn):
+def test_a_image_that_is_sent_along_is_inspected_as_by_the_api(address, drawn):
     result = call(address, "inspect_chip", {"image": data_uri(drawn), "threshold": 0.9})
     assert not result.isError
     told, overlay = result.structuredContent, result.content[1]
@@ -163,7 +163,7 @@ def test_a_photograph_that_is_sent_along_is_inspected_as_by_the_api(address, dra
     assert {**told, "timing_ms": 0} == {**alone, "timing_ms": 0}
 
 
-def test_an_uploaded_photograph_is_named_by_its_path_or_address(address, drawn):
+def test_an_uploaded_image_is_named_by_its_path_or_address(address, drawn):
     path = uploaded(address, drawn)
     for image in (path, f"{address}/gradio_api/file={path}"):
         assert call(address, "inspect_chip", {"image": image}).structuredContent["verdict"] == "abnormal"
@@ -181,9 +181,9 @@ def test_every_model_is_asked(address, drawn):
 
 def test_on_this_machine_its_user_labels_by_tools(address):
     queue = call(address, "queue", {"order": "plain"})
-    (photograph,) = queue.structuredContent["photographs"]
-    assert queue.content[1].type == "image" and "picture" not in photograph
-    label = {"sha256": photograph["sha256"], "label": "normal"}
+    (image,) = queue.structuredContent["images"]
+    assert queue.content[1].type == "image" and "picture" not in image
+    label = {"sha256": image["sha256"], "label": "normal"}
     event = call(address, "label", label).structuredContent["event"]
     assert event["label"] == "normal"
     assert call(address, "undo", {}).structuredContent["undone"]["event_id"] == event["event_id"]
@@ -247,10 +247,10 @@ def test_what_is_sent_along_is_limited_as_uploads_are(address, inspector, drawn)
 
 
 def test_wrong_calls_are_refused_with_the_reason(address):
-    assert "Expected a tool of this app" in reason(call(address, "on_photograph", {}))
+    assert "Expected a tool of this app" in reason(call(address, "on_image", {}))
     assert "'image' is a required property" in reason(call(address, "inspect_chip", {}))
     assert "Additional properties" in reason(call(address, "undo", {"annotator": "ada"}))
-    text = data_uri(b"this is no photograph")
+    text = data_uri(b"this is no image")
     assert "found text" in reason(call(address, "inspect_chip", {"image": text}))
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from chipdemo.errors import DataError
-from chipdemo.images import read_photograph
+from chipdemo.images import read_image
 from chipdemo.vision.checkpoint import WEIGHTS
 from chipdemo.vision.inspector import load_inspector
 from chipdemo.vision.model import ChipNet
@@ -133,7 +133,7 @@ def test_resuming_nothing_is_refused(chips, tmp_path):
 def test_an_error_ends_in_one_line_and_a_status(tmp_path, monkeypatch):
     flags = ("--data", tmp_path, "--init", "none", "--out", tmp_path / "out")
     said = run_script(monkeypatch, "training/train.py", *flags)
-    assert said.startswith("error: Expected photographs in")
+    assert said.startswith("error: Expected images in")
 
 
 def test_a_full_disk_at_the_end_keeps_the_epochs_and_resumes_to_the_same_weights(
@@ -174,7 +174,7 @@ def test_bad_data_leaves_no_folder(tmp_path):
 
 def test_groups_stay_on_one_side_of_the_split_that_is_written(chips, tmp_path):
     out = train(options(chips, tmp_path / "out", epochs=1, group_pattern=r"/(\d)\d?\.png"))
-    group_of = {read_photograph(path).sha256: path.stem[0] for path in chips.rglob("*.png")}
+    group_of = {read_image(path).sha256: path.stem[0] for path in chips.rglob("*.png")}
     split = json.loads((out / "split.json").read_text())
     groups = [{group_of[sha256] for sha256 in split[part]} for part in ("train", "val", "test")]
     assert all(groups) and len(set.union(*groups)) == sum(map(len, groups))
@@ -220,7 +220,7 @@ def test_a_run_starts_from_another_checkpoint_or_from_backbone_weights(trained, 
         load_starting_weights(ChipNet("resnet18"), "resnet18", str(tmp_path / "backbone.safetensors"))
 
 
-def test_mixup_trains_on_other_photographs(chips, tmp_path):
+def test_mixup_trains_on_other_images(chips, tmp_path):
     plain, mixed = (
         load_file(train(options(chips, tmp_path / str(m), epochs=1, mixup=m)) / WEIGHTS) for m in (0.0, 0.4)
     )
@@ -233,7 +233,7 @@ def test_a_student_learns_from_a_teacher_alone_where_the_labels_have_no_share(ch
     table = tmp_path / "unsure.csv"
     rows = ["image,label,probability"]
     for path in sorted(chips.rglob("*.png")):
-        unsure = read_photograph(path).sha256 in learned
+        unsure = read_image(path).sha256 in learned
         rows.append(f"{path},{path.relative_to(chips).parts[0]},{0.5 if unsure else ''}")
     table.write_text("\n".join(rows) + "\n")
     flags = {"epochs": 12, "learning_rate": 3e-3, "split": str(trained / "split.json")}

@@ -5,7 +5,7 @@ from safetensors.torch import load_file
 
 from chipdemo.vision.checkpoint import WEIGHTS
 from chipdemo.vision.model import ChipNet
-from chipdemo.vision.transforms import normalise
+from chipdemo.vision.transforms import normalize
 from tests.tiny import BACKBONE, draw_chips
 from training.augment import augment
 from training.train import Options, train
@@ -76,17 +76,17 @@ def test_a_network_in_training_does_not_wake_the_trunk_up():
     assert net.training and not any(unit.training for unit in trunk.units)
 
 
-def test_a_cached_view_is_the_trunks_output_of_an_augmented_photograph(tmp_path):
+def test_a_cached_view_is_the_trunks_output_of_an_augmented_image(tmp_path):
     trunk = FrozenTrunk(ChipNet(BACKBONE).eval(), 2)
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
     views = views_of(trunk, pixels, tmp_path)
     augmented = augment(torch.from_numpy(pixels), torch.Generator().manual_seed(1))
-    expected = trunk(normalise(augmented, MEAN, STD))[3]
+    expected = trunk(normalize(augmented, MEAN, STD))[3]
     given = gather(views, torch.tensor([1]), torch.tensor([3]), torch.device("cpu"))[0]
     torch.testing.assert_close(given, expected, atol=1e-2, rtol=1e-2)  # kept in half precision
 
 
-def test_finished_views_are_used_again_and_other_photographs_get_their_own(tmp_path):
+def test_finished_views_are_used_again_and_other_images_get_their_own(tmp_path):
     trunk = FrozenTrunk(ChipNet(BACKBONE).eval(), 2)
     pixels = np.zeros((3, 32, 32, 3), np.uint8)
     views_of(trunk, pixels, tmp_path)

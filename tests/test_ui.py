@@ -25,7 +25,7 @@ HOSTILE = "<img src=x onerror=alert(1)>${alert(2)}{{value}}"
 
 @pytest.fixture
 def dark(tmp_path) -> Path:
-    """A black photograph: abnormal for the fake inspector, probability 1."""
+    """A black image: abnormal for the fake inspector, probability 1."""
     Image.new("RGB", (60, 40), "black").save(tmp_path / "dark.png")
     return tmp_path / "dark.png"
 
@@ -36,7 +36,7 @@ def inspector() -> FakeInspector:
 
 
 def inspected(inspector: FakeInspector, path: Path, threshold: float = 0.4, method: str = "evidence"):
-    return inspecting.inspect_photograph(inspector, path, threshold, method, 64)
+    return inspecting.inspect_image(inspector, path, threshold, method, 64)
 
 
 def picture(uri: str) -> Image.Image:
@@ -44,8 +44,8 @@ def picture(uri: str) -> Image.Image:
 
 
 def test_another_threshold_changes_the_verdict_without_running_the_model(inspector, tmp_path):
-    Image.new("RGB", (60, 40), (128, 128, 128)).save(tmp_path / "grey.png")
-    current = inspected(inspector, tmp_path / "grey.png", threshold=0.4)
+    Image.new("RGB", (60, 40), (128, 128, 128)).save(tmp_path / "gray.png")
+    current = inspected(inspector, tmp_path / "gray.png", threshold=0.4)
     assert current.inspection.verdict == "abnormal"
     assert inspecting.rejudge(current, 0.6).inspection.verdict == "normal"
     assert inspector.inspections == 1
@@ -86,7 +86,7 @@ def test_only_the_evidence_may_be_red(inspector, dark, method):
     assert (pixels[..., 0] <= pixels[..., 2]).all()
 
 
-def test_the_page_shows_the_decoded_upright_photograph_and_not_the_upload(inspector, tmp_path):
+def test_the_page_shows_the_decoded_upright_image_and_not_the_upload(inspector, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (60, 40), "gray").save(tmp_path / "turned.jpg", exif=exif)
@@ -95,7 +95,7 @@ def test_the_page_shows_the_decoded_upright_photograph_and_not_the_upload(inspec
     assert "Turned upright" in view["about"]
 
 
-def test_a_16_bit_photograph_is_shown_scaled_with_a_note(inspector, tmp_path):
+def test_a_16_bit_image_is_shown_scaled_with_a_note(inspector, tmp_path):
     values = np.linspace(1000, 4000, 2400).astype(np.uint16).reshape(40, 60)
     Image.fromarray(values).save(tmp_path / "deep.tif")
     current = inspected(inspector, tmp_path / "deep.tif")
@@ -104,17 +104,17 @@ def test_a_16_bit_photograph_is_shown_scaled_with_a_note(inspector, tmp_path):
     assert current.to_json()["notes"] == list(current.notes) != []
 
 
-def test_a_large_photograph_travels_as_a_bounded_preview_and_regions_keep_their_place(inspector, tmp_path):
+def test_a_large_image_travels_as_a_bounded_preview_and_regions_keep_their_place(inspector, tmp_path):
     Image.new("RGB", (4000, 1000), "black").save(tmp_path / "large.png")
     view = inspected(inspector, tmp_path / "large.png").view
     assert picture(view["photo"]).size == (1600, 400)
     assert view["regions"][0]["left"] == 25 and view["regions"][0]["top"] == 25
 
 
-def test_a_photograph_over_the_limit_is_refused(inspector, tmp_path):
+def test_a_image_over_the_limit_is_refused(inspector, tmp_path):
     Image.new("1", (2000, 1000)).save(tmp_path / "large.png")
     with pytest.raises(ImageTooLargeError):
-        inspecting.inspect_photograph(inspector, tmp_path / "large.png", 0.4, "evidence", 1)
+        inspecting.inspect_image(inspector, tmp_path / "large.png", 0.4, "evidence", 1)
     assert inspector.inspections == 0
 
 
@@ -124,7 +124,7 @@ def test_the_timings_begin_with_reading_the_file(inspector, dark):
     ]  # fmt: skip
 
 
-def test_the_overlay_to_download_has_the_size_of_the_photograph_and_a_bar(inspector, dark):
+def test_the_overlay_to_download_has_the_size_of_the_image_and_a_bar(inspector, dark):
     current = inspected(inspector, dark)
     data = inspecting.overlay_file(current, "evidence", 1.0, 64)
     image = Image.open(BytesIO(data))
@@ -136,12 +136,12 @@ def test_the_verdict_says_what_its_threshold_means_and_on_what(inspector, dark):
     assert "ABNORMAL" in text
     assert "of 1,000 good chips <strong>200</strong> would be stopped" in text
     assert "of 100 defective <strong>75</strong> are caught" in text
-    assert "drawn chips, validation, 9 photographs" in text
+    assert "drawn chips, validation, 9 images" in text
 
 
 def test_a_threshold_that_stops_nothing_says_so_instead_of_nan():
     text = fragments.meaning(INFO, 1.0)
-    assert "none of the held-out photographs was stopped" in text and "nan" not in text
+    assert "none of the held-out images was stopped" in text and "nan" not in text
 
 
 def test_without_a_known_defect_nothing_is_said_of_defects():
@@ -150,10 +150,10 @@ def test_without_a_known_defect_nothing_is_said_of_defects():
     assert "<strong>200</strong> would be stopped" in text and "defective" not in text
 
 
-def test_a_photograph_unlike_the_training_photographs_gets_no_verdict_in_red(inspector, tmp_path):
+def test_a_image_unlike_the_training_images_gets_no_verdict_in_red(inspector, tmp_path):
     Image.new("RGB", (60, 40), "red").save(tmp_path / "red.png")
     text = fragments.verdict_html(inspected(inspector, tmp_path / "red.png").inspection, INFO)
-    assert "Unlike the training photographs" in text
+    assert "Out of distribution" in text
     assert "class='verdict unlike'" in text and "ABNORMAL" not in text
 
 
@@ -169,7 +169,7 @@ def test_no_value_passes_through_the_template_that_gradio_evaluates():
     assert not any(part in stage_template() for part in ("${", "{{", "`"))
 
 
-def test_examples_name_their_licence_and_a_missing_package_its_remedy():
+def test_examples_name_their_license_and_a_missing_package_its_remedy():
     assert ELPV_CREDIT in fragments.examples_html(elpv_examples())
     assert "elpv-dataset" in fragments.examples_html(())
 
@@ -200,14 +200,14 @@ def test_a_path_that_was_not_uploaded_is_refused(dark):
         ("../../etc/passwd", "passwd"),
         ("a b;rm.png", "a_b_rm"),
         (".png", "png"),
-        ("", "photograph"),
+        ("", "image"),
     ],
 )
 def test_a_download_has_a_harmless_name(name, stem):
     assert inspecting.file_stem(name) == stem
 
 
-def test_only_what_judges_photographs_is_part_of_the_api(inspector, tmp_path):
+def test_only_what_judges_images_is_part_of_the_api(inspector, tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "example.png")
     app = build_app(inspector, Settings(), [Example(tmp_path / "example.png", "drawn")])
     assert list(app.get_api_info()["named_endpoints"]) == ["/inspect", "/inspect_batch", "/compare"]

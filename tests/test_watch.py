@@ -40,7 +40,7 @@ def hub(tmp_path, monkeypatch):
         yield hub
 
 
-class Said(logging.Handler):
+class ModelPrediction(logging.Handler):
     """What the app's own code logs, as "LEVEL message"; heard is set by a message with `awaited`."""
 
     def __init__(self):
@@ -54,9 +54,9 @@ class Said(logging.Handler):
 
 
 @pytest.fixture
-def said(caplog) -> Iterator[Said]:
+def said(caplog) -> Iterator[ModelPrediction]:
     caplog.set_level(logging.INFO, "chipdemo")
-    handler = Said()
+    handler = ModelPrediction()
     logging.getLogger("chipdemo").addHandler(handler)
     yield handler
     logging.getLogger("chipdemo").removeHandler(handler)
@@ -100,7 +100,7 @@ def test_a_look_at_nothing_new_is_one_small_request(watched, hub):
 def test_what_began_with_the_old_model_ends_with_it(watched, tmp_path):
     draw_chip(1, abnormal=True).save(tmp_path / "chip.png")
     now, old = watched.current(), watched.info
-    seen = inspecting.inspect_photograph(watched, tmp_path / "chip.png", 0.4, "evidence", 64)
+    seen = inspecting.inspect_image(watched, tmp_path / "chip.png", 0.4, "evidence", 64)
     pushed(tmp_path / "chips", NEWER)
     watched.look()
     assert watched.info.threshold == 0.6
@@ -134,7 +134,7 @@ BROKEN = {
     "another network": (CONFIG, changed(CONFIG, backbone="resnet18"), "does not fit"),
     "other classes": (CONFIG, changed(CONFIG, classes=["cat", "dog"]), "cat"),
     "a threshold in words": (CONFIG, changed(CONFIG, threshold="high"), "str"),
-    "colours of two channels": (CONFIG, changed(CONFIG, mean=[0.5, 0.5]), "size"),
+    "colors of two channels": (CONFIG, changed(CONFIG, mean=[0.5, 0.5]), "size"),
     "metrics without validation": (METRICS, changed(METRICS, validation={}), "lacks 'part'"),
 }
 

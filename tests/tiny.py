@@ -1,4 +1,4 @@
-"""A tiny real model and tiny photographs, for tests that need a network but no accuracy."""
+"""A tiny real model and tiny images, for tests that need a network but no accuracy."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ SPEC = ModelSpec(
 )
 METRICS_JSON = {
     "data": "drawn chips",
-    "data_licence": "CC0",
+    "data_license": "CC0",
     "starting_weights": "none (random)",
-    "test": {"part": "drawn chips, test, 2 photographs", "accuracy": 1.0},
+    "test": {"part": "drawn chips, test, 2 images", "accuracy": 1.0},
     "validation": {
-        "part": "drawn chips, validation, 4 photographs",
+        "part": "drawn chips, validation, 4 images",
         "probabilities": [0.1, 0.3, 0.6, 0.9],
         "abnormal": [False, False, True, True],
     },
@@ -45,7 +45,7 @@ def tiny_checkpoint(folder: Path, spec: ModelSpec = SPEC) -> Path:
 
 
 def draw_chip(seed: int, abnormal: bool = False, size: int = 64) -> Image.Image:
-    """A grey chip with noise; an abnormal one has a dark crack."""
+    """A gray chip with noise; an abnormal one has a dark crack."""
     generator = np.random.default_rng(seed)
     image = Image.fromarray(generator.integers(120, 160, (size, size, 3), np.uint8))
     if abnormal:

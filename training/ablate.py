@@ -1,4 +1,4 @@
-"""Train and compare every system of the two papers on the same photographs.
+"""Train and compare every system of the two papers on the same images.
 
     python training/ablate.py --data elpv --split benchmarks/elpv_split.json
 
@@ -35,7 +35,7 @@ from chipdemo.ablation import (
     Ablation,
     DataUsed,
     Difference,
-    Photographs,
+    Images,
     Row,
     SeedResult,
     Summary,
@@ -52,7 +52,7 @@ from chipdemo.vision.weights import load_checkpoint
 from training.ablation_report import draw, table
 from training.calibration import choose_threshold, fit_temperature
 from training.classical import Fitted, hog_features
-from training.data import PARTS, load_photographs, read_split, split_by_hash
+from training.data import PARTS, load_images, read_split, split_by_hash
 from training.measure import auroc, measure
 from training.predict import predict
 from training.resume import STATE
@@ -121,7 +121,7 @@ PLANS = (
     ),
     Plan("svm", "SVM, deep features", ULLAH, learner="svm"),
     Plan("random-forest", "Random forest, deep features", ULLAH, learner="random_forest"),
-    Plan("knn", "k-nearest neighbours, deep features", ULLAH, learner="knn"),
+    Plan("knn", "k-nearest neighbors, deep features", ULLAH, learner="knn"),
     Plan("logistic", "Logistic regression, deep features", ULLAH, learner="logistic_regression"),
     Plan("boosting", "Gradient boosting, deep features", ULLAH, learner="gradient_boosting"),
     Plan("svm-hog", "SVM, HOG", ULLAH, learner="svm_hog"),
@@ -175,7 +175,7 @@ def start_of(plan: Plan, run: Run) -> dict[str, str | int]:
 def distilled_start(plan: Plan, run: Run) -> Path:
     """Weights of a backbone that has learned from the teacher, once for all of its rows and seeds.
 
-    Only photographs of the training part are used.
+    Only images of the training part are used.
     """
     backbone = plan.flags["backbone"]
     file, out = run.out / f"{backbone}.distilled.safetensors", run.out / f"{backbone}-start"
@@ -285,16 +285,16 @@ def described(data: str, split: Path, deep: bool) -> dict[str, np.ndarray]:
 def parts_of(data: str, split: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Pixels and truth of every part, in the size of the deep features."""
     spec = deep_network()[1]
-    photographs = load_photographs(
+    images = load_images(
         read_data(data), partial(pixels_of, size=spec.image_size, interpolation=spec.interpolation)
     )
-    row = {sha256: index for index, sha256 in enumerate(photographs.sha256)}
+    row = {sha256: index for index, sha256 in enumerate(images.sha256)}
     rows = {part: [row[sha256] for sha256 in hashes] for part, hashes in read_split(split).items()}
-    return {part: (photographs.pixels[r], photographs.abnormal[r]) for part, r in rows.items()}
+    return {part: (images.pixels[r], images.abnormal[r]) for part, r in rows.items()}
 
 
 def cost_of(net: ChipNet, image_size: int) -> dict[str, int]:
-    """Parameters, and multiply-adds of one photograph."""
+    """Parameters, and multiply-adds of one image."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         net.eval()(torch.zeros(1, 3, image_size, image_size, device=next(net.parameters()).device))
     return {
@@ -304,7 +304,7 @@ def cost_of(net: ChipNet, image_size: int) -> dict[str, int]:
 
 
 def timing_of(judge, image_size: int) -> dict[str, float]:
-    """Milliseconds of one photograph and photographs a second in batches of 32; medians, on this machine."""
+    """Milliseconds of one image and images a second in batches of 32; medians, on this machine."""
     pixels = np.random.default_rng(0).integers(0, 256, (32, image_size, image_size, 3), np.uint8)
 
     def seconds(count: int, calls: int) -> float:
@@ -379,7 +379,7 @@ def row_of(plan: Plan, run: Run, abnormal: np.ndarray, results: dict[str, list[d
 
 
 def summary_of(results: list[dict], abnormal: np.ndarray) -> dict[str, Summary]:
-    """Every metric: mean and sd over the seeds, interval over the photographs."""
+    """Every metric: mean and sd over the seeds, interval over the images."""
 
     def score(result: dict, rows: np.ndarray) -> list[float]:
         metrics = measure(np.array(result["probabilities"])[rows], abnormal[rows], result["threshold"])
@@ -401,7 +401,7 @@ def summary_of(results: list[dict], abnormal: np.ndarray) -> dict[str, Summary]:
 
 
 def difference_of(results: list[dict], twin: list[dict], abnormal: np.ndarray) -> Difference:
-    """AUROC less the twin's, mean over the seeds, by a bootstrap over the photographs that both judge."""
+    """AUROC less the twin's, mean over the seeds, by a bootstrap over the images that both judge."""
 
     def area(runs: list[dict], rows: np.ndarray) -> float:
         return np.mean([auroc(np.array(one["probabilities"])[rows], abnormal[rows]) for one in runs])
@@ -418,19 +418,19 @@ def difference_of(results: list[dict], twin: list[dict], abnormal: np.ndarray) -
         float(low),
         float(high),
         two_sided_p(differences),
-        f"paired bootstrap over photographs, {seeds}",
+        f"paired bootstrap over images, {seeds}",
     )
 
 
 def report(run: Run) -> Path:
     """Write ablation.json, ablation.md and pictures of every row with a finished seed. Raises DataError."""
-    photographs = load_photographs(
+    images = load_images(
         read_data(run.data), partial(pixels_of, size=8, interpolation="bilinear"), tqdm_or_nothing
     )
     split = read_split(run.split)
-    row = {sha256: index for index, sha256 in enumerate(photographs.sha256)}
+    row = {sha256: index for index, sha256 in enumerate(images.sha256)}
     chosen = [row[sha256] for sha256 in split["test"]]
-    abnormal = photographs.abnormal[chosen]
+    abnormal = images.abnormal[chosen]
     results = {}
     for plan in PLANS:
         files = [result_file(plan.id, seed, run) for seed in range(plan.seeds)]
@@ -445,14 +445,14 @@ def report(run: Run) -> Path:
         machine=f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, {device_name()}",
         data=DataUsed(
             data.name,
-            data.licence,
-            f"{data.name}, test, {len(chosen):,} photographs",
+            data.license,
+            f"{data.name}, test, {len(chosen):,} images",
             *(len(split[part]) for part in PARTS),
         ),
-        photographs=Photographs(
+        images=Images(
             tuple(split["test"]),
             tuple(map(bool, abnormal)),
-            tuple(photographs.samples[index].path.name for index in chosen),
+            tuple(images.samples[index].path.name for index in chosen),
         ),
         rows=tuple(
             row_of(plan, run, abnormal, results)
@@ -535,10 +535,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def division(data: str, given: Path | None, out: Path) -> Path:
     """One division for all rows: the given one, or a new one. Raises DataError if rows have another."""
-    photographs = load_photographs(read_data(data), partial(pixels_of, size=8, interpolation="bilinear"))
-    strata = {h: sample.stratum for h, sample in zip(photographs.sha256, photographs.samples)}
+    images = load_images(read_data(data), partial(pixels_of, size=8, interpolation="bilinear"))
+    strata = {h: sample.stratum for h, sample in zip(images.sha256, images.samples)}
     known = read_split(given) if given else None
-    split = split_by_hash(strata, known=known, groups=photographs.groups)
+    split = split_by_hash(strata, known=known, groups=images.groups)
     path = out / SPLIT
     if path.exists() and read_split(path) != split:
         raise DataError(

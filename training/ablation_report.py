@@ -31,9 +31,9 @@ def table(ablation: Ablation) -> str:
     data = ablation.data
     return (
         f"# {data.part}\n\n"
-        f"Trained on {data.train:,} photographs, threshold and calibration on {data.validation:,} others. "
-        "Mean ± standard deviation over the seeds, and a 95 % bootstrap interval over the photographs in "
-        f"brackets. Licence of the data: {data.licence or 'unknown'}. "
+        f"Trained on {data.train:,} images, threshold and calibration on {data.validation:,} others. "
+        "Mean ± standard deviation over the seeds, and a 95 % bootstrap interval over the images in "
+        f"brackets. License of the data: {data.license or 'unknown'}. "
         f"{ablation.date}, {ablation.machine}.\n\n"
         f"`{ablation.command}`\n\n{markdown_table(rows)}\n\n"
         f"## {PUBLISHED_SOURCE}\n\n{markdown_table(theirs)}\n"
@@ -66,7 +66,7 @@ def _cells(row: Row, abnormal: np.ndarray) -> dict[str, str]:
 def precision_at_recall(row: Row, abnormal: np.ndarray) -> float:
     """Of the chips stopped so that RECALL of the defects are caught, the fraction that is defective.
 
-    Mean over the seeds, 0-1. The threshold is set on the same photographs.
+    Mean over the seeds, 0-1. The threshold is set on the same images.
     """
     return float(
         np.mean([operating_point(np.array(s.probabilities), abnormal, RECALL).precision for s in row.seeds])
@@ -86,7 +86,7 @@ def draw(ablation: Ablation, folder: Path) -> None:
         accuracy = row.summary["accuracy"]
         ax.errorbar(row.latency_ms, accuracy.mean, yerr=accuracy.sd or 0, fmt="o", capsize=3)
         ax.annotate(row.name, (row.latency_ms, accuracy.mean), (5, 4), textcoords="offset points", fontsize=7)
-    ax.set(xscale="log", xlabel="one photograph, ms", ylabel="accuracy", title=ablation.data.part)
+    ax.set(xscale="log", xlabel="one image, ms", ylabel="accuracy", title=ablation.data.part)
     _save(figure, folder / "latency.png")
 
     figure, ax = plt.subplots(figsize=(7, 6), layout="constrained")
@@ -118,7 +118,7 @@ def draw(ablation: Ablation, folder: Path) -> None:
         shown = metrics.ConfusionMatrixDisplay(
             np.round(row.confusion).astype(int), display_labels=list(CLASSES)
         )
-        shown.plot(cmap="Greys", colorbar=False, ax=ax)
+        shown.plot(cmap="Grays", colorbar=False, ax=ax)
         ax.set_title(row.name, fontsize=9)
     _save(figure, folder / "confusion.png")
 

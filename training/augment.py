@@ -1,4 +1,4 @@
-"""Augmentation that fits photographs of chips: whole batches of pixels at once."""
+"""Augmentation that fits images of chips: whole batches of pixels at once."""
 
 import torch
 from torch import Tensor
@@ -11,9 +11,9 @@ MAX_BRIGHTNESS = MAX_CONTRAST = 0.2
 def augment(pixels: Tensor, generator: torch.Generator, warp: float = 0.0) -> Tensor:
     """(N, S, S, 3) uint8 pixels -> (N, S, S, 3) float32, 0-255.
 
-    Each photograph gets one of the eight flips and right-angle turns, a shift by whole pixels
+    Each image gets one of the eight flips and right-angle turns, a shift by whole pixels
     (mirrored at the edge) and its own brightness and contrast. Nothing is interpolated, so
-    that the network trains on photographs as sharp as those it will judge; unless `warp` (a
+    that the network trains on images as sharp as those it will judge; unless `warp` (a
     fraction, and radians) says how far they may be zoomed and tilted at most.
     """
     count, side = pixels.shape[:2]

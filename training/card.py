@@ -1,4 +1,4 @@
-"""The model card: what the model is, how good, on what, and under which licence."""
+"""The model card: what the model is, how good, on what, and under which license."""
 
 import math
 import re
@@ -26,7 +26,7 @@ CARD = """---
 
 # {title}
 
-Tells normal from abnormal photographs and shows where, for
+Tells normal from abnormal images and shows where, for
 Chip Inspector: `python app.py --model FOLDER_OR_HUB_ID`.
 
 | {part} | |
@@ -50,10 +50,10 @@ this run measured the test part once, at its end, with the weights as stored her
 ![ROC](roc.png) ![Precision and recall](precision_recall.png) ![Confusion](confusion.png)
 
 - Starting weights: {starting_weights}
-- Data: {data}; licence: {data_licence}. Trained on {train_count} photographs, validated on {val_count};
-  `split.json` lists every photograph by the sha256 of its content.
+- Data: {data}; license: {data_license}. Trained on {train_count} images, validated on {val_count};
+  `split.json` lists every image by the sha256 of its content.
 - Command: `{command}`
-- Photographs unlike the training photographs are marked as such; do not trust a verdict on them.
+- Images out of distribution are marked as such; do not trust a verdict on them.
 """
 
 
@@ -72,7 +72,7 @@ def model_card(spec: ModelSpec, metrics: dict[str, Any]) -> str:
         tp=tp,
         temperature=spec.temperature,
         data=metrics["data"],
-        data_licence=metrics["data_licence"] or "unknown",
+        data_license=metrics["data_license"] or "unknown",
         starting_weights=metrics["starting_weights"],
         train_count=training["train_count"],
         val_count=training["val_count"],
@@ -81,7 +81,7 @@ def model_card(spec: ModelSpec, metrics: dict[str, Any]) -> str:
 
 
 def front_matter(title: str, spec: ModelSpec, metrics: dict[str, Any]) -> str:
-    """What the Hub reads of the card, as YAML: licence, tags, ancestors, and the test part's metrics.
+    """What the Hub reads of the card, as YAML: license, tags, ancestors, and the test part's metrics.
 
     base_model and datasets are there where they are on the Hub.
     """
@@ -101,7 +101,7 @@ def front_matter(title: str, spec: ModelSpec, metrics: dict[str, Any]) -> str:
     ]
     cfg = get_pretrained_cfg(spec.backbone)
     card = ModelCardData(
-        license="cc-by-nc-sa-4.0" if "BY-NC-SA" in metrics["data_licence"].upper() else "other",
+        license="cc-by-nc-sa-4.0" if "BY-NC-SA" in metrics["data_license"].upper() else "other",
         library_name="chipdemo",
         pipeline_tag="image-classification",
         tags=["image-classification", "chip-inspection", spec.backbone],

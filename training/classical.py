@@ -62,8 +62,8 @@ LEARNERS = {
 
 def hog_features(pixels: np.ndarray) -> np.ndarray:
     """(N, S, S, 3) uint8 pixels -> (N, 1764) float32."""
-    small = [Image.fromarray(photograph).convert("L").resize((HOG_SIDE, HOG_SIDE)) for photograph in pixels]
-    return np.stack([hog(np.asarray(photograph), **HOG) for photograph in small]).astype(np.float32)
+    small = [Image.fromarray(image).convert("L").resize((HOG_SIDE, HOG_SIDE)) for image in pixels]
+    return np.stack([hog(np.asarray(image), **HOG) for image in small]).astype(np.float32)
 
 
 class Fitted:

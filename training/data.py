@@ -1,4 +1,4 @@
-"""Labelled photographs: decoded, and divided by content hash. Where they come from: sources.py."""
+"""Labeled images: decoded, and divided by content hash. Where they come from: sources.py."""
 
 import hashlib
 import math
@@ -14,24 +14,24 @@ from typing import Any
 import numpy as np
 
 from chipdemo.errors import DataError, ImageError
-from chipdemo.images import Source, read_photograph
+from chipdemo.images import Source, read_image
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
 from chipdemo.labeling.folders import class_of
 from chipdemo.vision.checkpoint import read_json
 
 PARTS = ("train", "val", "test")
 DEFAULT_FRACTIONS = (0.7, 0.2, 0.1)  # Kim et al.
-MAX_UNREADABLE = 0.05  # of the photographs; with more of them something else is wrong
+MAX_UNREADABLE = 0.05  # of the images; with more of them something else is wrong
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled photograph.
+    """One labeled image.
 
     path: its file, or a name for messages where content is given. label: "normal" or "abnormal".
-    probability: of being abnormal, 0-1, as sure as the people who labelled it were. stratum: kept
-    in equal shares in every part of a split. group: photographs of one group, such as one wafer,
-    stay on one side of a split; "" is a group of its own. content: gives the photograph where it
+    probability: of being abnormal, 0-1, as sure as the people who labeled it were. stratum: kept
+    in equal shares in every part of a split. group: images of one group, such as one wafer,
+    stay on one side of a split; "" is a group of its own. content: gives the image where it
     is no file, as in a table of the Hub.
     """
 
@@ -45,30 +45,30 @@ class Sample:
 
     @property
     def source(self) -> Source:
-        """What read_photograph takes."""
+        """What read_image takes."""
         return self.content() if self.content else self.path
 
 
 @dataclass(frozen=True)
-class LabelledData:
-    """A named data set. licence: as its owner states it; "" when unknown.
+class LabeledData:
+    """A named dataset. license: as its owner states it; "" when unknown.
 
-    left_out: photographs that nobody can learn from, such as those people disagree on, a line each.
+    left_out: images that nobody can learn from, such as those people disagree on, a line each.
     """
 
     name: str
-    licence: str
+    license: str
     samples: tuple[Sample, ...]
     left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Photographs:
-    """Labelled photographs, decoded: row i of every array is the same photograph.
+class Images:
+    """Labeled images, decoded: row i of every array is the same image.
 
     pixels: (N, size, size, 3) uint8. probability: (N,) float32. sha256: of the content.
-    left_out: why photographs of the data set are not here, a line each; unreadable: those of
-    them that could not be read. side: of a square as large as the median photograph, pixels.
+    left_out: why images of the dataset are not here, a line each; unreadable: those of
+    them that could not be read. side: of a square as large as the median image, pixels.
     """
 
     pixels: np.ndarray
@@ -117,31 +117,29 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     return "" if value is None else str(value).strip()
 
 
-def load_photographs(
-    data: LabelledData, to_pixels: Callable, progress: Callable = lambda it, **_: it
-) -> Photographs:
-    """Decode every photograph once.
+def load_images(data: LabeledData, to_pixels: Callable, progress: Callable = lambda it, **_: it) -> Images:
+    """Decode every image once.
 
-    to_pixels: upright RGB photograph -> (size, size, 3) uint8. progress: such as tqdm.
-    A photograph that cannot be read is left out and named; of photographs with the same content
+    to_pixels: upright RGB image -> (size, size, 3) uint8. progress: such as tqdm.
+    An image that cannot be read is left out and named; of images with the same content
     one is kept. Raises DataError if more than MAX_UNREADABLE cannot be read, if the same content
-    is in both classes, and if a class has no photograph.
+    is in both classes, and if a class has no image.
     """
 
     def load(sample: Sample):
         try:
-            photograph = read_photograph(sample.source)
+            decoded = read_image(sample.source)
         except ImageError as error:
             return f"{sample.path}: {error}"
-        width, height = photograph.image.size
-        return photograph.sha256, to_pixels(photograph.image), math.sqrt(width * height)
+        width, height = decoded.image.size
+        return decoded.sha256, to_pixels(decoded.image), math.sqrt(width * height)
 
     with ThreadPoolExecutor() as pool:
         loaded = list(progress(pool.map(load, data.samples), total=len(data.samples), desc="reading"))
     unreadable = [entry for entry in loaded if isinstance(entry, str)]
     if len(unreadable) > MAX_UNREADABLE * len(loaded):
         raise DataError(
-            f"Expected photographs that can be read; {len(unreadable)} of {len(loaded)} in {data.name} "
+            f"Expected images that can be read; {len(unreadable)} of {len(loaded)} in {data.name} "
             f"cannot: {_first(unreadable)}. Mend or remove them."
         )
     same = defaultdict(list)
@@ -158,14 +156,14 @@ def load_photographs(
     counts = Counter(sample.label for _, sample, _ in kept)
     if len(counts) < 2:
         raise DataError(
-            f"Expected photographs of both classes in {data.name}; found {counts[NORMAL]} normal and "
-            f"{counts[ABNORMAL]} abnormal. Add photographs of the other class."
+            f"Expected images of both classes in {data.name}; found {counts[NORMAL]} normal and "
+            f"{counts[ABNORMAL]} abnormal. Add images of the other class."
         )
     hashes, samples, pixels = zip(*kept)
     probability = np.array([sample.probability for sample in samples], np.float32)
     left_out = (*data.left_out, *unreadable, *again)
     side = round(statistics.median(entry[2] for entry in loaded if not isinstance(entry, str)))
-    return Photographs(np.stack(pixels), probability, hashes, samples, left_out, tuple(unreadable), side)
+    return Images(np.stack(pixels), probability, hashes, samples, left_out, tuple(unreadable), side)
 
 
 def _check_one_label(name: str, same: list[list[Sample]]) -> None:
@@ -177,7 +175,7 @@ def _check_one_label(name: str, same: list[list[Sample]]) -> None:
     ]
     if torn:
         raise DataError(
-            f"Expected one label a photograph in {name}; found the same photograph in both classes "
+            f"Expected one label an image in {name}; found the same image in both classes "
             f"{len(torn)} times: {_first(torn)}. Keep it where it belongs."
         )
 
@@ -193,13 +191,13 @@ def split_by_hash(
     known: Mapping[str, Iterable[str]] | None = None,
     groups: Mapping[str, str] | None = None,
 ) -> dict[str, list[str]]:
-    """Divide photographs into train, val and test, each stratum in the same shares.
+    """Divide images into train, val and test, each stratum in the same shares.
 
     strata: stratum by sha256. fractions: of train, val and test; they sum to 1.
-    known: an earlier split; photographs it names keep their part, so that a test photograph
-    never becomes a training photograph as the data set grows.
+    known: an earlier split; images it names keep their part, so that a test image
+    never becomes a training image as the dataset grows.
     groups: group by sha256, of those that have one. A group stays in one part, that of its known
-    photographs if there are any; the shares are then kept as well as the groups allow.
+    images if there are any; the shares are then kept as well as the groups allow.
     The division depends on contents and seed alone, not on names or order. Raises DataError if
     the earlier split has a group in two parts.
     """
@@ -211,10 +209,10 @@ def split_by_hash(
     part_of = {sha256: part for part, hashes in (known or {}).items() for sha256 in hashes}
     grouped = _place_groups([h for h in order if (groups or {}).get(h)], strata, groups, part_of, fractions)
     split = {part: [] for part in PARTS}
-    taken = np.zeros(len(PARTS))  # photographs given out so far, of the sorted ones
+    taken = np.zeros(len(PARTS))  # images given out so far, of the sorted ones
     for _, stratum in groupby(order, key=strata.__getitem__):
         stratum = list(stratum)
-        for sha256 in stratum:  # first, so that single photographs even out what groups leave uneven
+        for sha256 in stratum:  # first, so that single images even out what groups leave uneven
             if sha256 in grouped:
                 taken[PARTS.index(grouped[sha256])] += 1
         for sha256 in stratum:
@@ -235,7 +233,7 @@ def _place_groups(
     part_of: Mapping[str, str],
     fractions: tuple[float, float, float],
 ) -> dict[str, str]:
-    """The part of every photograph in order that is in a group of several and not yet in part_of.
+    """The part of every image in order that is in a group of several and not yet in part_of.
 
     Large groups first, each into the part that most lacks what it holds, rare strata weighing
     as much as common ones.
@@ -268,7 +266,7 @@ def _place_groups(
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
-    """The sha256 of the photographs of each part, from a split.json. Raises DataError, CheckpointError."""
+    """The sha256 of the images of each part, from a split.json. Raises DataError, CheckpointError."""
     content = read_json(path)
     if missing := [part for part in PARTS if not isinstance(content.get(part), list)]:
         raise DataError(
@@ -279,11 +277,11 @@ def read_split(path: Path) -> dict[str, list[str]]:
 
 
 def check_parts(name: str, split: Mapping[str, list[str]], label_of: Mapping[str, str]) -> None:
-    """Raises DataError unless every part has photographs of both classes. label_of: by sha256."""
+    """Raises DataError unless every part has images of both classes. label_of: by sha256."""
     counts = {part: Counter(label_of[sha256] for sha256 in hashes) for part, hashes in split.items()}
     if any(len(of_part) < len(CLASSES) for of_part in counts.values()):
         found = ", ".join(f"{part} {n[NORMAL]} and {n[ABNORMAL]}" for part, n in counts.items())
         raise DataError(
-            f"Expected normal and abnormal photographs in every part of {name}; found {found}. "
-            "Add photographs: about ten of each class, or ten groups, are the least that can be divided."
+            f"Expected normal and abnormal images in every part of {name}; found {found}. "
+            "Add images: about ten of each class, or ten groups, are the least that can be divided."
         )

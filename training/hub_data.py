@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face Hub: labelled photographs, or the events of people labelling them."""
+"""Datasets of the Hugging Face Hub: labeled images, or the events of people labeling them."""
 
 import re
 from functools import partial
@@ -15,8 +15,8 @@ from huggingface_hub.errors import EntryNotFoundError
 from chipdemo.errors import DataError
 from chipdemo.images import Source
 from chipdemo.inspection import CLASSES
-from chipdemo.labeling.agreement import UNSURE, current_truth
-from training.data import LabelledData, Sample, sample_of
+from chipdemo.labeling.agreement import UNSURE, consensus
+from training.data import LabeledData, Sample, sample_of
 
 ADDRESS = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?(@(?P<revision>.+))?")
 LABELS = ("image", "label")
@@ -24,30 +24,30 @@ EVENTS = (*LABELS, "event_id", "image_sha256", "annotator", "created_at", "retra
 OPTIONAL = ("defect_type", "group", "probability", "decides")
 
 
-def read_hub(address: str) -> LabelledData:
-    """`hf:OWNER/NAME[/CONFIG][@REVISION]`, or `hf:FOLDER`, a data set of the Hub that lies on disk.
+def read_hub(address: str) -> LabeledData:
+    """`hf:OWNER/NAME[/CONFIG][@REVISION]`, or `hf:FOLDER`, a dataset of the Hub that lies on disk.
 
     Its splits are taken together. It has columns `image` and `label` (a class or a string, named
     as folders are), optionally `probability`, `defect_type`, `group`; or it has label events, and
-    what holds now is derived from them: photographs that people disagree on or are unsure of are
-    left out and listed. Photographs stay in the library's cache on disk until they are read.
+    what holds now is derived from them: images that people disagree on or are unsure of are
+    left out and listed. Images stay in the library's cache on disk until they are read.
     Raises DataError.
     """
-    name, table, licence = _fetch(address.removeprefix("hf:"))
+    name, table, license = _fetch(address.removeprefix("hf:"))
     columns = EVENTS if "event_id" in table.column_names else LABELS
     if missing := [column for column in columns if column not in table.column_names]:
         raise DataError(
             f"Expected columns {', '.join(columns)} in {name}; found {', '.join(table.column_names)}. "
-            f"Add {', '.join(missing)}, or choose another data set."
+            f"Add {', '.join(missing)}, or choose another dataset."
         )
     images = table.select_columns(["image"]).cast_column("image", Image(decode=False))
     rows = _rows(table, (*columns, *OPTIONAL))
-    samples, left_out = (_agreed if columns is EVENTS else _labelled)(name, rows, images)
-    return LabelledData(name, licence, tuple(samples), tuple(left_out))
+    samples, left_out = (_agreed if columns is EVENTS else _labeled)(name, rows, images)
+    return LabeledData(name, license, tuple(samples), tuple(left_out))
 
 
 def _fetch(name: str) -> tuple[str, Dataset, str]:
-    """What to call it, all rows, mapped from the library's cache, and the licence that its card states."""
+    """What to call it, all rows, mapped from the library's cache, and the license that its card states."""
     match, folder = ADDRESS.fullmatch(name), Path(name).expanduser()
     if not match and not folder.is_dir():
         raise DataError(f"Expected hf:OWNER/NAME, /CONFIG or @REVISION behind it; found hf:{name}.")
@@ -58,33 +58,33 @@ def _fetch(name: str) -> tuple[str, Dataset, str]:
             splits = load_dataset(match["repository"], match["config"], revision=match["revision"])
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"Expected a data set at hf:{name}; it could not be read: {error or type(error).__name__}. Check "
-            "the name, the network, and for a private data set HF_TOKEN or `hf auth login`."
+            f"Expected a dataset at hf:{name}; it could not be read: {error or type(error).__name__}. Check "
+            "the name, the network, and for a private dataset HF_TOKEN or `hf auth login`."
         ) from error
     try:
         card = DatasetCard.load(folder / "README.md" if folder.is_dir() else match["repository"])
-        licence = card.data.license
+        license = card.data.license
     except (EntryNotFoundError, OSError, ValueError):  # it has no card, or none that can be read
-        licence = ""
+        license = ""
     name = folder.resolve().name if folder.is_dir() else name
-    return name, concatenate_datasets(list(splits.values())), licence if isinstance(licence, str) else ""
+    return name, concatenate_datasets(list(splits.values())), license if isinstance(license, str) else ""
 
 
 def _rows(table: Dataset, columns: tuple[str, ...]) -> list[dict]:
-    """The named columns but the photograph, row by row; a class by its name."""
-    names = getattr(table.features["label"], "names", None)  # of a ClassLabel, whose -1 says unlabelled
+    """The named columns but the image, row by row; a class by its name."""
+    names = getattr(table.features["label"], "names", None)  # of a ClassLabel, whose -1 says unlabeled
     rows = table.select_columns([c for c in columns if c in table.column_names and c != "image"]).to_list()
     for row in rows if names else ():
         row["label"] = names[row["label"]] if row["label"] is not None and row["label"] >= 0 else None
     return rows
 
 
-def _labelled(name: str, rows: list[dict], images: Dataset) -> tuple[list[Sample], list[str]]:
-    """A sample a row, and a line for every photograph that is labelled unsure."""
+def _labeled(name: str, rows: list[dict], images: Dataset) -> tuple[list[Sample], list[str]]:
+    """A sample a row, and a line for every image that is labeled unsure."""
     files = pc.struct_field(images.with_format("arrow")["image"][:], "path").to_pylist()
     samples, left_out = [], []
     for index, (row, file) in enumerate(zip(rows, files)):
-        path, content = Path(name) / (file or f"row {index}"), partial(_photograph, images, [index])
+        path, content = Path(name) / (file or f"row {index}"), partial(_image, images, [index])
         if row["label"] == UNSURE:
             left_out.append(f"{path}: unsure")
         else:
@@ -93,7 +93,7 @@ def _labelled(name: str, rows: list[dict], images: Dataset) -> tuple[list[Sample
 
 
 def _agreed(name: str, rows: list[dict], images: Dataset) -> tuple[list[Sample], list[str]]:
-    """The samples that most annotators agree on, and a line for every other photograph."""
+    """The samples that most annotators agree on, and a line for every other image."""
     try:
         times = pd.to_datetime([row["created_at"] for row in rows], utc=True, format="ISO8601")
     except (ValueError, TypeError) as error:
@@ -111,18 +111,18 @@ def _agreed(name: str, rows: list[dict], images: Dataset) -> tuple[list[Sample],
         for row, time in zip(rows, times)
     ]
     samples, left_out = [], []
-    for sha256, truth in current_truth(events).items():
+    for sha256, truth in consensus(events).items():
         path = Path(name) / sha256
         if truth.label in CLASSES:
             row = {"label": truth.label, "probability": truth.probability, "defect_type": truth.defect_type}
-            samples.append(sample_of(row, path, "", partial(_photograph, images, rows_of[sha256])))
+            samples.append(sample_of(row, path, "", partial(_image, images, rows_of[sha256])))
         else:
             left_out.append(f"{path}: {truth}")
     return samples, left_out
 
 
-def _photograph(images: Dataset, rows: list[int]) -> Source:
-    """The first photograph that is in one of these rows; b"" if there is none."""
+def _image(images: Dataset, rows: list[int]) -> Source:
+    """The first image that is in one of these rows; b"" if there is none."""
     for row in rows:
         image = images[row]["image"] or {}
         if source := image.get("bytes") or image.get("path"):

@@ -8,13 +8,13 @@ from sklearn.metrics import roc_auc_score
 
 FPR_LIMIT = 0.3  # AUPRO is integrated up to this rate of false pixels, as MVTec AD has it
 SHARES = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1)  # of the pixels; denser where defects end
-BLUR = 1 / 20  # of a photograph's side, standard deviation of what takes the place of removed pixels
+BLUR = 1 / 20  # of an image's side, standard deviation of what takes the place of removed pixels
 
 
 def pixel_auroc(heat: np.ndarray, masks: np.ndarray) -> float:
-    """Area under the ROC curve over all pixels of all photographs, 0-1.
+    """Area under the ROC curve over all pixels of all images, 0-1.
 
-    heat: (N, H, W), on one scale for all photographs. masks: (N, H, W) bool, the defects.
+    heat: (N, H, W), on one scale for all images. masks: (N, H, W) bool, the defects.
     """
     return float(roc_auc_score(masks.ravel(), heat.ravel()))
 
@@ -46,7 +46,7 @@ def aupro(heat: np.ndarray, masks: np.ndarray, limit: float = FPR_LIMIT) -> floa
 
 
 def pointing_game(heat: np.ndarray, masks: np.ndarray) -> float:
-    """How often the hottest pixel of a photograph belongs to a defect, 0-1 (Zhang et al., IJCV 2018).
+    """How often the hottest pixel of an image belongs to a defect, 0-1 (Zhang et al., IJCV 2018).
 
     Where several pixels are the hottest, the share of them that does: a flat map gets what chance gives.
     heat: (N, H, W). masks: (N, H, W) bool, none of them empty.
@@ -56,7 +56,7 @@ def pointing_game(heat: np.ndarray, masks: np.ndarray) -> float:
 
 
 def energy_inside(heat: np.ndarray, masks: np.ndarray) -> float:
-    """The share of a photograph's heat that lies on defects, 0-1, mean over photographs; without heat, 0.
+    """The share of an image's heat that lies on defects, 0-1, mean over images; without heat, 0.
 
     The energy-based pointing game (Wang et al., Score-CAM, 2020). heat: (N, H, W), 0 or more.
     """
@@ -65,24 +65,24 @@ def energy_inside(heat: np.ndarray, masks: np.ndarray) -> float:
 
 
 def removal_curves(
-    judge: Callable[[np.ndarray], np.ndarray], photograph: np.ndarray, heat: np.ndarray
+    judge: Callable[[np.ndarray], np.ndarray], image: np.ndarray, heat: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Deletion and insertion, each (len(SHARES),) probabilities (Petsiuk et al., RISE, 2018).
 
-    Deletion blurs the hottest share of the pixels; insertion shows it, in a photograph that is blurred
+    Deletion blurs the hottest share of the pixels; insertion shows it, in an image that is blurred
     otherwise. Pixels of equal heat come in random order, the same every time.
 
-    judge: (n, H, W, 3) uint8 -> (n,) probability of the explained class. photograph: (H, W, 3) uint8.
+    judge: (n, H, W, 3) uint8 -> (n,) probability of the explained class. image: (H, W, 3) uint8.
     heat: (H, W).
     """
-    side = BLUR * len(photograph)
-    blurred = ndimage.gaussian_filter(photograph, (side, side, 0), mode="nearest")
+    side = BLUR * len(image)
+    blurred = ndimage.gaussian_filter(image, (side, side, 0), mode="nearest")
     noise = np.random.default_rng(0).random(heat.size)
     rank = np.empty(heat.size)
     rank[np.lexsort((noise, -heat.ravel()))] = np.arange(heat.size) / heat.size
     chosen = [(rank.reshape(heat.shape) < share)[..., None] for share in SHARES]
-    deleted = [np.where(one, blurred, photograph) for one in chosen]
-    inserted = [np.where(one, photograph, blurred) for one in chosen]
+    deleted = [np.where(one, blurred, image) for one in chosen]
+    inserted = [np.where(one, image, blurred) for one in chosen]
     deletion, insertion = np.split(judge(np.stack(deleted + inserted)), 2)
     return deletion, insertion
 

@@ -58,7 +58,7 @@ def auroc(scores: np.ndarray, abnormal: np.ndarray) -> float:
 def intervals(
     probabilities: np.ndarray, abnormal: np.ndarray, threshold: float, resamples: int
 ) -> dict[str, list[float]]:
-    """The 95 % interval of every metric of measure(), as [low, high], by bootstrap over photographs."""
+    """The 95 % interval of every metric of measure(), as [low, high], by bootstrap over images."""
     names = [k for k, v in measure(probabilities, abnormal, threshold).items() if isinstance(v, float)]
 
     def figures(rows: np.ndarray) -> list[float]:
@@ -85,7 +85,7 @@ def draw(probabilities: np.ndarray, abnormal: np.ndarray, threshold: float, part
             stopped,
             labels=[False, True],
             display_labels=list(CLASSES),
-            cmap="Greys",
+            cmap="Grays",
             colorbar=False,
             ax=ax,
         ),
@@ -101,7 +101,7 @@ def draw(probabilities: np.ndarray, abnormal: np.ndarray, threshold: float, part
 
 
 def draw_reliability(probabilities: np.ndarray, abnormal: np.ndarray, part: str, folder: Path) -> None:
-    """Write RELIABILITY: how often photographs of a stated probability are abnormal, in ten bins."""
+    """Write RELIABILITY: how often images of a stated probability are abnormal, in ten bins."""
     _save(
         lambda ax: CalibrationDisplay.from_predictions(
             abnormal, probabilities, n_bins=10, pos_label=True, ax=ax

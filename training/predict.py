@@ -1,4 +1,4 @@
-"""Run a network over many photographs."""
+"""Run a network over many images."""
 
 from typing import NamedTuple
 
@@ -8,14 +8,14 @@ import torch
 from chipdemo.errors import DataError
 from chipdemo.vision.checkpoint import HEAD, ModelSpec
 from chipdemo.vision.model import ChipNet
-from chipdemo.vision.transforms import normalise
+from chipdemo.vision.transforms import normalize
 
 BATCH_SIZE = 64
 
 
 class Predictions(NamedTuple):
-    """One row a photograph: log_odds (N,) before calibration, highest_evidence (N,) of any
-    place, distance (N,) from the training photographs, embedding (N, C)."""
+    """One row an image: log_odds (N,) before calibration, highest_evidence (N,) of any
+    place, distance (N,) from the training images, embedding (N, C)."""
 
     log_odds: np.ndarray
     highest_evidence: np.ndarray
@@ -31,15 +31,15 @@ def predict(net: ChipNet, pixels: np.ndarray, spec: ModelSpec) -> Predictions:
     """
     if spec.verdict_by != HEAD:
         raise DataError(
-            "Expected a trained classifier; this model was taught from good photographs alone and judges by "
-            "its memory. Inspect with it in the app, or train one on labelled photographs."
+            "Expected a trained classifier; this model was taught from good images alone and judges by "
+            "its memory. Inspect with it in the app, or train one on labeled images."
         )
     device = next(net.parameters()).device
     was_training = net.training
     net.eval()
     rows = []
     for start in range(0, len(pixels), BATCH_SIZE):
-        batch = normalise(
+        batch = normalize(
             torch.from_numpy(pixels[start : start + BATCH_SIZE]).to(device), spec.mean, spec.std
         )
         output = net(batch)

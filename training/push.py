@@ -19,7 +19,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from safetensors import SafetensorError, safe_open
 
 from chipdemo.errors import CheckpointError, ChipDemoError, HubError
-from chipdemo.hub import persistently, told, writable, writer
+from chipdemo.hub import with_retries, describe_error, writable, writer
 from chipdemo.vision.checkpoint import CARD, FILES, MEMORY
 from chipdemo.vision.weights import load_checkpoint
 
@@ -45,8 +45,8 @@ def slug(folder: Path) -> str:
 
 
 def pushable(folder: Path) -> list[str]:
-    """The files of a checkpoint that are pushed, and no others: no pickle, no state, no photograph
-    but the small copies in a memory of normal chips, which `teach --without-photographs` leaves out.
+    """The files of a checkpoint that are pushed, and no others: no pickle, no state, no image
+    but the small copies in a memory of normal chips, which `teach --without-images` leaves out.
 
     Its weights, its JSON, its card and the pictures that the card shows. Raises CheckpointError.
     """
@@ -83,16 +83,16 @@ def push(folder: Path, repository: str, public: bool = False) -> CommitInfo:
     files, api = pushable(folder), HfApi()
     _, _, info = load_checkpoint(folder)  # what cannot be used here is of no use to others
     try:
-        persistently(lambda: api.create_repo(repository, private=not public, exist_ok=True))
-        private = persistently(lambda: api.model_info(repository, expand=["private"])).private
+        with_retries(lambda: api.create_repo(repository, private=not public, exist_ok=True))
+        private = with_retries(lambda: api.model_info(repository, expand=["private"])).private
         visibility = "private" if private else "public"
         if private == public:
             print(f"{repository} is {visibility} and stays so", flush=True)
-        commit = persistently(lambda: _commit(api, folder, repository, files, info.revision))
+        commit = with_retries(lambda: _commit(api, folder, repository, files, info.revision))
     except Exception as error:  # noqa: BLE001 - network, proxy, storage and Hub raise errors of many types
         again = ["python", "training/push.py", str(folder), repository, *["--public"] * public]
         raise HubError(
-            f"Expected to push to {repository}; found {told(error)} The checkpoint is whole in {folder}. "
+            f"Expected to push to {repository}; found {describe_error(error)} The checkpoint is whole in {folder}. "
             f"Try again with: {shlex.join(again)}"
         ) from error
     print(f"pushed revision {info.revision} as {commit.oid}, {visibility}: {commit.commit_url}")

@@ -1,4 +1,4 @@
-"""Where labelled photographs come from: `--data` of every training command."""
+"""Where labeled images come from: `--data` of every training command."""
 
 import csv
 import importlib.util
@@ -9,22 +9,22 @@ from pathlib import Path
 
 from chipdemo.errors import DataError
 from chipdemo.inspection import ABNORMAL, NORMAL
-from chipdemo.labeling.folders import class_of, folders_in, labelled_files, part_folders
+from chipdemo.labeling.folders import class_of, folders_in, labeled_files, part_folders
 from chipdemo.labeling.label import UNSURE
-from training.data import LabelledData, Sample, sample_of
+from training.data import LabeledData, Sample, sample_of
 
 DATA_HELP = (
     "elpv, a CSV, a folder with normal/ and abnormal/ or as of MVTec AD, "
     "or hf:OWNER/NAME[/CONFIG][@REVISION] of the Hugging Face Hub"
 )
 GROUP_HELP = (
-    "regular expression; its first group, found in a photograph's path, names the photographs "
+    "regular expression; its first group, found in an image's path, names the images "
     "that stay on one side of the split"
 )
 
 
-def read_data(name: str, group_pattern: str = "") -> LabelledData:
-    """The data set that `--data` names, grouped by `--group-pattern` where that is given.
+def read_data(name: str, group_pattern: str = "") -> LabeledData:
+    """The dataset that `--data` names, grouped by `--group-pattern` where that is given.
 
     "elpv", "hf:..." (see read_hub), a CSV file or a folder. Raises DataError.
     """
@@ -41,7 +41,7 @@ def read_data(name: str, group_pattern: str = "") -> LabelledData:
     return group_by_path(data, group_pattern) if group_pattern else data
 
 
-def group_by_path(data: LabelledData, pattern: str) -> LabelledData:
+def group_by_path(data: LabeledData, pattern: str) -> LabeledData:
     """Every sample in the group that the pattern's first group finds in its path.
 
     A path where it finds nothing is in no group. Raises DataError if that is all of them.
@@ -68,15 +68,15 @@ def group_by_path(data: LabelledData, pattern: str) -> LabelledData:
     return replace(data, samples=samples)
 
 
-def read_elpv() -> LabelledData:
-    """2,624 photographs of solar cells by electroluminescence, 300x300 grey, from their package.
+def read_elpv() -> LabeledData:
+    """2,624 images of solar cells by electroluminescence, 300x300 gray, from their package.
 
     Deitsch et al., Solar Energy 185 (2019): experts gave each a probability of being defective,
     0 and 1/3 count as normal here, 2/3 and 1 as abnormal. Strata are label and cell type.
     """
     spec = importlib.util.find_spec("elpv_dataset")  # found, not imported: the import reads all images
     if spec is None:
-        raise DataError("The data set elpv needs its package; run: pip install elpv-dataset")
+        raise DataError("The dataset elpv needs its package; run: pip install elpv-dataset")
     root = Path(spec.origin).parent / "data"
     samples = []
     for path, probability, cell_type in csv.reader(
@@ -84,15 +84,15 @@ def read_elpv() -> LabelledData:
     ):
         label = ABNORMAL if float(probability) > 0.5 else NORMAL
         samples.append(Sample(root / path, label, float(probability), f"{label}, {cell_type}"))
-    return LabelledData("ELPV", "CC BY-NC-SA 4.0 (non-commercial)", tuple(samples))
+    return LabeledData("ELPV", "CC BY-NC-SA 4.0 (non-commercial)", tuple(samples))
 
 
-def read_csv(path: Path) -> LabelledData:
+def read_csv(path: Path) -> LabeledData:
     """A CSV with a header: `image` (path, relative to the CSV) and `label`.
 
     Optional columns: `probability` (of being abnormal, 0-1), `defect_type`, `group`.
-    Labels are those of folders: normal, good, ok, 0 ... or abnormal, defect, ng, 1 ...; photographs
-    labelled unsure are left out and listed.
+    Labels are those of folders: normal, good, ok, 0 ... or abnormal, defect, ng, 1 ...; images
+    labeled unsure are left out and listed.
     Raises DataError that names the first line it cannot take.
     """
     try:
@@ -104,22 +104,22 @@ def read_csv(path: Path) -> LabelledData:
         raise DataError(f"Expected columns image and label in {path}; found {found}. Add a header line.")
     samples, left_out = [], []
     for line, row in enumerate(rows, 2):
-        photograph = path.parent / (row["image"] or "")
+        image = path.parent / (row["image"] or "")
         if row["label"] == UNSURE:
-            left_out.append(f"{photograph}: unsure")
+            left_out.append(f"{image}: unsure")
         else:
-            samples.append(sample_of(row, photograph, f"line {line} of {path}"))
-    return LabelledData(path.resolve().stem, "", tuple(samples), tuple(left_out))
+            samples.append(sample_of(row, image, f"line {line} of {path}"))
+    return LabeledData(path.resolve().stem, "", tuple(samples), tuple(left_out))
 
 
-def read_folder(root: Path) -> LabelledData:
-    """A folder of photographs, in one of three layouts; upper and lower case are the same.
+def read_folder(root: Path) -> LabeledData:
+    """A folder of images, in one of three layouts; upper and lower case are the same.
 
     `normal/` and `abnormal/` (or synonyms such as `good`, `defect`); folders below abnormal are
     defect types. Or `good/` (or a synonym) beside one folder a defect type. Or any of these in
-    `train/`, `val/` and `test/`, as MVTec AD has it: all photographs are taken together then, and
-    `ground_truth/` and `masks/` are passed over. Photographs in `unsure/` are left out and listed.
-    Raises DataError unless both classes have photographs.
+    `train/`, `val/` and `test/`, as MVTec AD has it: all images are taken together then, and
+    `ground_truth/` and `masks/` are passed over. Images in `unsure/` are left out and listed.
+    Raises DataError unless both classes have images.
     """
     if not root.is_dir():
         raise DataError(f"Expected elpv, hf:..., a CSV or a folder; {root} is none of these. Check --data.")
@@ -131,7 +131,7 @@ def read_folder(root: Path) -> LabelledData:
             f"{classes[0].name}/ beside {parts[0].name}/. Give the folder that you mean."
         )
     samples, left_out = [], []
-    for path, label, defect_type in labelled_files(root):
+    for path, label, defect_type in labeled_files(root):
         if label == UNSURE:
             left_out.append(f"{path}: unsure")
         else:
@@ -140,7 +140,7 @@ def read_folder(root: Path) -> LabelledData:
     counts = Counter(sample.label for sample in samples)
     if not (counts[NORMAL] and counts[ABNORMAL]):
         raise DataError(
-            f"Expected photographs in {root}/normal and {root}/abnormal; found {counts[NORMAL]} normal "
+            f"Expected images in {root}/normal and {root}/abnormal; found {counts[NORMAL]} normal "
             f"and {counts[ABNORMAL]} abnormal. Put each class in a folder of its name."
         )
-    return LabelledData(root.resolve().name, "", tuple(samples), tuple(left_out))
+    return LabeledData(root.resolve().name, "", tuple(samples), tuple(left_out))

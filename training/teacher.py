@@ -1,7 +1,7 @@
-"""Distillation: what trained models say of the training photographs, for another to learn from.
+"""Distillation: what trained models say of the training images, for another to learn from.
 
 Hinton et al., arXiv:1503.02531 (logits) and Romero et al., arXiv:1412.6550 (features). The
-teachers judge each photograph once, before training, in its eight flips and right-angle turns;
+teachers judge each image once, before training, in its eight flips and right-angle turns;
 their mean is a steadier target than any single label and costs nothing while training.
 """
 
@@ -19,12 +19,12 @@ from chipdemo.vision.checkpoint import ModelSpec
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.transforms import pixels_of
 from chipdemo.vision.weights import load_checkpoint
-from training.data import LabelledData, load_photographs
+from training.data import LabeledData, load_images
 from training.predict import Predictions, predict
 
 
 class Lesson(NamedTuple):
-    """What the teachers say of N photographs, their mean.
+    """What the teachers say of N images, their mean.
 
     probability: (N,) of abnormal, calibrated, 0-1. features: (N, C) pooled ones of unit length,
     side by side for several teachers.
@@ -35,7 +35,7 @@ class Lesson(NamedTuple):
 
 
 def predict_turned(net: ChipNet, pixels: np.ndarray, spec: ModelSpec) -> Predictions:
-    """Predictions, each the mean over the eight flips and right-angle turns of a photograph."""
+    """Predictions, each the mean over the eight flips and right-angle turns of an image."""
     views = [np.rot90(side, turn, (1, 2)) for side in (pixels, pixels[:, ::-1]) for turn in range(4)]
     answers = [predict(net, np.ascontiguousarray(view), spec) for view in views]
     return Predictions(*(np.mean(column, 0) for column in zip(*answers)))
@@ -43,23 +43,23 @@ def predict_turned(net: ChipNet, pixels: np.ndarray, spec: ModelSpec) -> Predict
 
 def listen(
     teachers: Sequence[str],
-    data: LabelledData,
+    data: LabeledData,
     sha256: Sequence[str],
     device: torch.device,
     progress: Callable,
 ) -> Lesson:
-    """Ask every teacher, a checkpoint folder or Hub id, about the photographs named by their sha256.
+    """Ask every teacher, a checkpoint folder or Hub id, about the images named by their sha256.
 
-    Raises CheckpointError. A teacher sees the photographs in the size that it was trained at.
+    Raises CheckpointError. A teacher sees the images in the size that it was trained at.
     """
     probabilities, features = [], []
     for teacher in teachers:
         net, spec, _ = load_checkpoint(teacher)
-        photographs = load_photographs(
+        images = load_images(
             data, partial(pixels_of, size=spec.image_size, interpolation=spec.interpolation), progress
         )
-        row = {name: index for index, name in enumerate(photographs.sha256)}
-        pixels = photographs.pixels[[row[name] for name in sha256]]
+        row = {name: index for index, name in enumerate(images.sha256)}
+        pixels = images.pixels[[row[name] for name in sha256]]
         answers = predict_turned(net.to(device, memory_format=torch.channels_last), pixels, spec)
         probabilities.append(expit(answers.log_odds / spec.temperature))
         features.append(F.normalize(torch.from_numpy(answers.embedding), dim=1))

@@ -32,12 +32,12 @@ from chipdemo.errors import ChipDemoError, DataError
 from chipdemo.vision.checkpoint import CONFIG, FILES, METRICS, SPLIT, WEIGHTS, ModelSpec, write_json
 from chipdemo.vision.model import ATTENTIONS
 from chipdemo.vision.output import replacing
-from chipdemo.vision.transforms import normalise, pixels_of
+from chipdemo.vision.transforms import normalize, pixels_of
 from chipdemo.vision.weights import load_weights, save_checkpoint
 from training.augment import augment
 from training.calibration import choose_threshold, fit_distance_limit, fit_heat_scale, fit_temperature
 from training.card import model_card
-from training.data import PARTS, check_parts, load_photographs, read_split, split_by_hash
+from training.data import PARTS, check_parts, load_images, read_split, split_by_hash
 from training.measure import PICTURES, auroc, draw, measure
 from training.predict import predict
 from training.push import OWN, destination, push
@@ -63,23 +63,19 @@ class Options:
     stages: int = flag(2, "how many of the backbone's last resolutions are joined")
     init: str = flag("imagenet", "imagenet, none, a checkpoint folder or backbone weights (.safetensors)")
     out: str = flag("", "checkpoint folder; default runs/DATA-BACKBONE-ATTENTION")
-    split: str = flag("", "split.json to keep to; photographs it does not name are divided anew")
+    split: str = flag("", "split.json to keep to; images it does not name are divided anew")
     image_size: int = flag(224, "side of the network's input, pixels")
     epochs: int = flag(6, "passes over the training part")
-    batch_size: int = flag(32, "photographs a step")
+    batch_size: int = flag(32, "images a step")
     learning_rate: float = flag(5e-4, "peak of the cosine schedule, for the backbone")
     head_rate: float = flag(5.0, "times that for the attention and the head")
     weight_decay: float = flag(0.05, "of AdamW")
     averaging: float = flag(0.99, "decay a step of the averaged weights that are kept")
     dropout: float = flag(0.2, "of the pooled features, fraction")
-    warp: float = flag(
-        0.0, "most that photographs are zoomed (fraction) and tilted (radians); needs --freeze 0"
-    )
-    mixup: float = flag(0.0, "Beta(a, a) of mixing pairs of photographs and labels; 0 mixes none")
+    warp: float = flag(0.0, "most that images are zoomed (fraction) and tilted (radians); needs --freeze 0")
+    mixup: float = flag(0.0, "Beta(a, a) of mixing pairs of images and labels; 0 mixes none")
     freeze: int = flag(4, "how many of the backbone's first blocks, the stem included, stay as they start")
-    views: int = flag(
-        6, "augmented views of each photograph that the frozen blocks see; they are kept on disk"
-    )
+    views: int = flag(6, "augmented views of each image that the frozen blocks see; they are kept on disk")
     cache: str = flag("runs/cache", "folder for them; may be deleted after training")
     teacher: str = flag("", "distil from these checkpoints: folders or Hub ids, commas between them")
     teacher_share: float = flag(0.5, "of the teachers in the target, 0-1; the labels have the rest")
@@ -122,7 +118,7 @@ def rate(progress: float) -> float:
 
 
 def moving_average(decay: float):
-    """Exponential averaging of weights that starts short, so that small data sets have a good one too."""
+    """Exponential averaging of weights that starts short, so that small datasets have a good one too."""
 
     def update(averaged, current, count):
         get_ema_multi_avg_fn(min(decay, (1 + count.item()) / (10 + count.item())))(averaged, current, count)
@@ -171,27 +167,27 @@ def _train(options: Options, out: Path, folder: Path, accelerator: Accelerator) 
     net.to(device, memory_format=torch.channels_last)
     trunk = FrozenTrunk(net, options.freeze) if options.freeze else None
 
-    # The photographs
+    # The images
     data = read_data(options.data, options.group_pattern)
-    photographs = load_photographs(
+    images = load_images(
         data, partial(pixels_of, size=spec.image_size, interpolation=spec.interpolation), progress_bar
     )
-    for line in photographs.left_out:
+    for line in images.left_out:
         accelerator.print("left out", line)
-    strata = {h: sample.stratum for h, sample in zip(photographs.sha256, photographs.samples)}
+    strata = {h: sample.stratum for h, sample in zip(images.sha256, images.samples)}
     known = read_split(Path(options.split)) if options.split else None
-    split = split_by_hash(strata, known=known, groups=photographs.groups)
-    check_parts(data.name, split, {h: s.label for h, s in zip(photographs.sha256, photographs.samples)})
-    row = {sha256: index for index, sha256 in enumerate(photographs.sha256)}
+    split = split_by_hash(strata, known=known, groups=images.groups)
+    check_parts(data.name, split, {h: s.label for h, s in zip(images.sha256, images.samples)})
+    row = {sha256: index for index, sha256 in enumerate(images.sha256)}
     rows = {part: [row[sha256] for sha256 in split[part]] for part in PARTS}
-    pixels = {part: photographs.pixels[rows[part]] for part in PARTS}
-    abnormal = {part: photographs.abnormal[rows[part]] for part in PARTS}
+    pixels = {part: images.pixels[rows[part]] for part in PARTS}
+    abnormal = {part: images.abnormal[rows[part]] for part in PARTS}
     part_name = {
-        part: f"{data.name}, {name}, {len(rows[part]):,} photographs"
+        part: f"{data.name}, {name}, {len(rows[part]):,} images"
         for part, name in zip(PARTS, ("training", "validation", "test"))
     }
-    # What the people who labelled were unsure of is learned as unsure: a soft label.
-    target, val_target = (torch.from_numpy(photographs.probability[rows[part]]) for part in ("train", "val"))
+    # What the people who labeled were unsure of is learned as unsure: a soft label.
+    target, val_target = (torch.from_numpy(images.probability[rows[part]]) for part in ("train", "val"))
     lesson, distillation = None, None
     if options.teacher:
         lesson = listen(options.teacher.split(","), data, split["train"], device, progress_bar)
@@ -255,7 +251,7 @@ def _train(options: Options, out: Path, folder: Path, accelerator: Accelerator) 
             if trunk:
                 batch = gather(views, (first_view[chosen] + epoch) % options.views, chosen, device)
             else:
-                batch = normalise(
+                batch = normalize(
                     augment(train_pixels[chosen].to(device), generator, options.warp), spec.mean, spec.std
                 )
             truth = target[chosen].to(device)
@@ -286,7 +282,7 @@ def _train(options: Options, out: Path, folder: Path, accelerator: Accelerator) 
         val_auroc = auroc(on_val, abnormal["val"])
         val_loss = F.binary_cross_entropy_with_logits(torch.from_numpy(on_val), val_target).item()
         done |= {"epoch": epoch + 1, "seconds": done["seconds"] + time.perf_counter() - started}
-        if val_loss < done["best_loss"]:  # of a few hundred photographs, the AUROC is too coarse to choose by
+        if val_loss < done["best_loss"]:  # of a few hundred images, the AUROC is too coarse to choose by
             done |= {"best_loss": val_loss, "best_auroc": val_auroc, "best_epoch": epoch + 1}
             best.load_state_dict(averaged.module.state_dict())
         save_state(out, modules, optimizer, done)
@@ -325,9 +321,9 @@ def _train(options: Options, out: Path, folder: Path, accelerator: Accelerator) 
     draw(test_probability, abnormal["test"], threshold, part_name["test"], folder)
     metrics = {
         "data": data.name,
-        "data_licence": data.licence,
+        "data_license": data.license,
         "starting_weights": starting_weights,
-        "photograph_side": photographs.side,
+        "image_side": images.side,
         "test": {
             "part": part_name["test"],
             **measure(test_probability, abnormal["test"], threshold),
@@ -345,7 +341,7 @@ def _train(options: Options, out: Path, folder: Path, accelerator: Accelerator) 
             "options": wanted,
             "train_count": len(rows["train"]),
             "val_count": len(rows["val"]),
-            "left_out": len(photographs.left_out),
+            "left_out": len(images.left_out),
             "best_epoch": done["best_epoch"],
             "seconds": round(done["seconds"], 1),
             "precision": "bfloat16" if half else "float32",

@@ -1,7 +1,7 @@
 """The frozen first blocks of a backbone: run once for each augmented view, not once an epoch.
 
 The first blocks cost most of a training step on a CPU (they see the most pixels) and learn the
-least from a few thousand photographs. Frozen, they give the same output every time, so it is
+least from a few thousand images. Frozen, they give the same output every time, so it is
 kept on disk, and later epochs, and runs with another seed or another attention, start from it.
 """
 
@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from chipdemo.errors import DataError
 from chipdemo.vision.model import ChipNet
-from chipdemo.vision.transforms import normalise
+from chipdemo.vision.transforms import normalize
 from training import augment
 
-CHUNK = 32  # photographs at a time through the trunk
+CHUNK = 32  # images at a time through the trunk
 
 
 class FrozenTrunk:
@@ -42,18 +42,18 @@ class FrozenTrunk:
         self.units = [backbone.get_submodule(path) for path in self.paths]
         self._check(net)
         for unit in self.units:
-            unit.eval().requires_grad_(False)  # eval: normalisation keeps its statistics
+            unit.eval().requires_grad_(False)  # eval: normalization keeps its statistics
 
     @torch.inference_mode()
     def __call__(self, batch: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised photographs -> (N, C, h, w), what the next block gets."""
+        """(N, 3, H, W) normalized images -> (N, C, h, w), what the next block gets."""
         for unit in self.units:
             batch = unit(batch)
         return batch
 
     @contextmanager
     def skipped(self, net: ChipNet) -> Iterator[None]:
-        """Within it, the network takes the trunk's output instead of photographs."""
+        """Within it, the network takes the trunk's output instead of images."""
         for path in self.paths:
             net.backbone.set_submodule(path, nn.Identity())
         try:
@@ -93,7 +93,7 @@ def cached_views(
     cache: Path,
     progress: Callable,
 ) -> list[np.ndarray]:
-    """The trunk's output for `views` augmented views of every photograph.
+    """The trunk's output for `views` augmented views of every image.
 
     pixels: (N, S, S, 3) uint8. Returns one (N, h, w, C) float16 array a view, mapped from a
     file under `cache` that is named by all it depends on; finished files are used again.
@@ -108,7 +108,7 @@ def cached_views(
         generator, chunks = torch.Generator().manual_seed(view), []
         for start in progress(range(0, len(pixels), CHUNK), desc=f"view {view + 1}/{views}"):
             part = torch.from_numpy(pixels[start : start + CHUNK]).to(device)
-            features = trunk(normalise(augment.augment(part, generator), mean, std))
+            features = trunk(normalize(augment.augment(part, generator), mean, std))
             chunks.append(features.permute(0, 2, 3, 1).half().cpu().numpy())  # (n, C, h, w) -> (n, h, w, C)
         temporary = path.with_suffix(".part.npy")
         try:

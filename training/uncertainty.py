@@ -1,4 +1,4 @@
-"""How sure a figure is: the bootstrap over photographs (Efron and Tibshirani, 1993)."""
+"""How sure a figure is: the bootstrap over images (Efron and Tibshirani, 1993)."""
 
 from collections.abc import Callable
 
@@ -10,11 +10,11 @@ RESAMPLES = 1000
 def resampled(
     statistic: Callable[[np.ndarray], np.ndarray], abnormal: np.ndarray, resamples: int
 ) -> np.ndarray:
-    """A statistic of as many photographs, drawn anew with replacement: (resamples, ...).
+    """A statistic of as many images, drawn anew with replacement: (resamples, ...).
 
     statistic: (N,) row numbers -> a number or an array. abnormal: (N,) bool. Draws without both
-    classes, which happen where one has a handful of photographs, are drawn again. The draws are
-    the same at every call, so that statistics of the same photographs are paired.
+    classes, which happen where one has a handful of images, are drawn again. The draws are
+    the same at every call, so that statistics of the same images are paired.
     """
     generator, drawn = np.random.default_rng(0), []
     while len(drawn) < resamples:

@@ -36,7 +36,7 @@ def show_refused(lines: Sequence[str]) -> None:
 
 def show_progress(done: int) -> None:
     if sys.stderr.isatty() and done % 100 == 0:
-        print(f"\r{done:,} photographs", end="\r", file=sys.stderr)
+        print(f"\r{done:,} images", end="\r", file=sys.stderr)
 
 
 def show_share(done: float, what: str) -> None:

@@ -8,7 +8,7 @@ from chipdemo.commands import add_command
 from chipdemo.settings import Settings
 
 GRAPHS = ("onnx", "openvino")
-CALIBRATING = 300  # photographs that the steps of an 8-bit network are chosen by
+CALIBRATING = 300  # images that the steps of an 8-bit network are chosen by
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -21,7 +21,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         default=[],
         metavar="PATH",
-        help="in 8 bits, whose steps are chosen by these photographs: some hundred of the kind it will see; "
+        help="in 8 bits, whose steps are chosen by these images: some hundred of the kind it will see; "
         "faster on most processors, and less exact",
     )
 
@@ -36,9 +36,9 @@ def export(flags: argparse.Namespace, settings: Settings) -> None:
     net, spec, info = load_checkpoint(settings.model_source)
     seen = listed(flags.int8) if flags.int8 else ()
     every = max(len(seen) // CALIBRATING, 1)  # from all over the folder
-    photographs = [
+    images = [
         pixels_of(read(one).image, spec.image_size, spec.interpolation)
         for one in islice(seen, 0, every * CALIBRATING, every)
     ]
-    for path in save_graph(net, spec, info, flags.out, flags.format, photographs):
+    for path in save_graph(net, spec, info, flags.out, flags.format, images):
         print(f"wrote {path}")

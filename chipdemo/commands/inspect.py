@@ -1,4 +1,4 @@
-"""python -m chipdemo inspect: judge many photographs."""
+"""python -m chipdemo inspect: judge many images."""
 
 import argparse
 from datetime import datetime
@@ -20,12 +20,12 @@ SETTINGS = ("model", "runtime", "max_megapixels")
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    inspect = add_command(commands, "inspect", inspect_many, "judge many photographs", *SETTINGS)
+    inspect = add_command(commands, "inspect", inspect_many, "judge many images", *SETTINGS)
     inspect.add_argument(
         "paths",
         nargs="+",
         metavar="PATH",
-        help="photograph, folder, zip, pattern, CSV with a column image, hf:owner/name (a data set of the "
+        help="image, folder, zip, pattern, CSV with a column image, hf:owner/name (a dataset of the "
         "Hugging Face Hub), or s3://bucket/folder and the like",
     )
     inspect.add_argument(
@@ -46,8 +46,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         "--tiles",
         choices=TILES,
         default=TILES[0],
-        help="large photographs in overlapping tiles too, which take longer, or as a whole "
-        "(default: %(default)s)",
+        help="large images in overlapping tiles too, which take longer, or as a whole (default: %(default)s)",
     )
     inspect.add_argument(
         "--fail-on",
@@ -73,7 +72,7 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
     from chipdemo.vision.inspector import load_inspector
 
     limits = Limits(megapixels=settings.max_megapixels)
-    photographs = listed(flags.paths, limits)
+    images = listed(flags.paths, limits)
     inspector = load_inspector(settings.model_source, runtime=settings.runtime, graphs=settings.graphs)
     tiles, inspect = flags.tiles == "auto", batch.inspect_all
     if flags.engine == "ray":
@@ -81,12 +80,12 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
 
         model = {"model": settings.model_source, "runtime": settings.runtime, "graphs": settings.graphs}
         inspect = partial(inspect_on_ray, **model, workers=flags.workers)
-    with tqdm(total=len(photographs), unit=" photographs", disable=None) as bar:
-        results = inspect(inspector, photographs, flags.out, flags.threshold, bar.update, limits, tiles)
+    with tqdm(total=len(images), unit=" images", disable=None) as bar:
+        results = inspect(inspector, images, flags.out, flags.threshold, bar.update, limits, tiles)
     report.write_tables(results, flags.out)
     sums = report.sums_of(results)
     worst = {result["path"] for result in sums.worst}
-    by_place = {one.place: one for one in photographs if one.place in worst}
+    by_place = {one.place: one for one in images if one.place in worst}
 
     def picture_of(result: report.Result) -> "Image | None":
         one = by_place.get(result["path"])
@@ -95,8 +94,8 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
     report.write_page(
         sums, results.run, f"{datetime.now():%Y-%m-%d %H:%M}", picture_of, flags.out / report.HTML
     )
-    found = {"abnormal": sums.verdicts["abnormal"], "unlike": sums.unlike, "unreadable": sums.unreadable}
-    print(f"{sums.photographs:,} photographs: {counted({'normal': sums.verdicts['normal'], **found})}.")
-    show_refused([*photographs.passed_over, *(f"{one['file']}: {one['error']}" for one in sums.refused)])
+    found = {"abnormal": sums.verdicts["abnormal"], "unlike": sums.out_of_distribution, "unreadable": sums.unreadable}
+    print(f"{sums.images:,} images: {counted({'normal': sums.verdicts['normal'], **found})}.")
+    show_refused([*images.passed_over, *(f"{one['file']}: {one['error']}" for one in sums.refused)])
     print(f"wrote {flags.out / report.HTML}")
     return EXIT_FOUND if any(found[name] for name in flags.fail_on) else 0

@@ -1,4 +1,4 @@
-"""python -m chipdemo labels: photographs and labels, in and out."""
+"""python -m chipdemo labels: images and labels, in and out."""
 
 import argparse
 from pathlib import Path
@@ -9,30 +9,30 @@ from chipdemo.settings import Settings, flag, variable
 
 EXPORTS = ("imagefolder", "parquet", "csv", "coco", "yolo")
 IMPORTS = ("imagefolder", "folder", "csv", "coco")
-HUB = "hf:"  # before the owner/name of a data set
+HUB = "hf:"  # before the owner/name of a dataset
 
 
 def add_to(rooms: argparse._SubParsersAction) -> None:
-    labels = rooms.add_parser("labels", help="photographs and labels: in, out, and how many there are")
+    labels = rooms.add_parser("labels", help="images and labels: in, out, and how many there are")
     commands = labels.add_subparsers(required=True, metavar="COMMAND")
-    add = add_command(commands, "add", labels_add, "add photographs to the queue", "journal")
+    add = add_command(commands, "add", labels_add, "add images to the queue", "journal")
     add.add_argument(
         "sources",
         nargs="+",
         metavar="PATH",
-        help="folder, zip or photograph; or hf:owner/name, a data set of the Hugging Face Hub",
+        help="folder, zip or image; or hf:owner/name, a dataset of the Hugging Face Hub",
     )
     export = add_command(commands, "export", labels_export, "write what people agree on", "journal")
     export.add_argument("folder", type=Path, metavar="DIR", help="new folder")
     export.add_argument("--format", choices=EXPORTS, default=EXPORTS[0], help="default: %(default)s")
     take = add_command(commands, "import", labels_import, "take labels in; again, it adds nothing", "journal")
-    take.add_argument("path", type=Path, metavar="PATH", help="labelled folder, CSV or COCO JSON")
+    take.add_argument("path", type=Path, metavar="PATH", help="labeled folder, CSV or COCO JSON")
     take.add_argument("--annotator", required=True, metavar="NAME", help="whose labels they are")
     take.add_argument("--format", choices=IMPORTS, default="", help="default: by what is there")
     publishing = ("journal", "dataset", "dataset_public")
     add_command(commands, "publish", labels_publish, "publish what waits, now", *publishing)
-    add_command(commands, "compact", labels_compact, "make one file of the data set's many", "dataset")
-    add_command(commands, "status", labels_status, "how far the labelling is", "journal", "model", "dataset")
+    add_command(commands, "compact", labels_compact, "make one file of the dataset's many", "dataset")
+    add_command(commands, "status", labels_status, "how far the labeling is", "journal", "model", "dataset")
 
 
 def labels_add(flags: argparse.Namespace, settings: Settings) -> None:
@@ -50,7 +50,7 @@ def labels_add(flags: argparse.Namespace, settings: Settings) -> None:
 
                 intakes.append(add_dataset(journal, source.removeprefix(HUB), show_progress, limits))
     added, known = sum(intake.added for intake in intakes), sum(intake.known for intake in intakes)
-    print(f"{added:,} photographs added, {known:,} known before.")
+    print(f"{added:,} images added, {known:,} known before.")
     show_refused([line for intake in intakes for line in intake.refused])
 
 
@@ -92,14 +92,14 @@ def labels_compact(flags: argparse.Namespace, settings: Settings) -> None:
 
 
 def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
-    from chipdemo.labeling.status import photographs_seen, status_of, training_commands
+    from chipdemo.labeling.status import images_seen, status_of, training_commands
     from chipdemo.labeling.store import Journal
 
     with Journal(settings.journal_path) as journal:
-        status = status_of(journal, photographs_seen(settings.model_source))
+        status = status_of(journal, images_seen(settings.model_source))
     new = "not known for this model" if status.new is None else f"{status.new:,}"
     print(f"journal        {settings.journal_path}")
-    print(f"photographs    {status.photographs:,}, {status.labelled:,} of them labelled")
+    print(f"images    {status.images:,}, {status.labeled:,} of them labeled")
     print(f"agreed         {counted(status.agreed)}")
     print(f"disagreements  {status.disagreements:,}")
     print(f"unpublished    {status.pending:,} events")
@@ -113,7 +113,7 @@ def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
 def _dataset(settings: Settings) -> str:
     if not settings.dataset:
         raise SettingsError(
-            f"Expected a data set of the Hugging Face Hub; found none. Name it with {flag('dataset')} "
+            f"Expected a dataset of the Hugging Face Hub; found none. Name it with {flag('dataset')} "
             f"owner/name or {variable('dataset')}."
         )
     return settings.dataset

@@ -1,1 +1,1 @@
-"""What people say of photographs. No torch, no gradio."""
+"""What people say of images. No torch, no gradio."""

@@ -2,7 +2,7 @@
 
 A label is an event and is never edited. An event that retracts another undoes it, and is itself
 no label; it can be retracted like any other, and then what it undid holds again. Of each
-annotator the latest label that was not undone is their vote; a photograph is what most of its
+annotator the latest label that was not undone is their vote; an image is what most of its
 annotators say it is, or what a reviewer has decided since.
 """
 
@@ -17,7 +17,7 @@ from chipdemo.errors import DataError
 from chipdemo.inspection import ABNORMAL, NORMAL
 from chipdemo.labeling.label import UNSURE
 
-DISAGREEMENT = "disagreement"
+DISPUTED = "disagreement"
 
 
 class LabelEvent(Protocol):
@@ -39,8 +39,8 @@ class LabelEvent(Protocol):
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What holds of one photograph.
+class Consensus:
+    """What holds of one image.
 
     label: "normal", "abnormal", "unsure", or "disagreement" where the most votes are tied.
     votes: annotators by label, e.g. {"abnormal": 2, "normal": 1}.
@@ -61,13 +61,13 @@ class Truth:
         return f"{self.label} ({', '.join(f'{n} {label}' for label, n in sorted(self.votes.items()))})"
 
 
-def current_truth(events: Iterable[LabelEvent]) -> dict[str, Truth]:
-    """What holds of every photograph that somebody labelled, by its sha256.
+def consensus(events: Iterable[LabelEvent]) -> dict[str, Consensus]:
+    """What holds of every image that somebody labeled, by its sha256.
 
     The order of the events does not matter, and an event that comes twice counts once. Events of
     one moment are taken in the order of their ids. Raises DataError if events retract each other.
     """
-    votes: dict[str, dict[str, LabelEvent]] = defaultdict(dict)  # by photograph, then annotator
+    votes: dict[str, dict[str, LabelEvent]] = defaultdict(dict)  # by image, then annotator
     for event in sorted(standing(events), key=lambda event: (event.created_at, event.event_id)):
         if not event.retracts:
             votes[event.image_sha256].pop(event.annotator, None)  # a later one replaces an earlier one, ...
@@ -94,13 +94,13 @@ def standing(events: Iterable[LabelEvent]) -> list[LabelEvent]:
     return [event for event_id, event in by_id.items() if stands[event_id]]
 
 
-def _majority(votes: list[LabelEvent]) -> Truth:
+def _majority(votes: list[LabelEvent]) -> Consensus:
     """votes: by time. The latest that decides counts alone, without one each counts once."""
     deciding = [vote for vote in votes if vote.decides]
     counts = Counter(vote.label for vote in deciding[-1:] or votes)
     most = max(counts.values())
     leading = [label for label in (NORMAL, ABNORMAL, UNSURE) if counts[label] == most]
     if len(leading) != 1:
-        return Truth(DISAGREEMENT, dict(counts))
+        return Consensus(DISPUTED, dict(counts))
     types = Counter(vote.defect_type for vote in votes if vote.label == leading[0] and vote.defect_type)
-    return Truth(leading[0], dict(counts), min(types, key=lambda name: (-types[name], name), default=""))
+    return Consensus(leading[0], dict(counts), min(types, key=lambda name: (-types[name], name), default=""))

@@ -1,4 +1,4 @@
-"""The data set card: what the labels are, how many, how to train from them.
+"""The dataset card: what the labels are, how many, how to train from them.
 
 Our part stands between two marks and is rewritten; everything else belongs to people and stays.
 Every flush adds its events to the counts that the card already has, so that many writers need not
@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from chipdemo.inspection import CLASSES
-from chipdemo.labeling.agreement import DISAGREEMENT, LabelEvent, current_truth
+from chipdemo.labeling.agreement import DISPUTED, LabelEvent, consensus
 from chipdemo.labeling.label import LABELS, UNSURE
 
 START = "<!-- Chip Inspector writes from here -->"
@@ -39,14 +39,14 @@ configs:
 
 # Labels of {name}
 
-Photographs of chips, and what people say of them. Licence: unknown, until whoever owns the photographs
+Images of chips, and what people say of them. License: unknown, until whoever owns the images
 names one at the top of this file, as `license:`.
 
 """
 
 OUR_PART = """{start}
-Each row is an event: what one person said of one photograph at one moment. Nothing is edited; an event
-can take an earlier one back (`retracts`). What holds of a photograph is what most people last said of it.
+Each row is an event: what one person said of one image at one moment. Nothing is edited; an event
+can take an earlier one back (`retracts`). What holds of an image is what most people last said of it.
 
 | label | events |
 |---|---|
@@ -67,9 +67,9 @@ class Census:
     """All events counted, and what they add up to."""
 
     events: Counter[str]  # by label, and RETRACTED
-    photographs: Counter[str]  # by agreement.Truth's label
+    images: Counter[str]  # by agreement.Consensus's label
     annotators: int
-    shared: int  # photographs with labels of two annotators or more
+    shared: int  # images with labels of two annotators or more
     unanimous: int  # of these
 
 
@@ -79,9 +79,9 @@ def kinds(labels: Iterable[LabelEvent]) -> Counter[str]:
 
 
 def census(rows: Sequence[dict[str, Any]]) -> Census:
-    """rows: every event of the data set, with the columns of shards.SAID."""
+    """rows: every event of the dataset, with the columns of shards.SAID."""
     events = list({row["event_id"]: SimpleNamespace(**row) for row in rows}.values())
-    truths = current_truth(events).values()
+    truths = consensus(events).values()
     shared = [truth for truth in truths if sum(truth.votes.values()) > 1]
     return Census(
         kinds(events),
@@ -107,7 +107,7 @@ def added(card: str, more: Counter[str]) -> str:
 
 
 def rewritten(card: str, name: str, counted: Census, more: Counter[str] = NONE) -> str:
-    """The card with our part anew. card: "" for none yet. name: of the data set, owner/name.
+    """The card with our part anew. card: "" for none yet. name: of the dataset, owner/name.
 
     more: events that come on top of the counted ones, by kind.
     """
@@ -117,17 +117,17 @@ def rewritten(card: str, name: str, counted: Census, more: Counter[str] = NONE) 
         end=END,
         name=name,
         rows="\n".join(f"| {kind} | {events[kind]} |" for kind in (*LABELS, RETRACTED)),
-        census=f"\n{_told(counted)}\n" if counted.photographs else "",
+        census=f"\n{_told(counted)}\n" if counted.images else "",
     )
     return _with(card or FIRST.format(name=name), ours)
 
 
 def _told(counted: Census) -> str:
     today = f"{datetime.now(timezone.utc):%Y-%m-%d}"
-    truths = ", ".join(f"{counted.photographs[kind]} {kind}" for kind in (*CLASSES, UNSURE, DISAGREEMENT))
+    truths = ", ".join(f"{counted.images[kind]} {kind}" for kind in (*CLASSES, UNSURE, DISPUTED))
     return (
-        f"Counted on {today}: photographs {counted.photographs.total()} ({truths}); annotators "
-        f"{counted.annotators}; photographs labelled by two or more {counted.shared}, unanimous "
+        f"Counted on {today}: images {counted.images.total()} ({truths}); annotators "
+        f"{counted.annotators}; images labeled by two or more {counted.shared}, unanimous "
         f"{counted.unanimous}."
     )
 

@@ -1,9 +1,9 @@
-"""Many small shards of the data set into few, while others go on writing."""
+"""Many small shards of the dataset into few, while others go on writing."""
 
 from dataclasses import dataclass
 
 from chipdemo.errors import ChipDemoError, HubError
-from chipdemo.hub import told
+from chipdemo.hub import describe_error
 from chipdemo.labeling import card
 from chipdemo.labeling.publish import CARD, COMPACTED, SHARD_BYTES, Change, Head, Repository, new_shard
 
@@ -17,7 +17,7 @@ class Compacted:
 
 
 def compact(dataset: str, shard_bytes: int = SHARD_BYTES) -> Compacted:
-    """Merge the shards of the data set owner/name into ones of up to shard_bytes. Raises HubError.
+    """Merge the shards of the dataset owner/name into ones of up to shard_bytes. Raises HubError.
 
     One commit a merged shard: it comes, exactly those that were read go, and their names are noted, so
     that a writer who does not know whether its own arrived still finds out. Where somebody commits
@@ -36,7 +36,7 @@ def compact(dataset: str, shard_bytes: int = SHARD_BYTES) -> Compacted:
         raise
     except Exception as error:  # noqa: BLE001 - network, proxy, storage and Hub raise errors of many types
         raise HubError(
-            f"Expected to compact {dataset}; found {told(error)} No label is lost: run it again."
+            f"Expected to compact {dataset}; found {describe_error(error)} No label is lost: run it again."
         ) from error
     return Compacted(before, len(head.shards))
 

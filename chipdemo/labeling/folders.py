@@ -1,4 +1,4 @@
-"""What a folder of labelled photographs says by the names of its folders."""
+"""What a folder of labeled images says by the names of its folders."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,16 +35,16 @@ def label_of(name: str) -> str | None:
     return UNSURE if name.strip().lower() == UNSURE else class_of(name)
 
 
-def labelled_files(root: Path) -> Iterator[tuple[Path, str, str]]:
-    """Every photograph of a folder, its label and its defect type; see labelled_folders."""
-    for folder, label, types in labelled_folders(root):
+def labeled_files(root: Path) -> Iterator[tuple[Path, str, str]]:
+    """Every image of a folder, its label and its defect type; see labeled_folders."""
+    for folder, label, types in labeled_folders(root):
         for path in _files(folder):
             of_type = path.relative_to(types).parts[:-1]
             yield path, label, "/".join(of_type) if label == ABNORMAL else ""
 
 
-def labelled_folders(root: Path) -> Iterator[tuple[Path, str, Path]]:
-    """Each folder that labels all photographs below it, the label, and the folder whose folders are
+def labeled_folders(root: Path) -> Iterator[tuple[Path, str, Path]]:
+    """Each folder that labels all images below it, the label, and the folder whose folders are
     defect types; upper and lower case are the same.
 
     `normal/` and `abnormal/` (or synonyms such as `good`, `defect`), folders below abnormal being

@@ -1,12 +1,12 @@
 """What one annotator did last, and what annotators differ on."""
 
-from chipdemo.labeling.agreement import DISAGREEMENT
+from chipdemo.labeling.agreement import DISPUTED
 from chipdemo.labeling.label import Label
 from chipdemo.labeling.store import Journal, Stored, stored_of
 
 
 def last_votes(journal: Journal, annotator: str, count: int) -> list[Label]:
-    """This annotator's standing labels, one a photograph, the latest first."""
+    """This annotator's standing labels, one an image, the latest first."""
     with journal.read() as database:
         rows = database.execute(
             "SELECT event_id FROM votes JOIN events USING (seq) WHERE votes.annotator = ? "
@@ -17,7 +17,7 @@ def last_votes(journal: Journal, annotator: str, count: int) -> list[Label]:
 
 
 def skipped(journal: Journal, annotator: str) -> list[str]:
-    """The sha256 of the photographs that this annotator skipped and did not label since."""
+    """The sha256 of the images that this annotator skipped and did not label since."""
     with journal.read() as database:
         rows = database.execute(
             "SELECT image_sha256 FROM skips WHERE annotator = :annotator AND NOT EXISTS ("
@@ -28,7 +28,7 @@ def skipped(journal: Journal, annotator: str) -> list[str]:
 
 
 def votes_on(journal: Journal, sha256: str) -> dict[str, str]:
-    """What stands on a photograph: label by annotator."""
+    """What stands on an image: label by annotator."""
     with journal.read() as database:
         rows = database.execute(
             "SELECT annotator, label FROM votes WHERE image_sha256 = ? ORDER BY seq", (sha256,)
@@ -46,15 +46,15 @@ def scored(journal: Journal, sha256: str, revision: str) -> float | None:
     return row["abnormal_probability"] if row else None
 
 
-def torn(journal: Journal, people: int, annotator: str, count: int = -1) -> list[Stored]:
-    """Photographs that enough people labelled, without a majority and not decided; oldest first.
+def disputed(journal: Journal, people: int, annotator: str, count: int = -1) -> list[Stored]:
+    """Images that enough people labeled, without a majority and not decided; oldest first.
 
     Not those that this annotator skipped.
     """
     with journal.read() as database:
         rows = database.execute(
-            "SELECT * FROM photographs AS p WHERE truth = ? AND votes >= ? AND NOT EXISTS "
+            "SELECT * FROM images AS p WHERE truth = ? AND votes >= ? AND NOT EXISTS "
             "(SELECT 1 FROM skips WHERE image_sha256 = p.sha256 AND annotator = ?) ORDER BY id LIMIT ?",
-            (DISAGREEMENT, people, annotator, count),
+            (DISPUTED, people, annotator, count),
         ).fetchall()
     return [stored_of(row) for row in rows]

@@ -1,8 +1,8 @@
-"""Data sets of the Hugging Face Hub: the photographs in their tables, or those that lie in them.
+"""Datasets of the Hugging Face Hub: the images in their tables, or those that lie in them.
 
 They are read as files of the repository, not by `datasets`: what that library reads is up to the data
 set's own card, which a stranger may have written to name files and addresses of this machine. For the
-same reason the path that a row gives its photograph is a name for people and is never opened.
+same reason the path that a row gives its image is a name for people and is never opened.
 """
 
 import json
@@ -23,12 +23,12 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from chipdemo.errors import ExchangeError, ImageError
 from chipdemo.files import in_parallel, shown
-from chipdemo.hub import cause_of, told
+from chipdemo.hub import cause_of, describe_error
 from chipdemo.images import SUFFIXES
 from chipdemo.labeling.folders import class_of
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
-PHOTOGRAPHS = {*SUFFIXES.values(), ".jpeg", ".tiff"}
+IMAGES = {*SUFFIXES.values(), ".jpeg", ".tiff"}
 IMAGE, LABEL = "image", "label"  # columns
 PART_BYTES = 1_000_000  # of a table, fetched at a time
 OUT_OF_REACH = (HfHubHTTPError, httpx2.TransportError, ConnectionError)  # nothing is wrong with the file
@@ -36,7 +36,7 @@ OUT_OF_REACH = (HfHubHTTPError, httpx2.TransportError, ConnectionError)  # nothi
 
 @dataclass(frozen=True)
 class HubData:
-    """A data set as it was when it was opened. sizes: of its files, bytes by path."""
+    """A dataset as it was when it was opened. sizes: of its files, bytes by path."""
 
     name: str
     files: "Files"
@@ -47,12 +47,12 @@ class HubData:
         return sorted(path for path in self.sizes if path.endswith(".parquet"))
 
     @property
-    def photographs(self) -> list[str]:
+    def images(self) -> list[str]:
         """The files that may be some; they count where there are no tables."""
-        return sorted(path for path in self.sizes if PurePosixPath(path).suffix.lower() in PHOTOGRAPHS)
+        return sorted(path for path in self.sizes if PurePosixPath(path).suffix.lower() in IMAGES)
 
     def counted_tables(self) -> Iterator[tuple[str, int] | str]:
-        """Each table with the number of its rows, or a line on why it holds no photographs.
+        """Each table with the number of its rows, or a line on why it holds no images.
 
         Raises ExchangeError where one is out of reach.
         """
@@ -61,22 +61,22 @@ class HubData:
             try:
                 table = self.files.table(path)
             except OUT_OF_REACH as error:
-                raise ExchangeError(f"Expected to read {self.name}; found {told(error)}") from error
+                raise ExchangeError(f"Expected to read {self.name}; found {describe_error(error)}") from error
             except (pa.ArrowException, OSError) as error:
                 return f"{shown(path)}: a table that cannot be read ({shown(str(error))})."
-            return (path, len(table)) if table.has_photographs else no_photographs(path)
+            return (path, len(table)) if table.has_images else no_images(path)
 
         return in_parallel(counted, self.tables)
 
 
 def open_data(name: str, anonymous: bool = False) -> HubData:
-    """A data set, owner/name. anonymous: without the token of this machine.
+    """A dataset, owner/name. anonymous: without the token of this machine.
 
     Raises ExchangeError where it cannot be read at all.
     """
     if not NAME.fullmatch(name):
         raise ExchangeError(
-            f"Expected a data set of the Hugging Face Hub as owner/name; found {shown(name)!r}. Correct it."
+            f"Expected a dataset of the Hugging Face Hub as owner/name; found {shown(name)!r}. Correct it."
         )
     token = False if anonymous else None
     try:
@@ -86,17 +86,17 @@ def open_data(name: str, anonymous: bool = False) -> HubData:
         hidden = isinstance(cause, HfHubHTTPError) and cause.response.status_code in (401, 403, 404)
         if anonymous and hidden:
             raise ExchangeError(
-                f"Expected a data set that is open to everyone at {name}; found none. Check owner/name. One "
+                f"Expected a dataset that is open to everyone at {name}; found none. Check owner/name. One "
                 "that is private can be added by whoever runs this app: "
                 f"python -m chipdemo labels add hf:{name}"
             ) from error
-        raise ExchangeError(f"Expected a data set of the Hub at {name}; found {told(error)}") from error
+        raise ExchangeError(f"Expected a dataset of the Hub at {name}; found {describe_error(error)}") from error
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     return HubData(name, Files(f"datasets/{name}@{info.sha}", token), sizes)
 
 
 class Files:
-    """The files of a data set. Sent to another process, it opens them there, with the token of that machine.
+    """The files of a dataset. Sent to another process, it opens them there, with the token of that machine.
 
     root: for HfFileSystem, with the commit.
     """
@@ -112,19 +112,19 @@ class Files:
     def table(self, path: str) -> "Table":
         return Table(path, self._system.open(f"{self.root}/{path}"))
 
-    def photograph(self, path: str) -> bytes:
+    def image(self, path: str) -> bytes:
         """The content of a file."""
         return self._system.read_bytes(f"{self.root}/{path}")
 
     def row(self, path: str, row: int) -> tuple[str, bytes, str]:
-        """Table.photograph, of a table that stays open for the next row: ask for one after the other.
+        """Table.image, of a table that stays open for the next row: ask for one after the other.
 
         Raises ImageError for a row that holds none or cannot be read, and what OUT_OF_REACH names.
         """
         try:
             if not self._table or self._table.path != path:
                 self._table = self.table(path)
-            return self._table.photograph(row)
+            return self._table.image(row)
         except OUT_OF_REACH:
             raise
         except (pa.ArrowException, OSError, StopIteration) as error:
@@ -133,12 +133,12 @@ class Files:
 
 
 class Table:
-    """A Parquet file of a data set, read row by row: the next one is at hand, others have to be found."""
+    """A Parquet file of a dataset, read row by row: the next one is at hand, others have to be found."""
 
     def __init__(self, path: str, file: BinaryIO):
         self.path, self._parquet = path, pq.ParquetFile(file, buffer_size=PART_BYTES)
         names = self._parquet.schema_arrow.names
-        self.has_photographs = IMAGE in names
+        self.has_images = IMAGE in names
         self._columns = [name for name in (IMAGE, LABEL) if name in names]
         metadata = self._parquet.metadata
         sizes = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
@@ -157,14 +157,14 @@ class Table:
         except (KeyError, TypeError, ValueError):
             return []
 
-    def photograph(self, row: int) -> tuple[str, bytes, str]:
+    def image(self, row: int) -> tuple[str, bytes, str]:
         """Name, content and label ("normal", "abnormal" or ""). Raises ImageError for a row without one."""
         values = self._read(row)
         value, label = values[IMAGE], values.get(LABEL)
         said = value if isinstance(value, Mapping) else {"bytes": value}
         content, name = said.get("bytes"), said.get("path")
         if not isinstance(content, bytes) or not content:
-            raise ImageError("a row without the content of a photograph.")
+            raise ImageError("a row without the content of an image.")
         if isinstance(label, int) and 0 <= label < len(self.class_names):
             label = self.class_names[label]
         name = name if isinstance(name, str) and name else row_name(self.path, row)
@@ -174,7 +174,7 @@ class Table:
         group = bisect_right(self._starts, row) - 1
         if not self._starts[group] <= self._next <= row:
             self._next, groups = self._starts[group], range(group, self._parquet.num_row_groups)
-            # One at a time: a small table can hold the same large photograph many times
+            # One at a time: a small table can hold the same large image many times
             self._rows = self._parquet.iter_batches(1, row_groups=list(groups), columns=self._columns)
         while True:
             batch, self._next = next(self._rows), self._next + 1
@@ -186,5 +186,5 @@ def row_name(path: str, row: int) -> str:
     return f"{path}, row {row}"
 
 
-def no_photographs(path: str) -> str:
+def no_images(path: str) -> str:
     return f"{shown(path)}: a table without a column {IMAGE}."

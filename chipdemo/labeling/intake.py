@@ -1,6 +1,6 @@
-"""Photographs on their way into the journal: from folders, zips, uploads, or anywhere else.
+"""Images on their way into the journal: from folders, zips, uploads, or anywhere else.
 
-They are decoded side by side and in passing; a few are in memory at a time. What a photograph is
+They are decoded side by side and in passing; a few are in memory at a time. What an image is
 called is kept for people and never used as a path.
 """
 
@@ -22,17 +22,17 @@ from chipdemo.files import (
     is_zip,
     shown,
 )
-from chipdemo.images import read_photograph
-from chipdemo.labeling.store import Journal, NewPhotograph
+from chipdemo.images import read_image
+from chipdemo.labeling.store import Journal, NewImage
 
-BATCH, BATCH_BYTES = 64, 32_000_000  # photographs, and bytes of them, that one transaction adds
+BATCH, BATCH_BYTES = 64, 32_000_000  # images, and bytes of them, that one transaction adds
 
-Progress = Callable[[int], None]  # is told how many photographs were looked at so far; may raise to stop
+Progress = Callable[[int], None]  # is told how many images were looked at so far; may raise to stop
 
 
 @dataclass(frozen=True)
 class Intake:
-    """What became of photographs. refused: those not taken, a line each with name and reason."""
+    """What became of images. refused: those not taken, a line each with name and reason."""
 
     added: int
     known: int
@@ -45,9 +45,9 @@ def add_paths(
     progress: Progress = lambda done: None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Intake:
-    """Folders (all that is below them), photographs and zips that stay where they are.
+    """Folders (all that is below them), images and zips that stay where they are.
 
-    Photographs are kept by path until they are first labelled, those in a zip by content. Links are
+    Images are kept by path until they are first labeled, those in a zip by content. Links are
     not followed, hidden files are passed over. Raises ExchangeError, before anything is added, where
     one of paths leads nowhere.
     """
@@ -61,35 +61,35 @@ def add_uploads(
     progress: Progress = lambda done: None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Intake:
-    """Uploaded files, as (name, path): photographs, of which the content is kept, and zips of them."""
+    """Uploaded files, as (name, path): images, of which the content is kept, and zips of them."""
     found = (in_zip(path, name, limits) if is_zip(path) else [Found(name, path)] for name, path in uploads)
     return _add(journal, chain.from_iterable(found), progress, limits)
 
 
 def add_contents(
     journal: Journal,
-    photographs: Iterable[tuple[str, bytes] | str],
+    images: Iterable[tuple[str, bytes] | str],
     progress: Progress = lambda done: None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Intake:
-    """Photographs from anywhere, as (name, content of the file), and lines about what was not taken.
+    """Images from anywhere, as (name, content of the file), and lines about what was not taken.
 
     They are asked for one after the other.
     """
-    found = (one if isinstance(one, str) else Found(*one) for one in photographs)
+    found = (one if isinstance(one, str) else Found(*one) for one in images)
     return _add(journal, found, progress, limits)
 
 
 def add_one(journal: Journal, source: Path | bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> str:
-    """One photograph, of which the content is kept; gives its sha256. Raises ImageError."""
-    photograph = read_file(Found(name, source), limits)
-    journal.add_photographs(photograph)
-    return photograph.sha256
+    """One image, of which the content is kept; gives its sha256. Raises ImageError."""
+    image = read_file(Found(name, source), limits)
+    journal.add_images(image)
+    return image.sha256
 
 
-def is_full(batch: Sequence[NewPhotograph]) -> bool:
+def is_full(batch: Sequence[NewImage]) -> bool:
     """Whether these should be kept before there are more."""
-    return len(batch) >= BATCH or sum(len(photograph.content) for photograph in batch) > BATCH_BYTES
+    return len(batch) >= BATCH or sum(len(image.content) for image in batch) > BATCH_BYTES
 
 
 def _add(
@@ -97,7 +97,7 @@ def _add(
 ) -> Intake:
     """found: files, and lines about what was not taken. keep: as read_file has it."""
 
-    def read(one: Found | str) -> NewPhotograph | str:
+    def read(one: Found | str) -> NewImage | str:
         try:
             return one if isinstance(one, str) else read_file(one, limits, keep)
         except ImageError as error:
@@ -107,7 +107,7 @@ def _add(
 
     def add() -> None:
         nonlocal added, known
-        new = journal.add_photographs(*batch)
+        new = journal.add_images(*batch)
         added, known = added + sum(new), known + len(new) - sum(new)
         batch.clear()
 
@@ -123,15 +123,15 @@ def _add(
     return Intake(added, known, tuple(refused))
 
 
-def read_file(found: Found, limits: Limits = DEFAULT_LIMITS, keep: bool = True) -> NewPhotograph:
-    """The photograph in a file. keep: its content, not just where it lies. Raises ImageError."""
+def read_file(found: Found, limits: Limits = DEFAULT_LIMITS, keep: bool = True) -> NewImage:
+    """The image in a file. keep: its content, not just where it lies. Raises ImageError."""
     path = found.source.absolute() if isinstance(found.source, Path) else None
     # A path that is no text could not be found again
     source = path if path and not keep and _is_text(str(path)) else content_of(found, limits)
-    photograph = read_photograph(source, limits.megapixels)
+    decoded = read_image(source, limits.megapixels)
     content = source if isinstance(source, bytes) else b""
     name = found.name.encode(errors="backslashreplace").decode()
-    return NewPhotograph(photograph.sha256, photograph.image.size, name, content, path)
+    return NewImage(decoded.sha256, decoded.image.size, name, content, path)
 
 
 def _is_text(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""A label: what somebody said of a photograph at some moment. It is an event and is never edited."""
+"""A label: what somebody said of an image at some moment. It is an event and is never edited."""
 
 import re
 import uuid
@@ -13,13 +13,13 @@ UNSURE = "unsure"
 LABELS = (NORMAL, ABNORMAL, UNSURE)
 MAX_NOTE, MAX_NAME = 10_000, 200  # characters of a note; of an annotator, a defect type, a model
 MAX_BOXES = 100
-MAX_EDGE = 1_000_000  # pixels; no photograph is larger
+MAX_EDGE = 1_000_000  # pixels; no image is larger
 MAX_MASK_BYTES = 16_000_000  # of its PNG
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where a defect is, in pixels of the upright photograph. x, y: left and top edge."""
+    """Where a defect is, in pixels of the upright image. x, y: left and top edge."""
 
     x: int
     y: int
@@ -28,8 +28,8 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What the model said of the photograph when it was labelled. abnormal_probability: 0-1."""
+class ModelPrediction:
+    """What the model said of the image when it was labeled. abnormal_probability: 0-1."""
 
     name: str
     revision: str
@@ -40,8 +40,8 @@ class Said:
 class Label:
     """One event. Valid when built; raises LabelError.
 
-    image_sha256: images.content_sha256 of the photograph. label: one of LABELS; "" where the event
-    only retracts. boxes, mask (PNG of one channel, 0 or 255, as large as the upright photograph;
+    image_sha256: images.content_sha256 of the image. label: one of LABELS; "" where the event
+    only retracts. boxes, mask (PNG of one channel, 0 or 255, as large as the upright image;
     b"" for none): where the defect is. created_at: UTC. said: None where no model was asked.
     retracts: event_id of the annotator's own event that this one undoes, or "". decides: given in
     a review of a disagreement, and settles it.
@@ -62,7 +62,7 @@ class Label:
 
     def __post_init__(self) -> None:
         if not re.fullmatch("[0-9a-f]{64}", self.image_sha256):
-            raise _wrong("a photograph by its sha256, 64 hex digits", self.image_sha256)
+            raise _wrong("an image by its sha256, 64 hex digits", self.image_sha256)
         if self.label not in (LABELS if not self.retracts else ("",)):
             raise _wrong(f"one of {', '.join(LABELS)}, or a retraction without a label", self.label)
         if not _is_id(self.event_id) or not (self.retracts == "" or _is_id(self.retracts)):
@@ -84,7 +84,7 @@ class Label:
             min(box.x, box.y, box.width - 1, box.height - 1) < 0 or max(astuple(box)) > MAX_EDGE
             for box in self.boxes
         ):
-            raise _wrong(f"at most {MAX_BOXES} boxes of a pixel or more inside the photograph", self.boxes)
+            raise _wrong(f"at most {MAX_BOXES} boxes of a pixel or more inside the image", self.boxes)
         if self.mask and (len(self.mask) > MAX_MASK_BYTES or not self.mask.startswith(b"\x89PNG\r\n\x1a\n")):
             raise _wrong(f"a mask as a PNG of at most {MAX_MASK_BYTES:,} bytes", f"{len(self.mask):,} bytes")
 

@@ -1,4 +1,4 @@
-"""Labels from the journal into a Hugging Face data set that many append to, each exactly once.
+"""Labels from the journal into a Hugging Face dataset that many append to, each exactly once.
 
 Which events go together into which file is written into the journal before anything is sent, and
 a commit is made only upon the commit that was looked at (parent_commit) and only if that file is
@@ -22,7 +22,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, Hf
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from chipdemo.errors import ChipDemoError, HubError, JournalError
-from chipdemo.hub import SIGN_IN, cause_of, told
+from chipdemo.hub import SIGN_IN, cause_of, describe_error
 from chipdemo.labeling import card
 from chipdemo.labeling.label import Label
 from chipdemo.labeling.store import Journal
@@ -43,7 +43,7 @@ LOOK_S = 0.5  # between looks whether there is something to publish
 
 @dataclass(frozen=True)
 class Head:
-    """The data set at one commit. sizes: of its files, bytes by path. card: its README.md or ""."""
+    """The dataset at one commit. sizes: of its files, bytes by path. card: its README.md or ""."""
 
     oid: str
     sizes: Mapping[str, int]
@@ -55,7 +55,7 @@ class Head:
         return [path for path in self.sizes if SHARD.fullmatch(path)]
 
     def holds(self, shard: str) -> bool:
-        """Whether the events of this shard are in the data set, under this name or another."""
+        """Whether the events of this shard are in the dataset, under this name or another."""
         return shard in self.sizes or shard in self.compacted
 
 
@@ -69,7 +69,7 @@ class Change:
 
 
 class Repository:
-    """A data set repository of the Hub. name: owner/name. public: if it is made; None never makes it."""
+    """A dataset repository of the Hub. name: owner/name. public: if it is made; None never makes it."""
 
     def __init__(self, name: str, public: bool | None = False):
         self.name, self.public = name, public
@@ -163,7 +163,7 @@ class Status:
 
 
 class Publisher:
-    """Publishes what the journal has to a data set, in the background once started.
+    """Publishes what the journal has to a dataset, in the background once started.
 
     dataset: owner/name; made when first needed, private unless public. A flush comes as soon as
     flush_labels wait, or flush_every_s seconds after the first of them came, and at the stop. After
@@ -258,7 +258,7 @@ class Publisher:
         pause_s = max(pause_s * random.uniform(0.5, 1), retry_after_s(error))
         self._failures += 1
         self._not_before = time.monotonic() + pause_s
-        said = str(error) if isinstance(error, ChipDemoError) else f"Expected to publish; found {told(error)}"
+        said = str(error) if isinstance(error, ChipDemoError) else f"Expected to publish; found {describe_error(error)}"
         self._last = replace(
             self._last, error=said, next_try_at=datetime.now(timezone.utc) + timedelta(seconds=pause_s)
         )

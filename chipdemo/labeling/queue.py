@@ -1,9 +1,9 @@
-"""Which photograph somebody labels next.
+"""Which image somebody labels next.
 
-A photograph goes to `people` annotators. Whoever is given one has a lease on it for a while, so that
+An image goes to `people` annotators. Whoever is given one has a lease on it for a while, so that
 two people do not label the same one by accident; a lease that ran out is as if it had never been.
 
-Photographs are asked for by panel, that is by who has labelled them: whoever has labelled tens of
+Images are asked for by panel, that is by who has labeled them: whoever has labeled tens of
 thousands that still wait for others is never led past them again.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from chipdemo.errors import LabelError
 from chipdemo.labeling.store import Journal, Stored, stored_of
 
-LEASE_S = 600  # a photograph is kept for the one it was given to
+LEASE_S = 600  # an image is kept for the one it was given to
 INFORMATIVE, PLAIN, RANDOM = "informative", "plain", "random"
 ORDERS = {  # the lowest comes first; the journal has an index of each
     INFORMATIVE: "-priority",
@@ -24,9 +24,9 @@ ORDERS = {  # the lowest comes first; the journal has an index of each
     RANDOM: "(id * 2654435761) % 4294967291",  # the same for everyone, and after a restart
 }
 WANTED = """
-    photographs.votes < :people
+    images.votes < :people
     AND NOT EXISTS (SELECT 1 FROM skips WHERE image_sha256 = sha256 AND annotator = :annotator)
-    AND :people - photographs.votes > (
+    AND :people - images.votes > (
         SELECT COUNT(*) FROM leases WHERE image_sha256 = sha256 AND annotator != :annotator
     )
 """
@@ -34,12 +34,12 @@ WANTED = """
 
 @dataclass(frozen=True)
 class Progress:
-    """Of the photographs known. done: labelled by as many people as wanted. own: by this annotator.
+    """Of the images known. done: labeled by as many people as wanted. own: by this annotator.
 
     own_last_hour: this annotator's labels of the last hour. pending: events not yet published.
     """
 
-    photographs: int
+    images: int
     done: int
     own: int
     own_last_hour: int
@@ -47,17 +47,17 @@ class Progress:
 
 
 class Queue:
-    """Questions to the journal. people: who are to label each photograph."""
+    """Questions to the journal. people: who are to label each image."""
 
     def __init__(self, journal: Journal, people: int = 1, lease_s: float = LEASE_S):
         self.journal, self.people, self.lease_s = journal, people, lease_s
 
     def next(self, annotator: str, count: int = 1, order: str = INFORMATIVE) -> list[Stored]:
-        """The next photographs for this annotator, with a lease on each; fewer or none at the end.
+        """The next images for this annotator, with a lease on each; fewer or none at the end.
 
         Given are those with too few labels, none of this annotator's, that nobody else has a lease
         on and this annotator did not skip. Asked again, it gives the same ones until they are
-        labelled, skipped or released: a page that is loaded again goes on where it was.
+        labeled, skipped or released: a page that is loaded again goes on where it was.
         """
         if order not in ORDERS:
             raise LabelError(
@@ -104,13 +104,13 @@ class Queue:
         with self.journal.read() as database:
             row = database.execute(
                 """
-                SELECT TOTAL(count) FILTER (WHERE what = 'photographs'),
-                TOTAL(count) FILTER (WHERE what = 'photographs' AND of >= :people),
+                SELECT TOTAL(count) FILTER (WHERE what = 'images'),
+                TOTAL(count) FILTER (WHERE what = 'images' AND of >= :people),
                 (SELECT count FROM tallies WHERE what = 'votes' AND of = :annotator),
                 (SELECT COUNT(*) FROM events WHERE annotator = :annotator AND created_at > :hour_ago
                     AND retracts = ''),
                 TOTAL(count) FILTER (WHERE what = 'events' AND of = 0)
-                FROM tallies WHERE what IN ('photographs', 'events')
+                FROM tallies WHERE what IN ('images', 'events')
                 """,
                 {"people": self.people, "annotator": annotator, "hour_ago": hour_ago},
             ).fetchone()
@@ -121,15 +121,15 @@ def _leased(database: sqlite3.Connection, order: str, asked: dict) -> list[sqlit
     """What this annotator was given before and still has."""
     return database.execute(
         f"""
-        SELECT photographs.* FROM leases CROSS JOIN photographs ON sha256 = image_sha256
+        SELECT images.* FROM leases CROSS JOIN images ON sha256 = image_sha256
         WHERE annotator = :annotator AND {WANTED} ORDER BY {order}, id LIMIT :count
-        """,  # CROSS: the few leases first, not the photographs in their order
+        """,  # CROSS: the few leases first, not the images in their order
         asked,
     ).fetchall()
 
 
 def _open(database: sqlite3.Connection, order: str, asked: dict) -> list[sqlite3.Row]:
-    """What this annotator has neither labelled nor been given: the first of each panel without them."""
+    """What this annotator has neither labeled nor been given: the first of each panel without them."""
     panels = database.execute(
         "SELECT id FROM panels WHERE votes < :people "
         "AND :annotator NOT IN (SELECT value FROM json_each(annotators))",
@@ -140,7 +140,7 @@ def _open(database: sqlite3.Connection, order: str, asked: dict) -> list[sqlite3
         for panel in panels
         for row in database.execute(
             f"""
-            SELECT *, {order} AS place FROM photographs WHERE panel = :panel AND {WANTED}
+            SELECT *, {order} AS place FROM images WHERE panel = :panel AND {WANTED}
             AND NOT EXISTS (SELECT 1 FROM leases WHERE image_sha256 = sha256 AND annotator = :annotator)
             ORDER BY {order}, id LIMIT :count
             """,

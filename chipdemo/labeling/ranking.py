@@ -1,9 +1,9 @@
-"""Which photographs tell a model most: those are labelled first.
+"""Which images tell a model most: those are labeled first.
 
 First where people disagree, then where the model and people do; after them, half and half, what the
-model is undecided about and what is unlike everything labelled or chosen before it (k-center, greedy:
+model is undecided about and what is unlike everything labeled or chosen before it (k-center, greedy:
 Sener and Savarese, ICLR 2018). The reason says which it was, but not who said what: whoever is still to
-label a photograph must not learn that.
+label an image must not learn that.
 """
 
 import time
@@ -15,23 +15,23 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
-from chipdemo.labeling.agreement import DISAGREEMENT
+from chipdemo.labeling.agreement import DISPUTED
 from chipdemo.labeling.store import Journal
 
 SIZE = 64  # numbers kept of an embedding
-HEAD = 1_000  # photographs chosen one after the other; the others follow by what is left of their difference
+HEAD = 1_000  # images chosen one after the other; the others follow by what is left of their difference
 BATCH = 500  # rows written in one transaction: a few milliseconds
 PAUSE_S = 0.01  # between two, so that labelers come first
 CHUNK = 1_024  # embeddings compared at a time, with as many others
-LABELLED = 10_000  # of more labelled photographs, as many, evenly spread, stand for all
-PEOPLE_DISAGREE, MODEL_DISAGREES = 2.0, 1.0  # priorities; those below 1 are what a photograph could tell
+LABELED = 10_000  # of more labeled images, as many, evenly spread, stand for all
+PEOPLE_DISAGREE, MODEL_DISAGREES = 2.0, 1.0  # priorities; those below 1 are what an image could tell
 TORN = "people disagree"  # a reason, even where no model was asked
 LITTLE = 0.25  # less than this is no reason
 
 
 @dataclass(frozen=True)
 class Scored:
-    """All photographs, in the order of their ids, and what a model says of them.
+    """All images, in the order of their ids, and what a model says of them.
 
     id: (N,). truth: N labels, "" for none. priority, reason: as they are now.
     probability: (N,) of abnormal; NaN where the model was not asked.
@@ -52,7 +52,7 @@ def set_scores(
     """Keep what a model says: (sha256, probability of abnormal, embedding (C,) or None) of each.
 
     Longer embeddings are projected at random to SIZE numbers, which hardly changes who is near whom
-    (Johnson and Lindenstrauss), and keeps 100,000 photographs in 26 MB.
+    (Johnson and Lindenstrauss), and keeps 100,000 images in 26 MB.
     """
     rows = [
         (sha256, revision, float(p), b"" if embedding is None else shorten(embedding).astype("<f4").tobytes())
@@ -81,23 +81,23 @@ def rank(journal: Journal, threshold: float, revision: str) -> int:
     for start in range(0, len(changed), BATCH):
         with journal.write() as database:
             database.executemany(
-                "UPDATE photographs SET priority = ?, reason = ? WHERE id = ?", changed[start : start + BATCH]
+                "UPDATE images SET priority = ?, reason = ? WHERE id = ?", changed[start : start + BATCH]
             )
         time.sleep(PAUSE_S)
     return len(changed)
 
 
 def rank_scored(scored: Scored, threshold: float) -> tuple[np.ndarray, list[str]]:
-    """Priority (N,), NaN where there is nothing to go by, and its reason, of every photograph."""
+    """Priority (N,), NaN where there is nothing to go by, and its reason, of every image."""
     known = ~np.isnan(scored.probability)
     truth = np.array(scored.truth)
     verdict = np.where(scored.probability >= threshold, ABNORMAL, NORMAL)
     undecided = undecidedness(scored.probability, threshold)
-    unlike = differences(scored.embedding, undecided, labelled=truth != "")
+    unlike = differences(scored.embedding, undecided, labeled=truth != "")
     priority = (undecided + unlike) / 2
     against = known & np.isin(truth, CLASSES) & (truth != verdict)
     priority[against] = MODEL_DISAGREES + 1 - undecided[against]  # the surer the model, the sooner
-    torn = truth == DISAGREEMENT
+    torn = truth == DISPUTED
     priority[torn] = PEOPLE_DISAGREE + np.nan_to_num(undecided[torn])
     priority[~torn & ~known & (np.array(scored.reason) == TORN)] = 0  # settled since
     reasons = np.select(
@@ -106,8 +106,8 @@ def rank_scored(scored: Scored, threshold: float) -> tuple[np.ndarray, list[str]
             TORN,
             "the model and people disagree",
             "",
-            "much like what is labelled, and the model is sure",
-            "unlike anything labelled so far",
+            "much like what is labeled, and the model is sure",
+            "unlike anything labeled so far",
         ],
         "undecided",
     ).tolist()
@@ -125,21 +125,21 @@ def undecidedness(probability: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def differences(
-    embedding: np.ndarray, undecided: np.ndarray, labelled: np.ndarray, head: int = HEAD
+    embedding: np.ndarray, undecided: np.ndarray, labeled: np.ndarray, head: int = HEAD
 ) -> np.ndarray:
-    """How far each photograph is from everything labelled, and from what comes before it in the queue.
+    """How far each image is from everything labeled, and from what comes before it in the queue.
 
     embedding: (N, C) float32 of unit length. undecided: (N,), what else decides who comes first; NaN
-    for who does not. labelled: (N,) bool. Gives (N,): 1 is as far as two photographs usually are.
+    for who does not. labeled: (N,) bool. Gives (N,): 1 is as far as two images usually are.
     """
     usual = _usual_distance(embedding)
-    compared = ~labelled & embedding.any(1)  # without an embedding, nothing is known of it
+    compared = ~labeled & embedding.any(1)  # without an embedding, nothing is known of it
     nearest = np.zeros(len(embedding), np.float32)
-    known = embedding[labelled]
-    known = known[:: len(known) // LABELLED + 1]
+    known = embedding[labeled]
+    known = known[:: len(known) // LABELED + 1]
     nearest[compared] = _distance_to_nearest(embedding[compared], known) / usual
     nearest = np.minimum(nearest, 1)
-    waiting = ~labelled & ~np.isnan(undecided)
+    waiting = ~labeled & ~np.isnan(undecided)
     result, score = nearest.copy(), np.where(waiting, undecided + nearest, -1)
     for _ in range(min(head, int(waiting.sum()))):
         first = int(score.argmax())
@@ -149,13 +149,13 @@ def differences(
     return np.where(waiting, nearest, result)
 
 
-def _distance_to_nearest(embedding: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+def _distance_to_nearest(embedding: np.ndarray, labeled: np.ndarray) -> np.ndarray:
     """(N, C) and (L, C) of unit length -> (N,) cosine distances, 0-2; infinite where L is 0."""
     nearest = np.full(len(embedding), np.inf, np.float32)
     for start in range(0, len(embedding), CHUNK):
         rows = slice(start, start + CHUNK)
-        for first in range(0, len(labelled), CHUNK):
-            closeness = embedding[rows] @ labelled[first : first + CHUNK].T
+        for first in range(0, len(labeled), CHUNK):
+            closeness = embedding[rows] @ labeled[first : first + CHUNK].T
             nearest[rows] = np.minimum(nearest[rows], 1 - closeness.max(1))
     return nearest
 
@@ -185,7 +185,7 @@ def _read(journal: Journal, revision: str) -> Scored:
     with journal.read() as database:
         rows = database.execute(
             "SELECT id, truth, priority, reason, abnormal_probability AS probability, embedding "
-            "FROM photographs LEFT JOIN scores ON image_sha256 = sha256 AND revision = ? ORDER BY id",
+            "FROM images LEFT JOIN scores ON image_sha256 = sha256 AND revision = ? ORDER BY id",
             (revision,),
         ).fetchall()
     embedding = np.zeros((len(rows), SIZE), np.float32)

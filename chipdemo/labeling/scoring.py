@@ -1,4 +1,4 @@
-"""The model's say on every photograph of the journal, in the background: it orders the queue."""
+"""The model's say on every image of the journal, in the background: it orders the queue."""
 
 import logging
 import threading
@@ -14,15 +14,15 @@ from chipdemo.labeling.store import Journal
 
 log = logging.getLogger(__name__)
 
-BATCH = 16  # photographs whose scores are kept together
+BATCH = 16  # images whose scores are kept together
 REST = 4  # for each second of ranking, so many without
 
 
 class Scorer:
-    """Asks a model about photographs that it has not scored, and puts the queue in order.
+    """Asks a model about images that it has not scored, and puts the queue in order.
 
     What it has scored is in the journal: after a restart it goes on. A newer revision of the model
-    scores all anew; until it has come to a photograph, that keeps its place. The order is made anew
+    scores all anew; until it has come to an image, that keeps its place. The order is made anew
     when there are new scores or labels.
     """
 
@@ -33,11 +33,11 @@ class Scorer:
         every_s: float = 5.0,
         max_megapixels: float = MAX_MEGAPIXELS,
     ):
-        """every_s: between two looks for new photographs, labels and models, seconds."""
+        """every_s: between two looks for new images, labels and models, seconds."""
         self.journal, self.inspector = journal, inspector
         self.every_s, self.max_megapixels = every_s, max_megapixels
         self._revision, self._after = "", 0  # of the model, and the last id it was asked about
-        self._scored = 0  # photographs, since the start
+        self._scored = 0  # images, since the start
         self._ranked: tuple | None = None  # what the order rests on as it is
         self._rank_at = 0.0  # not before this, time.monotonic()
         self._stopping = threading.Event()
@@ -50,7 +50,7 @@ class Scorer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Work no more; waits for the photograph or the ranking that is under way."""
+        """Work no more; waits for the image or the ranking that is under way."""
         self._stopping.set()
         if self._thread:
             self._thread.join()
@@ -65,7 +65,7 @@ class Scorer:
                 more = False
 
     def work(self) -> bool:
-        """Score a few photographs, and rank if it is time and something changed. False if none was left."""
+        """Score a few images, and rank if it is time and something changed. False if none was left."""
         inspector = self.inspector.current()
         revision = inspector.info.revision
         if revision != self._revision:
@@ -82,9 +82,9 @@ class Scorer:
     def _score_some(self, inspector: Inspector) -> bool:
         """Ask about the next BATCH that this revision has not scored, each once; False if none is left."""
         with self.journal.read() as database:
-            newest = database.execute("SELECT MAX(id) FROM photographs").fetchone()[0] or 0
+            newest = database.execute("SELECT MAX(id) FROM images").fetchone()[0] or 0
             rows = database.execute(
-                "SELECT id, sha256 FROM photographs WHERE id > ? AND id <= ? AND NOT EXISTS "
+                "SELECT id, sha256 FROM images WHERE id > ? AND id <= ? AND NOT EXISTS "
                 "(SELECT 1 FROM scores WHERE image_sha256 = sha256 AND revision = ?) ORDER BY id LIMIT ?",
                 (self._after, newest, self._revision, BATCH),
             ).fetchall()
@@ -100,11 +100,11 @@ class Scorer:
         return bool(rows)
 
     def _score(self, inspector: Inspector, sha256: str) -> list[tuple[str, float, np.ndarray]]:
-        """What ranking.set_scores takes; none where the photograph cannot be read."""
+        """What ranking.set_scores takes; none where the image cannot be read."""
         try:
-            photograph = self.journal.picture(sha256, self.max_megapixels)
+            decoded = self.journal.picture(sha256, self.max_megapixels)
         except (ImageError, LabelError) as error:
-            log.info("a photograph of the queue is not scored: %s", error)
+            log.info("an image of the queue is not scored: %s", error)
             return []
-        inspection = inspector.inspect(photograph.image)
+        inspection = inspector.inspect(decoded.image)
         return [(sha256, inspection.abnormal_probability, inspection.embedding)]

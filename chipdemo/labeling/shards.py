@@ -1,6 +1,6 @@
-"""Label events as Parquet, the files that the shared data set is made of.
+"""Label events as Parquet, the files that the shared dataset is made of.
 
-With the features written into it, `datasets.load_dataset` and the Hub's viewer show photographs
+With the features written into it, `datasets.load_dataset` and the Hub's viewer show images
 and class names. An event is a row; what is not given is empty, or null where the type has no empty.
 """
 
@@ -39,15 +39,15 @@ ROWS = 100  # a row group; the viewer reads one to show a page
 
 
 def table_of(labels: Sequence[Label], content: Callable[[str], bytes]) -> pa.Table:
-    """A row an event. content: gives the photograph's file by its sha256."""
+    """A row an event. content: gives the image's file by its sha256."""
     return pa.Table.from_pylist([_row(label, content(label.image_sha256)) for label in labels], SCHEMA)
 
 
-def _row(label: Label, photograph: bytes) -> dict:
+def _row(label: Label, image: bytes) -> dict:
     said = label.said
     return {
         "event_id": label.event_id,
-        "image": {"bytes": photograph, "path": None},
+        "image": {"bytes": image, "path": None},
         "image_sha256": label.image_sha256,
         "label": label.label,
         "defect_type": label.defect_type,

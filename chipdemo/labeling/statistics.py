@@ -1,8 +1,8 @@
 """How well people agree, with each other and with the model, and which labels deserve a second look.
 
 Read from the votes in their order, a portion at a time: a million take seconds and little memory.
-Intervals are of 95 %, by bootstrap over photographs: only how often each way of voting occurs
-matters, so that resampling photographs is drawing these counts anew from a multinomial distribution.
+Intervals are of 95 %, by bootstrap over images: only how often each way of voting occurs
+matters, so that resampling images is drawing these counts anew from a multinomial distribution.
 """
 
 from array import array
@@ -13,17 +13,17 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
-from chipdemo.labeling.agreement import DISAGREEMENT
+from chipdemo.labeling.agreement import DISPUTED
 from chipdemo.labeling.label import LABELS
 from chipdemo.labeling.store import Journal, Stored, stored_of
 
 RESAMPLES = 1_000
-# What the model said of each photograph when it was first labelled, and could not have learned from that
+# What the model said of each image when it was first labeled, and could not have learned from that
 FIRST_SAID = "(SELECT image_sha256, said, MIN(seq) FROM votes WHERE said IS NOT NULL GROUP BY image_sha256)"
 UNREVIEWED = """
-    SELECT * FROM photographs WHERE id = :id AND votes >= :people
-    AND (:labelled_by = ''
-        OR EXISTS (SELECT 1 FROM votes WHERE image_sha256 = sha256 AND annotator = :labelled_by))
+    SELECT * FROM images WHERE id = :id AND votes >= :people
+    AND (:labeled_by = ''
+        OR EXISTS (SELECT 1 FROM votes WHERE image_sha256 = sha256 AND annotator = :labeled_by))
     AND NOT EXISTS (
         SELECT 1 FROM votes AS vote WHERE vote.image_sha256 = sha256 AND (vote.decides OR EXISTS (
             SELECT 1 FROM events AS earlier WHERE earlier.image_sha256 = sha256
@@ -39,14 +39,14 @@ class Kappa:
 
     low, high: of the 95 % interval, which has no width where nobody ever disagreed. agreement: share
     of the pairs of votes that agree, 0-1; of one class: of the votes for it, how many others' agree.
-    photographs: with two votes or more.
+    images: with two votes or more.
     """
 
     value: float
     low: float
     high: float
     agreement: float
-    photographs: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -60,21 +60,21 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A photograph on which most votes are tied, and its votes: label by annotator."""
+    """An image on which most votes are tied, and its votes: label by annotator."""
 
-    photograph: Stored
+    image: Stored
     votes: dict[str, str]
 
 
 @dataclass(frozen=True)
 class LikelyError:
-    """A photograph whose label the model contradicts.
+    """An image whose label the model contradicts.
 
-    label: what people say. probability: of abnormal, before anybody labelled it. margin: by how much
+    label: what people say. probability: of abnormal, before anybody labeled it. margin: by how much
     the other class is likelier; it may be below 0, where the model says that class less often.
     """
 
-    photograph: Stored
+    image: Stored
     label: str
     probability: float
     margin: float
@@ -83,7 +83,7 @@ class LikelyError:
 def agreement(journal: Journal) -> Agreement:
     """Of all standing votes, but for those that decided a review: their givers knew the others'."""
     annotators, votes = _votes(journal)
-    counts = votes @ np.tile(np.eye(len(LABELS)), (len(annotators), 1))  # (photographs, labels)
+    counts = votes @ np.tile(np.eye(len(LABELS)), (len(annotators), 1))  # (images, labels)
     ways, times = np.unique(counts[counts.sum(1) >= 2], axis=0, return_counts=True)
     overall, *by_class = _fleiss_kappas(ways, times)
     tables = (votes.T @ votes).toarray().reshape(len(annotators), len(LABELS), len(annotators), len(LABELS))
@@ -97,21 +97,21 @@ def agreement(journal: Journal) -> Agreement:
 
 
 def truths(journal: Journal, people: int = 1) -> dict[str, int]:
-    """Photographs with at least so many votes, by what holds of them: a label or "disagreement"."""
+    """Images with at least so many votes, by what holds of them: a label or "disagreement"."""
     with journal.read() as database:
         rows = database.execute(
-            "SELECT truth, COUNT(*) FROM photographs WHERE truth != '' AND votes >= ? GROUP BY truth",
+            "SELECT truth, COUNT(*) FROM images WHERE truth != '' AND votes >= ? GROUP BY truth",
             (people,),
         ).fetchall()
-    return dict.fromkeys((*LABELS, DISAGREEMENT), 0) | dict(map(tuple, rows))
+    return dict.fromkeys((*LABELS, DISPUTED), 0) | dict(map(tuple, rows))
 
 
 def disagreements(journal: Journal, people: int = 1, limit: int = 100) -> list[Disagreement]:
-    """For review: photographs with at least so many votes, tied, and not decided since."""
+    """For review: images with at least so many votes, tied, and not decided since."""
     with journal.read() as database:
         rows = database.execute(
-            "SELECT * FROM photographs WHERE truth = ? AND votes >= ? ORDER BY id LIMIT ?",
-            (DISAGREEMENT, people, limit),
+            "SELECT * FROM images WHERE truth = ? AND votes >= ? ORDER BY id LIMIT ?",
+            (DISPUTED, people, limit),
         ).fetchall()
         votes = "SELECT annotator, label FROM votes WHERE image_sha256 = ?"
         return [
@@ -121,14 +121,14 @@ def disagreements(journal: Journal, people: int = 1, limit: int = 100) -> list[D
 
 
 def against_the_model(journal: Journal, threshold: float, people: int = 1) -> dict[str, dict[str, int]]:
-    """Photographs with at least so many votes, by what people say now and by what the model said before.
+    """Images with at least so many votes, by what people say now and by what the model said before.
 
     threshold: 0-1, from which on the model's probability counts as abnormal.
     """
-    table = {truth: dict.fromkeys(CLASSES, 0) for truth in (*LABELS, DISAGREEMENT)}
+    table = {truth: dict.fromkeys(CLASSES, 0) for truth in (*LABELS, DISPUTED)}
     with journal.read() as database:
         for truth, stopped, count in database.execute(
-            f"SELECT truth, said >= ?, COUNT(*) FROM {FIRST_SAID} JOIN photographs ON sha256 = image_sha256 "
+            f"SELECT truth, said >= ?, COUNT(*) FROM {FIRST_SAID} JOIN images ON sha256 = image_sha256 "
             "WHERE votes >= ? GROUP BY 1, 2",
             (threshold, people),
         ):
@@ -137,21 +137,21 @@ def against_the_model(journal: Journal, threshold: float, people: int = 1) -> di
 
 
 def likely_errors(
-    journal: Journal, limit: int = 100, labelled_by: str = "", people: int = 1
+    journal: Journal, limit: int = 100, labeled_by: str = "", people: int = 1
 ) -> list[LikelyError]:
     """Labels that deserve a second look, the likeliest errors first; not those that had one.
 
-    labelled_by: an annotator, for only what this one labelled too. people: only of photographs with at
-    least so many votes. A second look was had where somebody labelled it again, or decided.
+    labeled_by: an annotator, for only what this one labeled too. people: only of images with at
+    least so many votes. A second look was had where somebody labeled it again, or decided.
     """
     with journal.read() as database:
         rows = database.execute(
-            f"SELECT id, truth = ?, said FROM {FIRST_SAID} JOIN photographs ON sha256 = image_sha256 "
+            f"SELECT id, truth = ?, said FROM {FIRST_SAID} JOIN images ON sha256 = image_sha256 "
             "WHERE truth IN (?, ?) ORDER BY id",
             (ABNORMAL, *CLASSES),
         )
         ids, abnormal, probability = np.array([tuple(row) for row in rows], float).reshape(-1, 3).T
-        wanted = {"labelled_by": labelled_by, "people": people}
+        wanted = {"labeled_by": labeled_by, "people": people}
         found = (
             (database.execute(UNREVIEWED, wanted | {"id": int(ids[i])}).fetchone(), probability[i], margin)
             for i, margin in zip(*confidently_wrong(abnormal == 1, probability))
@@ -165,9 +165,9 @@ def likely_errors(
 def confidently_wrong(abnormal: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Confident learning (Northcutt et al., JAIR 2021): rows off the diagonal of the confident joint.
 
-    abnormal: (N,) bool, as labelled. probability: (N,) of abnormal, out of sample. A row belongs to a
-    class whose probability reaches its mean over all that are labelled so, and to the likelier if both
-    do. Gives the rows that belong to the class they are not labelled as, and by what margin of
+    abnormal: (N,) bool, as labeled. probability: (N,) of abnormal, out of sample. A row belongs to a
+    class whose probability reaches its mean over all that are labeled so, and to the likelier if both
+    do. Gives the rows that belong to the class they are not labeled as, and by what margin of
     probability, the largest first.
     """
     if not 0 < abnormal.sum() < len(abnormal):
@@ -191,24 +191,24 @@ def cohen(tables: np.ndarray) -> np.ndarray:
 
 
 def fleiss(ways: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Fleiss' kappa (1971), overall and by class, for any number of votes a photograph.
+    """Fleiss' kappa (1971), overall and by class, for any number of votes an image.
 
-    ways: (W, J) votes for each class, two or more a way. times: (..., W), how many photographs have
+    ways: (W, J) votes for each class, two or more a way. times: (..., W), how many images have
     them. Gives (..., 1 + J). Unequal numbers as in Fleiss, Levin and Paik (2003), equation 18.40.
     """
     votes = ways.sum(1)  # (W,)
-    photographs, given = times.sum(-1, keepdims=True), (times @ votes)[..., None]
+    images, given = times.sum(-1, keepdims=True), (times @ votes)[..., None]
     share = times @ ways / given  # (..., J)
     chance = share * (1 - share)
     disagreed = times @ (ways * (votes[:, None] - ways) / votes[:, None])
-    by_class = 1 - _ratio(disagreed, (given - photographs) * chance)
+    by_class = 1 - _ratio(disagreed, (given - images) * chance)
     all_disagreed, all_chance = disagreed.sum(-1, keepdims=True), chance.sum(-1, keepdims=True)
-    overall = 1 - _ratio(all_disagreed, (given - photographs) * all_chance)
+    overall = 1 - _ratio(all_disagreed, (given - images) * all_chance)
     return np.concatenate((overall, by_class), -1)
 
 
 def _votes(journal: Journal) -> tuple[list[str], csr_array]:
-    """Annotators by name, and a 1 for each vote: (photographs, annotators * labels)."""
+    """Annotators by name, and a 1 for each vote: (images, annotators * labels)."""
     columns, starts, last = array("q"), array("q"), ""
     with journal.read() as database:
         annotators = [
@@ -233,14 +233,14 @@ def _votes(journal: Journal) -> tuple[list[str], csr_array]:
 
 def _fleiss_kappas(ways: np.ndarray, times: np.ndarray) -> list[Kappa]:
     """Overall, then by class."""
-    photographs, votes = int(times.sum()), ways.sum(1, keepdims=True)
+    images, votes = int(times.sum()), ways.sum(1, keepdims=True)
     agreed, possible = times @ (ways * (ways - 1)), times @ (ways * (votes - 1))  # (J,) pairs of votes
     shares = (_ratio(agreed.sum(), possible.sum()), *_ratio(agreed, possible))
-    if not photographs:
+    if not images:
         return [Kappa(np.nan, np.nan, np.nan, np.nan, 0)] * len(shares)
     values, bounds = fleiss(ways, times), _interval(fleiss(ways, _drawn_anew(times)))
     return [
-        Kappa(float(value), float(low), float(high), float(share), photographs)
+        Kappa(float(value), float(low), float(high), float(share), images)
         for value, low, high, share in zip(values, *bounds, shares)
     ]
 
@@ -254,7 +254,7 @@ def cohen_kappa(table: np.ndarray) -> Kappa:
 
 
 def _drawn_anew(times: np.ndarray) -> np.ndarray:
-    """(W,) photographs of each way -> (RESAMPLES, W), as many drawn with replacement."""
+    """(W,) images of each way -> (RESAMPLES, W), as many drawn with replacement."""
     total = int(times.sum())
     return np.random.default_rng(0).multinomial(total, times / total, RESAMPLES)
 

@@ -1,4 +1,4 @@
-"""How far the labelling is, and what a next model could learn from it."""
+"""How far the labeling is, and what a next model could learn from it."""
 
 import json
 import shlex
@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from chipdemo.inspection import CLASSES
-from chipdemo.labeling.agreement import DISAGREEMENT
+from chipdemo.labeling.agreement import DISPUTED
 from chipdemo.labeling.label import LABELS
 from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
@@ -17,14 +17,14 @@ from chipdemo.settings import Settings
 
 @dataclass(frozen=True)
 class Status:
-    """photographs: known. labelled: with a standing label. pending: events not yet published.
+    """images: known. labeled: with a standing label. pending: events not yet published.
 
-    agreed: photographs by what holds of them. disagreements: photographs on which votes are tied.
+    agreed: images by what holds of them. disagreements: images on which votes are tied.
     new: normal and abnormal ones that the model has not seen; None where that is not known.
     """
 
-    photographs: int
-    labelled: int
+    images: int
+    labeled: int
     agreed: dict[str, int]
     disagreements: int
     pending: int
@@ -32,24 +32,24 @@ class Status:
 
 
 def status_of(journal: Journal, seen: Collection[str] | None = None) -> Status:
-    """seen: sha256 of the photographs that the model was trained and measured on; None for unknown."""
+    """seen: sha256 of the images that the model was trained and measured on; None for unknown."""
     counts = journal.counts()
     labels, new = Counter(), 0
     with journal.read() as database:
-        for sha256, truth in database.execute("SELECT sha256, truth FROM photographs WHERE truth != ''"):
+        for sha256, truth in database.execute("SELECT sha256, truth FROM images WHERE truth != ''"):
             labels[truth] += 1
             new += seen is not None and truth in CLASSES and sha256 not in seen
     return Status(
-        counts.photographs,
-        counts.labelled,
+        counts.images,
+        counts.labeled,
         {label: labels[label] for label in LABELS},
-        labels[DISAGREEMENT],
+        labels[DISPUTED],
         counts.pending,
         None if seen is None else new,
     )
 
 
-def photographs_seen(checkpoint: str) -> frozenset[str] | None:
+def images_seen(checkpoint: str) -> frozenset[str] | None:
     """The sha256 in the split.json of a checkpoint folder; None where there is none that can be read."""
     try:
         split = json.loads((Path(checkpoint).expanduser() / "split.json").read_bytes())
@@ -59,9 +59,9 @@ def photographs_seen(checkpoint: str) -> frozenset[str] | None:
 
 
 def training_commands(settings: Settings, status: Status, dataset: str = "") -> list[str]:
-    """What to type to train the next model: from the data set (owner/name), or from an export made first.
+    """What to type to train the next model: from the dataset (owner/name), or from an export made first.
 
-    Where the model in use learned from some of these photographs, its test photographs stay so; where
+    Where the model in use learned from some of these images, its test images stay so; where
     the app watches a model, the next one takes its place.
     """
     model, ending = Path(settings.model_source).expanduser(), ""

@@ -1,6 +1,6 @@
 """The journal of labels: SQLite, where an acknowledged label stays.
 
-Write-ahead logging with full synchronisation: when append returns, the event is on the disk.
+Write-ahead logging with full synchronization: when append returns, the event is on the disk.
 Several threads and processes may write at once; each waits for the other's few milliseconds.
 Events are only ever added. What they add up to (votes, truth, tallies) is kept beside them, in the
 same transaction, so that no question reads them all.
@@ -20,9 +20,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from chipdemo.errors import JournalError, LabelError
-from chipdemo.images import MAX_MEGAPIXELS, Photograph, read_photograph
-from chipdemo.labeling.agreement import current_truth, standing
-from chipdemo.labeling.label import Box, Label, Said
+from chipdemo.images import MAX_MEGAPIXELS, DecodedImage, read_image
+from chipdemo.labeling.agreement import consensus, standing
+from chipdemo.labeling.label import Box, Label, ModelPrediction
 
 BUSY_S = 30  # waited for another process before giving up
 TRIES = 999  # parameters of one statement
@@ -144,7 +144,7 @@ MIGRATIONS = (
 
 @dataclass(frozen=True)
 class Stored:
-    """A photograph that the journal knows. path: its file where its content is not kept; or None."""
+    """An image that the journal knows. path: its file where its content is not kept; or None."""
 
     sha256: str
     name: str
@@ -156,11 +156,11 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class NewPhotograph:
-    """A photograph to be made known. size: (width, height), pixels, upright. name: for people.
+class NewImage:
+    """An image to be made known. size: (width, height), pixels, upright. name: for people.
 
     content: its file, to be kept; without it, path is where it lies, and its content is kept when it
-    is first labelled.
+    is first labeled.
     """
 
     sha256: str
@@ -172,10 +172,10 @@ class NewPhotograph:
 
 @dataclass(frozen=True)
 class Counts:
-    """photographs: known. labelled: with a standing label. events: ever. pending: not yet published."""
+    """images: known. labeled: with a standing label. events: ever. pending: not yet published."""
 
-    photographs: int
-    labelled: int
+    images: int
+    labeled: int
     events: int
     pending: int
 
@@ -248,49 +248,49 @@ class Journal:
                     database.execute("ROLLBACK")
                 raise
 
-    # Photographs
+    # Images
 
-    def add_photograph(
+    def add_image(
         self, sha256: str, size: tuple[int, int], name: str, content: bytes = b"", path: Path | None = None
     ) -> bool:
-        """Make a photograph known; False where it was, under whatever name. See NewPhotograph."""
-        return self.add_photographs(NewPhotograph(sha256, size, name, content, path))[0]
+        """Make an image known; False where it was, under whatever name. See NewImage."""
+        return self.add_images(NewImage(sha256, size, name, content, path))[0]
 
-    def add_photographs(self, *photographs: NewPhotograph) -> list[bool]:
-        """Make photographs known, all or none; False for each that was, under whatever name.
+    def add_images(self, *images: NewImage) -> list[bool]:
+        """Make images known, all or none; False for each that was, under whatever name.
 
         Of one that is known and lies elsewhere than before, the path is corrected.
         """
         with self.write() as database:
-            return [_add(database, photograph) for photograph in photographs]
+            return [_add(database, image) for image in images]
 
-    def photograph(self, sha256: str) -> Stored:
+    def image(self, sha256: str) -> Stored:
         """Raises LabelError where it is not known."""
         with self.read() as database:
-            row = database.execute("SELECT * FROM photographs WHERE sha256 = ?", (sha256,)).fetchone()
+            row = database.execute("SELECT * FROM images WHERE sha256 = ?", (sha256,)).fetchone()
         if row is None:
             raise LabelError(
-                f"Expected a photograph of the queue; found none of sha256 {sha256[:80]!r}. Add it first."
+                f"Expected an image of the queue; found none of sha256 {sha256[:80]!r}. Add it first."
             )
         return stored_of(row)
 
     def content(self, sha256: str) -> bytes:
-        """The photograph's file. Raises LabelError where it is not known or its file is gone."""
+        """The image's file. Raises LabelError where it is not known or its file is gone."""
         with self.read() as database:
             row = database.execute("SELECT bytes FROM contents WHERE sha256 = ?", (sha256,)).fetchone()
         if row:
             return row["bytes"]
-        photograph = self.photograph(sha256)
+        image = self.image(sha256)
         try:
-            return photograph.path.read_bytes()
+            return image.path.read_bytes()
         except OSError as error:
             raise LabelError(
-                f"Expected the photograph {photograph.name} where it was when it was added; it cannot be "
+                f"Expected the image {image.name} where it was when it was added; it cannot be "
                 f"read ({error.strerror}). Put it back, or skip it."
             ) from error
 
-    def picture(self, sha256: str, max_megapixels: float = MAX_MEGAPIXELS) -> Photograph:
-        """The photograph decoded. Raises ImageError where it cannot be read, and LabelError where it is
+    def picture(self, sha256: str, max_megapixels: float = MAX_MEGAPIXELS) -> DecodedImage:
+        """The image decoded. Raises ImageError where it cannot be read, and LabelError where it is
         not known, its file is gone, or holds another one now."""
         return self._itself(sha256, self.content(sha256), max_megapixels)
 
@@ -299,8 +299,8 @@ class Journal:
     def append(self, *labels: Label) -> list[bool]:
         """Keep events, all or none; False for each that was kept before. On the disk when it returns.
 
-        Raises LabelError where a photograph is not known, where its file is gone or holds another one, and
-        where an event retracts one that is not the same annotator's on the same photograph.
+        Raises LabelError where an image is not known, where its file is gone or holds another one, and
+        where an event retracts one that is not the same annotator's on the same image.
         """
         contents = {label.image_sha256: self._unkept(label.image_sha256) for label in labels}
         with self.write() as database:
@@ -345,9 +345,9 @@ class Journal:
         return _label_of(row) if row else None
 
     def votes(self) -> Iterator[list[Label]]:
-        """What stands of every labelled photograph: a label an annotator, photograph by photograph.
+        """What stands of every labeled image: a label an annotator, image by image.
 
-        In the order of their sha256, one photograph in memory at a time, all as of one moment, whatever
+        In the order of their sha256, one image in memory at a time, all as of one moment, whatever
         other threads and processes add meanwhile.
         """
         with self.read() as database:
@@ -361,7 +361,7 @@ class Journal:
     def batch(self, shard: str, most: int, most_bytes: int) -> tuple[str, list[Label]]:
         """The events to be published next, together, and in which file; none where all are published.
 
-        They are the oldest, at most `most`, of at most most_bytes of photographs and masks, but one at
+        They are the oldest, at most `most`, of at most most_bytes of images and masks, but one at
         least. What was once put together stays so until it is published, under the name it then got:
         whoever asks, and after a crash too. shard: the name if it is put together now.
         """
@@ -389,7 +389,7 @@ class Journal:
             return name, [_label_of(row) for row in rows]
 
     def mark_published(self, event_ids: Iterable[str], shard: str) -> int:
-        """Note in which file of the data set events are; gives how many of them were not known to be."""
+        """Note in which file of the dataset events are; gives how many of them were not known to be."""
         with self.write() as database:
             return database.executemany(
                 "UPDATE events SET shard = ? WHERE event_id = ? AND shard IS NULL",
@@ -400,11 +400,11 @@ class Journal:
         with self.read() as database:
             row = database.execute(
                 """
-                SELECT TOTAL(count) FILTER (WHERE what = 'photographs'),
-                TOTAL(count) FILTER (WHERE what = 'photographs' AND of > 0),
+                SELECT TOTAL(count) FILTER (WHERE what = 'images'),
+                TOTAL(count) FILTER (WHERE what = 'images' AND of > 0),
                 TOTAL(count) FILTER (WHERE what = 'events'),
                 TOTAL(count) FILTER (WHERE what = 'events' AND of = 0)
-                FROM tallies WHERE what IN ('photographs', 'events')
+                FROM tallies WHERE what IN ('images', 'events')
                 """
             ).fetchone()
         return Counts(*map(int, row))
@@ -412,7 +412,7 @@ class Journal:
     # Under them
 
     def _unkept(self, sha256: str) -> bytes:
-        """The content of a photograph that is labelled for the first time and lies elsewhere; or b""."""
+        """The content of an image that is labeled for the first time and lies elsewhere; or b""."""
         with self.read() as database:
             kept = database.execute("SELECT 1 FROM contents WHERE sha256 = ?", (sha256,)).fetchone()
         if kept:
@@ -421,14 +421,14 @@ class Journal:
         self._itself(sha256, content, math.inf)  # its size was looked at when it was added
         return content
 
-    def _itself(self, sha256: str, content: bytes, max_megapixels: float) -> Photograph:
-        photograph = read_photograph(content, max_megapixels)
-        if photograph.sha256 != sha256:
+    def _itself(self, sha256: str, content: bytes, max_megapixels: float) -> DecodedImage:
+        decoded = read_image(content, max_megapixels)
+        if decoded.sha256 != sha256:
             raise LabelError(
-                f"Expected the photograph {self.photograph(sha256).name} as it was when it was added; its "
+                f"Expected the image {self.image(sha256).name} as it was when it was added; its "
                 "file holds another one now. Put the first one back, or skip it and add the new one."
             )
-        return photograph
+        return decoded
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -464,7 +464,7 @@ class Journal:
 
 
 def stored_of(row: sqlite3.Row) -> Stored:
-    """A row of photographs."""
+    """A row of images."""
     return Stored(
         row["sha256"],
         row["name"],
@@ -476,17 +476,17 @@ def stored_of(row: sqlite3.Row) -> Stored:
     )
 
 
-def _add(database: sqlite3.Connection, photograph: NewPhotograph) -> bool:
-    sha256, path = photograph.sha256, "" if photograph.content else str(photograph.path)
+def _add(database: sqlite3.Connection, image: NewImage) -> bool:
+    sha256, path = image.sha256, "" if image.content else str(image.path)
     new = database.execute(
-        "INSERT INTO photographs (sha256, name, path, width, height, added_at) "
+        "INSERT INTO images (sha256, name, path, width, height, added_at) "
         "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (sha256, photograph.name, path, *photograph.size, _now()),
+        (sha256, image.name, path, *image.size, _now()),
     ).rowcount
     if not new and path:
-        database.execute("UPDATE photographs SET path = ? WHERE sha256 = ? AND path != ''", (path, sha256))
-    if photograph.content:
-        _keep(database, sha256, photograph.content)
+        database.execute("UPDATE images SET path = ? WHERE sha256 = ? AND path != ''", (path, sha256))
+    if image.content:
+        _keep(database, sha256, image.content)
     return bool(new)
 
 
@@ -519,7 +519,7 @@ def _append(database: sqlite3.Connection, label: Label) -> bool:
         ).fetchone()
     ):
         raise LabelError(
-            f"Expected an own event on the same photograph to retract; found {label.retracts}, which is none "
+            f"Expected an own event on the same image to retract; found {label.retracts}, which is none "
             f"of {label.annotator!r}. Nothing was kept."
         )
     _count_vote(database, label.image_sha256, label.annotator)
@@ -530,7 +530,7 @@ def _append(database: sqlite3.Connection, label: Label) -> bool:
 
 
 def _count_vote(database: sqlite3.Connection, sha256: str, annotator: str) -> None:
-    """Set what of this annotator stands on this photograph, and what holds of it now."""
+    """Set what of this annotator stands on this image, and what holds of it now."""
     columns = "seq, event_id, image_sha256, label, annotator, created_at, defect_type, retracts, decides"
     own = database.execute(
         f"SELECT {columns}, said FROM events WHERE image_sha256 = ? AND annotator = ? ORDER BY seq",
@@ -552,13 +552,13 @@ def _count_vote(database: sqlite3.Connection, sha256: str, annotator: str) -> No
         f"SELECT {columns}, said FROM events WHERE seq IN (SELECT seq FROM votes WHERE image_sha256 = ?)"
     )
     votes = [_event_of(row) for row in database.execute(everyones, (sha256,))]
-    truth = current_truth(votes)[sha256].label if votes else ""
+    truth = consensus(votes)[sha256].label if votes else ""
     panel = json.dumps(sorted(vote.annotator for vote in votes))
     database.execute(
         "INSERT INTO panels (annotators, votes) VALUES (?, ?) ON CONFLICT DO NOTHING", (panel, len(votes))
     )
     database.execute(
-        "UPDATE photographs SET votes = ?, truth = ?, panel = (SELECT id FROM panels WHERE annotators = ?) "
+        "UPDATE images SET votes = ?, truth = ?, panel = (SELECT id FROM panels WHERE annotators = ?) "
         "WHERE sha256 = ?",
         (len(votes), truth, panel, sha256),
     )
@@ -582,7 +582,7 @@ def _label_of(row: sqlite3.Row) -> Label:
         boxes=tuple(Box(*box) for box in json.loads(row["boxes"])),
         mask=row["mask"],
         note=row["note"],
-        said=Said(*json.loads(row["said"])) if row["said"] else None,
+        said=ModelPrediction(*json.loads(row["said"])) if row["said"] else None,
         retracts=row["retracts"],
         decides=bool(row["decides"]),
         event_id=row["event_id"],

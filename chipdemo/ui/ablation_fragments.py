@@ -13,12 +13,12 @@ from chipdemo.ui import charts
 from chipdemo.ui.comparing import TICKED, Answer, disagreements, picture_of
 from chipdemo.ui.fragments import verdict_word
 
-GALLERY = 12  # photographs shown on which rows disagree
+GALLERY = 12  # images shown on which rows disagree
 
 EMPTY = (
     "<section class='about'><h2>No comparison here yet</h2><p>A comparison is an <code>ablation.json</code>: "
-    "many models, trained and measured on the same photographs. Run <code>python training/ablate.py</code> "
-    "to make one, or load one from elsewhere. Your own photograph can be judged without it.</p></section>"
+    "many models, trained and measured on the same images. Run <code>python training/ablate.py</code> "
+    "to make one, or load one from elsewhere. Your own image can be judged without it.</p></section>"
 )
 
 
@@ -28,8 +28,8 @@ def about_html(ablation: Ablation) -> str:
     normal = len(ablation.abnormal) - abnormal
     facts = {
         "measured on": f"{escape(data.part)}: {abnormal:,} abnormal, {normal:,} normal",
-        "learnt from": f"{data.train:,} others; thresholds chosen on {data.validation:,} more",
-        "licence": escape(data.licence) or "not stated",
+        "learned from": f"{data.train:,} others; thresholds chosen on {data.validation:,} more",
+        "license": escape(data.license) or "not stated",
         "seeds": _seeds(ablation.rows),
         "date": escape(ablation.date),
         "machine": escape(ablation.machine),
@@ -99,7 +99,7 @@ COLUMNS = (
     _metric("expected_calibration_error"),
     Column(
         "time",
-        "one photograph",
+        "one image",
         lambda row: row.latency_ms,
         lambda row: _two_lines(f"{row.latency_ms:.3g} ms", f"{quantity(row.throughput)}/s in 32s"),
     ),
@@ -145,8 +145,8 @@ def table_html(ablation: Ablation, rows: Sequence[Row]) -> str:
         "<section class='ablation'><div class='scroll' role='region' aria-label='Models' tabindex='0'><table>"
         f"<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div><div class='below'>"
         f"<p class='note'>Measured on {escape(ablation.data.part)}: mean over a model's seeds ± standard "
-        "deviation, and below it where 95 of 100 bootstrap samples of the photographs fall. Time: one "
-        "photograph, and the rate in batches of 32, on the machine above."
+        "deviation, and below it where 95 of 100 bootstrap samples of the images fall. Time: one "
+        "image, and the rate in batches of 32, on the machine above."
         f"{_tested(rows)}</p>{published_html()}</div></section>"
     )
 
@@ -191,7 +191,7 @@ def published_html() -> str:
     )
     return (
         f"<section class='published'><h2>Theirs, not ours</h2><p>{escape(PUBLISHED_SOURCE)}. Other "
-        "photographs: these figures and ours cannot be compared.</p><table><thead><tr>"
+        "images: these figures and ours cannot be compared.</p><table><thead><tr>"
         "<th scope='col'>model</th><th scope='col'>accuracy</th><th scope='col'>recall</th>"
         f"<th scope='col'>precision</th></tr></thead><tbody>{rows}</tbody></table></section>"
     )
@@ -203,7 +203,7 @@ def scatter_html(rows: Sequence[Row], metric: str) -> str:
     return (
         f"<figure class='scatter'><div>{charts.scatter_svg(rows, metric)}</div><figcaption><ol>{names}</ol>"
         "<p>Numbers as in the table. Upright lines: 95 % intervals. A dashed line joins a model and its "
-        "twin. Time: one photograph, on the machine above.</p></figcaption></figure>"
+        "twin. Time: one image, on the machine above.</p></figcaption></figure>"
     )
 
 
@@ -217,18 +217,18 @@ def drawn_html(rows: Sequence[Row], abnormal: np.ndarray, part: str) -> str:
         _panel(
             "ROC curves",
             charts.roc_svg(rows, abnormal),
-            "Mean over a model's seeds. The grey line is a coin.",
+            "Mean over a model's seeds. The gray line is a coin.",
         ),
         _panel(
             "Reliability",
             charts.reliability_svg(rows, abnormal),
-            "On the grey line, of 100 chips given 0.7, 70 are abnormal. The larger a dot, the more "
-            "photographs; all seeds together.",
+            "On the gray line, of 100 chips given 0.7, 70 are abnormal. The larger a dot, the more "
+            "images; all seeds together.",
         ),
         _panel(
             "Confusion",
             f"<div class='confusions'>{confusions}</div>",
-            "Photographs, mean over a model's seeds, each at the threshold chosen on validation.",
+            "Images, mean over a model's seeds, each at the threshold chosen on validation.",
         ),
     )
     return (
@@ -268,23 +268,23 @@ def _confusion(row: Row, index: int) -> str:
 
 
 def disagreements_html(ablation: Ablation, rows: Sequence[Row]) -> str:
-    """Test photographs that the ticked rows judge differently."""
+    """Test images that the ticked rows judge differently."""
     if len(rows) < 2:
         return "<p class='note'>Tick two models or more to see where they differ.</p>"
-    photographs, indices = ablation.photographs, disagreements(rows)
-    pictures = [picture_of(photographs.file[i], photographs.sha256[i]) for i in indices[:GALLERY]]
+    images, indices = ablation.images, disagreements(rows)
+    pictures = [picture_of(images.file[i], images.sha256[i]) for i in indices[:GALLERY]]
     cards = "".join(_disagreement(ablation, rows, i, picture) for i, picture in zip(indices, pictures))
     widest = f", the {GALLERY} widest apart" if len(indices) > GALLERY else ""
-    credit = f" · photographs: {escape(ELPV_CREDIT)}" if any(pictures) else ""
+    credit = f" · images: {escape(ELPV_CREDIT)}" if any(pictures) else ""
     return (
         f"<section class='disagreements'><h2>Where the ticked models differ <small>{len(indices):,} of "
-        f"{len(ablation.abnormal):,} test photographs{widest}{credit}</small></h2><div class='cards'>{cards}"
+        f"{len(ablation.abnormal):,} test images{widest}{credit}</small></h2><div class='cards'>{cards}"
         "</div></section>"
     )
 
 
 def _disagreement(ablation: Ablation, rows: Sequence[Row], index: int, picture: str) -> str:
-    name, truth = escape(ablation.photographs.file[index]), ablation.photographs.abnormal[index]
+    name, truth = escape(ablation.images.file[index]), ablation.images.abnormal[index]
     lines = []
     for row in rows:
         stopped = row.stopped[index]
@@ -293,9 +293,9 @@ def _disagreement(ablation: Ablation, rows: Sequence[Row], index: int, picture: 
             f"<tr><th scope='row'>{escape(row.name)}</th><td>{row.probabilities[index]:.2f}</td>"
             f"<td>{_word(stopped)}{wrong}</td></tr>"
         )
-    image = f"<img src='{picture}' alt='Test photograph {name}'>" if picture else ""
+    image = f"<img src='{picture}' alt='Test image {name}'>" if picture else ""
     return (
-        f"<article>{image}<div><h3>{name} <small>labelled {_word(truth)}</small></h3>"
+        f"<article>{image}<div><h3>{name} <small>labeled {_word(truth)}</small></h3>"
         f"<table><tbody>{''.join(lines)}</tbody></table></div></article>"
     )
 
@@ -305,7 +305,7 @@ def _word(abnormal: bool) -> str:
 
 
 def answer_html(answer: Answer, picture: str) -> str:
-    """One model's verdict on the visitor's photograph. picture: a data URI."""
+    """One model's verdict on the visitor's image. picture: a data URI."""
     name, found = escape(answer.contender.name), answer.inspection
     heading = f"<h3>{name}{' <small>in use</small>' if answer.contender.folder is None else ''}</h3>"
     if found is None:
@@ -313,7 +313,7 @@ def answer_html(answer: Answer, picture: str) -> str:
             f"<article class='answer failed'>{heading}<p class='word'>No verdict</p>"
             f"<p>{escape(answer.error)}</p></article>"
         )
-    kind, word = "unlike" if found.unlike_training else found.verdict, verdict_word(found)
+    kind, word = "unlike" if found.out_of_distribution else found.verdict, verdict_word(found)
     return (
         f"<article class='answer {kind}'><img src='{picture}' alt='Evidence of {name}: {word}'>{heading}"
         f"<p class='word'>{word}</p><p>probability <strong>{found.abnormal_probability:.2f}</strong>, "
@@ -322,7 +322,7 @@ def answer_html(answer: Answer, picture: str) -> str:
 
 
 def answers_html(name: str, cards: Sequence[str], total: int) -> str:
-    """The verdicts so far. name: of the photograph. total: models that are asked."""
+    """The verdicts so far. name: of the image. total: models that are asked."""
     asked = f"{total} model" + "s" * (total > 1)
     state = asked if len(cards) == total else f"{len(cards)} of {asked} so far"
     return (

@@ -9,7 +9,7 @@ import gradio as gr
 
 from chipdemo.ablation import METRICS, Ablation, Row
 from chipdemo.errors import AblationError, ChipDemoError
-from chipdemo.images import read_photograph
+from chipdemo.images import read_image
 from chipdemo.settings import Settings
 from chipdemo.ui import ablation_fragments as fragments
 from chipdemo.ui import comparing
@@ -36,7 +36,7 @@ class Parts:
     load: gr.UploadButton
     back: gr.Button
     message: gr.HTML
-    photograph: gr.Image
+    image: gr.Image
     stop: gr.Button
     answers: gr.HTML
     table: gr.HTML
@@ -72,13 +72,13 @@ def layout(settings: Settings) -> Parts:
                 back = gr.Button("Back to the shipped one", visible=False, size="sm", elem_id="compare-back")
             message = html("message")
         with gr.Column(scale=2, min_width=300):
-            photograph = gr.Image(
+            image = gr.Image(
                 sources=["upload", "clipboard"],
                 type="filepath",
-                label="Your photograph, judged by every model here",
-                placeholder="Drop a photograph here: every model judges it\nor click to choose one; "
+                label="Your image, judged by every model here",
+                placeholder="Drop an image here: every model judges it\nor click to choose one; "
                 + f"Ctrl+V pastes\nup to {settings.max_megapixels:g} megapixels",
-                elem_id="compare-photograph",
+                elem_id="compare-image",
                 buttons=[],
             )
     answers = html("answers")
@@ -93,7 +93,7 @@ def layout(settings: Settings) -> Parts:
         elem_id="compare-metric",
     )
     return Parts(
-        loaded, about, load, back, message, photograph, stop, answers, table, ticked, metric,
+        loaded, about, load, back, message, image, stop, answers, table, ticked, metric,
         html("scatter"), html("drawn"), html("disagreements"),
     )  # fmt: skip
 
@@ -133,7 +133,7 @@ def wire(parts: Parts, tab: gr.Tab, lineup: Lineup, settings: Settings) -> None:
         with shown_errors():
             return comparing.ablation_at(Path(loaded) if loaded else lineup.ablation)
 
-    def on_photograph(payload: dict[str, Any] | None):
+    def on_image(payload: dict[str, Any] | None):
         if payload is None:
             yield [gr.skip()] * 3
             return
@@ -153,10 +153,10 @@ def wire(parts: Parts, tab: gr.Tab, lineup: Lineup, settings: Settings) -> None:
         trigger_mode="always_last",
         **light,
     )
-    judging = parts.photograph.input(
-        on_photograph,
-        parts.photograph,
-        [parts.photograph, parts.stop, parts.answers],
+    judging = parts.image.input(
+        on_image,
+        parts.image,
+        [parts.image, parts.stop, parts.answers],
         preprocess=False,  # gradio would decode the file itself, and clip 16 bits to 8
         **heavy,
     )
@@ -164,18 +164,18 @@ def wire(parts: Parts, tab: gr.Tab, lineup: Lineup, settings: Settings) -> None:
 
 
 def judged(lineup: Lineup, payload: dict[str, Any], max_megapixels: float) -> Iterator[tuple[str, bool]]:
-    """What the tab shows of an uploaded photograph, after each model; and whether more will come."""
+    """What the tab shows of an uploaded image, after each model; and whether more will come."""
     try:
-        photograph = read_photograph(uploaded_path(payload), max_megapixels)
+        decoded = read_image(uploaded_path(payload), max_megapixels)
     except ChipDemoError as error:
         yield fragments.message_html(str(error)), False
         return
-    name, total = payload.get("orig_name") or "Photograph", len(lineup.contenders())
+    name, total = payload.get("orig_name") or "Image", len(lineup.contenders())
     cards = []
     yield fragments.answers_html(name, cards, total), True
-    for answer in comparing.answers(lineup, photograph):
+    for answer in comparing.answers(lineup, decoded):
         found = answer.inspection
-        picture = comparing.answer_picture(photograph.image, found) if found else ""
+        picture = comparing.answer_picture(decoded.image, found) if found else ""
         cards.append(fragments.answer_html(answer, picture))
         yield fragments.answers_html(name, cards, total), len(cards) < total
 

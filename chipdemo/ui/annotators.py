@@ -41,8 +41,8 @@ class Annotators:
         """The annotator behind a request. Raises LabelError where this one may not label."""
         if is_of_another_site(request.headers):  # gradio answers any site, with cookies
             raise LabelError("Expected a request of this page; found one of another site. Open this page.")
-        name, organisations = self._known(request, profile)
-        if self.settings.labelers and not {name, *organisations} & set(self.settings.labelers):
+        name, organizations = self._known(request, profile)
+        if self.settings.labelers and not {name, *organizations} & set(self.settings.labelers):
             raise LabelError(
                 f"Expected one of those who may label here; found {name[:80]!r}, who is not listed. Ask "
                 "whoever runs this app to add you (--labelers, CHIPDEMO_LABELERS)."
@@ -67,7 +67,7 @@ class Annotators:
         return not self.settings.reviewers or name in self.settings.reviewers
 
     def _known(self, request: gr.Request, profile: gr.OAuthProfile | None) -> tuple[str, list[str]]:
-        """(name, organisations). Raises LabelError for whoever is not known."""
+        """(name, organizations). Raises LabelError for whoever is not known."""
         if self.settings.auth:
             if request.username is None:
                 raise LabelError("Expected somebody signed in; found nobody. Sign in, then label.")
@@ -78,13 +78,13 @@ class Annotators:
                     "Expected somebody signed in; found nobody. Sign in with Hugging Face, then label."
                 )
             # Names that Hugging Face gave out; the display name is anyone's choice
-            organisations = profile.get("orgs") or []
-            return profile.username, [str(each.get("preferred_username")) for each in organisations]
+            organizations = profile.get("orgs") or []
+            return profile.username, [str(each.get("preferred_username")) for each in organizations]
         if self._is_local(request):
             return self.settings.annotator or local_user(), []
         raise LabelError(
             "Expected people to sign in where others can reach this app; found no sign-in, so nothing can be "
-            "labelled. Start it with accounts (CHIPDEMO_AUTH=user:password), or listen on 127.0.0.1 without "
+            "labeled. Start it with accounts (CHIPDEMO_AUTH=user:password), or listen on 127.0.0.1 without "
             "--share; on a Hugging Face Space, set hf_oauth: true."
         )
 

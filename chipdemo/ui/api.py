@@ -8,7 +8,7 @@ from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError, SettingsError
 from chipdemo.files import Limits
-from chipdemo.images import read_photograph
+from chipdemo.images import read_image
 from chipdemo.inspection import Inspector
 from chipdemo.settings import Settings
 from chipdemo.ui import inspecting, many
@@ -18,22 +18,22 @@ from chipdemo.ui.many import MANY_QUEUE, MOST
 from chipdemo.ui.uploads import uploaded_files, uploaded_path
 
 ABOUT = (
-    "Judge a photograph of a chip. image: a PNG, JPEG, TIFF, BMP, WebP or GIF file. threshold: 0 to 1, the "
-    "model's own unless given. tiles: look at a large photograph in overlapping tiles too, "
+    "Judge an image of a chip. image: a PNG, JPEG, TIFF, BMP, WebP or GIF file. threshold: 0 to 1, the "
+    "model's own unless given. tiles: look at a large image in overlapping tiles too, "
     "true unless given. Returns the inspection as JSON: verdict ('abnormal' where abnormal_probability, 0 to "
-    "1 and calibrated, reaches threshold, otherwise 'normal'), unlike_training (true: too far from the "
-    "model's training photographs to trust the verdict; distance says how far, 1 is the limit), regions that "
-    "speak for abnormal (x, y, width, height and area in pixels of the upright photograph, score 0 to 1), "
-    "model, image, tiles, timing_ms, and notes on how the file was read; and the photograph with overlay, "
-    "boxes and colour bar as a PNG file."
+    "1 and calibrated, reaches threshold, otherwise 'normal'), out_of_distribution (true: too far from the "
+    "model's training images to trust the verdict; distance says how far, 1 is the limit), regions that "
+    "speak for abnormal (x, y, width, height and area in pixels of the upright image, score 0 to 1), "
+    "model, image, tiles, timing_ms, and notes on how the file was read; and the image with overlay, "
+    "boxes and color bar as a PNG file."
 )
 ABOUT_BATCH = (
-    f"Judge up to {MOST:,} photographs. images: files as for /inspect, or zips of them. threshold: as there. "
-    "Returns a list, an entry a photograph in their order: the inspection as JSON with file, label and "
+    f"Judge up to {MOST:,} images. images: files as for /inspect, or zips of them. threshold: as there. "
+    "Returns a list, an entry an image in their order: the inspection as JSON with file, label and "
     "error, the reason where one could not be read."
 )
 ABOUT_COMPARE = (
-    "Judge a photograph by every model that is here: the one in use, and those of the shipped comparison "
+    "Judge an image by every model that is here: the one in use, and those of the shipped comparison "
     "whose checkpoints are on this machine. image: as for /inspect. Returns a list, an entry a model: id, "
     "name, and either inspection (as /inspect returns it) or error, the reason where it could not judge."
 )
@@ -119,14 +119,14 @@ def answer(
     try:
         threshold = checked_threshold(threshold, inspector.info.threshold)
         path = uploaded_path(payload)
-        photograph, inspection = inspecting.judged(inspector, path, threshold, max_megapixels, tiles)
+        decoded, inspection = inspecting.judged(inspector, path, threshold, max_megapixels, tiles)
     except ChipDemoError as error:
         raise gr.Error(str(error), print_exception=False) from error
     method, heat = next(iter(inspection.heat.items()))
-    overlay = inspecting.laid_over(photograph.image, heat, method, inspection.regions)
+    overlay = inspecting.laid_over(decoded.image, heat, method, inspection.regions)
     name = inspecting.file_stem(path.name) + "-overlay.png"
     return (
-        inspecting.inspection_json(inspection, photograph.notes),
+        inspecting.inspection_json(inspection, decoded.notes),
         save_bytes_to_cache(overlay, name, get_upload_folder()),
     )
 
@@ -134,7 +134,7 @@ def answer(
 def answers_to_many(
     inspector: Inspector, payload: Any, threshold: float | None, max_megapixels: float
 ) -> list[dict[str, Any]]:
-    """Each photograph's result, as batch.result_of makes it. Raises gr.Error where none can be judged."""
+    """Each image's result, as batch.result_of makes it. Raises gr.Error where none can be judged."""
     inspector = inspector.current()
     try:
         threshold = checked_threshold(threshold, inspector.info.threshold)
@@ -147,12 +147,12 @@ def answers_to_many(
 
 
 def compared(lineup: Lineup, payload: dict[str, Any] | None, max_megapixels: float) -> list[dict[str, Any]]:
-    """Each model's answer as JSON. Raises gr.Error where the photograph cannot be read."""
+    """Each model's answer as JSON. Raises gr.Error where the image cannot be read."""
     try:
-        photograph = read_photograph(uploaded_path(payload), max_megapixels)
+        decoded = read_image(uploaded_path(payload), max_megapixels)
     except ChipDemoError as error:
         raise gr.Error(str(error), print_exception=False) from error
-    return [answer.to_json(photograph.notes) for answer in answers(lineup, photograph)]
+    return [answer.to_json(decoded.notes) for answer in answers(lineup, decoded)]
 
 
 def checked_threshold(given: Any, default: float) -> float:

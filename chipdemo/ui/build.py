@@ -24,13 +24,13 @@ from chipdemo.ui import (
     inspect_tab,
     label_api,
     label_tab,
-    labelling,
+    labeling,
     many_panel,
     teach_tab,
 )
 from chipdemo.ui.annotators import Annotators, has_oauth
 from chipdemo.ui.comparing import Lineup
-from chipdemo.ui.labelling import Publisher
+from chipdemo.ui.labeling import Publisher
 from chipdemo.ui.look import launch_options
 from chipdemo.ui.model_in_use import carried_over, updates
 from chipdemo.ui.teaching import Classroom
@@ -39,7 +39,7 @@ from chipdemo.ui.uploads import fetch_no_addresses
 
 CACHE_CHECK_S, CACHE_KEEP_S = 600, 2 * inspect_tab.KEEP_S  # seconds
 STOP_S = 2  # seconds
-SESSIONS = 500  # visitors whose last photograph is remembered
+SESSIONS = 500  # visitors whose last image is remembered
 OPEN_TAB = "() => window.chip.openAsked()"
 
 
@@ -56,10 +56,10 @@ def build_app(
 ) -> gr.Blocks:
     """The whole app, not yet launched.
 
-    examples: photographs on offer, by trusted paths. ablation: the ablation.json that Compare opens
+    examples: images on offer, by trusted paths. ablation: the ablation.json that Compare opens
     with, trusted too; it need not exist. load: a checkpoint folder -> its inspector, for the rows of
     the ablation; raises ChipDemoError. journal: open, for the Label tab; without it there is none.
-    publisher: what sends labels to the shared data set. metrics: are told of every inspection.
+    publisher: what sends labels to the shared dataset. metrics: are told of every inspection.
     teacher: gives the one of the Teach tab when it is first needed; without it there is no such tab.
     """
     fetch_no_addresses()
@@ -97,7 +97,7 @@ def build_app(
         ablation_tab.wire(compare_parts, compare, lineup, settings)
         api.add_api(monitored, lineup, settings)
         if journal:
-            desk = labelling.desk_of(journal, tiled, settings, publisher)
+            desk = labeling.desk_of(journal, tiled, settings, publisher)
             label_tab.wire(label_parts, label, desk, annotators)
             label_tab.wire_sending(parts, desk, annotators)
             label_api.add_label_api(desk, annotators)

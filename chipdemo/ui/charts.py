@@ -1,7 +1,7 @@
-"""Charts as inline SVG: sharp at any width, in the colours of the theme, without scripts.
+"""Charts as inline SVG: sharp at any width, in the colors of the theme, without scripts.
 
 Places are percent of the plot and letters have a fixed size in pixels, so a chart is as legible
-on a phone as on a wide screen. ablation.css holds colours and strokes; .s0 to .s5 are the series.
+on a phone as on a wide screen. ablation.css holds colors and strokes; .s0 to .s5 are the series.
 """
 
 import math
@@ -42,9 +42,9 @@ class Axis(NamedTuple):
 
 
 def scatter_svg(rows: Sequence[Row], metric: str) -> str:
-    """A metric of every row against the time of one photograph, as numbered points with intervals."""
+    """A metric of every row against the time of one image, as numbered points with intervals."""
     summaries = [row.summary[metric] for row in rows]
-    x = log_axis("milliseconds a photograph", [row.latency_ms for row in rows])
+    x = log_axis("milliseconds an image", [row.latency_ms for row in rows])
     y = metric_axis(
         METRICS[metric], [value for each in summaries for value in (each.low, each.mean, each.high)]
     )
@@ -85,19 +85,19 @@ def number_places(points: Sequence[tuple[float, float]]) -> list[tuple[float, fl
 
     points: (x, y) in percent of the plot. The first place is taken where none is clear.
     """
-    centres = [(x / 100 * NARROW, y / 100 * HEIGHT) for x, y in points]
+    centers = [(x / 100 * NARROW, y / 100 * HEIGHT) for x, y in points]
     taken, offsets = [], []
-    for x, y in centres:
-        best = min(PLACES, key=lambda offset: _crowding(x + offset[0], y + offset[1], centres, taken))
+    for x, y in centers:
+        best = min(PLACES, key=lambda offset: _crowding(x + offset[0], y + offset[1], centers, taken))
         offsets.append(best)
         taken.append((x + best[0], y + best[1]))
     return offsets
 
 
-def _crowding(x: float, y: float, centres, taken) -> int:
+def _crowding(x: float, y: float, centers, taken) -> int:
     """How many points and numbers a number at (x, y) would cover, or cross the edge of the plot."""
     width, height = LABEL
-    on_points = sum(abs(x - a) < width / 2 + 4 and abs(y - b) < height / 2 + 4 for a, b in centres)
+    on_points = sum(abs(x - a) < width / 2 + 4 and abs(y - b) < height / 2 + 4 for a, b in centers)
     on_numbers = sum(abs(x - a) < width and abs(y - b) < height for a, b in taken)
     outside = not (0 <= x <= NARROW and 0 <= y <= HEIGHT)
     return on_points + on_numbers + outside
@@ -132,8 +132,8 @@ def reliability_svg(rows: Sequence[Row], abnormal: np.ndarray) -> str:
 
 
 def _bin_dot(b: Bin, index: int, total: int) -> str:
-    """The more photographs, the larger the dot."""
-    told = f"given {b.probability:.2f}, abnormal {b.share:.2f}, {b.count} judgements"
+    """The more images, the larger the dot."""
+    told = f"given {b.probability:.2f}, abnormal {b.share:.2f}, {b.count} judgments"
     return (
         f"<circle class='s{index}' cx='{100 * b.probability:.2f}%' cy='{100 - 100 * b.share:.2f}%' "
         f"r='{2.5 + 7 * math.sqrt(b.count / total):.1f}'><title>{told}</title></circle>"

@@ -14,8 +14,8 @@ from PIL import Image
 
 from chipdemo.ablation import Ablation, Row, read_ablation
 from chipdemo.errors import AblationError, ChipDemoError
-from chipdemo.examples import elpv_photograph
-from chipdemo.images import Photograph, read_photograph
+from chipdemo.examples import elpv_image
+from chipdemo.images import DecodedImage, read_image
 from chipdemo.inspection import Inspection, Inspector
 from chipdemo.overlay import overlay_rgba
 from chipdemo.ui.charts import SERIES
@@ -23,7 +23,7 @@ from chipdemo.ui.fragments import data_uri
 
 IN_USE = "in-use"  # id of the app's own model, where it is no row of the ablation
 TICKED = 4  # rows that are drawn at first
-ANSWER_SIDE, TEST_SIDE = 360, 128  # pixels, of the pictures of an answer and of a test photograph
+ANSWER_SIDE, TEST_SIDE = 360, 128  # pixels, of the pictures of an answer and of a test image
 READ = 8  # ablations kept in memory
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Contender:
-    """A model that can judge a photograph here. folder: its checkpoint; None for the model in use."""
+    """A model that can judge an image here. folder: its checkpoint; None for the model in use."""
 
     id: str
     name: str
@@ -40,7 +40,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a contender says of a photograph; without an inspection, error says why."""
+    """What a contender says of an image; without an inspection, error says why."""
 
     contender: Contender
     inspection: Inspection | None
@@ -55,7 +55,7 @@ class Answer:
 
 
 class Lineup:
-    """The models that can judge a photograph here: the one in use, and rows of the shipped ablation.
+    """The models that can judge an image here: the one in use, and rows of the shipped ablation.
 
     Rows take part whose checkpoint is a folder beside the ablation; each is loaded when it is first
     asked, once. A file that a visitor loads names models too, but none of them is ever touched.
@@ -106,22 +106,22 @@ class Lineup:
         return [(row, folder) for row, folder in found if folder.is_dir()]
 
 
-def answers(lineup: Lineup, photograph: Photograph) -> Iterator[Answer]:
+def answers(lineup: Lineup, decoded: DecodedImage) -> Iterator[Answer]:
     """What each contender says, one after the other; a contender that fails says why."""
     for contender in lineup.contenders():
         try:
-            yield Answer(contender, lineup.inspector_of(contender).inspect(photograph.image))
+            yield Answer(contender, lineup.inspector_of(contender).inspect(decoded.image))
         except ChipDemoError as error:
             yield Answer(contender, None, str(error))
         except Exception as error:  # noqa: BLE001 - one broken model must not take the others' answers away
-            log.exception("%s could not judge a photograph", contender.name)
+            log.exception("%s could not judge an image", contender.name)
             yield Answer(
                 contender, None, f"This model failed ({type(error).__name__}); the server's log says more."
             )
 
 
 def answer_picture(image: Image.Image, inspection: Inspection) -> str:
-    """The photograph with the model's first heat map laid over, small, as a data URI."""
+    """The image with the model's first heat map laid over, small, as a data URI."""
     small = image.copy()
     small.thumbnail((ANSWER_SIDE, ANSWER_SIDE), reducing_gap=2.0)
     overlay = overlay_rgba(next(iter(inspection.heat.values())), small.size)
@@ -157,7 +157,7 @@ def ticked_rows(rows: Sequence[Row], ids: Any) -> list[Row]:
 
 
 def disagreements(rows: Sequence[Row]) -> np.ndarray:
-    """Indices of the test photographs that not all rows judge alike, the widest apart first."""
+    """Indices of the test images that not all rows judge alike, the widest apart first."""
     if len(rows) < 2:
         return np.array([], int)
     stopped = np.array([row.stopped for row in rows])  # (rows, N)
@@ -168,17 +168,17 @@ def disagreements(rows: Sequence[Row]) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def picture_of(file: str, sha256: str) -> str:
-    """A test photograph of an installed data set, small, as a data URI; "" where it is not here.
+    """A test image of an installed dataset, small, as a data URI; "" where it is not here.
 
-    The name comes from the ablation's file; only the content's hash shows that it is this photograph.
+    The name comes from the ablation's file; only the content's hash shows that it is this image.
     """
-    path = elpv_photograph(file)
+    path = elpv_image(file)
     if path is None:
         return ""
-    photograph = read_photograph(path)
-    if photograph.sha256 != sha256:
+    decoded = read_image(path)
+    if decoded.sha256 != sha256:
         return ""
-    small = photograph.image.copy()
+    small = decoded.image.copy()
     small.thumbnail((TEST_SIDE, TEST_SIDE))
     return _jpeg(small)
 

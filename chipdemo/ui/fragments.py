@@ -29,10 +29,10 @@ THUMBNAIL = 112  # pixels
 CHIPS = 1000  # false alarms are told for so many good chips
 
 EXPLANATIONS = {
-    "evidence": "What speaks for “abnormal” and where. These numbers add up to the verdict. The colours are "
-    "the same for every photograph: red starts at 0.5, where normal chips hardly ever get.",
+    "evidence": "What speaks for “abnormal” and where. These numbers add up to the verdict. The colors are "
+    "the same for every image: red starts at 0.5, where normal chips hardly ever get.",
     "inverse matching": "What no normal chip looks like there: each place is matched with those of the good "
-    "photographs that were learned, and the best match is inverted. Red starts at 0.5, where normal chips "
+    "images that were learned, and the best match is inverted. Red starts at 0.5, where normal chips "
     "hardly ever get.",
     "inverse matching × evidence": "What is both unlike normal chips and evidence for “abnormal”; red "
     "starts at 0.5.",
@@ -46,7 +46,7 @@ EXPLANATIONS = {
     "HiResCAM": "Features times gradients, place by place, without averaging.",
     "EigenCAM": "The main pattern in the features, whatever the verdict.",
 }
-STRETCHED = " Stretched to its own maximum, so it cannot be compared between photographs."
+STRETCHED = " Stretched to its own maximum, so it cannot be compared between images."
 SHOWN_METRICS = {"accuracy": "accuracy", "auroc": "AUROC", "recall": "recall", "precision": "precision"}
 
 
@@ -66,7 +66,7 @@ def header_html(info: ModelInfo) -> str:
         "<header class='chip-header'><h1>Chip Inspector</h1>"
         f"<p>model <strong>{escape(info.name)}</strong> <code>{escape(info.revision)}</code>"
         f"<span class='made'> · {escape(made)}, trained on {escape(info.data)} "
-        f"({escape(info.data_licence)}) · runs on {escape(info.runtime)}</span></p></header>"
+        f"({escape(info.data_license)}) · runs on {escape(info.runtime)}</span></p></header>"
     )
 
 
@@ -75,13 +75,13 @@ def intro_html(info: ModelInfo) -> str:
     metrics = [
         f"{name} {info.test[key]:.3f}" for key, name in SHOWN_METRICS.items() if _is_number(info.test, key)
     ]
-    part = escape(str(info.test.get("part", "held-out photographs")))
+    part = escape(str(info.test.get("part", "held-out images")))
     measured = f"<p>{', '.join(metrics)} <small>({part})</small></p>" if metrics else ""
     return (
-        "<section class='verdict waiting' role='status'><p class='word'>No photograph yet</p>"
-        "<p>Drop a photograph of a chip, paste it, take one with the camera, or choose an example. "
+        "<section class='verdict waiting' role='status'><p class='word'>No image yet</p>"
+        "<p>Drop an image of a chip, paste it, take one with the camera, or choose an example. "
         "You will see the verdict, where it comes from, and what the threshold means.</p>"
-        f"<p>The model knows {escape(info.data)} photographs; others are marked as unlike them.</p>"
+        f"<p>The model knows {escape(info.data)} images; others are marked as unlike them.</p>"
         f"{measured}</section>"
     )
 
@@ -93,10 +93,10 @@ def _is_number(values, key: str) -> bool:
 def verdict_html(inspection: Inspection, info: ModelInfo) -> str:
     """The verdict in one word, the probability with the threshold, and what the threshold means."""
     probability, threshold = inspection.abnormal_probability, inspection.threshold
-    if inspection.unlike_training:
-        kind, word = "unlike", "Unlike the training photographs"
+    if inspection.out_of_distribution:
+        kind, word = "unlike", "Out of distribution"
         remark = (
-            f"<p>This photograph is {inspection.distance:.1f} times as far from the training photographs "
+            f"<p>This image is {inspection.distance:.1f} times as far from the training images "
             f"({escape(info.data)}) as the limit allows. The network says “{escape(inspection.verdict)}”; "
             "do not trust it here.</p>"
         )
@@ -113,20 +113,20 @@ def verdict_html(inspection: Inspection, info: ModelInfo) -> str:
 
 
 def _tiles(tiles: Tiles | None) -> str:
-    """What a large photograph was looked at in, and what of it decided."""
+    """What a large image was looked at in, and what of it decided."""
     if tiles is None:
         return ""
     if tiles.decide:
         text = (
             f"Looked at in {tiles.count:,} overlapping tiles and as a whole; the most abnormal look decides, "
-            "so of good photographs more are stopped than these figures, which are for one look."
+            "so of good images more are stopped than these figures, which are for one look."
         )
-        if tiles.unlike:
-            text += f" {tiles.unlike:,} of the tiles are unlike the training photographs."
+        if tiles.out_of_distribution:
+            text += f" {tiles.out_of_distribution:,} of the tiles are out of distribution."
     elif tiles.seen:
         text = (
-            f"Judged as a whole: of the {tiles.seen:,} tiles looked at, {tiles.unlike:,} are unlike the "
-            "training photographs, so this model does not know such close views. Small defects may be missed."
+            f"Judged as a whole: of the {tiles.seen:,} tiles looked at, {tiles.out_of_distribution:,} are unlike the "
+            "training images, so this model does not know such close views. Small defects may be missed."
         )
     else:
         text = "Judged as a whole, as chosen: defects that are small in it may be missed."
@@ -134,7 +134,7 @@ def _tiles(tiles: Tiles | None) -> str:
 
 
 def tiles_labels(tiles: Tiles) -> tuple[str, str]:
-    """The two ways of looking at a large photograph, with what each costs: in tiles, as a whole."""
+    """The two ways of looking at a large image, with what each costs: in tiles, as a whole."""
     some = f"{tiles.seen:,} of {tiles.count:,}" if 0 < tiles.seen < tiles.count else f"{tiles.count:,}"
     about = "" if tiles.seen else "about "
     return f"In {some} tiles, {about}{_seconds(tiles.ms)}", f"As a whole, {_seconds(tiles.whole_ms)}"
@@ -158,14 +158,14 @@ def meaning(info: ModelInfo, threshold: float) -> str:
     """What a threshold did to the held-out part, as a sentence of HTML."""
     point = info.validation.at(threshold)
     facts = []
-    if math.isfinite(point.false_alarm_rate):
+    if math.isfinite(point.false_positive_rate):
         facts.append(
-            f"of {CHIPS:,} good chips <strong>{CHIPS * point.false_alarm_rate:.0f}</strong> would be stopped"
+            f"of {CHIPS:,} good chips <strong>{CHIPS * point.false_positive_rate:.0f}</strong> would be stopped"
         )
     if math.isfinite(point.recall):
         facts.append(f"of 100 defective <strong>{100 * point.recall:.0f}</strong> are caught")
     if not math.isfinite(point.precision):
-        facts.append("none of the held-out photographs was stopped")
+        facts.append("none of the held-out images was stopped")
     elif math.isfinite(point.recall):  # where no defect is known, none of what is stopped is one
         facts.append(f"of 100 stopped <strong>{100 * point.precision:.0f}</strong> are defective")
     return f"At this threshold {'; '.join(facts)} <small>({escape(info.validation.part)})</small>."
@@ -173,7 +173,7 @@ def meaning(info: ModelInfo, threshold: float) -> str:
 
 NOT_INSPECTED = (
     "<section class='verdict waiting' role='status'><p class='word'>Not inspected</p>"
-    "<p>There is no verdict on this file. Choose another photograph or an example.</p></section>"
+    "<p>There is no verdict on this file. Choose another image or an example.</p></section>"
 )
 
 
@@ -192,20 +192,20 @@ def regions_html(regions: Sequence[Region], method: str) -> str:
     )
     return (
         f"<section class='regions'><h2>Regions <small>{where}; pixels of the "
-        "upright photograph</small></h2><table><thead><tr><th scope='col'>no.</th><th scope='col'>left, top"
+        "upright image</small></h2><table><thead><tr><th scope='col'>no.</th><th scope='col'>left, top"
         "</th><th scope='col'>size</th><th scope='col'>area</th><th scope='col'>heat</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></section>"
     )
 
 
 def normals_html(comparisons: Sequence[tuple[Image.Image, Sequence[NormalPatch]]]) -> str:
-    """Each region's part of the photograph beside what normal chips show there."""
+    """Each region's part of the image beside what normal chips show there."""
     if not comparisons:
         return "<p>No region to compare: no place reaches half heat.</p>"
     rows = []
     for number, (image, patches) in enumerate(comparisons, 1):
         cells = "".join(
-            f"<figure>{_patch(one.image, f'normal chip {one.photograph[:8]}')}"
+            f"<figure>{_patch(one.image, f'normal chip {one.image[:8]}')}"
             f"<figcaption>matches {one.share:.0%}</figcaption></figure>"
             for one in patches
         )
@@ -258,7 +258,7 @@ def _timings(inspection: Inspection) -> str:
     )
     total = sum(inspection.timing_ms.values())
     return (
-        "<h2>Timings <small>this photograph, this server</small></h2><table><tbody>"
+        "<h2>Timings <small>this image, this server</small></h2><table><tbody>"
         f"{rows}<tr class='total'><th scope='row'>together</th><td>{total:.1f} ms</td></tr></tbody></table>"
     )
 
@@ -267,7 +267,7 @@ def examples_html(examples: Sequence[Example]) -> str:
     """Buttons with small pictures; the server knows an example by its number alone."""
     if not examples:
         return (
-            "<section class='examples'><p>No examples here. For photographs of solar cells, install "
+            "<section class='examples'><p>No examples here. For images of solar cells, install "
             f"<code>elpv-dataset</code> ({escape(ELPV_CREDIT)}) and start again.</p></section>"
         )
     buttons = "".join(
@@ -290,7 +290,7 @@ def _small(example: Example) -> str:
 
 
 def drift_html(drift: Drift) -> str:
-    """Whether the last photographs of everybody look as they should; nothing before there are enough."""
+    """Whether the last images of everybody look as they should; nothing before there are enough."""
     if not drift.sentence:
         return ""
     return f"<p class='{'changed' if drift.changed else 'steady'}' role='status'>{drift.sentence}</p>"
@@ -298,6 +298,6 @@ def drift_html(drift: Drift) -> str:
 
 def verdict_word(inspection: Inspection) -> str:
     """For the alternative text of the picture."""
-    if inspection.unlike_training:
-        return "unlike the training photographs"
+    if inspection.out_of_distribution:
+        return "out of distribution"
     return "abnormal" if inspection.verdict == ABNORMAL else "normal"

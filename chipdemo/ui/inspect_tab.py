@@ -24,7 +24,7 @@ from chipdemo.ui.own_model import OwnParts
 from chipdemo.ui.uploads import uploaded_path
 
 MODEL_QUEUE = "model"  # events that run the network share one limit
-KEEP_S = 3600  # seconds that an idle visitor's photograph stays inspectable
+KEEP_S = 3600  # seconds that an idle visitor's image stays inspectable
 PENDING = "(...values) => { window.chip.pending(); return values; }"
 # Opening the camera is an input too, of nothing: the last result stays
 PENDING_WITH_FILE = "(...values) => { if (values[0]) window.chip.pending(); return values; }"
@@ -37,7 +37,7 @@ element.addEventListener('click', (event) => {
 });
 """
 IN_TILES, AS_A_WHOLE = "tiles", "whole"
-NOTHING = "Inspect a photograph first; the last one is no longer kept here."
+NOTHING = "Inspect an image first; the last one is no longer kept here."
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Parts:
     own: OwnParts
     current: gr.State
     stage: gr.HTML
-    photograph: gr.Image
+    image: gr.Image
     examples: gr.HTML
     verdict: gr.HTML
     regions: gr.HTML
@@ -67,8 +67,8 @@ class Parts:
     @property
     def shown(self) -> list[Any]:
         """Where _results goes, in order."""
-        photograph = [self.photograph, self.current, self.stage, self.verdict, self.regions]
-        return [*photograph, self.normals, self.drift, self.details, self.raw, self.tiles, *self.model]
+        image = [self.image, self.current, self.stage, self.verdict, self.regions]
+        return [*image, self.normals, self.drift, self.details, self.raw, self.tiles, *self.model]
 
     @property
     def changed(self) -> list[Any]:
@@ -102,13 +102,13 @@ def layout(
                 elem_id="stage",
             )
         with gr.Column(elem_classes="area-input"):
-            photograph = gr.Image(
+            image = gr.Image(
                 sources=["upload", "webcam", "clipboard"],
                 type="filepath",
-                label="Photograph of a chip",
-                placeholder="Drop a photograph of a chip here\nor click to choose one; Ctrl+V pastes\n"
+                label="Image of a chip",
+                placeholder="Drop an image of a chip here\nor click to choose one; Ctrl+V pastes\n"
                 + f"PNG, JPEG, TIFF, BMP, WebP or GIF, up to {settings.max_megapixels:g} megapixels",
-                elem_id="photograph",
+                elem_id="image",
                 buttons=[],
             )
             example_strip = gr.HTML(
@@ -137,7 +137,7 @@ def layout(
                 tiles = gr.Radio(
                     [("In tiles", IN_TILES), ("As a whole", AS_A_WHOLE)],
                     value=IN_TILES,
-                    label="Large photograph, looked at",
+                    label="Large image, looked at",
                     elem_id="tiles",
                     visible=False,
                 )
@@ -147,7 +147,7 @@ def layout(
             regions = gr.HTML("", apply_default_css=False, elem_id="regions")
             normals = gr.HTML("", apply_default_css=False, elem_id="normals")
             with gr.Row(elem_classes="downloads"):
-                send = gr.Button("Send to labelling", size="sm", elem_id="send-to-labelling", visible=labels)
+                send = gr.Button("Send to labeling", size="sm", elem_id="send-to-labeling", visible=labels)
                 get_normals = gr.Button(
                     "Compare with normal chips",
                     size="sm",
@@ -165,7 +165,7 @@ def layout(
     opacity = gr.Number(0.8, visible="hidden")
     return Parts(
         ModelParts(shown, header, threshold, reset, method, get_normals),
-        own, current, stage, photograph, example_strip, verdict, regions, normals, drift,
+        own, current, stage, image, example_strip, verdict, regions, normals, drift,
         details, raw, tiles, send, get_overlay, get_json, overlay_file, json_file, opacity,
     )  # fmt: skip
 
@@ -182,7 +182,7 @@ def wire(
     }
     light = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
 
-    def on_photograph(
+    def on_image(
         payload: dict[str, Any] | None,
         own: Inspector | None,
         shown: ModelInfo,
@@ -219,9 +219,7 @@ def wire(
         threshold, method = model_in_use.carried_over(shown, now, threshold, method)
         try:
             in_tiles = tiles == IN_TILES
-            results = results_of(
-                inspecting.inspect_photograph(now, path(), threshold, method, limit, in_tiles)
-            )
+            results = results_of(inspecting.inspect_image(now, path(), threshold, method, limit, in_tiles))
         except ChipDemoError as error:
             results = failure_of(str(error), name or "")
         model_in_use.announce(shown, now)
@@ -282,9 +280,9 @@ def wire(
     judging = [parts.own.inspector, model.shown, model.threshold, model.method, parts.tiles]
     judged_now = [parts.current, parts.verdict, parts.raw]
     # preprocess=False: gradio would decode the file itself, and clip 16 bits to 8
-    parts.photograph.input(
-        on_photograph,
-        [parts.photograph, *judging],
+    parts.image.input(
+        on_image,
+        [parts.image, *judging],
         parts.shown,
         preprocess=False,
         js=PENDING_WITH_FILE,
@@ -337,7 +335,7 @@ def fresh(view: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changed_to(own: Inspector | None, inspector: Inspector, shown: ModelInfo) -> list[Any]:
-    """For Parts.changed: another model, and no photograph yet. own: the visitor's, if it is theirs."""
+    """For Parts.changed: another model, and no image yet. own: the visitor's, if it is theirs."""
     now = inspector.current()
     threshold = model_in_use.own_threshold(now.info)
     nothing = [None, None, fresh({"state": "empty"}), fragments.intro_html(now.info), "", "", "", "", None]
@@ -347,7 +345,7 @@ def changed_to(own: Inspector | None, inspector: Inspector, shown: ModelInfo) ->
 
 
 def tiles_radio(current: Current) -> dict[str, Any]:
-    """For a large photograph, with what each way of looking at it costs; for others it is not there."""
+    """For a large image, with what each way of looking at it costs; for others it is not there."""
     tiles = current.inspection.tiles
     if tiles is None:
         return gr.update(visible=False)
@@ -357,7 +355,7 @@ def tiles_radio(current: Current) -> dict[str, Any]:
 
 
 def failure_of(message: str, name: str) -> list[Any]:
-    """What the tab shows where a photograph could not be inspected; nothing of the last one stays."""
+    """What the tab shows where an image could not be inspected; nothing of the last one stays."""
     stage = {"state": "error", "name": name, "message": message}
     return [None, fresh(stage), fragments.NOT_INSPECTED, "", "", "", "", None, gr.update(visible=False)]
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from chipdemo.images import Photograph, read_photograph
+from chipdemo.images import DecodedImage, read_image
 from chipdemo.inspection import FIXED_SCALE, MATCHINGS, Inspection, Inspector, NormalPatch, Region
 from chipdemo.overlay import ATTENTION, EVIDENCE, blend, css_gradient, overlay_png, png_bytes
 from chipdemo.ui import fragments
 
-PREVIEW_SIDE = 1600  # pixels, of the photograph on the page
+PREVIEW_SIDE = 1600  # pixels, of the image on the page
 LOSSLESS = 512 * 512  # pixels; previews up to here are PNG, since cracks are thin
-AROUND = 0.2  # of the photograph's shorter side, at least, is shown of it beside normal chips
+AROUND = 0.2  # of the image's shorter side, at least, is shown of it beside normal chips
 HEAT_SIDE = 512  # pixels, of the overlay on the page
 
 
@@ -44,7 +44,7 @@ class Current:
 
     @property
     def explainer(self) -> Inspector:
-        """It explains what decided: the tiles or the photograph as a whole."""
+        """It explains what decided: the tiles or the image as a whole."""
         tiles = self.inspection.tiles
         return self.inspector if tiles and tiles.decide else self.inspector.whole
 
@@ -52,7 +52,7 @@ class Current:
         return inspection_json(self.inspection, self.notes)
 
 
-def inspect_photograph(
+def inspect_image(
     inspector: Inspector,
     path: Path,
     threshold: float,
@@ -60,23 +60,23 @@ def inspect_photograph(
     max_megapixels: float,
     in_tiles: bool = True,
 ) -> Current:
-    """Read, judge and draw one photograph; a large one in tiles too, if so wanted. Raises ImageError."""
+    """Read, judge and draw one image; a large one in tiles too, if so wanted. Raises ImageError."""
     inspector = inspector.current()
-    photograph, inspection = judged(inspector, path, threshold, max_megapixels, in_tiles)
-    view = stage_view(photograph, path.name, inspection)
-    current = Current(inspector, path, path.name, photograph.notes, inspection, view)
-    return explained(current, photograph.image, method)
+    decoded, inspection = judged(inspector, path, threshold, max_megapixels, in_tiles)
+    view = stage_view(decoded, path.name, inspection)
+    current = Current(inspector, path, path.name, decoded.notes, inspection, view)
+    return explained(current, decoded.image, method)
 
 
 def judged(
     inspector: Inspector, path: Path, threshold: float, max_megapixels: float, in_tiles: bool = True
-) -> tuple[Photograph, Inspection]:
-    """Read and judge one photograph; a large one in tiles too, if so wanted. Raises ImageError."""
+) -> tuple[DecodedImage, Inspection]:
+    """Read and judge one image; a large one in tiles too, if so wanted. Raises ImageError."""
     started = perf_counter()
-    photograph = read_photograph(path, max_megapixels)
+    decoded = read_image(path, max_megapixels)
     read_ms = (perf_counter() - started) * 1000
-    inspection = (inspector if in_tiles else inspector.whole).inspect(photograph.image, threshold)
-    return photograph, replace(inspection, timing_ms={"read the file": read_ms, **inspection.timing_ms})
+    inspection = (inspector if in_tiles else inspector.whole).inspect(decoded.image, threshold)
+    return decoded, replace(inspection, timing_ms={"read the file": read_ms, **inspection.timing_ms})
 
 
 def heat_of(inspector: Inspector, image: Image.Image, inspection: Inspection, method: str) -> np.ndarray:
@@ -87,9 +87,9 @@ def heat_of(inspector: Inspector, image: Image.Image, inspection: Inspection, me
 
 
 def explain_current(current: Current, method: str, max_megapixels: float) -> Current:
-    """The same photograph under another explanation. Raises ImageError."""
+    """The same image under another explanation. Raises ImageError."""
     at_hand = method in current.inspection.heat and not has_regions(current.inspection, method)
-    image = None if at_hand else read_photograph(current.path, max_megapixels).image
+    image = None if at_hand else read_image(current.path, max_megapixels).image
     return explained(current, image, method)
 
 
@@ -108,18 +108,18 @@ def has_regions(inspection: Inspection, method: str) -> bool:
 
 
 def rejudge(current: Current, threshold: float) -> Current:
-    """The same photograph under another threshold, without running the model."""
+    """The same image under another threshold, without running the model."""
     return replace(current, inspection=current.inspection.judged_at(threshold))
 
 
 def looked_at(current: Current, in_tiles: bool, method: str, max_megapixels: float) -> Current:
-    """A large photograph in tiles, or as a whole; what was inspected so before is not run again."""
+    """A large image in tiles, or as a whole; what was inspected so before is not run again."""
     threshold, tiles = current.inspection.threshold, current.inspection.tiles
     if tiles is None or in_tiles == bool(tiles.seen):
         return current
     tiled = current.tiled or (current.inspection if tiles.whole else None)
     if in_tiles and not tiled:
-        return inspect_photograph(current.inspector, current.path, threshold, method, max_megapixels)
+        return inspect_image(current.inspector, current.path, threshold, method, max_megapixels)
     inspection = tiled
     if not in_tiles:
         tiles = replace(tiled.tiles, seen=0, unlike=0, decide=False, whole=None)
@@ -133,7 +133,7 @@ def compared_with_normals(
     current: Current, max_megapixels: float
 ) -> list[tuple[Image.Image, tuple[NormalPatch, ...]]]:
     """Each region, with some of what is around it, and what normal chips show there. Raises ImageError."""
-    image = read_photograph(current.path, max_megapixels).image
+    image = read_image(current.path, max_megapixels).image
     wider = [_wider(region, image.size) for region in current.regions]
     patches = current.explainer.nearest_normals(image, wider)
     return [
@@ -153,21 +153,21 @@ def _wider(region: Region, size: tuple[int, int]) -> Region:
 
 
 def palette_of(method: str) -> str:
-    """Red is for maps of a fixed scale: only there does it mean the same in every photograph."""
+    """Red is for maps of a fixed scale: only there does it mean the same in every image."""
     return EVIDENCE if method in FIXED_SCALE else ATTENTION
 
 
-def stage_view(photograph: Photograph, name: str, inspection: Inspection) -> dict[str, Any]:
-    """The photograph's part of what page.js shows."""
-    width, height = photograph.image.size
-    about = " · ".join((f"{width:,} × {height:,} px {photograph.format}".strip(), *photograph.notes))
+def stage_view(decoded: DecodedImage, name: str, inspection: Inspection) -> dict[str, Any]:
+    """The image's part of what page.js shows."""
+    width, height = decoded.image.size
+    about = " · ".join((f"{width:,} × {height:,} px {decoded.format}".strip(), *decoded.notes))
     return {
         "state": "result",
         "name": name,
         "about": about,
         "width": width,
         "height": height,
-        "photo": preview(photograph.image),
+        "photo": preview(decoded.image),
         "alt": alternative_text(name, inspection),
     }
 
@@ -177,7 +177,7 @@ def alternative_text(name: str, inspection: Inspection) -> str:
 
 
 def boxes_view(regions: Sequence[Region], size: tuple[int, int]) -> dict[str, Any]:
-    """The boxes' part of what page.js shows. size: (width, height) of the photograph."""
+    """The boxes' part of what page.js shows. size: (width, height) of the image."""
     width, height = size
     return {
         "regions": [
@@ -193,7 +193,7 @@ def boxes_view(regions: Sequence[Region], size: tuple[int, int]) -> dict[str, An
 
 
 def heat_view(heat: np.ndarray, method: str, size: tuple[int, int]) -> dict[str, Any]:
-    """The overlay's part of what page.js shows. size: (width, height) of the photograph."""
+    """The overlay's part of what page.js shows. size: (width, height) of the image."""
     palette = palette_of(method)
     scale = HEAT_SIDE / max(size)
     small = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
@@ -206,7 +206,7 @@ def heat_view(heat: np.ndarray, method: str, size: tuple[int, int]) -> dict[str,
 
 
 def preview(image: Image.Image) -> str:
-    """The decoded photograph as a data URI: browsers show neither TIFF nor 16 bits."""
+    """The decoded image as a data URI: browsers show neither TIFF nor 16 bits."""
     if image.width * image.height <= LOSSLESS:
         return fragments.data_uri(png_bytes(image), "png")
     small = image.copy()
@@ -217,13 +217,13 @@ def preview(image: Image.Image) -> str:
 
 
 def inspection_json(inspection: Inspection, notes: Sequence[str]) -> dict[str, Any]:
-    """notes: what was done to read the photograph."""
+    """notes: what was done to read the image."""
     return {**inspection.to_json(), "notes": list(notes)}
 
 
 def overlay_file(current: Current, method: str, opacity: float, max_megapixels: float) -> bytes:
-    """The photograph with overlay, boxes and colour bar, in its own size: a PNG file."""
-    image = read_photograph(current.path, max_megapixels).image
+    """The image with overlay, boxes and color bar, in its own size: a PNG file."""
+    image = read_image(current.path, max_megapixels).image
     heat = heat_of(current.explainer, image, current.inspection, method)
     return laid_over(image, heat, method, current.regions, opacity)
 
@@ -231,10 +231,10 @@ def overlay_file(current: Current, method: str, opacity: float, max_megapixels: 
 def laid_over(
     image: Image.Image, heat: np.ndarray, method: str, regions: Sequence[Region], opacity: float = 1.0
 ) -> bytes:
-    """A photograph with heat, boxes and colour bar: a PNG file."""
+    """An image with heat, boxes and color bar: a PNG file."""
     return png_bytes(blend(image, heat, opacity, regions, palette_of(method)))
 
 
 def file_stem(name: str) -> str:
     """A harmless start for the name of a download."""
-    return re.sub(r"[^\w.-]", "_", Path(name).stem)[:60].strip(".") or "photograph"
+    return re.sub(r"[^\w.-]", "_", Path(name).stem)[:60].strip(".") or "image"

@@ -1,8 +1,8 @@
-// The screen of the Label tab. The next photographs are here before they are needed: a key shows the
-// next one at once and sends the label meanwhile; where that fails, the photograph comes back with the
+// The screen of the Label tab. The next images are here before they are needed: a key shows the
+// next one at once and sends the label meanwhile; where that fails, the image comes back with the
 // reason. All text goes in by textContent: names, notes and types come from strangers.
 (() => {
-  const AHEAD = 3; // photographs waiting behind the one on the screen
+  const AHEAD = 3; // images waiting behind the one on the screen
   const REMEMBERED = 50; // own last ones
   const KEYS = [
     ["1", "normal"],
@@ -28,9 +28,9 @@
   let boxes = null; // label_boxes.js
   let brush = null; // label_brush.js
   let told = null; // what /label_desk said
-  let ahead = []; // entries; the first one is to be labelled now
-  let past = []; // own labelled entries, the oldest first
-  let at = null; // index into past while going back; null for the one to be labelled
+  let ahead = []; // entries; the first one is to be labeled now
+  let past = []; // own labeled entries, the oldest first
+  let at = null; // index into past while going back; null for the one to be labeled
   let skips = []; // entries skipped since the last label, for undo
   let order = "informative";
   let shown = null;
@@ -87,10 +87,10 @@
     return answer;
   }
 
-  // Entries: a photograph with what is being said of it
+  // Entries: an image with what is being said of it
 
-  function entryOf(photograph) {
-    const entry = { ...photograph, boxes: [], mask: "", note: "", type: "", event: photograph.event || null };
+  function entryOf(image) {
+    const entry = { ...image, boxes: [], mask: "", note: "", type: "", event: image.event || null };
     if (entry.event) takeOver(entry, entry.event);
     paint(entry);
     return entry;
@@ -134,7 +134,7 @@
     return entry;
   }
 
-  // Getting photographs
+  // Getting images
 
   async function start() {
     if (started || !root || !wanted) return;
@@ -149,11 +149,11 @@
       await fill();
     } catch (error) {
       started = false;
-      stop("Nothing can be labelled here now", error.message);
+      stop("Nothing can be labeled here now", error.message);
     }
   }
 
-  // Asked again meanwhile, it looks again: what came may have been labelled before it was here
+  // Asked again meanwhile, it looks again: what came may have been labeled before it was here
   async function fill() {
     more = true;
     if (filling) return;
@@ -164,12 +164,12 @@
       if (ahead.length <= AHEAD) complaint = await fetchNext();
     }
     filling = false;
-    if (complaint && !ahead.length) stop("The next photographs did not come", complaint);
+    if (complaint && !ahead.length) stop("The next images did not come", complaint);
     else if (current() !== shown || !shown) render();
     if (complaint && ahead.length) trouble(complaint);
   }
 
-  // An own earlier label is no reason to leave a photograph out of a review
+  // An own earlier label is no reason to leave an image out of a review
   const isSettled = (entry) => order !== "review" || entry.sending || entry.event?.decides;
 
   // What went wrong, or ""
@@ -180,8 +180,8 @@
       const answer = await ask("queue", AHEAD + 1, order, ahead.map((entry) => entry.sha256));
       if (serial !== asking) return "";
       const here = new Set([...ahead, ...skips, ...past.filter(isSettled)].map((entry) => entry.sha256));
-      for (const photograph of answer.photographs)
-        if (!here.has(photograph.sha256) && (photograph.picture || photograph.error)) ahead.push(withDraft(entryOf(photograph)));
+      for (const image of answer.images)
+        if (!here.has(image.sha256) && (image.picture || image.error)) ahead.push(withDraft(entryOf(image)));
       setProgress(answer.progress);
       return "";
     } catch (error) {
@@ -198,18 +198,18 @@
   }
 
   function stopEmpty() {
-    const { photographs, done, skipped } = told.progress;
+    const { images, done, skipped } = told.progress;
     const number = (value) => value.toLocaleString("en");
     const [word, next] =
       order === "review"
-        ? ["No disagreement waits", "What enough people labelled has a majority or was decided. Choose another order to go on labelling."]
-        : !photographs
-          ? ["The queue is empty", "Add photographs below: choose many files or drop them there. Or inspect one and send it to labelling."]
-          : done === photographs
-            ? ["All done", `All ${number(photographs)} photographs are labelled. Add more below, or train the next model from the labels.`]
+        ? ["No disagreement waits", "What enough people labeled has a majority or was decided. Choose another order to go on labeling."]
+        : !images
+          ? ["The queue is empty", "Add images below: choose many files or drop them there. Or inspect one and send it to labeling."]
+          : done === images
+            ? ["All done", `All ${number(images)} images are labeled. Add more below, or train the next model from the labels.`]
             : skipped
-              ? ["Nothing left but what you skipped", `You skipped ${number(skipped)}. Bring them back, or add photographs below.`]
-              : ["Nothing left for you now", "You labelled the others, or they are with somebody else. Look again in a while, or add photographs below."];
+              ? ["Nothing left but what you skipped", `You skipped ${number(skipped)}. Bring them back, or add images below.`]
+              : ["Nothing left for you now", "You labeled the others, or they are with somebody else. Look again in a while, or add images below."];
     stop(word, next);
   }
 
@@ -246,10 +246,10 @@
     if (one(".peek").checked && at === null) fetchLook(entry);
   }
 
-  // Faster than the photographs come
+  // Faster than the images come
   function waitForNext() {
     if (root.dataset.state === "ready") root.dataset.state = "waiting";
-    one(".desk-name strong").textContent = "The next photograph is coming";
+    one(".desk-name strong").textContent = "The next image is coming";
     one(".reason").textContent = "";
   }
 
@@ -296,14 +296,14 @@
     const number = (value) => value.toLocaleString("en");
     one(".facts").replaceChildren(
       ...[
-        `${number(progress.done)} of ${number(progress.photographs)} done`,
+        `${number(progress.done)} of ${number(progress.images)} done`,
         `${number(progress.own)} yours`,
         `${number(progress.own_last_hour)} in the last hour`,
         ...published(progress, number),
         `as ${told.annotator}`,
       ].map((fact) => make("span", "", fact))
     );
-    one(".meter span").style.width = `${progress.photographs ? (100 * progress.done) / progress.photographs : 0}%`;
+    one(".meter span").style.width = `${progress.images ? (100 * progress.done) / progress.images : 0}%`;
   }
 
   function published(progress, number) {
@@ -471,8 +471,8 @@
       }
       const answer = await inLine("undo", newId());
       setProgress(answer.progress);
-      const { sha256 } = answer.photograph;
-      const entry = past.find((each) => each.sha256 === sha256) || entryOf(answer.photograph);
+      const { sha256 } = answer.image;
+      const entry = past.find((each) => each.sha256 === sha256) || entryOf(answer.image);
       takeOver(entry, answer.undone);
       entry.event = null;
       past = past.filter((each) => each.sha256 !== sha256);
@@ -497,7 +497,7 @@
   const back = () => past.length && go((at === null ? past.length : at) - 1);
   const forth = () => at !== null && go(at + 1);
 
-  // A photograph whose label may be wrong, once more. decides: what is said of it now settles it
+  // An image whose label may be wrong, once more. decides: what is said of it now settles it
   async function lookAgain(sha256, decides) {
     const found = await ask("label_again", sha256);
     past = past.filter((each) => each.sha256 !== sha256);
@@ -608,7 +608,7 @@
     start();
   }
 
-  // Photographs may have come: after an upload, from Inspect, from others
+  // Images may have come: after an upload, from Inspect, from others
   function moreToLabel() {
     if (!root || !wanted) return;
     if (!started) return start();

@@ -1,4 +1,4 @@
-"""The API of labelling. The page uses the same endpoints, so there is one way in and one decision.
+"""The API of labeling. The page uses the same endpoints, so there is one way in and one decision.
 
 gr.api will do here, unlike in api.py: no value is a file. Nothing waits in the queue of the model.
 """
@@ -9,10 +9,10 @@ from typing import Any
 import gradio as gr
 
 from chipdemo.labeling.queue import INFORMATIVE
-from chipdemo.ui import labelling
+from chipdemo.ui import labeling
 from chipdemo.ui.annotators import Annotators
 from chipdemo.ui.inspect_tab import shown_errors
-from chipdemo.ui.labelling import REVIEW, Desk
+from chipdemo.ui.labeling import REVIEW, Desk
 
 
 def add_label_api(desk: Desk, annotators: Annotators) -> None:
@@ -29,15 +29,15 @@ def add_label_api(desk: Desk, annotators: Annotators) -> None:
         order: str = INFORMATIVE,
         known: list[str] = [],  # noqa: B006  gradio shows it as the default; it is never changed
     ) -> dict[str, Any]:
-        """The next photographs for the annotator who is signed in; asked again, the same ones.
+        """The next images for the annotator who is signed in; asked again, the same ones.
 
         count: 1 to 20. order: "informative", "plain", "random", or "review" for reviewers. known: sha256
-        of those whose pictures need not come. Returns annotator, photographs [{sha256, name, reason,
-        width, height (pixels of the upright photograph), picture (data URI), error}, ...], progress.
+        of those whose pictures need not come. Returns annotator, images [{sha256, name, reason,
+        width, height (pixels of the upright image), picture (data URI), error}, ...], progress.
         """
         with shown_errors():
             who = annotators.reviewer if order == REVIEW else annotators.name
-            return labelling.next_photographs(desk, who(request, profile), count, order, known)
+            return labeling.next_images(desk, who(request, profile), count, order, known)
 
     def label(
         request: gr.Request,
@@ -53,11 +53,11 @@ def add_label_api(desk: Desk, annotators: Annotators) -> None:
     ) -> dict[str, Any]:
         """Keep a label of the annotator who is signed in; when this returns, it is on the disk.
 
-        sha256: of the photograph, from /queue. label: "normal", "abnormal" or "unsure". defect_type: in
+        sha256: of the image, from /queue. label: "normal", "abnormal" or "unsure". defect_type: in
         words, where abnormal. boxes: of the defects, [{x, y, width, height}, ...], pixels of the upright
-        photograph. event_id: a UUID of your own, so that a call may be repeated; the same is the same
+        image. event_id: a UUID of your own, so that a call may be repeated; the same is the same
         label. decides: settles a disagreement, by reviewers. mask: base64 of a PNG of one channel, 0 or
-        255, as large as the upright photograph. Returns event (as kept, with what the model said),
+        255, as large as the upright image. Returns event (as kept, with what the model said),
         progress, and for a decision the votes by label.
         """
         with shown_errors():
@@ -66,26 +66,26 @@ def add_label_api(desk: Desk, annotators: Annotators) -> None:
                 "sha256": sha256, "label": label, "defect_type": defect_type, "boxes": boxes, "note": note,
                 "event_id": event_id, "decides": decides, "mask": mask,
             }  # fmt: skip
-            return labelling.keep(desk, who(request, profile), given)
+            return labeling.keep(desk, who(request, profile), given)
 
     def undo(request: gr.Request, profile: gr.OAuthProfile | None, event_id: str = "") -> dict[str, Any]:
         """Take back the last standing label of the annotator who is signed in; again, the one before.
 
         event_id: a UUID of your own, so that a call may be repeated. Returns event (the retraction),
-        undone (the label), photograph and progress.
+        undone (the label), image and progress.
         """
         with shown_errors():
-            return labelling.undo(desk, annotators.name(request, profile), event_id)
+            return labeling.undo(desk, annotators.name(request, profile), event_id)
 
     def label_desk(request: gr.Request, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         with shown_errors():
             annotator = annotators.name(request, profile)
-            return labelling.opened(desk, annotator, annotators.reviews(annotator))
+            return labeling.opened(desk, annotator, annotators.reviews(annotator))
 
     def label_look(request: gr.Request, profile: gr.OAuthProfile | None, sha256: str) -> dict[str, Any]:
         with shown_errors():
             annotators.name(request, profile)
-            return labelling.look(desk, sha256)
+            return labeling.look(desk, sha256)
 
     def told(action: Callable[[Desk, str, Any], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
         def tell(request: gr.Request, profile: gr.OAuthProfile | None, value: Any) -> dict[str, Any]:
@@ -101,9 +101,9 @@ def add_label_api(desk: Desk, annotators: Annotators) -> None:
     for name, function in (
         ("label_desk", label_desk),
         ("label_look", label_look),
-        ("label_again", told(labelling.again)),
-        ("label_skip", told(labelling.skip)),
-        ("label_bring_back", told(labelling.bring_back)),
-        ("label_give_back", told(labelling.give_back)),
+        ("label_again", told(labeling.again)),
+        ("label_skip", told(labeling.skip)),
+        ("label_bring_back", told(labeling.bring_back)),
+        ("label_give_back", told(labeling.give_back)),
     ):
         gr.api(function, api_name=name, api_visibility="private", **at_once)

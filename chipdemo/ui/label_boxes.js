@@ -1,4 +1,4 @@
-// Boxes over a photograph, drawn by mouse, finger or keys; in pixels of the upright photograph.
+// Boxes over an image, drawn by mouse, finger or keys; in pixels of the upright image.
 (() => {
   const NEAR = 3; // pixels of the screen: a shorter drag is a click
 
@@ -29,8 +29,8 @@
     return element;
   }
 
-  // paper: the element around the photograph, with .marks in it. current(): {width, height, boxes} of
-  // the photograph, or null. changed(): the boxes are others now.
+  // paper: the element around the image, with .marks in it. current(): {width, height, boxes} of
+  // the image, or null. changed(): the boxes are others now.
   function boxesOver(paper, current, changed) {
     const marks = paper.querySelector(".marks");
 
@@ -115,7 +115,7 @@
     });
     paper.addEventListener("pointermove", (event) => {
       if (event.pointerId !== from?.id) return;
-      if (current() !== from.entry) return end(); // a key has gone on to the next photograph
+      if (current() !== from.entry) return end(); // a key has gone on to the next image
       if (!far(event)) return;
       if (!drawn) {
         drawn = document.createElement("div");

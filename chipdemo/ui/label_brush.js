@@ -1,7 +1,7 @@
-// A mask over a photograph, painted by mouse, finger or pen. It is kept as what the server keeps: a PNG of
-// one channel, 0 or 255, as large as the upright photograph, as base64; "" for nothing painted.
+// A mask over an image, painted by mouse, finger or pen. It is kept as what the server keeps: a PNG of
+// one channel, 0 or 255, as large as the upright image, as base64; "" for nothing painted.
 (() => {
-  const MOST = 1.5e6; // pixels of the canvas, as many as the preview has; larger photographs are scaled
+  const MOST = 1.5e6; // pixels of the canvas, as many as the preview has; larger images are scaled
   const PAINTED = [53, 194, 255, 255];
   const BARE = [0, 0, 0, 0];
   const PEN_ERASER = 5; // pointer button
@@ -40,7 +40,7 @@
     const header = new Uint8Array(13);
     new DataView(header.buffer).setUint32(0, width);
     new DataView(header.buffer).setUint32(4, height);
-    header[8] = 8; // bits, of one channel: grey
+    header[8] = 8; // bits, of one channel: gray
     const data = chunk("IDAT", new Uint8Array(await new Response(packed).arrayBuffer()));
     const signature = Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10);
     const reader = new FileReader();
@@ -49,8 +49,8 @@
     return reader.result.split(",")[1];
   }
 
-  // paper: the element around the photograph, with canvas.mask and .brush-ring in it. current(): {width,
-  // height, mask} of the photograph, or null. mask may be a promise. changed(): the mask or the brush is
+  // paper: the element around the image, with canvas.mask and .brush-ring in it. current(): {width,
+  // height, mask} of the image, or null. mask may be a promise. changed(): the mask or the brush is
   // another now.
   function brushOver(paper, current, changed) {
     const canvas = paper.querySelector("canvas.mask");

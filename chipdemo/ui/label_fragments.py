@@ -22,7 +22,7 @@ def added_html(added: Intake) -> str:
 
 
 def reading_html(name: str) -> str:
-    """While a data set is being read."""
+    """While a dataset is being read."""
     return f"<p role='status'>Reading {escape(name)} ...</p>"
 
 

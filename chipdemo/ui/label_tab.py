@@ -1,4 +1,4 @@
-"""The Label tab: layout, then wiring. What it does is in labelling.py; label.js is its screen."""
+"""The Label tab: layout, then wiring. What it does is in labeling.py; label.js is its screen."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import gradio as gr
 
 from chipdemo.errors import ChipDemoError
-from chipdemo.ui import inspect_tab, label_fragments, labelling, review_fragments, reviewing
+from chipdemo.ui import inspect_tab, label_fragments, labeling, review_fragments, reviewing
 from chipdemo.ui.annotators import Annotators
 from chipdemo.ui.inspecting import Current
-from chipdemo.ui.labelling import Desk
+from chipdemo.ui.labeling import Desk
 from chipdemo.ui.look import desk_template
 from chipdemo.ui.uploads import uploaded_files
 
@@ -33,18 +33,16 @@ class Parts:
 
 
 def layout(annotators: Annotators) -> Parts:
-    """The tab's components, to be called inside its gr.Tab. Photographs and labels come by label.js."""
+    """The tab's components, to be called inside its gr.Tab. Images and labels come by label.js."""
     if annotators.oauth:
         gr.LoginButton(size="sm", elem_id="label-sign-in")
     desk = gr.HTML(
         "", html_template=desk_template(), js_on_load=DESK_JS, apply_default_css=False, elem_id="desk"
     )
-    files = gr.File(
-        file_count="multiple", label="Add photographs to the queue", elem_id="label-files", height=150
-    )
+    files = gr.File(file_count="multiple", label="Add images to the queue", elem_id="label-files", height=150)
     with gr.Row(elem_id="label-dataset"):
         dataset = gr.Textbox(
-            label="Or a data set of the Hugging Face Hub",
+            label="Or a dataset of the Hugging Face Hub",
             placeholder="owner/name",
             max_length=200,
             scale=1,
@@ -66,7 +64,7 @@ def wire(parts: Parts, tab: gr.Tab, desk: Desk, annotators: Annotators) -> None:
     ):
         try:
             annotators.name(request, profile)
-            return None, label_fragments.added_html(labelling.add_files(desk, uploaded_files(payload)))
+            return None, label_fragments.added_html(labeling.add_files(desk, uploaded_files(payload)))
         except ChipDemoError as error:
             return None, label_fragments.refused_html(str(error))
 
@@ -76,8 +74,8 @@ def wire(parts: Parts, tab: gr.Tab, desk: Desk, annotators: Annotators) -> None:
             annotators.name(request, profile)
             name = (name or "").strip().removeprefix("hf:")
             yield gr.skip(), label_fragments.reading_html(name), running
-            html = label_fragments.added_html(labelling.NOTHING)
-            for so_far in labelling.add_dataset(desk, name, not annotators.owns_machine(request)):
+            html = label_fragments.added_html(labeling.NOTHING)
+            for so_far in labeling.add_dataset(desk, name, not annotators.owns_machine(request)):
                 html = label_fragments.added_html(so_far)
                 yield gr.skip(), label_fragments.reading_html(name) + html, running
             yield "", html, gr.Button(visible=False)
@@ -126,13 +124,13 @@ def wire(parts: Parts, tab: gr.Tab, desk: Desk, annotators: Annotators) -> None:
 
 
 def wire_sending(parts: inspect_tab.Parts, desk: Desk, annotators: Annotators) -> None:
-    """The Inspect tab's "Send to labelling"."""
+    """The Inspect tab's "Send to labeling"."""
 
     def on_send(current: Current | None, request: gr.Request, profile: gr.OAuthProfile | None) -> None:
         with inspect_tab.shown_errors():
             annotators.name(request, profile)
             current = inspect_tab.needed(current)
-            added = labelling.add_files(desk, [(current.name, current.path)])
+            added = labeling.add_files(desk, [(current.name, current.path)])
         if added.refused:
             raise gr.Error(added.refused[0], print_exception=False)
         gr.Info("In the queue of the Label tab." if added.added else "It was in the queue already.")

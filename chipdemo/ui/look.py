@@ -26,7 +26,7 @@ STEEL = gr.themes.Color(
 
 
 def theme() -> gr.themes.ThemeClass:
-    """Neutral greys, steel blue, the fonts that the visitor's system has."""
+    """Neutral grays, steel blue, the fonts that the visitor's system has."""
     return gr.themes.Base(
         primary_hue=STEEL,
         secondary_hue=STEEL,

@@ -1,4 +1,4 @@
-"""What "Many photographs at once" of the Inspect tab does; many_panel.py wires it."""
+"""What "Many images at once" of the Inspect tab does; many_panel.py wires it."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,15 +18,15 @@ from chipdemo.files import Limits
 from chipdemo.inspection import Inspector
 from chipdemo.overlay import blend
 
-MOST = 1000  # photographs at a time in the app; the command line takes any number
-MANY_QUEUE = "many"  # its events share one limit, beside single photographs, which wait for none of these
+MOST = 1000  # images at a time in the app; the command line takes any number
+MANY_QUEUE = "many"  # its events share one limit, beside single images, which wait for none of these
 SHOWN = 200  # of them as pictures on the page
 TILE_SIDE = 240  # pixels of the longer side
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A judged photograph as the page shows it. result: batch.result_of; picture: JPEG, b"" for none."""
+    """A judged image as the page shows it. result: batch.result_of; picture: JPEG, b"" for none."""
 
     result: dict[str, Any]
     picture: bytes
@@ -34,10 +34,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class Progress:
-    """done: of so many photographs. rate: a second."""
+    """done: of so many images. rate: a second."""
 
     done: int
-    photographs: int
+    images: int
     rate: float
 
 
@@ -57,29 +57,29 @@ class Many:
 def judge(
     inspector: Inspector, uploads: Sequence[tuple[str, Path]], threshold: float, limits: Limits
 ) -> Iterator[Progress | Many]:
-    """Judge uploads, (name, path) of photographs and zips; tells how far it is, and ends in Many.
+    """Judge uploads, (name, path) of images and zips; tells how far it is, and ends in Many.
 
     Raises BatchError where there are none or too many.
     """
     inspector = inspector.current()
-    photographs, passed_over = batch.uploads_listed(uploads, limits)
-    if not 0 < len(photographs) <= MOST:
+    images, passed_over = batch.uploads_listed(uploads, limits)
+    if not 0 < len(images) <= MOST:
         raise BatchError(
-            f"Expected 1 to {MOST:,} photographs; found {len(photographs):,}. "
-            + ("Use python -m chipdemo inspect for more." if photographs else "Choose other files.")
+            f"Expected 1 to {MOST:,} images; found {len(images):,}. "
+            + ("Use python -m chipdemo inspect for more." if images else "Choose other files.")
         )
     tiles, started = [], perf_counter()
-    yield Progress(0, len(photographs), 0)
-    for some in batch.judged(inspector, photographs, threshold, limits):
+    yield Progress(0, len(images), 0)
+    for some in batch.judged(inspector, images, threshold, limits):
         tiles += [Tile(batch.result_of(one), picture_of(one)) for one in some]
-        yield Progress(len(tiles), len(photographs), len(tiles) / (perf_counter() - started))
+        yield Progress(len(tiles), len(images), len(tiles) / (perf_counter() - started))
     info = inspector.info
     run = {"model": info.name, "revision": info.revision, "threshold": threshold, "data": info.data}
     yield Many(tuple(tiles), tuple(passed_over), run)
 
 
 def picture_of(judged: Judged) -> bytes:
-    """The photograph, as the network saw it and in its own proportions, with its heat."""
+    """The image, as the network saw it and in its own proportions, with its heat."""
     if judged.inspection is None:
         return b""
     width, height = judged.inspection.image_size
@@ -87,7 +87,7 @@ def picture_of(judged: Judged) -> bytes:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = Image.fromarray(judged.prepared.pixels).resize(size)
     heat = next(iter(judged.inspection.heat.values()))
-    picture = blend(image, heat).crop((0, 0, *size))  # without the colour bar
+    picture = blend(image, heat).crop((0, 0, *size))  # without the color bar
     picture.save(stream := BytesIO(), "JPEG", quality=80)
     return stream.getvalue()
 

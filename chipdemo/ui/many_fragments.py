@@ -1,4 +1,4 @@
-"""Pieces of "Many photographs at once" as HTML. Every text that comes from outside is escaped here."""
+"""Pieces of "Many images at once" as HTML. Every text that comes from outside is escaped here."""
 
 from html import escape
 
@@ -12,17 +12,17 @@ REFUSED = 20  # lines about files that were not looked at
 
 def progress_html(progress: Progress) -> str:
     """How far it is, how fast, and how long it will take."""
-    share = progress.done / progress.photographs
-    left = (progress.photographs - progress.done) / progress.rate if progress.rate else None
+    share = progress.done / progress.images
+    left = (progress.images - progress.done) / progress.rate if progress.rate else None
     rate = f", {progress.rate:.1f} a second, about {left:.0f} s left" if left is not None else ""
     return (
         f"<div class='many-progress' role='status'><span class='meter'><span style='width: {share:.1%}'>"
-        f"</span></span><p>{progress.done:,} of {progress.photographs:,} judged{rate}</p></div>"
+        f"</span></span><p>{progress.done:,} of {progress.images:,} judged{rate}</p></div>"
     )
 
 
 def many_html(many: Many) -> str:
-    """Counts that are filters, and the photographs."""
+    """Counts that are filters, and the images."""
     shown = worst_first(many)
     kinds = [_kinds(tile) for tile in many.tiles]
     counts = {name: len(kinds) if name == "all" else sum(name in kind for kind in kinds) for name in FILTERS}
@@ -51,7 +51,7 @@ def _kinds(tile: Tile) -> tuple[str, ...]:
     result = tile.result
     if result["error"]:
         return ("unreadable",)
-    return (result["verdict"], "unlike") if result["unlike_training"] else (result["verdict"],)
+    return (result["verdict"], "unlike") if result["out_of_distribution"] else (result["verdict"],)
 
 
 def _tile(tile: Tile) -> str:
@@ -61,7 +61,7 @@ def _tile(tile: Tile) -> str:
     else:
         said = f"<img src='{data_uri(tile.picture, 'jpeg')}' alt='' loading='lazy'>"
     verdict = "unreadable" if result["error"] else f"{kinds[0]} {result['abnormal_probability']:.2f}"
-    unlike = " <span>unlike the training photographs</span>" if "unlike" in kinds else ""
+    unlike = " <span>out of distribution</span>" if "unlike" in kinds else ""
     return (
         f"<figure class='{' '.join(kinds)}'>{said}<figcaption><strong>{verdict}</strong>{unlike} "
         f"<bdi>{escape(result['file'])}</bdi></figcaption></figure>"

@@ -1,4 +1,4 @@
-"""The panel "Many photographs at once" of the Inspect tab: layout, then wiring. many.py does the work."""
+"""The panel "Many images at once" of the Inspect tab: layout, then wiring. many.py does the work."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,10 +34,10 @@ class Parts:
 
 def layout() -> Parts:
     """The panel's components, to be called inside the Inspect tab."""
-    with gr.Accordion("Many photographs at once", open=False, elem_id="many"):
+    with gr.Accordion("Many images at once", open=False, elem_id="many"):
         files = gr.File(
             file_count="multiple",
-            label=f"Photographs or zips, up to {many.MOST:,}",
+            label=f"Images or zips, up to {many.MOST:,}",
             elem_id="many-files",
             height=150,
         )
@@ -84,7 +84,7 @@ def wire(parts: Parts, threshold: gr.Slider, own: gr.State, inspector: Inspector
     )
     judging.then(lambda: None, None, parts.files, api_visibility="private", show_progress="hidden")
     parts.stop.click(
-        lambda: [many_fragments.refused_html("Stopped. Drop the photographs again to start anew."), *ended],
+        lambda: [many_fragments.refused_html("Stopped. Drop the images again to start anew."), *ended],
         None,
         parts.shown,
         cancels=[judging],

@@ -1,6 +1,6 @@
 """What a page says of its model, and how a newer one that has taken over comes onto it.
 
-A page shows one model at a time. The newer one arrives with the visitor's next photograph or next
+A page shows one model at a time. The newer one arrives with the visitor's next image or next
 visit, never under a verdict that is being read: header, threshold and explanations change together.
 """
 
@@ -61,6 +61,6 @@ def updates(shown: ModelInfo, now: Inspector, threshold: float, method: str) -> 
 
 
 def announce(shown: ModelInfo, now: Inspector) -> None:
-    """Say once, on a page that is open, that a newer model judges from this photograph on."""
+    """Say once, on a page that is open, that a newer model judges from this image on."""
     if shown != now.info:
         gr.Info(f"A newer model judges from now on: {escape(now.info.name)} {escape(now.info.revision)}")

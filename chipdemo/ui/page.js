@@ -5,9 +5,9 @@
     ["O", "overlay on or off"],
     ["B", "boxes on or off"],
     ["[ and ]", "overlay fainter or stronger"],
-    ["U", "choose a photograph"],
+    ["U", "choose an image"],
     ["T", "to the threshold"],
-    ["Ctrl+V", "inspect the copied photograph"],
+    ["Ctrl+V", "inspect the copied image"],
     ["?", "these keys"],
   ];
   const view = { overlay: true, boxes: true, opacity: 80, split: 0 };
@@ -95,7 +95,7 @@
     if (stage) render({ state, message });
   };
   const pending = () => asTold("pending", "Inspecting ...");
-  const failed = () => asTold("error", "The inspection did not finish. Please try the photograph again.");
+  const failed = () => asTold("error", "The inspection did not finish. Please try the image again.");
 
   function showKeys(keys) {
     let dialog = one("#chip-keys");
@@ -121,7 +121,7 @@
   }
 
   // A dropped or pasted file goes through gradio's own upload, as if it had been chosen there.
-  const INPUTS = ["#photograph", "#compare-photograph", "#label-files", "#teach-goods"];
+  const INPUTS = ["#image", "#compare-image", "#label-files", "#teach-goods"];
   const TAKERS = [...INPUTS, "#many-files", "#teach-defects"].join(); // take what is dropped onto them
   const openInput = () => INPUTS.map((selector) => one(selector)).find((input) => input?.offsetParent);
 
@@ -164,7 +164,7 @@
     b: () => change({ boxes: !view.boxes }),
     "[": () => change({ opacity: view.opacity - 10, overlay: true }),
     "]": () => change({ opacity: view.opacity + 10, overlay: true }),
-    u: () => one('#photograph input[type="file"]')?.click(),
+    u: () => one('#image input[type="file"]')?.click(),
     t: () => one('#threshold input[type="range"]')?.focus(),
     "?": () => showKeys(KEYS),
   };
@@ -194,7 +194,7 @@
     openTab(name);
   }
 
-  // The photographs that stand out and are ticked, by their rows
+  // The images that stand out and are ticked, by their rows
   const leftOut = () => [...document.querySelectorAll(".standouts input:checked")].map((one) => +one.dataset.row);
 
   const opacity = () => (view.overlay ? view.opacity / 100 : 0);

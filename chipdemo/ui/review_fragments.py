@@ -3,7 +3,7 @@
 import math
 from html import escape
 
-from chipdemo.labeling.agreement import DISAGREEMENT
+from chipdemo.labeling.agreement import DISPUTED
 from chipdemo.labeling.label import LABELS
 from chipdemo.labeling.statistics import Kappa
 from chipdemo.settings import Settings
@@ -22,15 +22,15 @@ def _truths(review: Review) -> str:
     people, settled = review.settings.people, sum(review.truths.values())
     wanted = f"{people} labels or more" if people > 1 else "a label"
     if not settled:
-        text = f"No photograph has {wanted.removesuffix(' or more')} yet. Label some, then look here again."
+        text = f"No image has {wanted.removesuffix(' or more')} yet. Label some, then look here again."
         return f"<section><h2>What holds</h2><p>{text}</p></section>"
     numbers = "".join(
-        f"<li><strong>{count:,}</strong> {word}{'s' * (word == DISAGREEMENT and count > 1)}</li>"
+        f"<li><strong>{count:,}</strong> {word}{'s' * (word == DISPUTED and count > 1)}</li>"
         for word, count in review.truths.items()
         if count
     )
     return (
-        f"<section><h2>What holds <small>of the {settled:,} photographs with {wanted}</small></h2>"
+        f"<section><h2>What holds <small>of the {settled:,} images with {wanted}</small></h2>"
         f"<ul class='numbers'>{numbers}</ul>{_settle(review)}</section>"
     )
 
@@ -50,32 +50,32 @@ def _settle(review: Review) -> str:
 def _agreement(review: Review) -> str:
     title = "<section class='kappas'><h2>Agreement"
     found = review.agreement
-    if not found.overall.photographs:
+    if not found.overall.images:
         return f"{title}</h2><p>{_how_to_agree(review.settings)}</p></section>"
     rows = [_kappa("all classes (Fleiss)", found.overall)]
     rows += [_kappa(f"{label} (Fleiss)", found.by_class[label]) for label in LABELS]
     rows += [
         _kappa(f"{' and '.join(map(_name, pair))} (Cohen)", kappa)
-        for pair, kappa in sorted(found.pairs.items(), key=lambda item: -item[1].photographs)[:PAIRS]
+        for pair, kappa in sorted(found.pairs.items(), key=lambda item: -item[1].images)[:PAIRS]
     ]
     more = len(found.pairs) - PAIRS
-    left_out = f" The {PAIRS} pairs with the most photographs; {more:,} more." if more > 0 else ""
+    left_out = f" The {PAIRS} pairs with the most images; {more:,} more." if more > 0 else ""
     return (
         f"{title} <small>kappa: 1 is complete, 0 what chance gives</small></h2>"
         "<table><thead><tr><td></td><th scope='col'>kappa</th><th scope='col'>95&nbsp;% interval</th>"
         "<th scope='col'>same label</th><th scope='col'>photo&shy;graphs</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
-        f"<p class='note'>Photographs with two labels or more. Intervals by bootstrap over photographs. "
+        f"<p class='note'>Images with two labels or more. Intervals by bootstrap over images. "
         f"Labels that decided a review do not count.{left_out}</p></section>"
     )
 
 
 def _how_to_agree(settings: Settings) -> str:
     if settings.people > 1:
-        return "No photograph has two labels yet. Another person has to sign in and label too."
+        return "No image has two labels yet. Another person has to sign in and label too."
     return (
-        "Two people have to label the same photographs: start the app with <code>--people 2</code>, "
-        "and each photograph goes to two."
+        "Two people have to label the same images: start the app with <code>--people 2</code>, "
+        "and each image goes to two."
     )
 
 
@@ -85,7 +85,7 @@ def _kappa(what: str, kappa: Kappa) -> str:
         figures = "<td colspan='2' class='none'>none: only one class was said</td>"
     else:
         figures = f"<td>{_figure(kappa.value)}</td><td>{_figure(kappa.low)} to {_figure(kappa.high)}</td>"
-    return f"<tr><th scope='row'>{what}</th>{figures}<td>{share}</td><td>{kappa.photographs:,}</td></tr>"
+    return f"<tr><th scope='row'>{what}</th>{figures}<td>{share}</td><td>{kappa.images:,}</td></tr>"
 
 
 def _figure(value: float) -> str:
@@ -100,7 +100,7 @@ def _against_the_model(review: Review) -> str:
     model, table = review.model, review.against_model
     title = "<section><h2>People and the model"
     if not sum(sum(row.values()) for row in table.values()):
-        return f"{title}</h2><p>No photograph with labels enough was judged by a model before.</p></section>"
+        return f"{title}</h2><p>No image with labels enough was judged by a model before.</p></section>"
     rows = "".join(
         f"<tr><th scope='row'>{label}</th>{''.join(f'<td>{count:,}</td>' for count in row.values())}</tr>"
         for label, row in table.items()
@@ -108,7 +108,7 @@ def _against_the_model(review: Review) -> str:
     )
     heads = "".join(f"<th scope='col'>model: {label}</th>" for label in next(iter(table.values())))
     return (
-        f"{title} <small>photographs</small></h2><table><thead><tr><td>people</td>{heads}</tr></thead>"
+        f"{title} <small>images</small></h2><table><thead><tr><td>people</td>{heads}</tr></thead>"
         f"<tbody>{rows}</tbody></table><p class='note'>What the model of that time said before the first "
         f"label, at the threshold {model.threshold:.2f} of the one in use now, {escape(model.name)} "
         f"<code>{escape(model.revision)}</code>.</p></section>"
@@ -116,11 +116,11 @@ def _against_the_model(review: Review) -> str:
 
 
 def _looks(review: Review) -> str:
-    whose = "" if review.decides else " among those that you labelled"
+    whose = "" if review.decides else " among those that you labeled"
     title = f"<section class='looks'><h2>Likely label errors{whose}"
     if not review.looks:
         return (
-            f"{title}</h2><p>None now. Photographs are listed here when there are normal and abnormal ones "
+            f"{title}</h2><p>None now. Images are listed here when there are normal and abnormal ones "
             "and the model is sure of the other class.</p></section>"
         )
     says = "What you say decides." if review.decides else "A new label replaces yours."
@@ -132,13 +132,13 @@ def _looks(review: Review) -> str:
 
 
 def _look(look: SecondLook, decides: bool) -> str:
-    error, name = look.error, escape(look.error.photograph.name)
+    error, name = look.error, escape(look.error.image.name)
     picture = f"<img src='{look.picture}' alt=''>" if look.picture else ""
     return (
         f"<li>{picture}<p class='name' title='{name}'><bdi>{name}</bdi></p>"
-        f"<p>labelled <strong>{error.label}</strong></p>"
+        f"<p>labeled <strong>{error.label}</strong></p>"
         f"<p>model: {error.probability:.2f} abnormal</p>"
-        f"<button type='button' data-again='{error.photograph.sha256}' data-decides='{int(decides)}' "
+        f"<button type='button' data-again='{error.image.sha256}' data-decides='{int(decides)}' "
         f"aria-label='Look again at {name}'>Look again</button></li>"
     )
 
@@ -152,12 +152,12 @@ def _next(review: Review) -> str:
     agreed = sum(status.agreed[label] for label in LABELS[:2])
     title = "<section class='next'><h2>The next model</h2>"
     if not agreed:
-        return f"{title}<p>Nothing to train from yet: label normal and abnormal photographs.</p></section>"
+        return f"{title}<p>Nothing to train from yet: label normal and abnormal images.</p></section>"
     pending = ""
     if review.settings.dataset and status.pending:
         pending = f" {status.pending:,} events wait to be published first."
     return (
-        f"{title}<p>{agreed:,} photographs are agreed to be normal or abnormal. {new}{pending} To train from "
+        f"{title}<p>{agreed:,} images are agreed to be normal or abnormal. {new}{pending} To train from "
         "them:</p><div class='commands'><pre><code>"
         f"{escape(chr(10).join(review.commands))}</code></pre>"
         "<button type='button' data-copy>Copy</button></div>"

@@ -1,10 +1,10 @@
 """What stands under the desk, when asked for: agreement, second looks, and the next training.
 
 Nobody may see another's label before giving theirs. Hence:
-- Numbers of photographs are of those that have as many labels as wanted, which the queue gives to nobody
+- Numbers of images are of those that have as many labels as wanted, which the queue gives to nobody
   any more; so even the number 1 tells nothing of what anyone is still to label. Kappas and their shares
-  name no photograph. All of that is for every annotator.
-- A photograph is shown with its label only to those who have labelled it themselves. Reviewers that
+  name no image. All of that is for every annotator.
+- An image is shown with its label only to those who have labeled it themselves. Reviewers that
   were named (--reviewers) are shown others too, of those that have as many labels as wanted: what they
   then say decides, and is no vote on agreement. Where all may review, nobody sees more than the others.
 """
@@ -14,7 +14,7 @@ from io import BytesIO
 
 from chipdemo.errors import ChipDemoError
 from chipdemo.inspection import ModelInfo
-from chipdemo.labeling.agreement import DISAGREEMENT
+from chipdemo.labeling.agreement import DISPUTED
 from chipdemo.labeling.statistics import (
     Agreement,
     LikelyError,
@@ -23,18 +23,18 @@ from chipdemo.labeling.statistics import (
     likely_errors,
     truths,
 )
-from chipdemo.labeling.status import Status, photographs_seen, status_of, training_commands
+from chipdemo.labeling.status import Status, images_seen, status_of, training_commands
 from chipdemo.settings import Settings
 from chipdemo.ui import fragments
-from chipdemo.ui.labelling import Desk
+from chipdemo.ui.labeling import Desk
 
-SECOND_LOOKS = 12  # photographs, at most, that are listed
+SECOND_LOOKS = 12  # images, at most, that are listed
 THUMBNAIL = 112  # pixels
 
 
 @dataclass(frozen=True)
 class SecondLook:
-    """A likely error, with a small picture as a data URI; "" where the photograph cannot be read."""
+    """A likely error, with a small picture as a data URI; "" where the image cannot be read."""
 
     error: LikelyError
     picture: str
@@ -42,7 +42,7 @@ class SecondLook:
 
 @dataclass(frozen=True)
 class Review:
-    """What is shown. truths, against_model: photographs with as many labels as wanted.
+    """What is shown. truths, against_model: images with as many labels as wanted.
 
     model: in use; against_model is at its threshold. looks: for this annotator alone. may_settle: reviews
     disagreements. decides: what this one says of looks decides. commands: to train the next model.
@@ -61,7 +61,7 @@ class Review:
 
     @property
     def disagreements(self) -> int:
-        return self.truths[DISAGREEMENT]
+        return self.truths[DISPUTED]
 
 
 def review(desk: Desk, annotator: str, reviews: bool) -> Review:
@@ -71,8 +71,8 @@ def review(desk: Desk, annotator: str, reviews: bool) -> Review:
     """
     journal, settings, model = desk.journal, desk.settings, desk.verdicts.info
     decides = reviews and bool(settings.reviewers)
-    whose = {"people": settings.people} if decides else {"labelled_by": annotator}
-    status = status_of(journal, photographs_seen(settings.model_source))
+    whose = {"people": settings.people} if decides else {"labeled_by": annotator}
+    status = status_of(journal, images_seen(settings.model_source))
     return Review(
         settings,
         model,
@@ -80,7 +80,7 @@ def review(desk: Desk, annotator: str, reviews: bool) -> Review:
         agreement(journal),
         against_the_model(journal, model.threshold, settings.people),
         tuple(
-            SecondLook(error, _picture(desk, error.photograph.sha256))
+            SecondLook(error, _picture(desk, error.image.sha256))
             for error in likely_errors(journal, SECOND_LOOKS, **whose)
         ),
         reviews,

@@ -12,15 +12,15 @@ SURE = 0.02  # of the work done, before the time that is left is told
 
 INTRO = (
     "<section class='teach-card'><h2>How a new chip is taught</h2><ol>"
-    f"<li>Drop {FEWEST} or more photographs of <b>good</b> chips: same side, same distance, same light. "
+    f"<li>Drop {FEWEST} or more images of <b>good</b> chips: same side, same distance, same light. "
     "30 are better, 100 are plenty.</li>"
-    "<li>Press Teach. Nothing is trained: the photographs are remembered, place by place.</li>"
+    "<li>Press Teach. Nothing is trained: the images are remembered, place by place.</li>"
     "<li>Those that stand out are shown to you before they are learned.</li>"
     "<li>Inspect with it at once, and download it to keep it.</li></ol>"
     "<p>No defect is needed. If you have some, they show how many are caught, and may raise the threshold. "
     "What is taught here is seen on this page alone.</p></section>"
 )
-STOPPED = "Stopped. Nothing was learned; your photographs are still listed."
+STOPPED = "Stopped. Nothing was learned; your images are still listed."
 
 
 def progress_html(told: Told) -> str:
@@ -39,13 +39,13 @@ def refused_html(message: str) -> str:
 
 
 def review_html(draft: Draft) -> str:
-    """The photographs that stand out, each to be left out or kept."""
+    """The images that stand out, each to be left out or kept."""
     count = len(draft.standouts)
     stand, they = ("stands", "It looks") if count == 1 else ("stand", "They look")
     figures = "".join(map(_standout, draft.standouts))
     return (
         "<section class='teach-card' role='status'>"
-        f"<h2>{count:,} of {draft.photographs:,} good photographs {stand} out</h2>"
+        f"<h2>{count:,} of {draft.images:,} good images {stand} out</h2>"
         f"<p>{they} unlike the others; red marks what none of the others shows. Whatever is learned as good "
         "is never found again: leave out what is defective, turned or something else, and keep what is "
         f"merely rare.</p><div class='many-tiles standouts'>{figures}</div></section>"
@@ -81,7 +81,7 @@ def summary_html(draft: Draft, taught: Taught) -> str:
     """What was learned, how good it is by what was measured, and how to go on."""
     name = escape(taught.inspector.info.name)
     rows = {
-        "learned": f"<b>{taught.photographs:,}</b> good photographs",
+        "learned": f"<b>{taught.images:,}</b> good images",
         "memory": f"<b>{taught.memory_bytes / 1e6:.1f} MB</b>, {taught.places:,} places of them",
         "false alarms": _false_alarms(taught),
         "known defects": _recall(taught),
@@ -96,7 +96,7 @@ def summary_html(draft: Draft, taught: Taught) -> str:
         f"<section class='teach-card' role='status'><p class='word'>“{name}” is learned</p><dl>{table}</dl>"
         f"{remarks}</section>{_remarks(taught.warnings, draft.left_out)}"
         "<section class='teach-card'><h2>Keep it</h2><p>It is gone with this page: download it. The zip "
-        "holds small copies of the good photographs, for “Compare with normal chips”. Unpacked, beside "
+        "holds small copies of the good images, for “Compare with normal chips”. Unpacked, beside "
         "Chip Inspector:</p>"
         f"<pre>python app.py --model {escape(folder)}\npython training/push.py {escape(folder)} "
         f"{escape(repository)}</pre><p>The second line puts it on the Hugging Face Hub, private.</p>"
@@ -105,13 +105,13 @@ def summary_html(draft: Draft, taught: Taught) -> str:
 
 
 def _false_alarms(taught: Taught) -> str:
-    stopped = round(taught.false_alarm_rate * taught.photographs)
+    stopped = round(taught.false_positive_rate * taught.images)
     text = (
-        f"<b>{stopped:,} of {taught.photographs:,}</b> would be stopped, each judged by the others; "
+        f"<b>{stopped:,} of {taught.images:,}</b> would be stopped, each judged by the others; "
         f"at most {100 * taught.false_alarms:g} % was asked for"
     )
-    if taught.photographs * taught.false_alarms < 1:
-        text += ". So few photographs cannot measure that: the limit is estimated from their spread."
+    if taught.images * taught.false_alarms < 1:
+        text += ". So few images cannot measure that: the limit is estimated from their spread."
     return text
 
 

@@ -53,7 +53,7 @@ def layout() -> Parts:
         with gr.Column(elem_classes="teach-input"):
             goods = gr.File(
                 file_count="multiple",
-                label=f"Good photographs, {FEWEST} or more, or zips of them",
+                label=f"Good images, {FEWEST} or more, or zips of them",
                 elem_id="teach-goods",
                 height=200,
             )

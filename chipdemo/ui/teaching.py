@@ -19,7 +19,7 @@ from chipdemo.inspection import ABNORMAL
 from chipdemo.labeling.folders import class_of
 from chipdemo.teacher import FEWEST, Draft, Progress, Taught, Teacher
 
-MOST = 500  # photographs at a time in the app; the command line takes any number
+MOST = 500  # images at a time in the app; the command line takes any number
 MOST_KEPT = 20  # drafts and taught chips of all visitors together, in memory at a time
 QUEUE = "teach"  # its events share one limit: one chip is taught at a time
 NAMED = 60  # letters of a chip's name
@@ -54,7 +54,7 @@ class Classroom:
 
 
 def look(room: Classroom, goods: Uploads, defects: Uploads) -> Iterator[Told | Draft]:
-    """Look at uploaded photographs and zips; tells how far it is, and ends in a draft. Raises DataError."""
+    """Look at uploaded images and zips; tells how far it is, and ends in a draft. Raises DataError."""
     if len(room.kept) >= MOST_KEPT:
         raise DataError(
             f"Expected fewer than {MOST_KEPT} taught chips in use at a time; found {len(room.kept)}. "
@@ -64,17 +64,17 @@ def look(room: Classroom, goods: Uploads, defects: Uploads) -> Iterator[Told | D
     known, refused_defects = _files(defects, room.limits)
     if bad := next(filter(None, map(_folder_of_defects, good)), None):
         raise DataError(
-            f"Expected good photographs alone; found the folder {bad} among them. Put what is in it with the "
+            f"Expected good images alone; found the folder {bad} among them. Put what is in it with the "
             "known defects."
         )
     if len(good) < FEWEST:
         raise DataError(
-            f"Expected at least {FEWEST} good photographs; found {len(good)}. Add more of them."
+            f"Expected at least {FEWEST} good images; found {len(good)}. Add more of them."
             + "".join(f" {line}" for line in refused[:3])
         )
     if len(good) + len(known) > MOST:
         raise DataError(
-            f"Expected at most {MOST:,} photographs; found {len(good) + len(known):,}. Choose fewer, or use "
+            f"Expected at most {MOST:,} images; found {len(good) + len(known):,}. Choose fewer, or use "
             "python -m chipdemo teach, which takes any number."
         )
     for one in as_it_goes(lambda progress: room.teacher().look(good, known, room.limits, progress)):
@@ -99,13 +99,13 @@ def finish(
 
 
 def _files(uploads: Uploads, limits: Limits) -> tuple[list[Found], list[str]]:
-    photographs, refused = uploads_listed(uploads, limits)
-    return [Found(shown(one.place), one.found.source) for one in photographs], refused
+    images, refused = uploads_listed(uploads, limits)
+    return [Found(shown(one.place), one.found.source) for one in images], refused
 
 
-def _folder_of_defects(photograph: Found) -> str:
-    """The folder of a zip that says of its photographs that they are defective, if any."""
-    folders = PurePosixPath(photograph.name.rpartition("!")[2]).parts[:-1]
+def _folder_of_defects(image: Found) -> str:
+    """The folder of a zip that says of its images that they are defective, if any."""
+    folders = PurePosixPath(image.name.rpartition("!")[2]).parts[:-1]
     return next((folder for folder in folders if class_of(folder) == ABNORMAL), "")
 
 

@@ -20,7 +20,7 @@ def uploaded_path(payload: Mapping[str, Any] | str | None) -> Path:
     path = payload.get("path") if isinstance(payload, Mapping) else payload
     if not path:
         raise UnreadableImageError(
-            "Expected a photograph; found none. Drop, paste or choose a file and try again."
+            "Expected an image; found none. Drop, paste or choose a file and try again."
         )
     resolved = Path(path).resolve()
     if not resolved.is_relative_to(Path(get_upload_folder()).resolve()):

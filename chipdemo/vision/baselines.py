@@ -16,7 +16,7 @@ CONFIG = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "interpolation": "bicubic"
 
 
 def double_conv(channels_in: int, channels: int, stride: int = 1) -> nn.Sequential:
-    """Two 3x3 convolutions with normalisation and ReLU; the first one may shrink."""
+    """Two 3x3 convolutions with normalization and ReLU; the first one may shrink."""
     return nn.Sequential(
         nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False),
         nn.BatchNorm2d(channels),

@@ -4,7 +4,7 @@ A checkpoint is a folder or a Hub model repository:
     model.safetensors   the weights
     config.json         ModelSpec, enough to rebuild the model
     metrics.json        what was measured, on what, from which starting weights
-    split.json          sha256 of every train, val and test photograph
+    split.json          sha256 of every train, val and test image
     README.md           the model card
     memory.safetensors  what was learned of normal chips, where matching was fitted (normals.py)
 While training is at work in a folder, state.safetensors lies beside them.
@@ -47,7 +47,7 @@ class ModelSpec:
     image_size: side of the network's square input, pixels. mean, std: of 0-1 RGB.
     temperature: the log-odds are divided by it (Guo et al., ICML 2017). threshold: 0-1.
     heat_scale: evidence that shows as half heat. distance_limit: Familiarity's distance from
-    which a photograph is unlike the training photographs. verdict_by: "head", the classifier, or
+    which an image is out of distribution. verdict_by: "head", the classifier, or
     "memory", what was learned of normal chips; then the head has learned nothing.
     """
 
@@ -173,7 +173,7 @@ def read_info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
             starting_weights=str(metrics["starting_weights"]),
             image_size=spec.image_size,
             data=str(metrics["data"]),
-            data_licence=str(metrics["data_licence"]),
+            data_license=str(metrics["data_license"]),
             threshold=spec.threshold,
             validation=OperatingCurve(
                 validation["part"],
@@ -181,7 +181,7 @@ def read_info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
                 tuple(map(bool, validation["abnormal"])),
             ),
             test=dict(metrics["test"]),
-            photograph_side=int(metrics.get("photograph_side", 0)),  # earlier versions lack it
+            image_side=int(metrics.get("image_side", 0)),  # earlier versions lack it
         )
     except OSError as error:
         raise CheckpointError(f"{error.filename} could not be read ({error.strerror}).") from error

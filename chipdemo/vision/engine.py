@@ -6,12 +6,12 @@ import numpy as np
 
 
 class EngineOutput(NamedTuple):
-    """What an engine gives for N photographs, as float32 arrays. C channels, (h, w) places.
+    """What an engine gives for N images, as float32 arrays. C channels, (h, w) places.
 
     log_odds: (N,) of abnormal, before calibration. evidence: (N, h, w), whose mean plus the
     difference of the head's biases is log_odds. abnormal_map: (N, h, w), the features matched with
     the head's weights of "abnormal" alone. embedding: (N, C), the pooled features.
-    distance: (N,) from the training photographs.
+    distance: (N,) from the training images.
     channel_attention: (N, C) and spatial_attention: (N, h, w), 0-1; strongest: (N, K) int64, the
     channels of the highest attention, highest first, and strongest_maps: (N, K, h, w), their
     features; all four None without attention. places: (N, H, W, D), what the memory of normal
@@ -32,7 +32,7 @@ class EngineOutput(NamedTuple):
     anomaly: np.ndarray | None = None
 
     def of(self, index: int) -> "EngineOutput":
-        """What it gives for one of the photographs, N = 1."""
+        """What it gives for one of the images, N = 1."""
         return EngineOutput(*(None if array is None else array[index : index + 1] for array in self))
 
 

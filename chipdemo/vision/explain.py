@@ -13,13 +13,13 @@ GRADIENT_METHODS = ("Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "EigenCAM"
 def fixed_heat(evidence: np.ndarray, heat_scale: float) -> np.ndarray:
     """(h, w) evidence -> (h, w) float32 heat, 0-1, on the model's own scale.
 
-    heat_scale shows as 0.5 in every photograph; evidence for "normal" shows as 0.
+    heat_scale shows as 0.5 in every image; evidence for "normal" shows as 0.
     """
     return np.clip(HALF * evidence / heat_scale, 0, 1).astype(np.float32)
 
 
 def strongest_channels(output: EngineOutput) -> tuple[Channel, ...]:
-    """The channels that CBAM lets through most, of one photograph; none without attention."""
+    """The channels that CBAM lets through most, of one image; none without attention."""
     if output.strongest is None:
         return ()
     weights = output.channel_attention[0]

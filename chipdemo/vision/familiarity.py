@@ -1,4 +1,4 @@
-"""How far a photograph is from the training photographs, so that the model can say "I don't know"."""
+"""How far an image is from the training images, so that the model can say "I don't know"."""
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,9 @@ class Familiarity(nn.Module):
 
     Tipping and Bishop, J. R. Stat. Soc. B 61 (1999): the covariance is its AXES strongest
     directions plus one variance for all others, which is well determined by a few hundred
-    photographs where a full covariance of 1,280 channels is not. Lee et al., NeurIPS 2018,
-    use such a distance to find photographs unlike the training ones.
-    Before fit() every photograph is at distance 0.
+    images where a full covariance of 1,280 channels is not. Lee et al., NeurIPS 2018,
+    use such a distance to find images unlike the training ones.
+    Before fit() every image is at distance 0.
     """
 
     def __init__(self, channels: int):
@@ -37,8 +37,8 @@ class Familiarity(nn.Module):
         self.rest_precision.copy_(1 / (rest + floor))
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """(N, C) embeddings -> (N,) distances, 0 and up; about sqrt(C) for a training photograph."""
-        centred = embeddings - self.mean
-        along = centred @ self.axes  # (N, C) -> (N, AXES)
-        off = (centred.square().sum(1) - along.square().sum(1)).clamp_min(0)
+        """(N, C) embeddings -> (N,) distances, 0 and up; about sqrt(C) for a training image."""
+        centered = embeddings - self.mean
+        along = centered @ self.axes  # (N, C) -> (N, AXES)
+        off = (centered.square().sum(1) - along.square().sum(1)).clamp_min(0)
         return (along.square() @ self.precision + off * self.rest_precision).sqrt()

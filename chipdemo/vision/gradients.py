@@ -14,7 +14,7 @@ def gradient_heat(net: ChipNet, features: torch.Tensor, method: str) -> np.ndarr
     """A method of pytorch-grad-cam at the CBAM output: (1, C, h, w) -> (h, w) float32, 0-1.
 
     The target is the log-odds of abnormal. The map is stretched to its own maximum, as the
-    library does, so two photographs cannot be compared by it. Only the head behind the
+    library does, so two images cannot be compared by it. Only the head behind the
     features is differentiated, never the backbone. Raises ValueError for an unknown method.
     """
     methods = _methods()

@@ -1,7 +1,7 @@
 """The network as one graph in a file: RGB pixels in, everything an inspection needs out.
 
 OpenVINO and ONNX Runtime run it several times as fast as PyTorch does on a CPU, and a client needs
-neither PyTorch nor this package: normalisation, temperature and heat scale are inside.
+neither PyTorch nor this package: normalization, temperature and heat scale are inside.
 
     pixels             (N, size, size, 3) uint8, RGB
     probability        (N,) of abnormal, calibrated, 0-1
@@ -30,7 +30,7 @@ from chipdemo.vision.output import replacing
 from chipdemo.vision.places import describe
 from chipdemo.vision.runtimes import ONNX, PIXELS, require
 from chipdemo.vision.torch_engine import maps_of
-from chipdemo.vision.transforms import normalise
+from chipdemo.vision.transforms import normalize
 
 FILES = ("model.onnx", "model.xml", "model.bin")
 OPSET = 18
@@ -46,7 +46,7 @@ class Graph(nn.Module):
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """(N, size, size, 3) uint8 -> what is above, by name."""
         strides = self.normals.description.strides if self.normals else ()
-        output = self.net(normalise(pixels, self.spec.mean, self.spec.std), strides)
+        output = self.net(normalize(pixels, self.spec.mean, self.spec.std), strides)
         named = maps_of(self.net, output)
         named["probability"] = torch.sigmoid(named["log_odds"] / self.spec.temperature)
         named["heat"] = (HALF * output.evidence / self.spec.heat_scale).clamp(0, 1)
@@ -56,7 +56,7 @@ class Graph(nn.Module):
 
 
 def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, normals: Normals | None = None) -> bytes:
-    """The graph as an ONNX file for any number of photographs at a time, with what a client has to know in
+    """The graph as an ONNX file for any number of images at a time, with what a client has to know in
     its metadata: name, revision, image_size, interpolation, classes, threshold, distance_limit.
 
     Raises SettingsError where the package onnx is not installed.
@@ -76,7 +76,7 @@ def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, normals: Normals 
             stream,
             input_names=[PIXELS],
             output_names=names,
-            dynamic_axes={name: {0: "photographs"} for name in (PIXELS, *names)},
+            dynamic_axes={name: {0: "images"} for name in (PIXELS, *names)},
             opset_version=OPSET,
             dynamo=False,  # the other exporter needs packages of its own
         )
@@ -102,11 +102,11 @@ def save_graph(
     info: ModelInfo,
     folder: Path,
     format: str,
-    photographs: Sequence[np.ndarray] = (),
+    images: Sequence[np.ndarray] = (),
 ) -> list[Path]:
     """Write a model as model.onnx, or as OpenVINO's model.xml and model.bin; gives their paths.
 
-    photographs: (size, size, 3) uint8 pixels to choose the steps of an 8-bit network by; without them it
+    images: (size, size, 3) uint8 pixels to choose the steps of an 8-bit network by; without them it
     stays in single precision. Raises DataError where the model judges by its memory or the folder holds
     anything else, SettingsError where a package is missing.
     """
@@ -115,27 +115,27 @@ def save_graph(
             f"Expected a trained classifier; {info.name} judges by its memory of normal chips, which is "
             "searched beside the network. Use python -m chipdemo inspect where it is to judge."
         )
-    require(*(() if format == ONNX else ("openvino",)), *(("nncf",) if photographs else ()))
+    require(*(() if format == ONNX else ("openvino",)), *(("nncf",) if images else ()))
     content = onnx_bytes(net, spec, info)
     with replacing(folder, FILES) as part:
         if format == ONNX:
             import onnx
 
             model = onnx.load_from_string(content)
-            onnx.save(_quantised(model, photographs) if photographs else model, part / "model.onnx")
+            onnx.save(_quantized(model, images) if images else model, part / "model.onnx")
         else:
             import openvino
 
             model = openvino.Core().read_model(content)
-            model = _quantised(model, photographs) if photographs else model
+            model = _quantized(model, images) if images else model
             openvino.save_model(model, part / "model.xml", compress_to_fp16=False)
     return sorted(folder.iterdir())
 
 
-def _quantised(model, photographs: Sequence[np.ndarray]):
+def _quantized(model, images: Sequence[np.ndarray]):
     """An ONNX or OpenVINO model in 8 bits, by NNCF."""
     import nncf
 
     logging.getLogger("nncf").setLevel(logging.ERROR)  # its own set_log_level turns all others down too
-    examples = nncf.Dataset([{PIXELS: pixels[None]} for pixels in photographs])
-    return nncf.quantize(model, examples, subset_size=len(photographs))
+    examples = nncf.Dataset([{PIXELS: pixels[None]} for pixels in images])
+    return nncf.quantize(model, examples, subset_size=len(images))

@@ -1,4 +1,4 @@
-"""Photograph -> Inspection, over any engine."""
+"""Image -> Inspection, over any engine."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -57,7 +57,7 @@ class NetworkInspector:
     """
 
     def __init__(self, engine: Engine, spec: ModelSpec, info: ModelInfo, normals: Normals | None = None):
-        """normals: what photographs are matched with, if anything; the engine was made with it too."""
+        """normals: what images are matched with, if anything; the engine was made with it too."""
         self.engine, self.spec, self.info, self.normals = engine, spec, info, normals
         self.matchings: dict[str, Matching] = {}
         if normals:
@@ -80,7 +80,7 @@ class NetworkInspector:
         return self
 
     def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
-        """Judge an upright 8-bit RGB photograph, at the model's own threshold unless given."""
+        """Judge an upright 8-bit RGB image, at the model's own threshold unless given."""
         return self.inspect_batch([self.prepare(image)], threshold)[0]
 
     def prepare(self, image: Image.Image) -> Prepared:
@@ -88,30 +88,28 @@ class NetworkInspector:
         sha256, pixels = content_sha256(image), self._pixels(image)
         return Prepared(pixels, sha256, image.size, 1000 * (perf_counter() - started))
 
-    def inspect_batch(
-        self, photographs: Sequence[Prepared], threshold: float | None = None
-    ) -> list[Inspection]:
+    def inspect_batch(self, images: Sequence[Prepared], threshold: float | None = None) -> list[Inspection]:
         started = perf_counter()
-        output = self._run(np.stack([photograph.pixels for photograph in photographs]))
-        network_ms = 1000 * (perf_counter() - started) / len(photographs)
+        output = self._run(np.stack([image.pixels for image in images]))
+        network_ms = 1000 * (perf_counter() - started) / len(images)
         threshold = self.info.threshold if threshold is None else threshold
         return [
-            self._inspection(photograph, output.of(index), network_ms, threshold)
-            for index, photograph in enumerate(photographs)
+            self._inspection(image, output.of(index), network_ms, threshold)
+            for index, image in enumerate(images)
         ]
 
     def _inspection(
-        self, photograph: Prepared, output: EngineOutput, network_ms: float, threshold: float
+        self, image: Prepared, output: EngineOutput, network_ms: float, threshold: float
     ) -> Inspection:
-        """output: of this photograph alone, N = 1."""
+        """output: of this image alone, N = 1."""
         started = perf_counter()
-        size = photograph.image_size
-        log_odds, distance = self._judged(output, photograph.pixels)
+        size = image.image_size
+        log_odds, distance = self._judged(output, image.pixels)
         probability = float(1 / (1 + np.exp(-log_odds / self.spec.temperature)))
         verdict = judge(probability, threshold)
         heat = self._heat(output)
         if self.normals:
-            match = self.matchings[INVERSE].match(output, photograph.pixels, verdict, size)
+            match = self.matchings[INVERSE].match(output, image.pixels, verdict, size)
             heat[INVERSE] = match.heat
         by_memory = self.spec.verdict_by == JUDGE_BY_MEMORY
         regions = match.regions if by_memory else regions_of(heat[EVIDENCE], size)
@@ -121,7 +119,7 @@ class NetworkInspector:
             abnormal_probability=probability,
             threshold=threshold,
             log_odds=log_odds,
-            unlike_training=distance > 1,
+            out_of_distribution=distance > 1,
             distance=distance,
             regions=regions,
             heat=heat,
@@ -129,10 +127,10 @@ class NetworkInspector:
             embedding=output.embedding[0],
             model_name=self.info.name,
             model_revision=self.info.revision,
-            image_sha256=photograph.image_sha256,
+            image_sha256=image.image_sha256,
             image_size=size,
             timing_ms={
-                "hash and resize": photograph.prepared_ms,
+                "hash and resize": image.prepared_ms,
                 "network": network_ms,
                 "heat and regions": heat_ms,
             },
@@ -170,7 +168,7 @@ class NetworkInspector:
             return ((),) * len(regions)
         memory = self.normals.memory
         nearest = memory.nearest(self.engine.run(self._pixels(image)[None]).places[0])
-        found = memory.photograph[nearest], memory.place[nearest]
+        found = memory.image[nearest], memory.place[nearest]
         return tuple(patches_of(self.normals, *found, one, image.size)[:PATCHES] for one in regions)
 
     def _run(self, pixels: np.ndarray) -> EngineOutput:
@@ -187,7 +185,7 @@ class NetworkInspector:
         return pixels_of(image, self.spec.image_size, self.spec.interpolation)
 
     def _judged(self, output: EngineOutput, pixels: np.ndarray) -> tuple[float, float]:
-        """The log-odds of abnormal, and the distance from the training photographs in units of the limit."""
+        """The log-odds of abnormal, and the distance from the training images in units of the limit."""
         if self.spec.verdict_by == HEAD:
             return float(output.log_odds[0]), float(output.distance[0]) / self.spec.distance_limit
         limits = self.normals.limits

@@ -1,7 +1,7 @@
 """A GPU for the time of a call: Spaces on ZeroGPU lend one so (https://huggingface.co/docs/hub/spaces-zerogpu).
 
 The app's own process never has it, whatever PyTorch is made to say there: what it is lent to runs in a
-process forked for the call. One photograph is judged on the CPU sooner than a GPU is lent; many at a
+process forked for the call. One image is judged on the CPU sooner than a GPU is lent; many at a
 time are worth it.
 """
 

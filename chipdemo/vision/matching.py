@@ -1,7 +1,7 @@
 """Two ways of finding where a chip is abnormal by matching features.
 
 Ullah et al., *Industrial defective chips detection using deep CNN with inverse feature matching
-mechanism* (JCDE 2024), localise by "inverse feature matching" and masking. The text of the paper was
+mechanism* (JCDE 2024), localize by "inverse feature matching" and masking. The text of the paper was
 not available to us, so there are two methods here:
     class-weight matching   what the paper's public code does, for any network with a pooled linear
                             head: the weights of the class "abnormal" are matched back onto the
@@ -9,7 +9,7 @@ not available to us, so there are two methods here:
     inverse matching        our interpretation of the name: each place is matched with a memory of
                             normal features, and the best similarity is inverted, so that what
                             no normal chip shows at that place is hot.
-Both keep to a fixed scale of heat, on which normal photographs hardly ever reach 0.5.
+Both keep to a fixed scale of heat, on which normal images hardly ever reach 0.5.
 """
 
 from dataclasses import dataclass
@@ -29,28 +29,28 @@ MOST = 5  # regions, or peaks
 BLACK = 16  # 0-255; where no channel of any pixel is as bright, a place is background
 PEAK_SHARE, PEAK_DISTANCE, PEAK_GRID = 0.5, 10, 224  # of the highest peak; pixels, of a square so large
 SMALLEST = 2  # places of the grid that a region has
-HOTTEST = 0.01  # of all places: they are the score of a photograph
+HOTTEST = 0.01  # of all places: they are the score of an image
 BLUR = 1.0  # standard deviation of the smoothing, places
 
 
 @dataclass(frozen=True)
 class Match:
-    """heat: (h, w) float32, 0-1, over the whole photograph. regions: at most five, hottest first."""
+    """heat: (h, w) float32, 0-1, over the whole image. regions: at most five, hottest first."""
 
     heat: np.ndarray
     regions: tuple[Region, ...]
 
 
 class Matching(Protocol):
-    """Finds defects in what an engine gave for one photograph."""
+    """Finds defects in what an engine gave for one image."""
 
     def match(self, output: EngineOutput, pixels: np.ndarray, verdict: str, size: tuple[int, int]) -> Match:
-        """output: of one photograph. pixels: (H, W, 3) uint8, that the engine got. size: (width, height) of
-        the upright photograph, pixels."""
+        """output: of one image. pixels: (H, W, 3) uint8, that the engine got. size: (width, height) of
+        the upright image, pixels."""
 
 
 def black_places(pixels: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Where a photograph is black throughout: (H, W, 3) uint8 -> (h, w) bool."""
+    """Where an image is black throughout: (H, W, 3) uint8 -> (h, w) bool."""
     lit = Image.fromarray((pixels.max(2) >= BLACK).astype(np.float32))
     return np.asarray(lit.resize(grid[::-1], Image.Resampling.BOX)) == 0
 
@@ -66,14 +66,14 @@ class ClassWeightMatching:
         self.heat_scale = heat_scale
 
     def match(self, output: EngineOutput, pixels: np.ndarray, verdict: str, size: tuple[int, int]) -> Match:
-        """A photograph that is judged normal has no heat; black places have none either."""
+        """An image that is judged normal has no heat; black places have none either."""
         heat = fixed_heat(output.abnormal_map[0], self.heat_scale / 2)
         heat = np.where(black_places(pixels, heat.shape) | (verdict != ABNORMAL), np.float32(0), heat)
         return Match(heat, peaks_of(heat, size))
 
 
 def peaks_of(heat: np.ndarray, size: tuple[int, int]) -> tuple[Region, ...]:
-    """At most five peaks of (h, w) heat, as squares around them in pixels of the photograph."""
+    """At most five peaks of (h, w) heat, as squares around them in pixels of the image."""
     from skimage.feature import peak_local_max  # here, since importing it takes most of a second
 
     fine = np.asarray(Image.fromarray(heat).resize((PEAK_GRID, PEAK_GRID), Image.Resampling.BILINEAR))
@@ -109,7 +109,7 @@ class InverseFeatureMatching:
         self.normals, self.evidence_scale = normals, evidence_scale
 
     def anomaly(self, output: EngineOutput, pixels: np.ndarray) -> np.ndarray:
-        """(h, w), 0-1, of one photograph: what its score and its heat are made of."""
+        """(h, w), 0-1, of one image: what its score and its heat are made of."""
         black = black_places(pixels, output.anomaly.shape[1:])
         return foreground_anomaly(output.anomaly[0], black, self.normals.background)
 
@@ -124,15 +124,15 @@ class InverseFeatureMatching:
 
 
 def foreground_anomaly(anomaly: np.ndarray, black: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """(h, w) anomaly -> smoothed, since the neighbours of a defect see it too; 0 in the background.
+    """(h, w) anomaly -> smoothed, since the neighbors of a defect see it too; 0 in the background.
 
-    That is where this photograph and normal ones are black: a black crack in a bright chip is none.
+    That is where this image and normal ones are black: a black crack in a bright chip is none.
     """
     return np.where(black & background, 0, ndimage.gaussian_filter(anomaly, BLUR)).astype(np.float32)
 
 
 def score_of(anomaly: np.ndarray) -> float:
-    """How abnormal a photograph is: the mean over its hottest places, which one odd place cannot move."""
+    """How abnormal an image is: the mean over its hottest places, which one odd place cannot move."""
     count = max(round(HOTTEST * anomaly.size), 1)
     return float(np.sort(anomaly, axis=None)[-count:].mean())
 

@@ -11,11 +11,11 @@ ROWS = 2  # of places that are searched for at a time
 
 @dataclass(frozen=True)
 class Description:
-    """How a place of a photograph becomes a vector, and how two of them compare.
+    """How a place of an image becomes a vector, and how two of them compare.
 
     strides: of the backbone's layers that are joined, finest first; the finest has the grid.
-    window: a place is averaged with its neighbours over so many places, side of a square, odd.
-    reach: how far apart two places can lie and still be alike, in sides of the photograph; inf
+    window: a place is averaged with its neighbors over so many places, side of a square, odd.
+    reach: how far apart two places can lie and still be alike, in sides of the image; inf
         for chips that lie anywhere.
     """
 
@@ -33,10 +33,10 @@ class Scale:
 
 
 class Memory:
-    """Places of normal chips, searched for those that are like a photograph's.
+    """Places of normal chips, searched for those that are like an image's.
 
     features: (M, D) float32, from describe. place: (M,) row * w + column on the grid (h, w).
-    photograph: (M,) the number of the photograph that each is from. reach: Description's.
+    image: (M,) the number of the image that each is from. reach: Description's.
 
     The similarity of two places is the cosine less the squared distance between them in units of
     reach, and at least 0. So places further apart than reach need not be compared, and of the
@@ -47,25 +47,25 @@ class Memory:
         self,
         features: np.ndarray,
         place: np.ndarray,
-        photograph: np.ndarray,
+        image: np.ndarray,
         grid: tuple[int, int],
         reach: float,
     ):
         order = place.argsort(kind="stable")
-        self.features, self.place, self.photograph = features[order], place[order], photograph[order]
+        self.features, self.place, self.image = features[order], place[order], image[order]
         self.grid, self.reach = grid, reach
-        middle = (np.indices(grid).reshape(2, -1).T + 0.5) / grid - 0.5  # (h w, 2), sides of the photograph
+        middle = (np.indices(grid).reshape(2, -1).T + 0.5) / grid - 0.5  # (h w, 2), sides of the image
         far = np.square(middle).sum(1, keepdims=True) / reach**2
         one, near = np.ones_like(far), middle * math.sqrt(2) / reach
         # -|p - q|^2 = 2 p.q - |p|^2 - |q|^2: the distance is part of the same product
-        self._asked = np.hstack((near, one, -far)).astype(np.float32)  # (h w, 4), appended to a photograph's
+        self._asked = np.hstack((near, one, -far)).astype(np.float32)  # (h w, 4), appended to an image's
         self._keys = np.hstack((self.features, np.hstack((near, -far, one))[self.place])).astype(np.float32)
         self._starts = np.searchsorted(self.place, np.arange(grid[0] + 1) * grid[1]).tolist()
 
     def search(self, places: np.ndarray, without: int = -1) -> np.ndarray:
         """How little each place is like any normal one: (h, w, D) from describe -> (h, w), 0-1.
 
-        1 - the best similarity; exact. without: a photograph whose own places do not count.
+        1 - the best similarity; exact. without: an image whose own places do not count.
         """
         anomaly = [1 - similarity.max(1) for similarity, _ in self._compared(places, without)]
         return np.concatenate(anomaly).clip(0, 1).reshape(self.grid)
@@ -87,5 +87,5 @@ class Memory:
                 first, last = 0, len(self.place)
             similarity = asked[top * width : (top + ROWS) * width] @ self._keys[first:last].T
             if without >= 0:
-                similarity[:, self.photograph[first:last] == without] = 0
+                similarity[:, self.image[first:last] == without] = 0
             yield similarity, first

@@ -17,7 +17,7 @@ ATTENTIONS = ("cbam", "none")
 
 
 class ChipNetOutput(NamedTuple):
-    """What one forward gives. N photographs, C channels, (h, w) places.
+    """What one forward gives. N images, C channels, (h, w) places.
 
     logits: (N, 2), in the order of CLASSES, before calibration.
     evidence: (N, h, w), each place's share in the log-odds: its mean plus the difference of
@@ -26,7 +26,7 @@ class ChipNetOutput(NamedTuple):
     channel_attention: (N, C), 0-1; None without attention.
     spatial_attention: (N, h, w), 0-1; None without attention.
     embedding: (N, C), the backbone's pooled features before the attention.
-    distance: (N,), of the embedding from those of the training photographs.
+    distance: (N,), of the embedding from those of the training images.
     middle: the backbone's features of the strides that were asked for, each (N, C, h, w).
     """
 
@@ -79,7 +79,7 @@ class ChipNet(nn.Module):
         self.head = nn.Linear(channels, len(CLASSES))
 
     def backbone_features(self, batch: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised photographs -> (N, C, h, w) convolutional features."""
+        """(N, 3, H, W) normalized images -> (N, C, h, w) convolutional features."""
         return self._features(batch, ())[0]
 
     def stages_of(self, strides: Sequence[int]) -> list[int]:
@@ -113,7 +113,7 @@ class ChipNet(nn.Module):
         return self.head(self.dropout(features.mean((2, 3))))
 
     def forward(self, batch: Tensor, strides: Sequence[int] = ()) -> ChipNetOutput:
-        """(N, 3, H, W) normalised photographs -> everything the inspector needs.
+        """(N, 3, H, W) normalized images -> everything the inspector needs.
 
         strides: of middle features that are wanted too, such as 8 and 16.
         """

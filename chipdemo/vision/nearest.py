@@ -8,23 +8,23 @@ from chipdemo.vision.normals import Normals, thumbnail_of
 
 
 def patches_of(
-    normals: Normals, photograph: np.ndarray, place: np.ndarray, region: Region, size: tuple[int, int]
+    normals: Normals, image: np.ndarray, place: np.ndarray, region: Region, size: tuple[int, int]
 ) -> tuple[NormalPatch, ...]:
-    """The patches that a region was compared with, that of the photograph with most matches first.
+    """The patches that a region was compared with, that of the image with most matches first.
 
-    photograph, place: (h, w), what each place is most like: Memory.nearest. region: in pixels of a
-    photograph of this size, (width, height).
+    image, place: (h, w), what each place is most like: Memory.nearest. region: in pixels of a
+    image of this size, (width, height).
     """
-    height, width = photograph.shape
+    height, width = image.shape
     left, right = (round(x * width / size[0]) for x in (region.x, region.x + region.width))
     top, bottom = (round(y * height / size[1]) for y in (region.y, region.y + region.height))
     top, left = min(top, height - 1), min(left, width - 1)
     inside = np.s_[top : max(bottom, top + 1), left : max(right, left + 1)]
     rows, columns = np.mgrid[inside]
-    numbers, votes = np.unique(photograph[inside], return_counts=True)
+    numbers, votes = np.unique(image[inside], return_counts=True)
     patches = []
     for number in numbers[np.argsort(-votes, kind="stable")]:
-        its = photograph[inside] == number
+        its = image[inside] == number
         # What it matches may lie a little further; the patch moves along
         across = np.median(place[inside][its] % width - columns[its]) / width
         down = np.median(place[inside][its] // width - rows[its]) / height
@@ -48,4 +48,4 @@ def _patch(
     if image is not None:
         box = (x * image.width, y * image.height, (x + width) * image.width, (y + height) * image.height)
         image = image.resize((region.width, region.height), Image.Resampling.BICUBIC, box)
-    return NormalPatch(normals.photographs[number], x, y, width, height, share, image)
+    return NormalPatch(normals.images[number], x, y, width, height, share, image)

@@ -1,4 +1,4 @@
-"""Uploaded photographs -> an inspector and its checkpoint as a zip."""
+"""Uploaded images -> an inspector and its checkpoint as a zip."""
 
 import tempfile
 from collections.abc import Collection, Sequence
@@ -50,7 +50,7 @@ class NetworkTeacher:
         known = self._known(defects, study, limits, _within(progress, between, LOOKING)) if defects else None
         lesson = teaching.learn(study, progress=_within(progress, LOOKING, LEARNING))
         return NetworkDraft(
-            photographs=len(study.names),
+            images=len(study.names),
             left_out=study.left_out + (known.left_out if known else ()),
             warnings=study.warnings,
             standouts=standouts_of(lesson),
@@ -66,7 +66,7 @@ class NetworkTeacher:
             raise DataError(f"Known defects: {error}") from error
         if both := [name for name, sha in zip(known.names, known.sha256) if sha in goods.sha256]:
             raise DataError(
-                f"Expected each photograph to be good or defective; found {both[0]} among both. Remove it "
+                f"Expected each image to be good or defective; found {both[0]} among both. Remove it "
                 "from one of them."
             )
         return known
@@ -92,11 +92,11 @@ class NetworkTeacher:
         return Taught(
             inspector=inspector,
             archive=archive,
-            photographs=about["photographs"],
+            images=about["images"],
             places=about["places"],
             memory_bytes=memory_bytes,
             false_alarms=false_alarms,
-            false_alarm_rate=validation["false_alarm_rate"],
+            false_positive_rate=validation["false_positive_rate"],
             defects=len(draft.defects.names) if draft.defects else 0,
             recall=validation.get("recall"),
             left_out=tuple(one.name for one in draft.standouts if one.row in without),
@@ -130,7 +130,7 @@ def standouts_of(lesson: Lesson) -> tuple[Standout, ...]:
 
 
 def _pictures(study: Study, row: int, heat: np.ndarray) -> tuple[bytes, bytes]:
-    """A photograph without and with its heat."""
+    """An image without and with its heat."""
     width, height = study.sizes[row]
     scale = PICTURE_SIDE / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

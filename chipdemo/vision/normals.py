@@ -16,16 +16,16 @@ from chipdemo.errors import CheckpointError
 from chipdemo.vision.checkpoint import MEMORY, WEIGHTS
 from chipdemo.vision.memory import Description, Memory, Scale
 
-THUMBNAIL = 256  # pixels, side of the small copies of the learned photographs ...
+THUMBNAIL = 256  # pixels, side of the small copies of the learned images ...
 THUMBNAIL_BYTES = 5_000_000  # ... which are made smaller where there are so many
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Where normal ends, from held-out normal photographs.
+    """Where normal ends, from held-out normal images.
 
     heat: the anomaly of a place that shows as half heat.
-    score: of a photograph at the threshold, where its log-odds are 0. spread: of scores, one unit
+    score: of an image at the threshold, where its log-odds are 0. spread: of scores, one unit
     of the log-odds.
     """
 
@@ -36,10 +36,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Normals:
-    """Complete when built. (h, w) is the grid, N the learned photographs.
+    """Complete when built. (h, w) is the grid, N the learned images.
 
-    background: (h, w) bool, where normal photographs are black.
-    photographs: the sha256 of each. thumbnails: of each, a JPEG; none where none are kept.
+    background: (h, w) bool, where normal images are black.
+    images: the sha256 of each. thumbnails: of each, a JPEG; none where none are kept.
     weights_sha256: of the model.safetensors whose features these are.
     """
 
@@ -48,14 +48,14 @@ class Normals:
     memory: Memory
     background: np.ndarray
     limits: Limits
-    photographs: tuple[str, ...]
+    images: tuple[str, ...]
     thumbnails: tuple[bytes, ...]
     weights_sha256: str
 
 
-def thumbnail(image: Image.Image, photographs: int) -> bytes:
-    """A small copy of a photograph, square like the network's input, as one of so many: a JPEG."""
-    side = round(THUMBNAIL * min(1, math.sqrt(THUMBNAIL_BYTES / 12_000 / photographs)))
+def thumbnail(image: Image.Image, images: int) -> bytes:
+    """A small copy of an image, square like the network's input, as one of so many: a JPEG."""
+    side = round(THUMBNAIL * min(1, math.sqrt(THUMBNAIL_BYTES / 12_000 / images)))
     stream = BytesIO()
     image.resize((side, side), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=85)
     return stream.getvalue()
@@ -72,7 +72,7 @@ def save_normals(folder: Path, normals: Normals) -> None:
     tensors = {
         "features": memory.features.astype(np.float16),
         "place": memory.place.astype(np.int32),
-        "photograph": memory.photograph.astype(np.int32),
+        "image": memory.image.astype(np.int32),
         "background": normals.background,
         "thumbnails": np.frombuffer(b"".join(normals.thumbnails) or b"\0", np.uint8),
         "thumbnail_sizes": np.array([len(one) for one in normals.thumbnails], np.int32),
@@ -82,7 +82,7 @@ def save_normals(folder: Path, normals: Normals) -> None:
     about = {
         **{k: str(v) if v == math.inf else v for k, v in asdict(normals.description).items()},
         **asdict(normals.limits),
-        "photographs": normals.photographs,
+        "images": normals.images,
         "weights_sha256": normals.weights_sha256,
     }
     metadata = {"format": "pt", "normals": json.dumps(about)}
@@ -116,22 +116,22 @@ def load_normals(folder: Path) -> Normals:
 def _normals_of(about: dict, tensors: dict[str, np.ndarray]) -> Normals:
     strides = tuple(int(stride) for stride in about["strides"])
     description = Description(strides, int(about["window"]), float(about["reach"]))
-    expected = {"features", "place", "photograph", "background", "thumbnails", "thumbnail_sizes"}
+    expected = {"features", "place", "image", "background", "thumbnails", "thumbnail_sizes"}
     expected |= {f"{kind}.{i}" for kind in ("mean", "deviation") for i in range(len(strides))}
     if tensors.keys() != expected:
         raise ValueError(f"expected the tensors {sorted(expected)}, found {sorted(tensors)}")
     layers = range(len(strides))
     scale = Scale(*(tuple(tensors[f"{kind}.{i}"] for i in layers) for kind in ("mean", "deviation")))
-    rows, photographs = len(tensors["features"]), tuple(map(str, about["photographs"]))
-    place, photograph, background = (tensors[name] for name in ("place", "photograph", "background"))
+    rows, images = len(tensors["features"]), tuple(map(str, about["images"]))
+    place, image, background = (tensors[name] for name in ("place", "image", "background"))
     dimensions = sum(map(len, scale.mean)) + len(strides)
-    if not rows or tensors["features"].shape[1:] != (dimensions,) or {len(place), len(photograph)} != {rows}:
+    if not rows or tensors["features"].shape[1:] != (dimensions,) or {len(place), len(image)} != {rows}:
         raise ValueError(f"{rows} features of {tuple(tensors['features'].shape[1:])} numbers")
-    if place.max() >= background.size or photograph.max() >= len(photographs) or place.min() < 0:
-        raise ValueError("places outside the grid or the photographs")
+    if place.max() >= background.size or image.max() >= len(images) or place.min() < 0:
+        raise ValueError("places outside the grid or the images")
     grid = tuple(background.shape)
     features = tensors["features"].astype(np.float32)
-    memory = Memory(features, place.astype(np.int64), photograph.astype(np.int64), grid, description.reach)
+    memory = Memory(features, place.astype(np.int64), image.astype(np.int64), grid, description.reach)
     ends = np.cumsum(tensors["thumbnail_sizes"])
     content = tensors["thumbnails"].tobytes()
     return Normals(
@@ -140,15 +140,15 @@ def _normals_of(about: dict, tensors: dict[str, np.ndarray]) -> Normals:
         memory,
         background,
         Limits(**{field.name: float(about[field.name]) for field in fields(Limits)}),
-        photographs,
+        images,
         tuple(content[end - size : end] for end, size in zip(ends, tensors["thumbnail_sizes"].tolist())),
         str(about["weights_sha256"]),
     )
 
 
-def thumbnail_of(normals: Normals, photograph: int) -> Image.Image | None:
-    """The small copy of a learned photograph; None where none are kept."""
+def thumbnail_of(normals: Normals, image: int) -> Image.Image | None:
+    """The small copy of a learned image; None where none are kept."""
     if not normals.thumbnails:
         return None
-    with Image.open(BytesIO(normals.thumbnails[photograph]), formats=["JPEG"]) as image:
+    with Image.open(BytesIO(normals.thumbnails[image]), formats=["JPEG"]) as image:
         return image.convert("RGB")

@@ -13,7 +13,7 @@ CONTRAST = 0.5  # see describe
 
 
 def fit_scale(middle: Sequence[Tensor]) -> Scale:
-    """middle: the layers of N normal photographs, each (N, C, h, w)."""
+    """middle: the layers of N normal images, each (N, C, h, w)."""
     floor = 1e-3
     return Scale(
         tuple(layer.float().mean((0, 2, 3)).cpu().numpy() for layer in middle),
@@ -22,9 +22,9 @@ def fit_scale(middle: Sequence[Tensor]) -> Scale:
 
 
 def describe(middle: Sequence[Tensor], scale: Scale, description: Description) -> Tensor:
-    """The layers of N photographs, each (N, C, h, w) -> their places (N, h, w, D), unit vectors.
+    """The layers of N images, each (N, C, h, w) -> their places (N, h, w, D), unit vectors.
 
-    Each layer is standardised by channel, enlarged to the finest grid and averaged over the
+    Each layer is standardized by channel, enlarged to the finest grid and averaged over the
     window. It then has the same weight as the others: all are scaled to unit length, together
     with a constant, so that a place without contrast does not become loud noise.
     """

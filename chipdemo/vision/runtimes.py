@@ -163,7 +163,7 @@ def engine_of(
         if not folder.is_dir() or model_revision(folder) != info.revision:
             raise CheckpointError(
                 f"Expected the model {info.revision} in {folder}, for its gradients; it is another by now, "
-                "or gone. Inspect the photograph again, or start the app again if that does not help."
+                "or gone. Inspect the image again, or start the app again if that does not help."
             )
         return in_torch()
 

@@ -1,7 +1,7 @@
-"""Photographs as a network sees them, which is read once and then learned from, or judged by what was.
+"""Images as a network sees them, which is read once and then learned from, or judged by what was.
 
     backbone = starting_backbone()
-    study = study_photographs(paths, backbone)
+    study = study_images(paths, backbone)
 
 What is done with a study is in teaching.py.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 from chipdemo import files
 from chipdemo.errors import DataError, ImageError
 from chipdemo.files import Found
-from chipdemo.images import MAX_MEGAPIXELS, read_photograph
+from chipdemo.images import MAX_MEGAPIXELS, read_image
 from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.teacher import Progress
 from chipdemo.vision.checkpoint import HEAD, JUDGE_BY_MEMORY, ModelSpec
@@ -38,8 +38,8 @@ from chipdemo.vision.weights import load_checkpoint
 IMAGE_SIZE = 256  # pixels, side of the network's input
 DESCRIPTION = Description()
 MIXED = 2.0  # times as many pixels along a side as another: the same scratch looks different
-BLANK = 8  # 0-255; a photograph with less between its darkest and brightest value shows nothing
-CHUNK = 32  # photographs that the network takes at a time
+BLANK = 8  # 0-255; an image with less between its darkest and brightest value shows nothing
+CHUNK = 32  # images that the network takes at a time
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Study:
-    """N photographs as the network sees them; row i of everything is the same photograph.
+    """N images as the network sees them; row i of everything is the same image.
 
     middle: the layers of DESCRIPTION, each (N, C, h, w) float16. black: (N, h, w) bool.
     sizes: (width, height), pixels. left_out: why others of the folder are not here, a line each.
@@ -69,24 +69,24 @@ class Study:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences on what makes the photographs less alike than they should be."""
+        """Sentences on what makes the images less alike than they should be."""
         shapes = sorted({round(width / height, 1) for width, height in self.sizes})
         sides = sorted(math.sqrt(width * height) for width, height in self.sizes)
         warnings = []
         if len(shapes) > 1:
             warnings.append(
                 f"Expected sides in one proportion; found {len(shapes)}, from {shapes[0]} to {shapes[-1]} "
-                "(width by height). Photograph all chips alike."
+                "(width by height). Image all chips alike."
             )
         if sides[-1] >= MIXED * sides[0]:
             warnings.append(
-                f"Expected photographs of one size; found sides of {sides[0]:,.0f} to {sides[-1]:,.0f} px. "
+                f"Expected images of one size; found sides of {sides[0]:,.0f} to {sides[-1]:,.0f} px. "
                 "Take all of them at the same distance."
             )
         return tuple(warnings)
 
     def places(self, row: int, scale: Scale, description: Description) -> np.ndarray:
-        """One photograph's, (h, w, D), as describe gives them."""
+        """One image's, (h, w, D), as describe gives them."""
         return describe([layer[row, None] for layer in self.middle], scale, description)[0].numpy()
 
     def of(self, rows: Sequence[int]) -> "Study":
@@ -157,7 +157,7 @@ def trained_backbone(folder: Path) -> Backbone:
     return Backbone(net, spec, info.starting_weights)
 
 
-def study_photographs(
+def study_images(
     paths: Sequence[Path],
     backbone: Backbone,
     progress: Progress = lambda done, what: None,
@@ -170,19 +170,19 @@ def study_photographs(
 
 
 def study_files(
-    photographs: Sequence[Found],
+    images: Sequence[Found],
     backbone: Backbone,
     progress: Progress = lambda done, what: None,
     limits: files.Limits = files.DEFAULT_LIMITS,
     strides: Sequence[int] = DESCRIPTION.strides,
 ) -> Study:
-    """Read photographs and run the network over them, once. Raises DataError where none can be used.
+    """Read images and run the network over them, once. Raises DataError where none can be used.
 
     One that cannot be read, shows nothing, or is there twice is left out and named.
     """
     left_out: list[str] = []
     rows, middle = [], []
-    usable = _usable(photographs, backbone.spec, progress, limits, left_out)
+    usable = _usable(images, backbone.spec, progress, limits, left_out)
     while chunk := list(islice(usable, CHUNK)):
         layers = middle_of(backbone.net, backbone.spec, np.stack([one.pixels for one in chunk]), strides)
         middle.append([torch.from_numpy(layer) for layer in layers])
@@ -190,7 +190,7 @@ def study_files(
             black = black_places(one.pixels, layers[0].shape[2:])
             rows.append((one.name, one.sha256, one.size, black, one.thumbnail))
     if not rows:
-        raise DataError(f"Expected photographs that can be used; found none.{why_left_out(left_out)}")
+        raise DataError(f"Expected images that can be used; found none.{why_left_out(left_out)}")
     names, sha256, sizes, black, thumbnails = zip(*rows)
     layers = tuple(torch.cat(layer) for layer in zip(*middle))
     return Study(names, sha256, sizes, layers, np.stack(black), thumbnails, tuple(left_out))
@@ -205,7 +205,7 @@ class _Usable(NamedTuple):
 
 
 def _usable(
-    photographs: Sequence[Found],
+    images: Sequence[Found],
     spec: ModelSpec,
     progress: Progress,
     limits: files.Limits,
@@ -213,22 +213,22 @@ def _usable(
 ) -> Iterator[_Usable]:
     """Those that can be used, as the network takes them; why others cannot goes to left_out."""
     names: dict[str, str] = {}  # by content
-    for done, file in enumerate(photographs):
-        progress(done / len(photographs), "looking at photographs")
+    for done, file in enumerate(images):
+        progress(done / len(images), "looking at images")
         try:
-            photograph = read_photograph(files.content_of(file, limits), limits.megapixels)
+            decoded = read_image(files.content_of(file, limits), limits.megapixels)
         except ImageError as error:
             left_out.append(f"{file.name}: {error}")
             continue
-        image, sha256 = photograph.image, photograph.sha256
+        image, sha256 = decoded.image, decoded.sha256
         pixels = pixels_of(image, spec.image_size, spec.interpolation)
         if int(pixels.max()) - int(pixels.min()) < BLANK:
             left_out.append(f"{file.name}: one tone throughout, there is nothing to learn from it")
         elif sha256 in names:
-            left_out.append(f"{file.name}: the same photograph as {names[sha256]}")
+            left_out.append(f"{file.name}: the same image as {names[sha256]}")
         else:
             names[sha256] = file.name
-            yield _Usable(file.name, sha256, image.size, thumbnail(image, len(photographs)), pixels)
+            yield _Usable(file.name, sha256, image.size, thumbnail(image, len(images)), pixels)
 
 
 @on_lent_gpu

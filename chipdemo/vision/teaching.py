@@ -1,7 +1,7 @@
-"""Teach a new chip from good photographs alone: no training, no defect needed.
+"""Teach a new chip from good images alone: no training, no defect needed.
 
     backbone = starting_backbone()
-    study = study_photographs(paths, backbone)           # reads them and runs the network, once
+    study = study_images(paths, backbone)           # reads them and runs the network, once
     lesson = learn(study)                                # fills the memory; each held out in turn
     lesson.outliers                                      # those to show before they are learned
     lesson = learn(study.without(lesson.outliers))       # if they are to be left out
@@ -37,11 +37,11 @@ from chipdemo.vision.places import fit_scale
 from chipdemo.vision.study import DESCRIPTION, Backbone, Study, why_left_out
 from chipdemo.vision.weights import save_checkpoint
 
-PLACES = 20_000  # that are kept, of all photographs together ...
-FEATURE_BYTES = 12_000_000  # ... and what they may take: 20 MB hold them and the small photographs
-SAMPLE = 300  # photographs, about, that the statistics of the features come from
-HEAT_ALARMS = 0.02  # of normal photographs may show a place at half heat
-TYPICAL = 0.05  # probability of abnormal of the median normal photograph
+PLACES = 20_000  # that are kept, of all images together ...
+FEATURE_BYTES = 12_000_000  # ... and what they may take: 20 MB hold them and the small images
+SAMPLE = 300  # images, about, that the statistics of the features come from
+HEAT_ALARMS = 0.02  # of normal images may show a place at half heat
+TYPICAL = 0.05  # probability of abnormal of the median normal image
 FAR_OUT = 3.0  # interquartile ranges above the upper quartile: Tukey's "far out"
 
 
@@ -55,17 +55,17 @@ class Knowledge:
     background: np.ndarray
 
     def anomaly(self, study: Study, row: int, without: int = -1) -> np.ndarray:
-        """(h, w) of a photograph: what its score and its heat are made of. without: as in Memory.search."""
+        """(h, w) of an image: what its score and its heat are made of. without: as in Memory.search."""
         places = study.places(row, self.scale, self.description)
         return foreground_anomaly(self.memory.search(places, without), study.black[row], self.background)
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What was learned of a study's photographs.
+    """What was learned of a study's images.
 
-    scores: (N,) of each photograph and highest: (N,) of its hottest place, when its own places do
-    not count. outliers: rows of photographs that stand out, the furthest first.
+    scores: (N,) of each image and highest: (N,) of its hottest place, when its own places do
+    not count. outliers: rows of images that stand out, the furthest first.
     """
 
     study: Study
@@ -75,25 +75,25 @@ class Lesson:
     outliers: tuple[int, ...]
 
     def anomaly(self, row: int) -> np.ndarray:
-        """(h, w) of a photograph, when its own places do not count."""
+        """(h, w) of an image, when its own places do not count."""
         return self.knowledge.anomaly(self.study, row, without=row)
 
 
 def learn(study: Study, places: int = PLACES, progress: Progress = lambda done, what: None) -> Lesson:
-    """Fill a memory, and see how each photograph does when its own places do not count.
+    """Fill a memory, and see how each image does when its own places do not count.
 
-    places: that are kept. Raises DataError for fewer than FEWEST photographs.
+    places: that are kept. Raises DataError for fewer than FEWEST images.
     """
     count = len(study.names)
     if count < FEWEST:
         raise DataError(
-            f"Expected at least {FEWEST} good photographs that differ; found {count:,}. Take more of them."
+            f"Expected at least {FEWEST} good images that differ; found {count:,}. Take more of them."
             + why_left_out(study.left_out)
         )
     knowledge = fill(study, DESCRIPTION, places, lambda done, what: progress(0.3 * done, what))
     scores, highest = [], []
     for row in range(count):
-        progress(0.3 + 0.7 * row / count, "holding out each photograph in turn")
+        progress(0.3 + 0.7 * row / count, "holding out each image in turn")
         anomaly = knowledge.anomaly(study, row, without=row)
         scores.append(score_of(anomaly))
         highest.append(anomaly.max())
@@ -107,25 +107,25 @@ def fill(
     places: int = PLACES,
     progress: Progress = lambda done, what: None,
 ) -> Knowledge:
-    """A memory of so many places, drawn at random from all photographs, the same every time."""
+    """A memory of so many places, drawn at random from all images, the same every time."""
     count = len(study.names)
     scale = fit_scale([layer[:: max(count // SAMPLE, 1)] for layer in study.middle])
     height, width, dimensions = study.places(0, scale, description).shape
     most = min(places, FEATURE_BYTES // (2 * dimensions))
     chosen = np.sort(np.random.default_rng(0).permutation(count * height * width)[:most])
-    photograph, place = chosen // (height * width), chosen % (height * width)
+    image, place = chosen // (height * width), chosen % (height * width)
     features = []
     for row in range(count):
         progress(row / count, "filling the memory")
         all_places = study.places(row, scale, description).reshape(-1, dimensions)
-        features.append(all_places[place[photograph == row]].astype(np.float16))  # rounded as it is stored
+        features.append(all_places[place[image == row]].astype(np.float16))  # rounded as it is stored
     rounded = np.concatenate(features).astype(np.float32)
-    memory = Memory(rounded, place, photograph, (height, width), description.reach)
+    memory = Memory(rounded, place, image, (height, width), description.reach)
     return Knowledge(description, scale, memory, study.black.mean(0) > 0.5)
 
 
 def outliers_of(scores: np.ndarray) -> tuple[int, ...]:
-    """Photographs that stand out among the good ones, the furthest first.
+    """Images that stand out among the good ones, the furthest first.
 
     Looked for again without those that were found, until there are none: the worst hide the others.
     """
@@ -140,7 +140,7 @@ def outliers_of(scores: np.ndarray) -> tuple[int, ...]:
 
 
 def upper_limit(values: np.ndarray, rate: float) -> float:
-    """What a further value exceeds at this rate, 0-1, by (N,) values of held-out normal photographs.
+    """What a further value exceeds at this rate, 0-1, by (N,) values of held-out normal images.
 
     Their quantile; where they are too few to have one (N times the rate below 1), the upper bound of
     prediction under Student's distribution, or the highest of them if that is more.
@@ -155,7 +155,7 @@ def upper_limit(values: np.ndarray, rate: float) -> float:
 def limits_of(lesson: Lesson, false_alarms: float, defects: np.ndarray) -> Limits:
     """Where normal ends. defects: (D,) scores of known defects, or none.
 
-    The chosen rate of false alarms among held-out photographs sets the limit. Known defects can raise
+    The chosen rate of false alarms among held-out images sets the limit. Known defects can raise
     it, to where a logistic fit to both is undecided, never lower it: the rate stays a promise.
     """
     good = lesson.scores
@@ -174,7 +174,7 @@ def limits_of(lesson: Lesson, false_alarms: float, defects: np.ndarray) -> Limit
 
 
 def scores_of(study: Study, lesson: Lesson) -> np.ndarray:
-    """(N,) scores of further photographs against what was learned."""
+    """(N,) scores of further images against what was learned."""
     return np.array([score_of(lesson.knowledge.anomaly(study, row)) for row in range(len(study.names))])
 
 
@@ -185,11 +185,11 @@ def save_taught(
     name: str,
     false_alarms: float = FALSE_ALARMS,
     defects: Study | None = None,
-    keep_photographs: bool = True,
+    keep_images: bool = True,
 ) -> dict:
     """Write the checkpoint folder and give its metrics.json. Raises DataError; then nothing was written.
 
-    name: of the chip. defects: known ones, if any. keep_photographs: small copies of the good ones, for
+    name: of the chip. defects: known ones, if any. keep_images: small copies of the good ones, for
     "nearest normal"; whoever gets the folder can see them.
     """
     found = scores_of(defects, lesson) if defects else np.empty(0)
@@ -199,15 +199,15 @@ def save_taught(
     split = {"train": list(lesson.study.sha256), "val": list(defects.sha256) if defects else [], "test": []}
     with replacing(folder, FILES) as new:
         save_checkpoint(new, backbone.net, spec)
-        normals = normals_of(lesson, limits, weights_sha256(new), keep_photographs)
+        normals = normals_of(lesson, limits, weights_sha256(new), keep_images)
         save_normals(new, normals)
         write_json(new / METRICS, metrics)
         write_json(new / SPLIT, split)
-        (new / CARD).write_text(_card(metrics, keep_photographs), encoding="utf-8")
+        (new / CARD).write_text(_card(metrics, keep_images), encoding="utf-8")
     return metrics
 
 
-def normals_of(lesson: Lesson, limits: Limits, weights: str, keep_photographs: bool = True) -> Normals:
+def normals_of(lesson: Lesson, limits: Limits, weights: str, keep_images: bool = True) -> Normals:
     """What memory.safetensors keeps. weights: sha256 of the model.safetensors that the features are of."""
     known = lesson.knowledge
     return Normals(
@@ -217,12 +217,12 @@ def normals_of(lesson: Lesson, limits: Limits, weights: str, keep_photographs: b
         known.background,
         limits,
         lesson.study.sha256,
-        lesson.study.thumbnails if keep_photographs else (),
+        lesson.study.thumbnails if keep_images else (),
         weights,
     )
 
 
-def save_with_memory(out: Path, folder: Path, lesson: Lesson, keep_photographs: bool = True) -> None:
+def save_with_memory(out: Path, folder: Path, lesson: Lesson, keep_images: bool = True) -> None:
     """Write a copy of a trained classifier with a memory: inverse matching joins its explanations.
 
     Its verdict, threshold and figures stay its own. folder: its checkpoint, not changed. lesson: of a
@@ -238,9 +238,9 @@ def save_with_memory(out: Path, folder: Path, lesson: Lesson, keep_photographs: 
     with replacing(out, [*FILES, *(path.name for path in copied)]) as new:
         for path in copied:
             shutil.copyfile(path, new / path.name)
-        save_normals(new, normals_of(lesson, limits, weights_sha256(new), keep_photographs))
+        save_normals(new, normals_of(lesson, limits, weights_sha256(new), keep_images))
         write_json(new / SPLIT, split)
-        about = MEMORY_TEXT.format(photographs=len(lesson.study.names), copies=_copies(keep_photographs))
+        about = MEMORY_TEXT.format(images=len(lesson.study.names), copies=_copies(keep_images))
         (new / CARD).write_text(card.partition(MEMORY_TITLE)[0] + about, encoding="utf-8")
 
 
@@ -250,24 +250,24 @@ def _metrics(
     scores = np.concatenate((lesson.scores, defects))
     probabilities = 1 / (1 + np.exp(-(scores - limits.score) / limits.spread))
     goods = len(lesson.scores)
-    part = f"{name}, {goods:,} good photographs, each held out"
+    part = f"{name}, {goods:,} good images, each held out"
     part += f", {len(defects):,} known defects" if len(defects) else ""
     stopped = probabilities >= 0.5
     return {
         "data": name,
-        "data_licence": "licence not stated",
+        "data_license": "license not stated",
         "starting_weights": backbone.starting_weights,
-        "photograph_side": round(float(np.median([math.sqrt(w * h) for w, h in lesson.study.sizes]))),
-        "test": {"part": f"{name}, no test photographs"},
+        "image_side": round(float(np.median([math.sqrt(w * h) for w, h in lesson.study.sizes]))),
+        "test": {"part": f"{name}, no test images"},
         "validation": {
             "part": part,
-            "false_alarm_rate": float(stopped[:goods].mean()),
+            "false_positive_rate": float(stopped[:goods].mean()),
             **({"recall": float(stopped[goods:].mean())} if len(defects) else {}),
             "probabilities": [round(float(p), 5) for p in probabilities],
             "abnormal": [False] * goods + [True] * len(defects),
         },
         "teaching": {
-            "photographs": goods,
+            "images": goods,
             "places": len(lesson.knowledge.memory.features),
             "false_alarms_chosen": false_alarms,
             "left_out": len(lesson.study.left_out),
@@ -284,15 +284,15 @@ pipeline_tag: image-classification
 tags: [image-classification, chip-inspection, anomaly-detection]
 ---
 
-# {data}, from {photographs:,} good photographs
+# {data}, from {images:,} good images
 
-Tells normal from abnormal photographs and shows where, for Chip Inspector:
-`python app.py --model FOLDER_OR_HUB_ID`. It was taught by good photographs alone: each place of a
-photograph is matched with {places:,} places of theirs, and what none of them shows is abnormal.
+Tells normal from abnormal images and shows where, for Chip Inspector:
+`python app.py --model FOLDER_OR_HUB_ID`. It was taught by good images alone: each place of a
+image is matched with {places:,} places of theirs, and what none of them shows is abnormal.
 
-- Threshold: {false_alarms_chosen:.1%} false alarms were asked for; of the good photographs, each judged
-  by the others, {false_alarm_rate:.1%} would be stopped.{recall}
-- The probability is a scale of that score: 0.5 is the threshold, {typical:g} a usual good photograph.
+- Threshold: {false_alarms_chosen:.1%} false alarms were asked for; of the good images, each judged
+  by the others, {false_positive_rate:.1%} would be stopped.{recall}
+- The probability is a scale of that score: 0.5 is the threshold, {typical:g} a usual good image.
 - Features: middle layers of {backbone}; weights: {starting_weights}
 - {copies}
 """
@@ -302,29 +302,25 @@ MEMORY_TITLE = "\n## Memory of normal chips\n"
 MEMORY_TEXT = (
     MEMORY_TITLE
     + """
-{photographs:,} good photographs were learned beside it: "inverse matching" shows what none of them shows.
+{images:,} good images were learned beside it: "inverse matching" shows what none of them shows.
 The verdict is still that of the classifier. {copies}
 """
 )
 
 
-def _card(metrics: dict, keep_photographs: bool) -> str:
+def _card(metrics: dict, keep_images: bool) -> str:
     validation = metrics["validation"]
     recall = validation.get("recall")
     return CARD_TEXT.format(
         data=metrics["data"],
         starting_weights=metrics["starting_weights"],
         **metrics["teaching"],
-        false_alarm_rate=validation["false_alarm_rate"],
+        false_positive_rate=validation["false_positive_rate"],
         recall="" if recall is None else f" Of the known defects, {recall:.1%} are caught.",
         typical=TYPICAL,
-        copies=_copies(keep_photographs),
+        copies=_copies(keep_images),
     )
 
 
 def _copies(kept: bool) -> str:
-    return (
-        "`memory.safetensors` holds small copies of the good photographs."
-        if kept
-        else "No photographs are in here."
-    )
+    return "`memory.safetensors` holds small copies of the good images." if kept else "No images are in here."

@@ -14,7 +14,7 @@ from chipdemo.vision.lent_gpu import cuda
 from chipdemo.vision.model import ChipNet, ChipNetOutput, weighed
 from chipdemo.vision.normals import Normals
 from chipdemo.vision.places import describe
-from chipdemo.vision.transforms import normalise
+from chipdemo.vision.transforms import normalize
 
 
 def maps_of(net: ChipNet, output: ChipNetOutput) -> dict[str, Tensor]:
@@ -42,7 +42,7 @@ def maps_of(net: ChipNet, output: ChipNetOutput) -> dict[str, Tensor]:
 class TorchEngine:
     """The network in PyTorch, in single precision, on the CPU or the GPU where there is one.
 
-    normals: what photographs are to be described for, if anything; fitted with this network.
+    normals: what images are to be described for, if anything; fitted with this network.
     """
 
     def __init__(self, net: ChipNet, spec: ModelSpec, normals: Normals | None = None):
@@ -57,7 +57,7 @@ class TorchEngine:
         strides: of middle features that are wanted too.
         """
         batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
-        return self.net(normalise(batch, self.spec.mean, self.spec.std), strides)
+        return self.net(normalize(batch, self.spec.mean, self.spec.std), strides)
 
     @torch.inference_mode()
     def run(self, pixels: np.ndarray) -> EngineOutput:

@@ -12,13 +12,13 @@ RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling
 
 
 def pixels_of(image: Image.Image, size: int, interpolation: str) -> np.ndarray:
-    """An upright RGB photograph -> (size, size, 3) uint8.
+    """An upright RGB image -> (size, size, 3) uint8.
 
-    The whole photograph is kept: its sides are scaled to the square, nothing is cropped, so
-    that a defect at the edge is seen and the network's grid covers the photograph.
+    The whole image is kept: its sides are scaled to the square, nothing is cropped, so
+    that a defect at the edge is seen and the network's grid covers the image.
     """
     red, green, blue = image.split()
-    if red == green == blue:  # most are grey: scaled once instead of three times, to the same pixels
+    if red == green == blue:  # most are gray: scaled once instead of three times, to the same pixels
         return np.array(_scaled(red, size, interpolation).convert("RGB"))
     return np.array(_scaled(image, size, interpolation))
 
@@ -27,7 +27,7 @@ def _scaled(image: Image.Image, size: int, interpolation: str) -> Image.Image:
     return image.resize((size, size), RESAMPLING[interpolation])
 
 
-def normalise(pixels: "Tensor", mean: tuple[float, ...], std: tuple[float, ...]) -> "Tensor":
+def normalize(pixels: "Tensor", mean: tuple[float, ...], std: tuple[float, ...]) -> "Tensor":
     """(N, H, W, 3) pixels, uint8 or float 0-255 -> (N, 3, H, W) float32 in channels-last memory."""
     pixels = pixels.permute(0, 3, 1, 2).float()
     mean, std = (pixels.new_tensor(values)[:, None, None] for values in (mean, std))

@@ -68,10 +68,8 @@ class WatchedInspector:
     def prepare(self, image: Image.Image) -> Prepared:
         return self._current.prepare(image)
 
-    def inspect_batch(
-        self, photographs: Sequence[Prepared], threshold: float | None = None
-    ) -> list[Inspection]:
-        return self._current.inspect_batch(photographs, threshold)
+    def inspect_batch(self, images: Sequence[Prepared], threshold: float | None = None) -> list[Inspection]:
+        return self._current.inspect_batch(images, threshold)
 
     def nearest_normals(
         self, image: Image.Image, regions: Sequence[Region]
@@ -143,11 +141,11 @@ class WatchedInspector:
 
 
 def try_out(inspector: NetworkInspector) -> None:
-    """Judge a grey photograph, which also warms the network up. Raises CheckpointError where it cannot."""
+    """Judge a gray image, which also warms the network up. Raises CheckpointError where it cannot."""
     side = inspector.info.image_size
-    inspection = inspector.inspect(Image.new("RGB", (side, side), "grey"))
+    inspection = inspector.inspect(Image.new("RGB", (side, side), "gray"))
     inspector.info.validation.at(inspection.threshold)
     if not math.isfinite(inspection.log_odds):
         raise CheckpointError(
-            f"Expected a finite number for a grey photograph; found {inspection.log_odds}. Train it again."
+            f"Expected a finite number for a gray image; found {inspection.log_odds}. Train it again."
         )

@@ -86,7 +86,7 @@ def save_checkpoint(folder: Path, net: ChipNet, spec: ModelSpec) -> None:
     """Write model.safetensors and config.json.
 
     Matrices and convolutions are stored in half precision, half the size at a rounding far
-    below the noise of training; vectors (biases, normalisation) stay in single precision,
+    below the noise of training; vectors (biases, normalization) stay in single precision,
     where small variances would not survive.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from tests.fakes import FakeInspector
 from tests.serving import served
 
 WAIT_MS = 20_000  # for a condition, on a slow machine
-READY = ("#photograph input[type=file]", "#stage .stage")  # what a page shows when it can be used
+READY = ("#image input[type=file]", "#stage .stage")  # what a page shows when it can be used
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a green test picture
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", *CAMERA]
 
@@ -29,15 +29,15 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def photographs(tmp_path_factory):
+def images(tmp_path_factory):
     """Folder with dark.png (abnormal), light.png (normal), red.png (unlike) and two bad files."""
-    folder = tmp_path_factory.mktemp("photographs")
+    folder = tmp_path_factory.mktemp("images")
     values = np.linspace(0, 70, 120 * 90).astype(np.uint8).reshape(90, 120)
     Image.fromarray(values).save(folder / "dark.png")
     Image.new("RGB", (120, 90), (240, 240, 240)).save(folder / "light.png")
     Image.new("RGB", (120, 90), "red").save(folder / "red.png")
     Image.fromarray(np.arange(90 * 120).astype(np.uint16).reshape(90, 120)).save(folder / "deep.tif")
-    (folder / "bad.png").write_bytes(b"this is no photograph")
+    (folder / "bad.png").write_bytes(b"this is no image")
     Image.new("RGB", (120, 90), "black").save(folder / "<img src=x onerror=document.title=1>.png")
     return folder
 
@@ -48,8 +48,8 @@ def inspector() -> FakeInspector:
 
 
 @pytest.fixture(scope="session")
-def address(inspector, photographs):
-    with served(inspector, (Example(photographs / "dark.png", "a dark drawing"),)) as address:
+def address(inspector, images):
+    with served(inspector, (Example(images / "dark.png", "a dark drawing"),)) as address:
         yield address
 
 

@@ -15,7 +15,7 @@ from tests.browser.test_inspect_page import TRANSFER, contrast, style
 from tests.fakes import FakeInspector
 from tests.serving import served
 
-PHOTOGRAPH = "#compare-photograph input[type=file]"
+IMAGE = "#compare-image input[type=file]"
 FILE = ".compare-load input[type=file]"
 HOSTILE = "<img src=x onerror=document.title=1>${document.title=2}{{value}}"
 
@@ -45,11 +45,11 @@ def address(ablation):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
-    """Photographs, another ablation, a hostile one, and files that are none."""
+    """Images, another ablation, a hostile one, and files that are none."""
     folder = tmp_path_factory.mktemp("files")
     Image.new("RGB", (120, 90), "black").save(folder / "dark.png")
     Image.new("RGB", (120, 90), (240, 240, 240)).save(folder / "light.png")
-    (folder / "bad.png").write_bytes(b"this is no photograph")
+    (folder / "bad.png").write_bytes(b"this is no image")
     rows = ablation_json()["rows"]
     for row in rows:
         row["name"] = f"Their {row['name']}"
@@ -73,7 +73,7 @@ def open_compare(open_page):
     """open_compare(...) as open_page(...), but at #compare with its table there."""
 
     def open_(width: int = 1440, **options):
-        page = open_page(width, path="/#compare", ready=("#compare-photograph input[type=file]",), **options)
+        page = open_page(width, path="/#compare", ready=("#compare-image input[type=file]",), **options)
         page.wait_for_selector("#compare-table table")
         return page
 
@@ -105,7 +105,7 @@ def test_the_tab_opens_by_its_address_and_keeps_it(page):
 def test_data_seeds_date_machine_and_command_are_on_screen(page):
     text = page.inner_text("#compare-about")
     for told in (
-        "drawn chips, test, 6 photographs",
+        "drawn chips, test, 6 images",
         "0, 1",
         "2026-11-21",
         "imagined machine",
@@ -126,9 +126,9 @@ def test_the_table_sorts_down_up_and_back_and_empty_cells_stay_last(page):
     assert sort_by(page, "model") == "none" and names(page) == start
 
 
-def test_a_photograph_gets_a_verdict_of_each_model_and_the_same_one_again(page, files):
+def test_a_image_gets_a_verdict_of_each_model_and_the_same_one_again(page, files):
     for times in (1, 2):
-        page.set_input_files(PHOTOGRAPH, files / "dark.png")
+        page.set_input_files(IMAGE, files / "dark.png")
         page.wait_for_function("document.querySelectorAll('.answers:not(.seen) .answer').length === 3")
         if times == 1:
             page.evaluate("document.querySelector('.answers').classList.add('seen')")
@@ -136,7 +136,7 @@ def test_a_photograph_gets_a_verdict_of_each_model_and_the_same_one_again(page, 
     assert "Expected model.safetensors in svm" in page.inner_text(".answer.failed")
     assert page.locator(".answer img").count() == 2
     assert "threshold 0.40" in page.inner_text(".answers") and "16 ms" in page.inner_text(".answers")
-    page.set_input_files(PHOTOGRAPH, files / "light.png")
+    page.set_input_files(IMAGE, files / "light.png")
     page.wait_for_function("document.querySelector('.answers h2')?.textContent.startsWith('light.png')")
     page.wait_for_function("document.querySelectorAll('.answer.normal').length === 2")
     assert not page.locator("#compare-stop").is_visible()
@@ -153,31 +153,31 @@ def test_a_long_comparison_can_be_stopped(chromium, ablation, files):
         context = chromium.new_context()
         page = context.new_page()
         page.goto(address + "/#compare")
-        page.set_input_files(PHOTOGRAPH, files / "dark.png")
+        page.set_input_files(IMAGE, files / "dark.png")
         page.get_by_text("2 of 3 models so far").wait_for()
         page.click("#compare-stop")
         page.wait_for_selector("#compare-stop", state="hidden")
         assert page.locator(".answer").count() == 2
         gate.set()
         page.wait_for_timeout(1_000)  # what was stopped ends, and the page settles
-        page.set_input_files(PHOTOGRAPH, files / "light.png")
+        page.set_input_files(IMAGE, files / "light.png")
         page.wait_for_function("document.querySelectorAll('.answer.normal').length === 3")
         context.close()
 
 
 @pytest.mark.parametrize("kind", ["paste", "drop"])
-def test_a_photograph_may_be_pasted_or_dropped_anywhere(page, files, kind):
+def test_a_image_may_be_pasted_or_dropped_anywhere(page, files, kind):
     data = base64.b64encode((files / "light.png").read_bytes()).decode()
     page.evaluate(TRANSFER, [kind, f"{kind}.png", data])
     page.wait_for_function("document.querySelectorAll('.answer.normal').length === 2")
     assert page.inner_text(".answers h2").startswith(f"{kind}.png")
 
 
-def test_a_bad_photograph_says_why_and_the_page_goes_on(page, files):
-    page.set_input_files(PHOTOGRAPH, files / "bad.png")
+def test_a_bad_image_says_why_and_the_page_goes_on(page, files):
+    page.set_input_files(IMAGE, files / "bad.png")
     page.wait_for_selector("#compare-answers .message")
     assert "found text" in page.inner_text("#compare-answers")
-    page.set_input_files(PHOTOGRAPH, files / "dark.png")
+    page.set_input_files(IMAGE, files / "dark.png")
     page.wait_for_function("document.querySelectorAll('.answer.abnormal').length === 2")
 
 
@@ -248,14 +248,14 @@ def test_the_tab_works_by_keyboard_alone(page):
     for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.closest('[id^=compare]')?.id"))
-    assert {"compare-load", "compare-photograph", "compare-table", "compare-metric"} <= reached
+    assert {"compare-load", "compare-image", "compare-table", "compare-metric"} <= reached
 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
 def test_only_the_table_scrolls_sideways(open_compare, files, width, color_scheme):
     page = open_compare(width, color_scheme=color_scheme)
-    page.set_input_files(PHOTOGRAPH, files / "dark.png")
+    page.set_input_files(IMAGE, files / "dark.png")
     page.wait_for_function("document.querySelectorAll('.answer').length === 3")
     assert page.evaluate("() => document.documentElement.scrollWidth - innerWidth") <= 0
     name = page.locator(".ablation tbody th").first.bounding_box()
@@ -274,6 +274,6 @@ def test_without_an_ablation_the_page_says_what_to_do_and_still_judges(chromium,
         page.goto(address + "/#compare")
         page.get_by_text("No comparison here yet").wait_for()
         assert "training/ablate.py" in page.inner_text("#compare-about")
-        page.set_input_files(PHOTOGRAPH, files / "dark.png")
+        page.set_input_files(IMAGE, files / "dark.png")
         page.wait_for_selector(".answer.abnormal")
         context.close()

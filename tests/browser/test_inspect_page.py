@@ -8,12 +8,12 @@ from PIL import Image
 
 from tests.fakes import METHODS
 
-FILE = "#photograph input[type=file]"
+FILE = "#image input[type=file]"
 WORD = "#verdict .word"
 
 
 def choose(page, path) -> None:
-    """Upload a photograph and wait for its own result."""
+    """Upload an image and wait for its own result."""
     page.set_input_files(FILE, path)
     page.wait_for_function(
         "name => document.querySelector('.stage-name strong').textContent === name"
@@ -37,19 +37,19 @@ def page(open_page):
 
 
 def test_the_empty_page_says_what_to_do_next(page):
-    assert "Drop a photograph of a chip" in page.inner_text("#verdict")
-    assert "drawn chips, test, 10 photographs" in page.inner_text("#verdict")
+    assert "Drop an image of a chip" in page.inner_text("#verdict")
+    assert "drawn chips, test, 10 images" in page.inner_text("#verdict")
     assert not page.is_visible(".viewer") and not page.is_visible("#threshold")
 
 
-def test_an_upload_gets_a_verdict_with_its_overlay_and_regions(page, photographs):
-    choose(page, photographs / "dark.png")
+def test_an_upload_gets_a_verdict_with_its_overlay_and_regions(page, images):
+    choose(page, images / "dark.png")
     wait_for_word(page, "ABNORMAL")
     assert page.is_visible(".viewer .photo") and page.locator(".box").count() == 1
     assert page.get_attribute(".viewer .photo", "alt") == "dark.png, judged abnormal"
-    assert "drawn chips, validation, 9 photographs" in page.inner_text("#verdict")
+    assert "drawn chips, validation, 9 images" in page.inner_text("#verdict")
     assert page.locator("#regions tbody tr").count() == 1
-    choose(page, photographs / "light.png")
+    choose(page, images / "light.png")
     wait_for_word(page, "NORMAL")
     assert page.locator(".box").count() == 0
 
@@ -61,49 +61,49 @@ def test_an_example_is_inspected_by_one_click(page):
 
 
 @pytest.mark.parametrize("name", ["dark.png", "bad.png"])
-def test_the_same_file_again_is_answered_again(page, photographs, name):
+def test_the_same_file_again_is_answered_again(page, images, name):
     page.evaluate(
         "() => { window.seen = []; const stage = document.querySelector('.stage');"
         "new MutationObserver(() => seen.push(stage.dataset.state)).observe(stage, {attributes: true}); }"
     )
     ended = "error" if name == "bad.png" else "result"
     for times in (1, 2):
-        page.set_input_files(FILE, photographs / name)
+        page.set_input_files(FILE, images / name)
         page.wait_for_function(
             "([end, n]) => seen.filter((state) => state === end).length >= n", arg=[ended, times]
         )
     assert page.evaluate("() => document.querySelector('.stage').dataset.state") == ended
 
 
-def test_a_tiff_is_shown_though_browsers_cannot_show_it(page, photographs):
-    choose(page, photographs / "deep.tif")
+def test_a_tiff_is_shown_though_browsers_cannot_show_it(page, images):
+    choose(page, images / "deep.tif")
     page.wait_for_function("document.querySelector('.photo').naturalWidth === 120")
     assert "16-bit" in page.inner_text(".stage-name span")
 
 
-def test_a_photograph_unlike_the_training_ones_gets_no_confident_verdict(page, photographs):
-    choose(page, photographs / "red.png")
-    wait_for_word(page, "Unlike the training photographs")
+def test_a_image_unlike_the_training_ones_gets_no_confident_verdict(page, images):
+    choose(page, images / "red.png")
+    wait_for_word(page, "Out of distribution")
     assert "2.5 times as far" in page.inner_text("#verdict")
 
 
-def test_the_threshold_rejudges_at_once_and_without_the_model(page, photographs, inspector):
-    choose(page, photographs / "dark.png")
+def test_the_threshold_rejudges_at_once_and_without_the_model(page, images, inspector):
+    choose(page, images / "dark.png")
     wait_for_word(page, "ABNORMAL")
     before = inspector.inspections
     slider = page.locator("#threshold input[type=range]")
     slider.focus()
     page.keyboard.press("End")
     wait_for_word(page, "NORMAL")
-    assert "none of the held-out photographs was stopped" in page.inner_text("#verdict")
+    assert "none of the held-out images was stopped" in page.inner_text("#verdict")
     page.click("#reset")
     wait_for_word(page, "ABNORMAL")
     assert slider.input_value() == "0.4"
     assert inspector.inspections == before
 
 
-def test_each_explanation_changes_the_picture_and_says_what_it_shows(page, photographs):
-    choose(page, photographs / "dark.png")
+def test_each_explanation_changes_the_picture_and_says_what_it_shows(page, images):
+    choose(page, images / "dark.png")
     seen = {page.get_attribute(".heat", "src")}
     for method in METHODS[1:]:
         page.get_by_role("radio", name=method, exact=True).check()
@@ -115,39 +115,39 @@ def test_each_explanation_changes_the_picture_and_says_what_it_shows(page, photo
     assert len(seen) == len(METHODS)
 
 
-def test_opening_the_camera_keeps_the_last_result_and_a_snap_is_inspected(open_page, photographs):
+def test_opening_the_camera_keeps_the_last_result_and_a_snap_is_inspected(open_page, images):
     page = open_page(permissions=["camera"])
-    choose(page, photographs / "dark.png")
+    choose(page, images / "dark.png")
     page.get_by_role("button", name="Capture from camera").click()
     page.get_by_text("Click to Access Webcam").click()
-    page.wait_for_function("document.querySelector('#photograph video')?.videoWidth > 0")
+    page.wait_for_function("document.querySelector('#image video')?.videoWidth > 0")
     assert page.inner_text(WORD) == "ABNORMAL" and page.inner_text(".stage-name strong") == "dark.png"
     page.get_by_role("button", name="capture photo").click()
     page.wait_for_function("!/dark/.test(document.querySelector('.stage-name').textContent)")
     page.wait_for_selector(".stage[data-state=result]")
 
 
-def test_a_bad_file_says_so_leaves_nothing_of_the_last_result_and_the_page_goes_on(page, photographs):
-    choose(page, photographs / "dark.png")
+def test_a_bad_file_says_so_leaves_nothing_of_the_last_result_and_the_page_goes_on(page, images):
+    choose(page, images / "dark.png")
     wait_for_word(page, "ABNORMAL")
-    choose(page, photographs / "bad.png")
+    choose(page, images / "bad.png")
     wait_for_word(page, "Not inspected")
     assert "found text" in page.inner_text(".stage-message")
     assert not page.is_visible(".viewer") and not page.is_visible("#regions")
     assert "ABNORMAL" not in page.inner_text("#verdict")
-    choose(page, photographs / "light.png")
+    choose(page, images / "light.png")
     wait_for_word(page, "NORMAL")
 
 
-def test_a_hostile_name_is_shown_as_text(page, photographs):
+def test_a_hostile_name_is_shown_as_text(page, images):
     name = "<img src=x onerror=document.title=1>.png"
-    page.set_input_files(FILE, photographs / name)
+    page.set_input_files(FILE, images / name)
     wait_for_word(page, "ABNORMAL")
     assert page.locator("img[src='x']").count() == 0
     assert page.title() == "Chip Inspector"
 
 
-def test_the_page_works_by_keyboard_alone(page, photographs):
+def test_the_page_works_by_keyboard_alone(page, images):
     page.locator("#examples button").focus()
     page.keyboard.press("Enter")
     wait_for_word(page, "ABNORMAL")
@@ -173,8 +173,8 @@ def test_the_page_works_by_keyboard_alone(page, photographs):
     assert not page.is_visible("#chip-keys")
 
 
-def test_keys_do_nothing_while_a_number_is_typed(page, photographs):
-    choose(page, photographs / "dark.png")
+def test_keys_do_nothing_while_a_number_is_typed(page, images):
+    choose(page, images / "dark.png")
     page.locator("#threshold input[type=number]").focus()
     page.keyboard.press("b")
     assert style(page, ".boxes", "display") != "none"
@@ -198,15 +198,15 @@ TRANSFER = """([kind, name, data]) => {
 
 
 @pytest.mark.parametrize("kind", ["paste", "drop"])
-def test_a_photograph_may_be_pasted_or_dropped_anywhere(page, photographs, kind):
-    data = base64.b64encode((photographs / "light.png").read_bytes()).decode()
+def test_a_image_may_be_pasted_or_dropped_anywhere(page, images, kind):
+    data = base64.b64encode((images / "light.png").read_bytes()).decode()
     page.evaluate(TRANSFER, [kind, f"{kind}.png", data])
     wait_for_word(page, "NORMAL")
     assert page.inner_text(".stage-name strong") == f"{kind}.png"
 
 
-def test_overlay_and_result_can_be_downloaded(page, photographs, tmp_path):
-    choose(page, photographs / "dark.png")
+def test_overlay_and_result_can_be_downloaded(page, images, tmp_path):
+    choose(page, images / "dark.png")
     with page.expect_download() as download:
         page.click("#get-overlay")
     assert download.value.suggested_filename == "dark-overlay.png"
@@ -220,8 +220,8 @@ def test_overlay_and_result_can_be_downloaded(page, photographs, tmp_path):
     assert json.loads((tmp_path / "result.json").read_text())["verdict"] == "abnormal"
 
 
-def test_the_details_show_channels_timings_and_the_raw_json(page, photographs):
-    choose(page, photographs / "dark.png")
+def test_the_details_show_channels_timings_and_the_raw_json(page, images):
+    choose(page, images / "dark.png")
     page.get_by_role("button", name="Details").click()
     page.wait_for_selector("#details .channels img")
     assert page.locator("#details .channels img").count() == 6
@@ -229,10 +229,10 @@ def test_the_details_show_channels_timings_and_the_raw_json(page, photographs):
     assert "abnormal_probability" in page.inner_text("#raw")
 
 
-def test_two_visitors_do_not_see_each_other(open_page, photographs):
+def test_two_visitors_do_not_see_each_other(open_page, images):
     first, second = open_page(), open_page()
-    choose(first, photographs / "dark.png")
-    choose(second, photographs / "light.png")
+    choose(first, images / "dark.png")
+    choose(second, images / "light.png")
     first.locator("#threshold input[type=range]").focus()
     first.keyboard.press("End")
     wait_for_word(first, "NORMAL")
@@ -242,11 +242,11 @@ def test_two_visitors_do_not_see_each_other(open_page, photographs):
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
-def test_nothing_scrolls_sideways(open_page, photographs, width, color_scheme):
+def test_nothing_scrolls_sideways(open_page, images, width, color_scheme):
     page = open_page(width, color_scheme=color_scheme)
     wide = "() => document.documentElement.scrollWidth - innerWidth"
     assert page.evaluate(wide) <= 0
-    choose(page, photographs / "dark.png")
+    choose(page, images / "dark.png")
     wait_for_word(page, "ABNORMAL")
     assert page.evaluate(wide) <= 0
     word, panel = page.locator(WORD).bounding_box(), page.locator("#verdict").bounding_box()
@@ -255,14 +255,14 @@ def test_nothing_scrolls_sideways(open_page, photographs, width, color_scheme):
 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
-def test_the_verdict_has_contrast_enough_to_be_read(open_page, photographs, color_scheme):
+def test_the_verdict_has_contrast_enough_to_be_read(open_page, images, color_scheme):
     page = open_page(color_scheme=color_scheme)
     for name, word in (
         ("dark.png", "ABNORMAL"),
         ("light.png", "NORMAL"),
-        ("red.png", "Unlike the training photographs"),
+        ("red.png", "Out of distribution"),
     ):
-        choose(page, photographs / name)
+        choose(page, images / name)
         wait_for_word(page, word)
         assert (
             contrast(style(page, WORD, "color"), style(page, "#verdict .verdict", "backgroundColor")) >= 4.5
@@ -272,8 +272,8 @@ def test_the_verdict_has_contrast_enough_to_be_read(open_page, photographs, colo
 def contrast(one: str, other: str) -> float:
     """Contrast of two "rgb(r, g, b)" as WCAG 2 defines it, 1-21."""
 
-    def luminance(colour: str) -> float:
-        parts = [int(part) / 255 for part in colour[4:-1].split(",")]
+    def luminance(color: str) -> float:
+        parts = [int(part) / 255 for part in color[4:-1].split(",")]
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -286,10 +286,10 @@ def test_the_address_keeps_the_tab(open_page):
     assert page.get_attribute("#inspect-button", "aria-selected") == "true"
 
 
-def test_many_photographs_are_judged_filtered_and_reported(page, photographs, tmp_path):
-    page.get_by_text("Many photographs at once").click()
+def test_many_images_are_judged_filtered_and_reported(page, images, tmp_path):
+    page.get_by_text("Many images at once").click()
     names = ("dark.png", "light.png", "bad.png", "<img src=x onerror=document.title=1>.png")
-    page.set_input_files("#many-files input[type=file]", [photographs / name for name in names])
+    page.set_input_files("#many-files input[type=file]", [images / name for name in names])
     page.locator(".many").wait_for()
     assert page.locator(".many-tiles figure").count() == 4 and page.title() == "Chip Inspector"
     page.locator(".many-filters").get_by_text("unreadable").click()
@@ -297,4 +297,4 @@ def test_many_photographs_are_judged_filtered_and_reported(page, photographs, tm
     with page.expect_download() as download:
         page.click("#many-page")
     download.value.save_as(tmp_path / "report.html")
-    assert "4 photographs inspected" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "4 images inspected" in (tmp_path / "report.html").read_text(encoding="utf-8")

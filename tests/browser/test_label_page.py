@@ -10,19 +10,19 @@ import pytest
 from huggingface_hub import HfApi
 from PIL import Image
 
-from chipdemo.labeling.label import Label, Said
+from chipdemo.labeling.label import Label, ModelPrediction
 from chipdemo.labeling.store import Journal
 from tests.drawn import picture
+from tests.drawn_images import draw, fill
 from tests.fakes import FakeInspector
 from tests.hub import Account, Hub
-from tests.photographs import draw, fill
 from tests.serving import served
 
 READY = ("#desk .desk:not([data-state=loading])",)
 NAME, KEPT, PAPER, BOX = ".desk-name strong", ".desk-kept", ".paper", ".mark"
 HOSTILE = "<img src=x onerror=document.title=1>.png"
-NEXT_MS = 150  # from the key to the next photograph
-# Presses a key in the page; gives the time until the next photograph has been painted, in ms
+NEXT_MS = 150  # from the key to the next image
+# Presses a key in the page; gives the time until the next image has been painted, in ms
 PRESS = """key => new Promise((resolve) => {
   const before = document.querySelector('.desk-name strong').textContent;
   const began = performance.now();
@@ -51,7 +51,7 @@ def address(journal) -> Iterator[str]:
 
 @pytest.fixture
 def open_desk(open_page):
-    """A page with the Label tab open, and its photographs there."""
+    """A page with the Label tab open, and its images there."""
 
     def open_(**options):
         options.setdefault("path", "/#label")
@@ -67,13 +67,13 @@ def wait_for(page, selector: str, text: str) -> None:
 
 
 def press(page, key: str, then: str) -> None:
-    """A key, and the photograph that is to be on the screen after it."""
+    """A key, and the image that is to be on the screen after it."""
     page.keyboard.press(key)
     wait_for(page, NAME, then)
 
 
 def drag(page, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Over the photograph, in shares of it."""
+    """Over the image, in shares of it."""
     box = page.locator(PAPER).bounding_box()
     points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
     page.mouse.move(*points[0])
@@ -90,15 +90,15 @@ def test_an_empty_queue_says_how_to_add_and_an_upload_begins_it(open_desk, journ
     page = open_desk()
     assert page.inner_text(".desk-empty .word") == "The queue is empty"
     paths = [draw(tmp_path / f"{number}.png", number) for number in range(3)]
-    (tmp_path / HOSTILE).write_bytes(b"no photograph")
+    (tmp_path / HOSTILE).write_bytes(b"no image")
     page.set_input_files("#label-files input[type=file]", [*paths, tmp_path / HOSTILE])
     wait_for(page, NAME, "0.png")
     wait_for(page, "#label-added", "3 new in the queue; 1 not taken")
     assert page.locator("#label-added img").count() == 0 and page.title() == "Chip Inspector"
-    assert journal.counts().photographs == 3
+    assert journal.counts().images == 3
 
 
-def test_thirty_photographs_are_labelled_by_keyboard_alone(open_desk, journal, tmp_path):
+def test_thirty_images_are_labeled_by_keyboard_alone(open_desk, journal, tmp_path):
     fill(journal, tmp_path, 31, "wafer{:02}.png")
     page = open_desk()
     wait_for(page, NAME, "wafer00.png")
@@ -115,7 +115,7 @@ def test_thirty_photographs_are_labelled_by_keyboard_alone(open_desk, journal, t
     assert "31 kept here, not published" in page.inner_text(".facts")
 
 
-def test_the_next_photograph_is_there_at_once(open_desk, journal, tmp_path, record_property):
+def test_the_next_image_is_there_at_once(open_desk, journal, tmp_path, record_property):
     fill(journal, tmp_path, 25)
     page = open_desk()
     wait_for(page, NAME, "chip00.png")
@@ -124,7 +124,7 @@ def test_the_next_photograph_is_there_at_once(open_desk, journal, tmp_path, reco
         times.append(page.evaluate(PRESS, "1"))
         wait_for(page, ".facts", f"{number + 1} of 25 done")
     record_property("next_ms", times)
-    print(f"next photograph: median {statistics.median(times):.0f} ms, longest {max(times):.0f} ms")
+    print(f"next image: median {statistics.median(times):.0f} ms, longest {max(times):.0f} ms")
     assert statistics.median(times) < NEXT_MS
 
 
@@ -141,7 +141,7 @@ def test_the_models_verdict_is_hidden_until_the_label_is_given(open_desk, shas):
     wait_for(page, ".verdict-first", "The model says abnormal")
 
 
-def test_heat_comes_on_demand_and_goes_with_the_photograph(open_desk, shas):
+def test_heat_comes_on_demand_and_goes_with_the_image(open_desk, shas):
     page = open_desk()
     wait_for(page, NAME, "chip00.png")
     assert page.is_hidden(".paper .heat")
@@ -151,7 +151,7 @@ def test_heat_comes_on_demand_and_goes_with_the_photograph(open_desk, shas):
     assert page.is_hidden(".paper .heat")
 
 
-def test_boxes_are_drawn_moved_and_kept_in_pixels_of_the_photograph(open_desk, journal, shas):
+def test_boxes_are_drawn_moved_and_kept_in_pixels_of_the_image(open_desk, journal, shas):
     page = open_desk()
     wait_for(page, NAME, "chip00.png")
     drag(page, (0.25, 0.5), (0.75, 0.9))  # of 120 x 90
@@ -171,7 +171,7 @@ def test_boxes_are_drawn_moved_and_kept_in_pixels_of_the_photograph(open_desk, j
 
 
 def swipe(page, session, start: float, end: float) -> None:
-    """A finger over the photograph, from one share of both sides to another."""
+    """A finger over the image, from one share of both sides to another."""
     box = page.locator(PAPER).bounding_box()
     places = (("touchStart", start), ("touchMove", (start + end) / 2), ("touchMove", end - 0.001))
     for kind, share in (*places, ("touchMove", end)):
@@ -278,7 +278,7 @@ def test_keys_do_nothing_while_another_tab_is_open(open_desk, journal, shas):
     page = open_desk()
     wait_for(page, NAME, "chip00.png")
     page.click("#inspect-button")
-    page.wait_for_selector("#photograph", state="visible")
+    page.wait_for_selector("#image", state="visible")
     for key in "12cz":
         page.keyboard.press(key)
     page.click("#label-button")
@@ -304,7 +304,7 @@ def test_a_reload_loses_nothing(open_desk, journal, shas):
     wait_for(page, ".desk-given", "You said: abnormal")
 
 
-def test_a_label_that_fails_brings_its_photograph_back_with_the_reason(open_desk, journal, shas):
+def test_a_label_that_fails_brings_its_image_back_with_the_reason(open_desk, journal, shas):
     page = open_desk()
     wait_for(page, NAME, "chip00.png")
     page.route("**/run/label", lambda route: route.abort())
@@ -318,7 +318,7 @@ def test_a_label_that_fails_brings_its_photograph_back_with_the_reason(open_desk
     assert len(events(journal)) == 1 and len(events(journal)[0].boxes) == 1
 
 
-def test_two_visitors_get_different_photographs(chromium, journal, shas):
+def test_two_visitors_get_different_images(chromium, journal, shas):
     accounts = (("ada", "secret"), ("bob", "word"))
     names = []
     with served(FakeInspector(), journal=journal, auth=accounts) as address:
@@ -359,19 +359,19 @@ def test_a_data_set_of_the_hub_is_added_by_its_name(open_desk, journal, tmp_path
             api = {"repo_id": "ada/chips", "repo_type": "dataset", "path_in_repo": f"{number}.png"}
             HfApi().upload_file(path_or_fileobj=picture(number), **api)
         page = open_desk()
-        for name, answer in ((HOSTILE, "Expected a data set"), ("hf:ada/chips", "2 new in the queue.")):
-            page.get_by_label("Or a data set of the Hugging Face Hub").fill(name)
+        for name, answer in ((HOSTILE, "Expected a dataset"), ("hf:ada/chips", "2 new in the queue.")):
+            page.get_by_label("Or a dataset of the Hugging Face Hub").fill(name)
             page.keyboard.press("Enter")
             wait_for(page, "#label-added", answer)
         wait_for(page, NAME, "0.png")
     assert page.is_hidden("#label-dataset button:has-text('Stop')") and page.title() == "Chip Inspector"
 
 
-def test_a_photograph_is_sent_from_inspect_under_its_hostile_name(open_page, journal, photographs):
+def test_a_image_is_sent_from_inspect_under_its_hostile_name(open_page, journal, images):
     page = open_page()
-    page.set_input_files("#photograph input[type=file]", photographs / HOSTILE)
+    page.set_input_files("#image input[type=file]", images / HOSTILE)
     page.wait_for_selector(".stage[data-state=result]")
-    page.click("#send-to-labelling")
+    page.click("#send-to-labeling")
     page.get_by_text("In the queue of the Label tab.").first.wait_for()
     page.click("#label-button")
     wait_for(page, NAME, "onerror")
@@ -379,12 +379,12 @@ def test_a_photograph_is_sent_from_inspect_under_its_hostile_name(open_page, jou
     wait_for(page, ".desk-empty .word", "All done")
     wait_for(page, KEPT, "Saved")
     assert page.locator(".desk img[src=x]").count() == 0 and page.title() == "Chip Inspector"
-    assert journal.counts().labelled == 1
+    assert journal.counts().labeled == 1
 
 
 def test_a_file_that_is_gone_is_told_of_and_skipped(open_desk, journal, tmp_path):
     path = draw(tmp_path / "gone.png", 1)
-    journal.add_photograph("f" * 64, (120, 90), "gone.png", path=path)
+    journal.add_image("f" * 64, (120, 90), "gone.png", path=path)
     fill(journal, tmp_path, 2)
     path.unlink(missing_ok=True)
     page = open_desk()
@@ -428,7 +428,7 @@ def test_nothing_is_wider_than_the_page_and_red_comes_with_the_word(
 def test_the_order_can_be_changed_and_the_reason_is_shown(open_desk, journal, shas):
     with journal.write() as database:
         database.execute(
-            "UPDATE photographs SET priority = 1, reason = 'the model is undecided' WHERE sha256 = ?",
+            "UPDATE images SET priority = 1, reason = 'the model is undecided' WHERE sha256 = ?",
             (shas[6],),
         )
     page = open_desk()
@@ -441,7 +441,7 @@ def test_the_order_can_be_changed_and_the_reason_is_shown(open_desk, journal, sh
 def test_second_looks_are_asked_for_and_open_at_the_desk(open_desk, journal, shas):
     said = [0.1, 0.2, 0.95, 0.1, 0.9, 0.8]  # of the third, ada says otherwise
     for sha256, label, probability in zip(shas, ["normal"] * 4 + ["abnormal"] * 2, said):
-        journal.append(Label(sha256, label, "ada", said=Said("model", "r", probability)))
+        journal.append(Label(sha256, label, "ada", said=ModelPrediction("model", "r", probability)))
     journal.append(Label(shas[0], "abnormal", "bob"), Label(shas[1], "normal", "bob"))
     page = open_desk(width=390)
     wait_for(page, NAME, "chip06.png")

@@ -1,4 +1,4 @@
-"""The Teach tab in a real browser, with a fake teacher: photographs called odd stand out."""
+"""The Teach tab in a real browser, with a fake teacher: images called odd stand out."""
 
 import threading
 from pathlib import Path
@@ -37,7 +37,7 @@ def listed(page, count: int) -> None:
     page.wait_for_function("n => document.querySelectorAll('#teach-goods tr.file').length === n", arg=count)
 
 
-def test_a_taught_chip_is_inspected_with_by_its_visitor_alone_and_downloaded(open_page, goods, photographs):
+def test_a_taught_chip_is_inspected_with_by_its_visitor_alone_and_downloaded(open_page, goods, images):
     page, other = (open_page(path="/#teach", ready=READY) for _ in range(2))
     page.set_input_files(GOODS, goods)
     listed(page, 12)
@@ -57,7 +57,7 @@ def test_a_taught_chip_is_inspected_with_by_its_visitor_alone_and_downloaded(ope
     page.click("#teach-use")
     page.wait_for_selector("#own-model")
     assert page.inner_text(MODEL) == "Board-7" and page.url.endswith("#inspect")
-    page.set_input_files("#photograph input[type=file]", photographs / "dark.png")
+    page.set_input_files("#image input[type=file]", images / "dark.png")
     page.wait_for_function("document.querySelector('#verdict .word')?.textContent === 'ABNORMAL'")
     page.get_by_text("threshold 0.50").first.wait_for()
     assert page.is_visible("#get-normals")
@@ -65,7 +65,7 @@ def test_a_taught_chip_is_inspected_with_by_its_visitor_alone_and_downloaded(ope
     page.click("#own-back")
     page.wait_for_function("document.querySelector('.chip-header strong').textContent === 'fake-inspector'")
     page.wait_for_selector("#own-model", state="hidden")
-    page.wait_for_function("document.querySelector('#verdict .word').textContent === 'No photograph yet'")
+    page.wait_for_function("document.querySelector('#verdict .word').textContent === 'No image yet'")
 
 
 def test_stop_ends_the_teaching_and_the_files_stay(open_page, teacher, goods):
@@ -74,7 +74,7 @@ def test_stop_ends_the_teaching_and_the_files_stay(open_page, teacher, goods):
     listed(page, 5)
     page.click("#teach-start")
     page.wait_for_selector(".teach-refused")
-    assert "at least 10 good photographs; found 5" in page.inner_text("#teach-results")
+    assert "at least 10 good images; found 5" in page.inner_text("#teach-results")
     page.set_input_files(GOODS, goods[5:])
     listed(page, 12)
     teacher.hold, teacher.looked = threading.Event(), 0

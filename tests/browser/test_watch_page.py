@@ -41,19 +41,19 @@ def threshold(page) -> float:
     return float(page.input_value("#threshold input[type=number]"))
 
 
-def test_a_newer_model_comes_with_the_next_photograph_and_not_before(open_page, inspector, photographs):
+def test_a_newer_model_comes_with_the_next_image_and_not_before(open_page, inspector, images):
     page = open_page()
-    choose(page, photographs / "dark.png")
+    choose(page, images / "dark.png")
     wait_for_word(page, "ABNORMAL")
     page.check("#method input[value='CBAM']")
     page.wait_for_function("document.querySelector('.legend figcaption').textContent.startsWith('CBAM')")
     inspector.replace()
-    page.check("#method input[value='Grad-CAM']")  # of the photograph on the page, by its own model
+    page.check("#method input[value='Grad-CAM']")  # of the image on the page, by its own model
     page.wait_for_function("document.querySelector('.legend figcaption').textContent.startsWith('Grad')")
     assert inspector.explanations == 1 and inspector.newer.explanations == 0
     assert "0123456789ab" in page.inner_text("#header") and threshold(page) == 0.4
     page.check("#method input[value='CBAM']")
-    choose(page, photographs / "light.png")
+    choose(page, images / "light.png")
     wait_for_word(page, "NORMAL")
     page.wait_for_function("document.querySelector('#header').textContent.includes('fedcba987654')")
     assert page.is_visible("text=A newer model judges from now on: fake-inspector fedcba987654")
@@ -64,12 +64,12 @@ def test_a_newer_model_comes_with_the_next_photograph_and_not_before(open_page, 
     assert page.inner_text(".legend figcaption").startswith("evidence")
 
 
-def test_a_page_opened_after_the_change_shows_the_newer_model(open_page, inspector, photographs):
+def test_a_page_opened_after_the_change_shows_the_newer_model(open_page, inspector, images):
     inspector.replace()
     page = open_page()
     page.wait_for_function("document.querySelector('#header').textContent.includes('fedcba987654')")
-    assert "The model knows newer drawings photographs" in page.inner_text("#verdict")
-    choose(page, photographs / "dark.png")
+    assert "The model knows newer drawings images" in page.inner_text("#verdict")
+    choose(page, images / "dark.png")
     assert "threshold 0.95" in page.inner_text("#verdict") and threshold(page) == 0.95
     assert page.inner_text("#reset") == "Model's own 0.95"
     assert page.locator("text=A newer model").count() == 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chipdemo.errors import ExchangeError
-from chipdemo.labeling.agreement import DISAGREEMENT
+from chipdemo.labeling.agreement import DISPUTED
 from chipdemo.labeling.exchange import coco, folders, imagefolder, parquet, table, yolo
 from chipdemo.labeling.exchange.entry import Entry, entries_of
 from chipdemo.labeling.exchange.reading import Imported, keep_rows
@@ -33,7 +33,7 @@ SIGNS = {"metadata.jsonl": "imagefolder", "annotations.json": "coco", "labels.cs
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written. labels: photographs by the label that people agree on.
+    """What was written. labels: images by the label that people agree on.
 
     left_out: how many were left out, by reason: disagreements, those of labels that the format cannot
     hold, and damaged masks.
@@ -47,9 +47,9 @@ class Exported:
 def export_labels(
     journal: Journal, folder: Path, format: str, progress: Progress = lambda done: None
 ) -> Exported:
-    """Write what holds now of every labelled photograph, all or nothing, as of one moment.
+    """Write what holds now of every labeled image, all or nothing, as of one moment.
 
-    format: one of WRITERS. Files are called by the sha256 of the photograph, and nothing by what
+    format: one of WRITERS. Files are called by the sha256 of the image, and nothing by what
     people wrote. Raises ExchangeError if folder is there and not empty, or cannot be written.
     """
     write = _chosen(WRITERS, format)
@@ -57,8 +57,8 @@ def export_labels(
 
     def entries() -> Iterator[Entry]:
         for done, entry in enumerate(entries_of(journal, left_out), 1):
-            if entry.truth.label == DISAGREEMENT:
-                left_out[DISAGREEMENT] += 1
+            if entry.truth.label == DISPUTED:
+                left_out[DISPUTED] += 1
             else:
                 labels[entry.truth.label] += 1
                 yield entry
@@ -91,7 +91,7 @@ def export_labels(
 def import_labels(
     journal: Journal, path: Path, annotator: str, format: str = "", progress: Progress = lambda done: None
 ) -> Imported:
-    """Take labelled photographs in, as labels of this annotator. Again, it adds nothing.
+    """Take labeled images in, as labels of this annotator. Again, it adds nothing.
 
     path: a folder that export_labels wrote as imagefolder, CSV or COCO, or that has normal/ and
     abnormal/; a CSV with columns image and label; a COCO JSON. format: one of READERS, guessed

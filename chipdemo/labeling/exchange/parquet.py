@@ -1,4 +1,4 @@
-"""One Parquet file with the photographs in it, as load_dataset reads it."""
+"""One Parquet file with the images in it, as load_dataset reads it."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -8,7 +8,7 @@ from chipdemo.labeling.exchange.entry import Entry
 from chipdemo.labeling.label import LABELS
 
 FILE = "labels.parquet"
-GROUP, GROUP_BYTES = 100, 32_000_000  # photographs, and bytes of them, of one row group
+GROUP, GROUP_BYTES = 100, 32_000_000  # images, and bytes of them, of one row group
 
 
 def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:

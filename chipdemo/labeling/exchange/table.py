@@ -18,17 +18,17 @@ COLUMNS += ("note", "name", "sha256", "width", "height")
 
 
 def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
-    """labels.csv, photographs/, masks/. All can be held. normal, abnormal, unsure: votes."""
+    """labels.csv, images/, masks/. All can be held. normal, abnormal, unsure: votes."""
     with (folder / LABELS_CSV).open("w", encoding="utf-8-sig", newline="") as file:
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
         for entry in entries:
-            write_file(folder / "photographs" / entry.file_name, entry.content)
+            write_file(folder / "images" / entry.file_name, entry.content)
             if entry.mask:
                 write_file(folder / "masks" / entry.mask_name, entry.mask)
             said = entry.said
             row = said | said.pop("votes")
-            row["image"] = f"photographs/{entry.file_name}"
+            row["image"] = f"images/{entry.file_name}"
             row["boxes"] = json.dumps([astuple(box) for box in entry.boxes])
             row["mask"] = f"masks/{entry.mask_name}" if entry.mask else ""
             table.writerow({column: escaped(str(row[column])) for column in COLUMNS})
@@ -42,7 +42,7 @@ def read(path: Path) -> Iterator[Row | str]:
     def row_of(cells: dict[str, str | None]) -> Row:
         said = {column: unescaped(cells.get(column)) for column in COLUMNS}
         if not said["image"]:
-            raise ExchangeError("Expected a photograph in the column image; found none. Name one.")
+            raise ExchangeError("Expected an image in the column image; found none. Name one.")
         return Row(
             said["name"] or said["image"],
             inside(file.parent, said["image"]),

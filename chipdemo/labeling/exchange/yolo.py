@@ -19,7 +19,7 @@ NO_TYPE = "defect"  # the class of what has no defect type
 
 def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
     """Left out are what people are unsure of, and defects that have neither boxes nor a mask: without
-    a box, a photograph teaches that there is nothing on it."""
+    a box, an image teaches that there is nothing on it."""
     classes, left_out = {}, Counter()
     with (folder / "metadata.jsonl").open("w") as metadata:
         for entry in entries:
@@ -32,7 +32,7 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
                 number = classes.setdefault(entry.truth.defect_type or NO_TYPE, len(classes))
                 lines = [f"{number} {_relative(box, entry)}\n" for box in boxes]
             write_file(folder / "images" / entry.file_name, entry.content)
-            write_file(folder / "labels" / f"{entry.photograph.sha256}.txt", "".join(lines).encode())
+            write_file(folder / "labels" / f"{entry.image.sha256}.txt", "".join(lines).encode())
             metadata.write(json.dumps({"file_name": f"images/{entry.file_name}", **entry.said}) + "\n")
     names = json.dumps({number: name for name, number in classes.items()})  # JSON is YAML, whatever the names
     (folder / "data.yaml").write_text(f"path: .\ntrain: images\nval: images\nnames: {names}\n")
@@ -40,8 +40,8 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
 
 
 def _relative(box: Box, entry: Entry) -> str:
-    """Centre and size as fractions of the photograph."""
-    width, height = entry.photograph.width, entry.photograph.height
+    """Center and size as fractions of the image."""
+    width, height = entry.image.width, entry.image.height
     numbers = (
         (box.x + box.width / 2) / width,
         (box.y + box.height / 2) / height,
@@ -55,7 +55,7 @@ def _boxes_of(mask: bytes) -> tuple[Box, ...]:
     """Around each part of a mask that hangs together."""
     if not mask:
         return ()
-    from scipy import ndimage  # here, since few photographs need it
+    from scipy import ndimage  # here, since few images need it
 
     parts, _ = ndimage.label(np.asarray(Image.open(BytesIO(mask)).convert("L")) > 0)
     return tuple(

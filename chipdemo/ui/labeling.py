@@ -1,7 +1,7 @@
 """What the Label tab and its API do, as functions of values; label_tab.py and api.py wire them.
 
 annotator is always who the server knows the caller to be, never what a request says. Nothing here
-gives one annotator's label to another, but for the votes on a photograph that a reviewer has decided;
+gives one annotator's label to another, but for the votes on an image that a reviewer has decided;
 what else is told of others, and to whom, is in reviewing.py.
 """
 
@@ -18,25 +18,25 @@ from typing import Any, Protocol
 
 from chipdemo.errors import ChipDemoError, ImageError, LabelError
 from chipdemo.files import Limits
-from chipdemo.images import read_photograph
+from chipdemo.images import read_image
 from chipdemo.inspection import Inspection, Inspector, ModelInfo
 from chipdemo.labeling import history
-from chipdemo.labeling.hub_intake import photographs_of
+from chipdemo.labeling.hub_intake import images_of
 from chipdemo.labeling.intake import Intake, add_contents, add_uploads
-from chipdemo.labeling.label import MAX_MASK_BYTES, Box, Label, Said, retraction_of
+from chipdemo.labeling.label import MAX_MASK_BYTES, Box, Label, ModelPrediction, retraction_of
 from chipdemo.labeling.queue import INFORMATIVE, ORDERS, Queue
 from chipdemo.labeling.store import Journal, Stored
 from chipdemo.settings import Settings
 from chipdemo.ui import inspecting
 
 REVIEW = "review"  # beside queue.ORDERS: what reviewers are to settle
-AT_ONCE = 20  # photographs, at most, in one answer
+AT_ONCE = 20  # images, at most, in one answer
 MINE = 10  # own last labels that a page knows when it is opened
 KEPT_VERDICTS = 256
-DATASET = Limits(files=1_000, total_bytes=500_000_000)  # of a data set, at once; the command line takes all
+DATASET = Limits(files=1_000, total_bytes=500_000_000)  # of a dataset, at once; the command line takes all
 NOTHING = Intake(0, 0, ())
-FEW = 8  # photographs of a data set after which it says how far it is, and may be stopped
-GREY_AT = 25  # where a PNG says how many channels it has; 0 is one, grey
+FEW = 8  # images of a dataset after which it says how far it is, and may be stopped
+GRAY_AT = 25  # where a PNG says how many channels it has; 0 is one, gray
 
 
 class Published(Protocol):
@@ -47,13 +47,13 @@ class Published(Protocol):
 
 
 class Publisher(Protocol):
-    """What sends labels to the shared data set, as far as the screen tells of it."""
+    """What sends labels to the shared dataset, as far as the screen tells of it."""
 
     status: Published
 
 
 class Verdicts:
-    """What the model in use says of the journal's photographs; each is judged once, the last are kept."""
+    """What the model in use says of the journal's images; each is judged once, the last are kept."""
 
     def __init__(self, inspector: Inspector, journal: Journal, settings: Settings):
         self._inspector, self._journal, self._settings = inspector, journal, settings
@@ -76,14 +76,14 @@ class Verdicts:
         info = self.info
         probability = history.scored(self._journal, sha256, info.revision)
         if probability is not None:
-            return Said(info.name, info.revision, probability)
+            return ModelPrediction(info.name, info.revision, probability)
         try:
             return said_of(self.of(sha256))
         except ChipDemoError:
             return None
 
     def of(self, sha256: str) -> Inspection:
-        """Raises ChipDemoError where the photograph cannot be read; asked again, it is tried again."""
+        """Raises ChipDemoError where the image cannot be read; asked again, it is tried again."""
         key, asked = self._asked(sha256)
         try:
             if asked.cancel():  # it waits behind what nobody waits for yet
@@ -113,7 +113,7 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Desk:
-    """What labelling needs, for as long as the app runs."""
+    """What labeling needs, for as long as the app runs."""
 
     journal: Journal
     queue: Queue
@@ -129,7 +129,7 @@ def desk_of(
     return Desk(journal, Queue(journal, settings.people), verdicts, settings, publisher)
 
 
-# Giving photographs
+# Giving images
 
 
 def opened(desk: Desk, annotator: str, reviews: bool) -> dict[str, Any]:
@@ -140,44 +140,42 @@ def opened(desk: Desk, annotator: str, reviews: bool) -> dict[str, Any]:
         "defects": [list(pair) for pair in desk.settings.defects],
         "orders": [*ORDERS, *([REVIEW] if reviews else [])],
         "mine": [
-            photograph_json(desk, desk.journal.photograph(vote.image_sha256)) | {"event": event_json(vote)}
+            image_json(desk, desk.journal.image(vote.image_sha256)) | {"event": event_json(vote)}
             for vote in mine
         ],
         "progress": progress_json(desk, annotator),
     }
 
 
-def next_photographs(
+def next_images(
     desk: Desk, annotator: str, count: Any = 1, order: Any = INFORMATIVE, known: Any = ()
 ) -> dict[str, Any]:
-    """The next photographs for this annotator. known: sha256 of those whose pictures need not come.
+    """The next images for this annotator. known: sha256 of those whose pictures need not come.
 
     Raises LabelError for an unknown order.
     """
     count = min(max(_whole(count, "count"), 1), AT_ONCE)
     known = {_text(sha256, "known") for sha256 in _list(known, "known")}
     if order == REVIEW:
-        found = history.torn(desk.journal, desk.settings.people, annotator, count)
+        found = history.disputed(desk.journal, desk.settings.people, annotator, count)
     else:
         found = desk.queue.next(annotator, count, _text(order, "order"))
     for stored in found:
         desk.verdicts.ask(stored.sha256)
     return {
         "annotator": annotator,
-        "photographs": [
-            photograph_json(desk, stored, with_picture=stored.sha256 not in known) for stored in found
-        ],
+        "images": [image_json(desk, stored, with_picture=stored.sha256 not in known) for stored in found],
         "progress": progress_json(desk, annotator),
     }
 
 
-def photograph_json(desk: Desk, stored: Stored, with_picture: bool = True) -> dict[str, Any]:
+def image_json(desk: Desk, stored: Stored, with_picture: bool = True) -> dict[str, Any]:
     """picture: a data URI, "" where not wanted or not there; error says why it is not there."""
     picture = error = ""
     if with_picture:
         try:
-            photograph = desk.journal.picture(stored.sha256, desk.settings.max_megapixels)
-            picture = inspecting.preview(photograph.image)
+            decoded = desk.journal.picture(stored.sha256, desk.settings.max_megapixels)
+            picture = inspecting.preview(decoded.image)
         except ChipDemoError as problem:
             error = str(problem)
     return {
@@ -192,22 +190,22 @@ def photograph_json(desk: Desk, stored: Stored, with_picture: bool = True) -> di
 
 
 def look(desk: Desk, sha256: Any) -> dict[str, Any]:
-    """One photograph with what the model says of it and its heat, for whoever asks before labelling."""
-    stored = desk.journal.photograph(_text(sha256, "sha256"))
+    """One image with what the model says of it and its heat, for whoever asks before labeling."""
+    stored = desk.journal.image(_text(sha256, "sha256"))
     inspection = desk.verdicts.of(stored.sha256)
     method = next(iter(inspection.heat))
     size = (stored.width, stored.height)
-    return photograph_json(desk, stored) | {
+    return image_json(desk, stored) | {
         "model": asdict(said_of(inspection)) | {"verdict": inspection.verdict},
         "heat": inspecting.heat_view(inspection.heat[method], method, size)["heat"],
     }
 
 
 def again(desk: Desk, annotator: str, sha256: Any) -> dict[str, Any]:
-    """One photograph for another look, with this annotator's own label of it as event, or None."""
-    stored = desk.journal.photograph(_text(sha256, "sha256"))
+    """One image for another look, with this annotator's own label of it as event, or None."""
+    stored = desk.journal.image(_text(sha256, "sha256"))
     vote = desk.journal.vote(stored.sha256, annotator)
-    return photograph_json(desk, stored) | {"event": event_json(vote) if vote else None}
+    return image_json(desk, stored) | {"event": event_json(vote) if vote else None}
 
 
 def progress_json(desk: Desk, annotator: str) -> dict[str, Any]:
@@ -234,7 +232,7 @@ def keep(desk: Desk, annotator: str, given: Mapping[str, Any]) -> dict[str, Any]
     Raises LabelError.
     """
     sha256, event_id = _text(given["sha256"], "sha256"), _text(given["event_id"], "event_id")
-    stored = desk.journal.photograph(sha256)
+    stored = desk.journal.image(sha256)
     kept = _kept_before(desk, annotator, event_id, sha256)
     if kept is None:
         kept = Label(
@@ -268,7 +266,7 @@ def undo(desk: Desk, annotator: str, event_id: Any = "") -> dict[str, Any]:
     else:
         undone = next(iter(history.last_votes(desk.journal, annotator, 1)), None)
         if undone is None:
-            raise LabelError("Expected a label of yours to undo; found none. Label a photograph first.")
+            raise LabelError("Expected a label of yours to undo; found none. Label an image first.")
         retraction = retraction_of(undone, annotator)
         if event_id:
             retraction = Label(
@@ -278,19 +276,19 @@ def undo(desk: Desk, annotator: str, event_id: Any = "") -> dict[str, Any]:
     return {
         "event": event_json(retraction),
         "undone": event_json(undone),
-        "photograph": photograph_json(desk, desk.journal.photograph(undone.image_sha256)),
+        "image": image_json(desk, desk.journal.image(undone.image_sha256)),
         "progress": progress_json(desk, annotator),
     }
 
 
 def skip(desk: Desk, annotator: str, sha256: Any) -> dict[str, Any]:
     """Do not give it to this annotator again, until it is brought back."""
-    desk.queue.skip(desk.journal.photograph(_text(sha256, "sha256")).sha256, annotator)
+    desk.queue.skip(desk.journal.image(_text(sha256, "sha256")).sha256, annotator)
     return {"progress": progress_json(desk, annotator)}
 
 
 def bring_back(desk: Desk, annotator: str, sha256s: Any) -> dict[str, Any]:
-    """Give skipped photographs again; all of them where none is named."""
+    """Give skipped images again; all of them where none is named."""
     for sha256 in _list(sha256s, "sha256s") or history.skipped(desk.journal, annotator):
         desk.queue.unskip(_text(sha256, "sha256s"), annotator)
     return {"progress": progress_json(desk, annotator)}
@@ -310,21 +308,21 @@ def _kept_before(desk: Desk, annotator: str, event_id: str, sha256: str = "") ->
     return kept
 
 
-def said_of(inspection: Inspection) -> Said:
-    return Said(inspection.model_name, inspection.model_revision, inspection.abnormal_probability)
+def said_of(inspection: Inspection) -> ModelPrediction:
+    return ModelPrediction(inspection.model_name, inspection.model_revision, inspection.abnormal_probability)
 
 
-# Adding photographs
+# Adding images
 
 
 def add_files(desk: Desk, uploads: Sequence[tuple[str, Path]]) -> Intake:
-    """Make photographs known, with their content. uploads: (name, path), of photographs and zips of them."""
+    """Make images known, with their content. uploads: (name, path), of images and zips of them."""
     limits = Limits(megapixels=desk.settings.max_megapixels)
     return add_uploads(desk.journal, uploads, limits=limits)
 
 
 def add_dataset(desk: Desk, name: str, anonymous: bool) -> Iterator[Intake]:
-    """The photographs of a data set of the Hub, owner/name; what became of them so far, after every few.
+    """The images of a dataset of the Hub, owner/name; what became of them so far, after every few.
 
     No more than DATASET. anonymous: without the token of this machine. Raises ExchangeError.
     """
@@ -332,9 +330,9 @@ def add_dataset(desk: Desk, name: str, anonymous: bool) -> Iterator[Intake]:
     limits = replace(
         DATASET, file_bytes=settings.max_upload_mb * 1_000_000, megapixels=settings.max_megapixels
     )
-    photographs = photographs_of(name, limits, anonymous)
+    images = images_of(name, limits, anonymous)
     so_far = NOTHING
-    while some := list(islice(photographs, FEW)):
+    while some := list(islice(images, FEW)):
         now = add_contents(desk.journal, some, limits=limits)
         so_far = Intake(so_far.added + now.added, so_far.known + now.known, so_far.refused + now.refused)
         yield so_far
@@ -371,7 +369,7 @@ def _boxes(values: Any, stored: Stored) -> tuple[Box, ...]:
         box = Box(**{name: _whole(number, name) for name, number in value.items()})
         if box.x + box.width > stored.width or box.y + box.height > stored.height:
             raise LabelError(
-                f"boxes: expected boxes inside the photograph of {stored.width} x {stored.height} pixels; "
+                f"boxes: expected boxes inside the image of {stored.width} x {stored.height} pixels; "
                 f"found {asdict(box)}. Correct it."
             )
         boxes.append(box)
@@ -379,7 +377,7 @@ def _boxes(values: Any, stored: Stored) -> tuple[Box, ...]:
 
 
 def _mask(value: Any, stored: Stored) -> bytes:
-    """The PNG as it came, once it is known to be a mask of this photograph. Raises LabelError."""
+    """The PNG as it came, once it is known to be a mask of this image. Raises LabelError."""
     text = _text(value, "mask")
     if len(text) > MAX_MASK_BYTES * 4 / 3 + 4:
         raise LabelError(f"mask: expected at most {MAX_MASK_BYTES:,} bytes; found more. Draw a simpler one.")
@@ -391,18 +389,18 @@ def _mask(value: Any, stored: Stored) -> bytes:
     if found:
         raise LabelError(
             f"mask: expected a PNG in base64 of one channel, 0 or 255, of {stored.width} x {stored.height} "
-            f"pixels like the photograph; found: {found}"
+            f"pixels like the image; found: {found}"
         )
     return mask
 
 
 def _fault_of_mask(mask: bytes, size: tuple[int, int]) -> str:
     """ "" for none. Raises ImageError where it cannot be read; no more pixels than size are unpacked."""
-    read = read_photograph(mask, size[0] * size[1] / 1e6)
-    if read.format != "PNG" or mask[GREY_AT] != 0 or read.notes:
-        return "a picture of another kind. Save it as grey PNG of 8 bits, without transparency."
+    read = read_image(mask, size[0] * size[1] / 1e6)
+    if read.format != "PNG" or mask[GRAY_AT] != 0 or read.notes:
+        return "a picture of another kind. Save it as gray PNG of 8 bits, without transparency."
     if read.image.size != size:
-        return f"{read.image.width} x {read.image.height} pixels. Draw it over the photograph."
+        return f"{read.image.width} x {read.image.height} pixels. Draw it over the image."
     if any(read.image.getchannel(0).histogram()[1:255]):
         return "values between 0 and 255. Make it black and white."
     return ""

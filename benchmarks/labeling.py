@@ -1,8 +1,8 @@
 """Twenty people label at once, through real clients of the running app.
 
-    python benchmarks/labelling.py
+    python benchmarks/labeling.py
 
-2,000 ELPV photographs, 20 accounts, a client each; everyone asks for photographs and labels them at
+2,000 ELPV images, 20 accounts, a client each; everyone asks for images and labels them at
 the pace of --pause. Every label is then looked for in the journal: none may be lost or doubled. The
 time of a label is from the call to the answer, which comes when the label is on the disk.
 """
@@ -25,42 +25,42 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.serving import app, connect  # noqa: E402
-from chipdemo.images import read_photograph  # noqa: E402
+from chipdemo.images import read_image  # noqa: E402
 from chipdemo.labeling.store import Journal  # noqa: E402
 from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
 from chipdemo.vision.inspector import load_inspector  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
 
-PEOPLE, LABELS, AHEAD = 20, 2000, 4  # photographs that a page holds
+PEOPLE, LABELS, AHEAD = 20, 2000, 4  # images that a page holds
 ACCOUNTS = {f"person{number:02}": f"word{number:02}" for number in range(PEOPLE)}
 
 
 def fill(journal: Journal, count: int) -> None:
-    """The photographs, and scores under the model's revision, as the order of the queue needs them."""
+    """The images, and scores under the model's revision, as the order of the queue needs them."""
     revision = load_inspector(str(DEFAULT_MODEL)).info.revision
     for sample in read_elpv().samples[:count]:
-        photograph = read_photograph(sample.path)
+        decoded = read_image(sample.path)
         content = sample.path.read_bytes()
-        journal.add_photograph(photograph.sha256, photograph.image.size, sample.path.name, content)
+        journal.add_image(decoded.sha256, decoded.image.size, sample.path.name, content)
         with journal.write() as database:
-            row = (photograph.sha256, revision, random.random())
+            row = (decoded.sha256, revision, random.random())
             database.execute("INSERT INTO scores VALUES (?, ?, ?, x'')", row)
 
 
 def work(client: Client, share: int, pause_s: float) -> list[tuple[str, float]]:
-    """Label so many photographs; gives the event ids that were acknowledged, and the seconds of each."""
+    """Label so many images; gives the event ids that were acknowledged, and the seconds of each."""
     kept = []
     time.sleep(random.uniform(0, pause_s))
     while len(kept) < share:
-        photographs = client.predict(count=AHEAD, api_name="/queue")["photographs"]
-        if not photographs:
+        images = client.predict(count=AHEAD, api_name="/queue")["images"]
+        if not images:
             break
-        for photograph in photographs[: share - len(kept)]:
+        for image in images[: share - len(kept)]:
             time.sleep(random.uniform(0.5, 1.5) * pause_s)
             label = random.choice(("normal", "abnormal", "unsure"))
             began = time.perf_counter()
-            answer = client.predict(sha256=photograph["sha256"], label=label, api_name="/label")
+            answer = client.predict(sha256=image["sha256"], label=label, api_name="/label")
             kept.append((answer["event"]["event_id"], time.perf_counter() - began))
     return kept
 
@@ -71,7 +71,7 @@ def main() -> None:
     )
     parser.add_argument("--labels", type=int, default=LABELS)
     parser.add_argument("--pause", type=float, default=2.0, help="seconds that a person looks, on average")
-    parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "labelling.json")
+    parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "labeling.json")
     options, flags = parser.parse_known_args()
     os.environ["CHIPDEMO_AUTH"] = ",".join(map(":".join, ACCOUNTS.items()))
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "labels.db") as journal:
@@ -91,14 +91,14 @@ def main() -> None:
     votes = Counter((event.image_sha256, event.annotator) for event in events)
     milliseconds = [1000 * seconds for _, seconds in kept]
     report = {
-        "command": " ".join(["python benchmarks/labelling.py", *sys.argv[1:]]),
+        "command": " ".join(["python benchmarks/labeling.py", *sys.argv[1:]]),
         "people": PEOPLE,
         "pause_s": options.pause,
         "acknowledged": len(kept),
         "in_the_journal": len(events),
         "lost": len(acknowledged - written),
         "doubled": sum(count - 1 for count in votes.values()),
-        "photographs_labelled_twice": len(events) - len({event.image_sha256 for event in events}),
+        "images_labeled_twice": len(events) - len({event.image_sha256 for event in events}),
         "label_p50_ms": round(float(np.percentile(milliseconds, 50))),
         "label_p95_ms": round(float(np.percentile(milliseconds, 95))),
         "labels_per_second": round(len(kept) / total_s, 1),

@@ -1,9 +1,9 @@
-"""How many good photographs inverse feature matching needs: 10 to 213 transistors of MVTec AD.
+"""How many good images inverse feature matching needs: 10 to 213 transistors of MVTec AD.
 
-    python benchmarks/few_photographs.py --data FOLDER
+    python benchmarks/few_images.py --data FOLDER
 
-FOLDER as for benchmarks/matching.py. The network sees every photograph once. Each draw takes so many of
-the 213 good photographs at random, fills a memory with them and judges the 100 test photographs; of all
+FOLDER as for benchmarks/matching.py. The network sees every image once. Each draw takes so many of
+the 213 good images at random, fills a memory with them and judges the 100 test images; of all
 213, only the places that are kept differ from draw to draw.
 """
 
@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from chipdemo.vision import teaching  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
 from chipdemo.vision.matching import score_of  # noqa: E402
-from chipdemo.vision.study import Study, starting_backbone, study_photographs  # noqa: E402
+from chipdemo.vision.study import Study, starting_backbone, study_images  # noqa: E402
 from training.measure import auroc  # noqa: E402
 
 COUNTS = (10, 25, 50, 100, 213)
@@ -30,7 +30,7 @@ DRAWS = 5
 
 
 def image_auroc(good: Study, judged: Study, abnormal: np.ndarray, count: int, draw: int) -> float:
-    """Of the judged photographs, by a memory of so many good ones. draw: seed of which."""
+    """Of the judged images, by a memory of so many good ones. draw: seed of which."""
     rows = np.random.default_rng(draw).permutation(len(good.names))[:count]
     knowledge = teaching.fill(good.of(rows.tolist()))
     scores = [score_of(knowledge.anomaly(judged, row)) for row in range(len(judged.names))]
@@ -42,30 +42,30 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--counts", nargs="+", type=int, default=COUNTS, help="of good photographs")
+    parser.add_argument("--counts", nargs="+", type=int, default=COUNTS, help="of good images")
     parser.add_argument("--draws", type=int, default=DRAWS, help="of each count")
     options = parser.parse_args()
     backbone = starting_backbone()
     paths = sorted((options.data / "test").glob("*/*"))
     abnormal = np.array([path.parent.name != "good" for path in paths])
-    judged = study_photographs(paths, backbone)
-    good = study_photographs(sorted((options.data / "train" / "good").iterdir()), backbone)
+    judged = study_images(paths, backbone)
+    good = study_images(sorted((options.data / "train" / "good").iterdir()), backbone)
     rows = []
     for count in options.counts:
-        draws = tqdm(range(options.draws), desc=f"{count} photographs", disable=None)
+        draws = tqdm(range(options.draws), desc=f"{count} images", disable=None)
         values = [image_auroc(good, judged, abnormal, count, draw) for draw in draws]
         mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
         rows.append({"good": count, "mean": mean, "sd": sd, "image_auroc": values})
-        print(f"{count:4} good photographs: image AUROC {mean:.4f} ± {sd:.4f}", flush=True)
+        print(f"{count:4} good images: image AUROC {mean:.4f} ± {sd:.4f}", flush=True)
     report = {
-        "command": "python benchmarks/few_photographs.py --data FOLDER",
+        "command": "python benchmarks/few_images.py --data FOLDER",
         "date": datetime.date.today().isoformat(),
         "data": "MVTec AD, transistor (CC BY-NC-SA 4.0)",
         "starting_weights": backbone.starting_weights,
         "threads": torch.get_num_threads(),
         "rows": rows,
     }
-    write_json(ROOT / "benchmarks" / "few_photographs.json", report)
+    write_json(ROOT / "benchmarks" / "few_images.json", report)
 
 
 if __name__ == "__main__":

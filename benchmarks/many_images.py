@@ -1,8 +1,8 @@
-"""Learning from 1, 10 and 100 times as many good photographs: time and memory, and where one machine ends.
+"""Learning from 1, 10 and 100 times as many good images: time and memory, and where one machine ends.
 
-    python benchmarks/many_photographs.py --data FOLDER
+    python benchmarks/many_images.py --data FOLDER
 
-FOLDER as for benchmarks/matching.py. Its 213 good photographs, shifted and brightened a little, are written
+FOLDER as for benchmarks/matching.py. Its 213 good images, shifted and brightened a little, are written
 as JPEGs of 512 px until there are enough. Each number of them is learned as `python -m chipdemo teach` does,
 in a process of its own, whose highest resident memory is told. What is not in --times is drawn on as a
 straight line through the least and the most that were measured, and says so.
@@ -28,19 +28,19 @@ sys.path.insert(0, str(ROOT))
 
 from chipdemo.vision import teaching  # noqa: E402
 from chipdemo.vision.checkpoint import MEMORY, write_json  # noqa: E402
-from chipdemo.vision.study import starting_backbone, study_photographs  # noqa: E402
+from chipdemo.vision.study import starting_backbone, study_images  # noqa: E402
 
-TOLD = (1, 10, 100)  # times as many photographs
+TOLD = (1, 10, 100)  # times as many images
 SIDE = 512  # pixels, of the copies
 SHIFT, LIGHT = 8, 0.05  # most that a copy is moved, pixels, and brightened, fraction
 USABLE = 0.8  # of a machine's memory
 STEPS = ("looking_s", "learning_s", "saving_s")
 
 
-def write_copies(photographs: list[Path], times: int, folder: Path) -> None:
+def write_copies(images: list[Path], times: int, folder: Path) -> None:
     """So many copies of each, no two alike."""
     generator = np.random.default_rng(0)
-    for path in photographs:
+    for path in images:
         image = Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         for copy in range(times):
             moved = ImageChops.offset(image, *map(int, generator.integers(-SHIFT, SHIFT + 1, 2)))
@@ -49,11 +49,11 @@ def write_copies(photographs: list[Path], times: int, folder: Path) -> None:
 
 
 def learned(folder: Path, count: int) -> dict:
-    """Teach with the first so many photographs of a folder. Runs in a process of its own."""
+    """Teach with the first so many images of a folder. Runs in a process of its own."""
     backbone = starting_backbone()
     before = peak_mb()
     marks = [perf_counter()]
-    study = study_photographs(sorted(folder.iterdir())[:count], backbone)
+    study = study_images(sorted(folder.iterdir())[:count], backbone)
     marks.append(perf_counter())
     lesson = teaching.learn(study)
     marks.append(perf_counter())
@@ -62,11 +62,11 @@ def learned(folder: Path, count: int) -> dict:
         memory_mb = (Path(out) / "taught" / MEMORY).stat().st_size / 1e6
     marks.append(perf_counter())
     return {
-        "photographs": len(study.names),
+        "images": len(study.names),
         "measured": True,
         **{step: round(float(seconds), 1) for step, seconds in zip(STEPS, np.diff(marks))},
         "peak_mb": round(peak_mb()),
-        "peak_mb_without_photographs": round(before),
+        "peak_mb_without_images": round(before),
         "memory_file_mb": round(memory_mb, 1),
     }
 
@@ -82,17 +82,16 @@ def in_a_process(folder: Path, count: int) -> dict:
 
 
 def line_through(rows: list[dict], name: str) -> np.ndarray:
-    """(slope, offset) of a figure over the photographs, through the first and the last measured row."""
+    """(slope, offset) of a figure over the images, through the first and the last measured row."""
     ends = rows[0], rows[-1]
-    return np.polyfit([row["photographs"] for row in ends], [row[name] for row in ends], 1)
+    return np.polyfit([row["images"] for row in ends], [row[name] for row in ends], 1)
 
 
-def extrapolated(rows: list[dict], photographs: int) -> dict:
+def extrapolated(rows: list[dict], images: int) -> dict:
     values = {
-        name: round(float(np.polyval(line_through(rows, name), photographs)), 1)
-        for name in (*STEPS, "peak_mb")
+        name: round(float(np.polyval(line_through(rows, name), images)), 1) for name in (*STEPS, "peak_mb")
     }
-    return {"photographs": photographs, "measured": False, **values}
+    return {"images": images, "measured": False, **values}
 
 
 def main() -> None:
@@ -112,16 +111,16 @@ def main() -> None:
     usable = USABLE * psutil.virtual_memory().total / 1e6
     slope, offset = line_through(rows, "peak_mb")
     report = {
-        "command": f"python benchmarks/many_photographs.py --data FOLDER --times {' '.join(map(str, times))}",
+        "command": f"python benchmarks/many_images.py --data FOLDER --times {' '.join(map(str, times))}",
         "date": datetime.date.today().isoformat(),
         "data": f"MVTec AD, transistor (CC BY-NC-SA 4.0), copies of {SIDE} px",
         "threads": torch.get_num_threads(),
         "rows": rows + [extrapolated(rows, n * len(good)) for n in TOLD if n not in times],
         "usable_memory_mb": round(usable),
-        "photographs_that_fit": round((usable - offset) / slope),
+        "images_that_fit": round((usable - offset) / slope),
     }
-    print(*report["rows"][len(rows) :], report["photographs_that_fit"], "photographs fit")
-    write_json(ROOT / "benchmarks" / "many_photographs.json", report)
+    print(*report["rows"][len(rows) :], report["images_that_fit"], "images fit")
+    write_json(ROOT / "benchmarks" / "many_images.json", report)
 
 
 if __name__ == "__main__":
