@@ -18,7 +18,7 @@ from chipdemo.errors import ChipDemoError, SettingsError
 from chipdemo.settings import Settings, command_line
 
 if TYPE_CHECKING:
-    from chipdemo.teacher import Teacher
+    from chipdemo.teaching import Teacher
 
 EXIT_USAGE = 2
 ABLATION = Path(__file__).parent / "chipdemo" / "ablation" / "elpv.json"  # what the Compare tab opens with
@@ -33,14 +33,14 @@ def read_settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
 def run(settings: Settings) -> NoReturn:
     """Load the model and serve. Raises ChipDemoError, and KeyboardInterrupt when all is put away."""
     from chipdemo.examples import elpv_examples  # imported late: --help and mistakes answer at once
-    from chipdemo.labeling.publish import Publisher
+    from chipdemo.labeling.hub.publish import Publisher
+    from chipdemo.labeling.journal import Journal
     from chipdemo.labeling.scoring import Scorer
-    from chipdemo.labeling.store import Journal
     from chipdemo.metrics import Metrics
-    from chipdemo.ui.build import build_app, serve, stop_serving
-    from chipdemo.vision.inspector import load_inspector
-    from chipdemo.vision.lent_gpu import lends
+    from chipdemo.ui.page import build_app, serve, stop_serving
+    from chipdemo.vision.predictor import load_inspector
     from chipdemo.vision.watching import WatchedInspector
+    from chipdemo.vision.zerogpu import lends
 
     with ExitStack() as closing:
         journal = closing.enter_context(Journal(settings.journal_path))
@@ -95,7 +95,7 @@ def run(settings: Settings) -> NoReturn:
 @cache
 def network_teacher() -> "Teacher":
     """Made when somebody teaches first, since PyTorch takes seconds to import."""
-    from chipdemo.vision.network_teacher import NetworkTeacher
+    from chipdemo.vision.anomaly.teacher import NetworkTeacher
 
     return NetworkTeacher()
 

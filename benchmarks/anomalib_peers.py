@@ -36,8 +36,8 @@ from training.localization import aupro, pixel_auroc  # noqa: E402
 
 from benchmarks import matching  # noqa: E402
 from chipdemo.images import read_image  # noqa: E402
+from chipdemo.vision.anomaly.features import IMAGE_SIZE, Backbone  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from chipdemo.vision.study import IMAGE_SIZE, Backbone  # noqa: E402
 from chipdemo.vision.transforms import normalize, pixels_of  # noqa: E402
 from training.measure import auroc  # noqa: E402
 

@@ -33,12 +33,12 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chipdemo.batch import BATCH, inspect_all, read  # noqa: E402
+from chipdemo.batch.run import BATCH, inspect_all, read  # noqa: E402
+from chipdemo.batch.sources import Listing, listed  # noqa: E402
 from chipdemo.files import in_parallel  # noqa: E402
 from chipdemo.images import read_image  # noqa: E402
-from chipdemo.listing import Listing, listed  # noqa: E402
 from chipdemo.settings import DEFAULT_MODEL, Settings  # noqa: E402
-from chipdemo.vision.inspector import load_inspector  # noqa: E402
+from chipdemo.vision.predictor import load_inspector  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
 
 RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # and their packages
@@ -167,7 +167,7 @@ def memory(runtime: str, count: int) -> dict:
 
 def on_ray(runtime: str, count: int, workers: int = 2) -> dict:
     """On Ray on this machine; the rate also without what it and its workers take to start."""
-    from chipdemo.ray_engine import inspect_on_ray
+    from chipdemo.batch.ray import inspect_on_ray
 
     inspector, times = load_inspector(MODEL, runtime=runtime, graphs=GRAPHS), []
 

@@ -23,7 +23,7 @@ from scipy.special import expit
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chipdemo.vision.checkpoint import CONFIG, METRICS, read_json, write_json  # noqa: E402
+from chipdemo.vision.checkpoint import CONFIG, METRICS, read_json, read_metrics, write_json  # noqa: E402
 from chipdemo.vision.transforms import pixels_of  # noqa: E402
 from chipdemo.vision.weights import load_checkpoint  # noqa: E402
 from training.data import load_images, split_by_hash  # noqa: E402
@@ -79,7 +79,7 @@ def with_turns(out: Path) -> dict[str, float]:
 def on_sure_ones(out: Path) -> dict[str, float]:
     """Judged by the images alone whose label the experts were sure of: probability 0 or 1."""
     test, probability = (
-        read_json(out / METRICS)["test"],
+        read_metrics(out)["test"],
         {s.path.name: s.probability for s in read_elpv().samples},
     )
     sure = np.isin([probability[name] for name in read_json(SPLIT)["test_files"]], (0, 1))
@@ -110,7 +110,7 @@ def main() -> None:
     outs = [options.runs / f"seed{seed}" for seed in range(options.seeds)]
     for seed, out in enumerate(outs):
         train(seed, flags, out)
-    metrics = [read_json(out / METRICS) for out in outs]
+    metrics = [read_metrics(out) for out in outs]
     single = [m["test"] for m in metrics]
     turned = [with_turns(out) for out in outs]
     sure = [on_sure_ones(out) for out in outs]
@@ -118,7 +118,7 @@ def main() -> None:
         "command": " ".join(["python benchmarks/elpv_accuracy.py", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
-        "part": single[0]["part"],
+        "split": single[0]["split"],
         "starting_weights": metrics[0]["starting_weights"],
         "options": metrics[0]["training"]["options"],
         "training_seconds": [m["training"]["seconds"] for m in metrics],

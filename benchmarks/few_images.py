@@ -19,10 +19,10 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chipdemo.vision import teaching  # noqa: E402
+from chipdemo.vision.anomaly import fitting as teaching  # noqa: E402
+from chipdemo.vision.anomaly.features import Study, starting_backbone, study_images  # noqa: E402
+from chipdemo.vision.anomaly.matching import score_of  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from chipdemo.vision.matching import score_of  # noqa: E402
-from chipdemo.vision.study import Study, starting_backbone, study_images  # noqa: E402
 from training.measure import auroc  # noqa: E402
 
 COUNTS = (10, 25, 50, 100, 213)

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from chipdemo.images import read_image  # noqa: E402
 from chipdemo.vision.checkpoint import SPLIT, find_checkpoint, read_json, write_json  # noqa: E402
-from chipdemo.vision.inspector import load_inspector  # noqa: E402
+from chipdemo.vision.predictor import load_inspector  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
 
 
@@ -61,7 +61,7 @@ def main() -> None:
     report = {
         "command": " ".join(["python benchmarks/heat.py", *sys.argv[1:]]),
         "model": f"{inspector.info.name} {inspector.info.revision}",
-        "part": inspector.info.test["part"],
+        "split": inspector.info.test["split"],
         "normals_judged_normal": len(passed),
         "of_them_below_half_heat_everywhere": float(
             np.mean([i.heat["evidence"].max() < 0.5 for i in passed])

@@ -30,17 +30,17 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chipdemo.labeling.label import Label, Said  # noqa: E402
+from chipdemo.labeling.journal import Journal  # noqa: E402
+from chipdemo.labeling.label import Label, ModelPrediction  # noqa: E402
 from chipdemo.labeling.queue import ORDERS, Queue  # noqa: E402
 from chipdemo.labeling.ranking import rank, set_scores  # noqa: E402
 from chipdemo.labeling.statistics import (  # noqa: E402
     against_the_model,
     agreement,
+    consensus_counts,
     disagreements,
     likely_errors,
-    truths,
 )
-from chipdemo.labeling.store import Journal  # noqa: E402
 
 PEOPLE = 3  # wanted on each image
 ANNOTATORS = tuple(f"annotator {number:02}" for number in range(20))
@@ -53,9 +53,9 @@ KILLS, WRITERS = 20, 4
 WRITER = """
 import sys
 from pathlib import Path
-from chipdemo.labeling.label import Label
+from chipdemo.labeling.label import Label, ModelPrediction
 from chipdemo.labeling.queue import Queue
-from chipdemo.labeling.store import Journal
+from chipdemo.labeling.journal import Journal
 
 with Journal(Path(sys.argv[1])) as journal:
     queue = Queue(journal, people=3)
@@ -88,15 +88,15 @@ def fill(journal: Journal, images: int) -> None:
         rows, events, votes = [], [], []
         for number in range(first, min(first + 1000, images)):
             sha256, voters = sha_of(number), voters_of(number, images)
-            said, labels = said_of(generator, len(voters))
+            prediction, labels = said_of(generator, len(voters))
             for annotator, label in zip(voters, labels):
                 seq += 1
-                events.append((seq, new_id(generator), sha256, label, annotator, said, ""))
-                votes.append((sha256, annotator, seq, label, 0, json.loads(said)[2]))
+                events.append((seq, new_id(generator), sha256, label, annotator, prediction, ""))
+                votes.append((sha256, annotator, seq, label, 0, json.loads(prediction)[2]))
             for _ in range(0 if voters else 4):  # said and undone
                 seq += 2
                 undone = new_id(generator)
-                events.append((seq - 1, undone, sha256, "unsure", BUSY, said, ""))
+                events.append((seq - 1, undone, sha256, "unsure", BUSY, prediction, ""))
                 events.append((seq, new_id(generator), sha256, "", BUSY, "", undone))
             panel = panels.setdefault(json.dumps(voters), len(panels) + 1)
             rows.append((sha256, f"chip {number}.png", len(voters), panel, truth_of(labels)))
@@ -106,7 +106,7 @@ def fill(journal: Journal, images: int) -> None:
                 [(id, annotators, len(json.loads(annotators))) for annotators, id in panels.items()],
             )
             database.executemany(
-                "INSERT INTO images (sha256, name, path, width, height, added_at, votes, panel, truth) "
+                "INSERT INTO images (sha256, name, path, width, height, added_at, votes, panel, consensus) "
                 "VALUES (?, ?, '', 300, 300, 0, ?, ?, ?)",
                 rows,
             )
@@ -131,7 +131,7 @@ def said_of(generator: random.Random, people: int) -> tuple[str, list[str]]:
 def truth_of(labels: list[str]) -> str:
     abnormal = labels.count("abnormal")
     if 2 * abnormal == len(labels):
-        return "disagreement" if labels else ""
+        return "disputed" if labels else ""
     return "abnormal" if 2 * abnormal > len(labels) else "normal"
 
 
@@ -163,8 +163,8 @@ def seconds(call: Callable[[], object]) -> float:
 def label_next(queue: Queue, annotator: str) -> Callable[[], object]:
     """A function that labels an image that was got before, which is not timed."""
     waiting = iter([one.sha256 for one in queue.next(annotator, CALLS)])
-    said = ModelPrediction(MODEL, REVISION, 0.25)
-    return lambda: queue.journal.append(Label(next(waiting), "normal", annotator, said=said))
+    prediction = ModelPrediction(MODEL, REVISION, 0.25)
+    return lambda: queue.journal.append(Label(next(waiting), "normal", annotator, prediction=prediction))
 
 
 def while_labeling(queue: Queue) -> dict:
@@ -225,7 +225,7 @@ def beside_labeling(journal: Journal, images: int) -> dict:
             "against the model": lambda: against_the_model(journal, THRESHOLD),
             "likely errors": lambda: likely_errors(journal),
             "disagreements": lambda: disagreements(journal, PEOPLE),
-            "truths": lambda: truths(journal, PEOPLE),
+            "consensus_counts": lambda: consensus_counts(journal, PEOPLE),
             "keeping all scores": lambda: score(journal, images),
         }.items()
     }

@@ -154,7 +154,7 @@ def main() -> None:
         {
             "command": " ".join(["python benchmarks/label_efficiency.py", *sys.argv[1:]]),
             "date": datetime.date.today().isoformat(),
-            "part": part,
+            "split": part,
             "features": f"EfficientNet-Lite0, pooled, {data['source']}, not trained further",
             "model": f"logistic regression, C = {C}, threshold {THRESHOLD}",
             "batch": BATCH,

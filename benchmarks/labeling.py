@@ -26,10 +26,10 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.serving import app, connect  # noqa: E402
 from chipdemo.images import read_image  # noqa: E402
-from chipdemo.labeling.store import Journal  # noqa: E402
+from chipdemo.labeling.journal import Journal  # noqa: E402
 from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from chipdemo.vision.inspector import load_inspector  # noqa: E402
+from chipdemo.vision.predictor import load_inspector  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
 
 PEOPLE, LABELS, AHEAD = 20, 2000, 4  # images that a page holds

@@ -31,8 +31,8 @@ sys.path.insert(0, str(ROOT))
 from chipdemo.images import read_image  # noqa: E402
 from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from chipdemo.vision.inspector import load_inspector  # noqa: E402
-from chipdemo.vision.runtimes import openvino_run  # noqa: E402
+from chipdemo.vision.predictor import load_inspector  # noqa: E402
+from chipdemo.vision.runtimes.exported import openvino_run  # noqa: E402
 from chipdemo.vision.transforms import normalize, pixels_of  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
 
@@ -77,7 +77,7 @@ def contestants(model: str) -> dict[str, Callable[[Image.Image], object]]:
 def alone(backbone: str) -> torch.nn.Module:
     """A backbone with its own classifier; those that timm lacks have none, and give their features."""
     net = timm.create_model(backbone, num_classes=2).eval()
-    if backbone.startswith("chip_"):  # see chipdemo.vision.baselines
+    if backbone.startswith("chip_"):  # see chipdemo.vision.backbones
         net.forward = lambda batch: net.forward_features(batch).mean((2, 3))
     return net
 

@@ -26,9 +26,9 @@ from PIL import Image, ImageChops, ImageEnhance
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chipdemo.vision import teaching  # noqa: E402
+from chipdemo.vision.anomaly import fitting as teaching  # noqa: E402
+from chipdemo.vision.anomaly.features import starting_backbone, study_images  # noqa: E402
 from chipdemo.vision.checkpoint import MEMORY, write_json  # noqa: E402
-from chipdemo.vision.study import starting_backbone, study_images  # noqa: E402
 
 TOLD = (1, 10, 100)  # times as many images
 SIDE = 512  # pixels, of the copies

@@ -27,19 +27,13 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from training.localization import aupro, pixel_auroc  # noqa: E402
-
 from benchmarks.drawn_defects import KINDS, draw_defect  # noqa: E402
 from chipdemo.errors import DataError  # noqa: E402
 from chipdemo.images import read_image  # noqa: E402
 from chipdemo.inspection import INVERSE  # noqa: E402
 from chipdemo.settings import AUTO  # noqa: E402
-from chipdemo.vision import teaching  # noqa: E402
-from chipdemo.vision.checkpoint import MEMORY, write_json  # noqa: E402
-from chipdemo.vision.inspector import load_inspector  # noqa: E402
-from chipdemo.vision.matching import score_of  # noqa: E402
-from chipdemo.vision.memory import Description  # noqa: E402
-from chipdemo.vision.study import (  # noqa: E402
+from chipdemo.vision.anomaly import fitting as teaching  # noqa: E402
+from chipdemo.vision.anomaly.features import (  # noqa: E402
     DESCRIPTION,
     IMAGE_SIZE,
     Backbone,
@@ -48,7 +42,12 @@ from chipdemo.vision.study import (  # noqa: E402
     starting_backbone,
     study_images,
 )
-from chipdemo.vision.teaching import PLACES  # noqa: E402
+from chipdemo.vision.anomaly.fitting import PLACES  # noqa: E402
+from chipdemo.vision.anomaly.matching import score_of  # noqa: E402
+from chipdemo.vision.anomaly.memory_bank import Description  # noqa: E402
+from chipdemo.vision.checkpoint import MEMORY, write_json  # noqa: E402
+from chipdemo.vision.predictor import load_inspector  # noqa: E402
+from training.localization import aupro, pixel_auroc  # noqa: E402
 from training.measure import auroc  # noqa: E402
 
 MASK_SIDE = 256  # pixels, at which heat and masks are compared

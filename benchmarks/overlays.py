@@ -21,6 +21,14 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.matching import enlarged, read_masks  # noqa: E402
+from benchmarks.transistor import FOLDS, folds  # noqa: E402
+from chipdemo.images import read_image  # noqa: E402
+from chipdemo.inspection import ABNORMAL, NORMAL  # noqa: E402
+from chipdemo.vision.anomaly import fitting as teaching  # noqa: E402
+from chipdemo.vision.anomaly.features import study_images, trained_backbone  # noqa: E402
+from chipdemo.vision.checkpoint import read_metrics, write_json  # noqa: E402
+from chipdemo.vision.predictor import NetworkInspector, load_inspector  # noqa: E402
 from training.localization import (  # noqa: E402
     SHARES,
     area_under,
@@ -30,15 +38,6 @@ from training.localization import (  # noqa: E402
     pointing_game,
     removal_curves,
 )
-
-from benchmarks.matching import enlarged, read_masks  # noqa: E402
-from benchmarks.transistor import FOLDS, folds  # noqa: E402
-from chipdemo.images import read_image  # noqa: E402
-from chipdemo.inspection import ABNORMAL, NORMAL  # noqa: E402
-from chipdemo.vision import teaching  # noqa: E402
-from chipdemo.vision.checkpoint import METRICS, read_json, write_json  # noqa: E402
-from chipdemo.vision.inspector import NetworkInspector, load_inspector  # noqa: E402
-from chipdemo.vision.study import study_images, trained_backbone  # noqa: E402
 from training.sources import read_data  # noqa: E402
 
 ROW = "lite0-cbam-0"
@@ -131,7 +130,7 @@ def main() -> None:
             arrays = explain_fold(folder, [samples[sha256].path for sha256 in division["test"]])
             np.savez(result, **arrays)
         explained.append(dict(np.load(result)))
-        tests.append(read_json(folder / METRICS)["test"])
+        tests.append(read_metrics(folder)["test"])
     masks = read_masks([Path(path) for fold in explained for path in fold["paths"]], options.data)
     rows = []
     for name in explained[0]["methods"].tolist():

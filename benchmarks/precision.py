@@ -26,7 +26,7 @@ from chipdemo.images import read_image  # noqa: E402
 from chipdemo.inspection import ABNORMAL  # noqa: E402
 from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
 from chipdemo.vision.checkpoint import SPLIT, read_json, write_json  # noqa: E402
-from chipdemo.vision.graph import save_graph  # noqa: E402
+from chipdemo.vision.runtimes.export import save_graph  # noqa: E402
 from chipdemo.vision.transforms import pixels_of  # noqa: E402
 from chipdemo.vision.weights import load_checkpoint  # noqa: E402
 from training.sources import read_elpv  # noqa: E402

@@ -31,10 +31,10 @@ sys.path.insert(0, str(ROOT))
 
 from chipdemo.errors import ChipDemoError  # noqa: E402
 from chipdemo.images import content_sha256  # noqa: E402
-from chipdemo.labeling.compaction import compact  # noqa: E402
+from chipdemo.labeling.hub.compaction import compact  # noqa: E402
+from chipdemo.labeling.hub.publish import SHARD, Publisher  # noqa: E402
+from chipdemo.labeling.journal import Journal  # noqa: E402
 from chipdemo.labeling.label import Label  # noqa: E402
-from chipdemo.labeling.publish import SHARD, Publisher  # noqa: E402
-from chipdemo.labeling.store import Journal  # noqa: E402
 from tests.hub import CUT, LOST, Account, Hub  # noqa: E402
 from tests.tiny import draw_chip  # noqa: E402
 

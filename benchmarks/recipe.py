@@ -21,7 +21,7 @@ from scipy.special import expit
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chipdemo.vision.checkpoint import METRICS, read_json, write_json  # noqa: E402
+from chipdemo.vision.checkpoint import METRICS, read_json, read_metrics, write_json  # noqa: E402
 from chipdemo.vision.transforms import pixels_of  # noqa: E402
 from chipdemo.vision.weights import load_checkpoint  # noqa: E402
 from training.data import load_images, split_by_hash  # noqa: E402
@@ -116,7 +116,7 @@ def main() -> None:
     for name in options.variants or VARIANTS:
         out = RUNS / f"{name}-{options.seed}"
         train(VARIANTS[name], options.seed, out)
-        flags, seconds = VARIANTS[name], read_json(out / METRICS)["training"]["seconds"]
+        flags, seconds = VARIANTS[name], read_metrics(out)["training"]["seconds"]
         row = {"flags": {k: str(v).replace(f"{ROOT}/", "") for k, v in flags.items()}, "seconds": seconds}
         row |= judge(out)
         rows = read_json(REPORT) if REPORT.exists() else {}  # read late: another may run beside us

@@ -21,7 +21,7 @@ from sklearn.model_selection import StratifiedKFold
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chipdemo.ablation import METRICS, Row, read_ablation  # noqa: E402
+from chipdemo.ablation.format import METRICS, Row, read_ablation  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
 from chipdemo.vision.transforms import pixels_of  # noqa: E402
 from training import ablate  # noqa: E402

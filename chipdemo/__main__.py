@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from chipdemo.commands import export, inspect, labels, teach
+from chipdemo.cli import export, inspect, labels, teach
 from chipdemo.errors import ChipDemoError
 from chipdemo.settings import Settings
 

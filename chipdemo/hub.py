@@ -40,7 +40,9 @@ def writer() -> dict[str, Any]:
     except LocalTokenNotFoundError as error:
         raise HubError(f"Expected to be signed in to the Hub; found no token. {SIGN_IN}.") from error
     except Exception as error:  # noqa: BLE001 - network, proxy and Hub raise errors of many types
-        raise HubError(f"Expected to learn from the Hub who is signed in; found {describe_error(error)}") from error
+        raise HubError(
+            f"Expected to learn from the Hub who is signed in; found {describe_error(error)}"
+        ) from error
     if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
         raise HubError(f"Expected a token that may write; {user['name']}'s may only read. {SIGN_IN}.")
     return user

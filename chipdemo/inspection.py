@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from chipdemo.operating import OperatingCurve
+from chipdemo.threshold import OperatingCurve
 
 NORMAL, ABNORMAL = "normal", "abnormal"
 EVIDENCE, CBAM = "evidence", "CBAM"
@@ -52,7 +52,7 @@ class ModelInfo:
     data, data_license: what it was trained on, e.g. "ELPV", "CC BY-NC-SA 4.0 (non-commercial)".
     threshold: the one chosen on validation, 0-1.
     validation: the curve behind the threshold slider.
-    test: metrics of the test part by name (fractions), with "part" saying what it is.
+    test: metrics of the test part by name (fractions), with "split" saying what it is.
     image_side: of a square as large as the median image it learned from, pixels; 0 where
         that is not known.
     runtime: what runs it here.
@@ -183,12 +183,12 @@ class Inspection:
 class NormalPatch:
     """The part of a learned image that a region is most like.
 
-    image: sha256. x, y, width, height: fractions of that image, 0-1. share: of the
+    sha256: of that image. x, y, width, height: fractions of that image, 0-1. share: of the
     region's places that this image matches best, 0-1. image: the part, as large as the region,
     enlarged from the small copy; None where none were kept.
     """
 
-    image: str
+    sha256: str
     x: float
     y: float
     width: float

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from chipdemo.inspection import Inspection
-from chipdemo.labeling.store import Journal
+from chipdemo.labeling.journal import Journal
 
 SECONDS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5)  # upper ends of the latency's buckets
 
@@ -17,7 +17,9 @@ class Metrics:
         """journal: open, for how far the labeling is."""
         self._registry = CollectorRegistry()
         self._judged = Counter("chipdemo_inspections", "Images judged.", ["verdict"], registry=self._registry)
-        self._unlike = Counter("chipdemo_out_of_distribution", "Images unlike the training ones.", registry=self._registry)
+        self._unlike = Counter(
+            "chipdemo_out_of_distribution", "Images unlike the training ones.", registry=self._registry
+        )
         self._seconds = Histogram(
             "chipdemo_inspection_seconds",
             "Time of one image, from the decoded picture to heat and regions.",

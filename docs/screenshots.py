@@ -21,9 +21,9 @@ sys.path.insert(0, str(ROOT))
 
 from app import network_teacher  # noqa: E402
 from chipdemo.labeling.intake import add_paths  # noqa: E402
-from chipdemo.labeling.store import Journal  # noqa: E402
+from chipdemo.labeling.journal import Journal  # noqa: E402
 from chipdemo.settings import AUTO, DEFAULT_MODEL  # noqa: E402
-from chipdemo.vision.inspector import load_inspector  # noqa: E402
+from chipdemo.vision.predictor import load_inspector  # noqa: E402
 from tests.serving import served  # noqa: E402
 
 ABLATION = ROOT / "chipdemo" / "ablation" / "elpv.json"

@@ -27,7 +27,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils.sha import git_hash
 
 from chipdemo.errors import ChipDemoError, HubError, SettingsError
-from chipdemo.hub import checked_name, with_retries, describe_error, writable, writer
+from chipdemo.hub import checked_name, describe_error, with_retries, writable, writer
 from chipdemo.settings import Settings, add_flags, variable
 from space.contents import CARD, TITLE, files_of
 
@@ -205,8 +205,8 @@ def deploy(options: argparse.Namespace) -> None:
         raise
     except Exception as error:  # noqa: BLE001 - network, proxy, storage and Hub raise errors of many types
         raise HubError(
-            f"Expected to deploy to {space}; found {describe_error(error)} Then run the same command again: what is "
-            "done stays, and is not done twice."
+            f"Expected to deploy to {space}; found {describe_error(error)} Then run the same command again: "
+            "what is done stays, and is not done twice."
         ) from error
     print(f"open     {constants.ENDPOINT}/spaces/{space}")
 

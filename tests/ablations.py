@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from chipdemo.ablation import METRICS, Ablation, ablation_of
+from chipdemo.ablation.format import METRICS, Ablation, ablation_of
 
 ABNORMAL = [False, False, False, True, True, True]
 SURE = [0.1, 0.2, 0.3, 0.7, 0.8, 0.9]  # every image right

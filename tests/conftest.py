@@ -17,7 +17,7 @@ os.environ["CHIPDEMO_JOURNAL"] = str(Path(FOLDER.name) / "labels.db")
 @pytest.fixture
 def journal(tmp_path):
     """An empty one."""
-    from chipdemo.labeling.store import Journal  # brings numpy, which reads the variable above
+    from chipdemo.labeling.journal import Journal  # brings numpy, which reads the variable above
 
     with Journal(tmp_path / "labels.db") as journal:
         yield journal

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.images import read_image
-from chipdemo.labeling.store import Journal
+from chipdemo.labeling.journal import Journal
 
 
 def draw(path: Path, seed: int, size: tuple[int, int] = (120, 90)) -> Path:

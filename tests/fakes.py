@@ -11,8 +11,8 @@ from chipdemo.errors import DataError
 from chipdemo.files import Found, Limits
 from chipdemo.images import content_sha256
 from chipdemo.inspection import INVERSE, Channel, Inspection, ModelInfo, NormalPatch, Prepared, Region, judge
-from chipdemo.operating import OperatingCurve
-from chipdemo.teacher import FEWEST, Draft, Progress, Standout, Taught
+from chipdemo.teaching import FEWEST, Draft, Progress, Standout, Taught
+from chipdemo.threshold import OperatingCurve
 
 METHODS = ("evidence", "CBAM", "Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "EigenCAM")
 GRID = 9  # heat is GRID x GRID
@@ -28,11 +28,11 @@ INFO = ModelInfo(
     threshold=0.4,
     # At 0.4: 3 of 4 abnormal caught, 1 of 5 normal stopped
     validation=OperatingCurve(
-        part="drawn chips, validation, 9 images",
+        split="drawn chips, validation, 9 images",
         probabilities=(0.1, 0.2, 0.3, 0.35, 0.45, 0.38, 0.6, 0.8, 0.9),
         abnormal=(False, False, False, False, False, True, True, True, True),
     ),
-    test={"part": "drawn chips, test, 10 images", "accuracy": 0.9, "auroc": 0.95},
+    test={"split": "drawn chips, test, 10 images", "accuracy": 0.9, "auroc": 0.95},
 )
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from chipdemo.examples import Example
 from chipdemo.inspection import Inspector
-from chipdemo.labeling.store import Journal
+from chipdemo.labeling.journal import Journal
 from chipdemo.metrics import Metrics
 from chipdemo.settings import Settings
-from chipdemo.teacher import Teacher
-from chipdemo.ui.build import build_app, serve
+from chipdemo.teaching import Teacher
+from chipdemo.ui.page import build_app, serve
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.special import logit
 
-from chipdemo.ablation import read_ablation
+from chipdemo.ablation.format import read_ablation
 from chipdemo.errors import DataError
 from tests.tiny import BACKBONE, draw_chips, tiny_checkpoint
 from training import ablate

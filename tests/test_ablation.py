@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from chipdemo import ablation as module
-from chipdemo.ablation import PUBLISHED, AblationError, ablation_of, read_ablation, write_ablation
+from chipdemo.ablation import format as module
+from chipdemo.ablation.format import PUBLISHED, AblationError, ablation_of, read_ablation, write_ablation
 from tests.ablations import ablation_json, small_ablation
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chipdemo.errors import DataError
-from chipdemo.labeling.agreement import Consensus, consensus
+from chipdemo.labeling.agreement import Consensus, consensus_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
@@ -27,8 +27,8 @@ def at(minute):
 
 
 def label_of(*events):
-    truth = consensus(events)
-    return truth["chip"].label if truth else None
+    consensus = consensus_of(events)
+    return consensus["chip"].label if consensus else None
 
 
 def test_the_latest_label_of_an_annotator_counts():
@@ -50,7 +50,7 @@ def test_an_undone_label_leaves_the_one_before():
 
 
 def test_undoing_the_only_label_leaves_none():
-    assert consensus([Event("a"), Event("b", retracts="a", created_at=at(1))]) == {}
+    assert consensus_of([Event("a"), Event("b", retracts="a", created_at=at(1))]) == {}
 
 
 def test_an_undone_undo_brings_the_label_back():
@@ -70,33 +70,33 @@ def test_an_undo_of_the_same_moment_counts():
 
 def test_most_annotators_decide():
     events = [Event("a", "normal", "ann"), Event("b", "abnormal", "bob"), Event("c", "abnormal", "cy")]
-    truth = consensus(events)["chip"]
-    assert truth == Consensus("abnormal", {"normal": 1, "abnormal": 2})
-    assert truth.probability == pytest.approx(2 / 3)
+    consensus = consensus_of(events)["chip"]
+    assert consensus == Consensus("abnormal", {"normal": 1, "abnormal": 2})
+    assert consensus.probability == pytest.approx(2 / 3)
 
 
 def test_a_tie_is_a_disagreement():
-    truth = consensus([Event("a", "normal", "ann"), Event("b", "abnormal", "bob")])["chip"]
-    assert truth.label == "disagreement" and str(truth) == "disagreement (1 abnormal, 1 normal)"
+    consensus = consensus_of([Event("a", "normal", "ann"), Event("b", "abnormal", "bob")])["chip"]
+    assert consensus.label == "disputed" and str(consensus) == "disagreement (1 abnormal, 1 normal)"
 
 
 def test_being_unsure_is_a_vote():
     votes = [Event("a", "unsure", "ann"), Event("b", "normal", "bob")]
     assert label_of(*votes[:1]) == "unsure"
-    assert label_of(*votes) == "disagreement"
-    truth = consensus([*votes, Event("c", "normal", "cy")])["chip"]
-    assert truth.label == "normal" and truth.probability == pytest.approx(1 / 6)
+    assert label_of(*votes) == "disputed"
+    consensus = consensus_of([*votes, Event("c", "normal", "cy")])["chip"]
+    assert consensus.label == "normal" and consensus.probability == pytest.approx(1 / 6)
 
 
 def test_the_defect_type_is_the_one_most_often_given():
     names = [("ann", "scratch"), ("bob", "crack"), ("cy", "crack"), ("di", "")]
     events = [Event(who, "abnormal", who, defect_type=name) for who, name in names]
-    assert consensus(events)["chip"].defect_type == "crack"
+    assert consensus_of(events)["chip"].defect_type == "crack"
 
 
 def test_images_are_judged_each_for_itself():
     events = [Event("a", "normal"), Event("b", "abnormal", image_sha256="other")]
-    assert {sha256: truth.label for sha256, truth in consensus(events).items()} == {
+    assert {sha256: consensus.label for sha256, consensus in consensus_of(events).items()} == {
         "chip": "normal",
         "other": "abnormal",
     }
@@ -104,7 +104,7 @@ def test_images_are_judged_each_for_itself():
 
 def test_events_that_undo_each_other_are_an_error():
     with pytest.raises(DataError, match="retract each other"):
-        consensus([Event("a", retracts="b"), Event("b", retracts="a")])
+        consensus_of([Event("a", retracts="b"), Event("b", retracts="a")])
 
 
 LABELS = st.sampled_from(["normal", "abnormal", "unsure"])
@@ -133,7 +133,7 @@ def histories(draw):
 @given(histories(), st.randoms())
 def test_the_order_in_which_events_arrive_does_not_matter(events, random):
     shuffled = random.sample(events + events[:3], len(events) + len(events[:3]))
-    assert consensus(shuffled) == consensus(events)
+    assert consensus_of(shuffled) == consensus_of(events)
 
 
 @given(histories())
@@ -141,16 +141,16 @@ def test_an_undo_and_its_undo_change_nothing(events):
     for target in events:
         undo = Event("undo", retracts=target.event_id, created_at=at(9))
         redo = Event("redo", retracts="undo", created_at=at(9))
-        assert consensus([*events, undo, redo]) == consensus(events)
+        assert consensus_of([*events, undo, redo]) == consensus_of(events)
 
 
 @given(histories())
 def test_everyone_has_one_vote_a_image(events):
-    for truth in consensus(events).values():
-        assert 1 <= sum(truth.votes.values()) <= 3
-        assert 0 <= truth.probability <= 1
-        if truth.label in ("normal", "abnormal"):
-            assert (truth.probability > 0.5) == (truth.label == "abnormal")
+    for consensus in consensus_of(events).values():
+        assert 1 <= sum(consensus.votes.values()) <= 3
+        assert 0 <= consensus.probability <= 1
+        if consensus.label in ("normal", "abnormal"):
+            assert (consensus.probability > 0.5) == (consensus.label == "abnormal")
 
 
 @given(st.lists(st.one_of(LABELS, st.just("undo")), max_size=15))

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from chipdemo import batch
 from chipdemo.__main__ import main
-from chipdemo.batch import inspect_all
+from chipdemo.batch import run as batch
+from chipdemo.batch.run import inspect_all
+from chipdemo.batch.sources import listed
 from chipdemo.errors import BatchError, ExchangeError
-from chipdemo.listing import listed
 from tests.drawn import picture
 from tests.drawn_images import draw
 from tests.fakes import FakeInspector
@@ -75,7 +75,7 @@ def test_every_image_gets_a_line_in_its_order_and_a_bad_one_the_reason(chips, tm
 
 
 def test_a_batch_says_what_one_image_after_the_other_does(tmp_path):
-    from chipdemo.vision.inspector import load_inspector
+    from chipdemo.vision.predictor import load_inspector
 
     inspector = load_inspector(str(tiny_checkpoint(tmp_path / "model")))
     data = draw_chips(tmp_path / "data", normal=10, abnormal=10)

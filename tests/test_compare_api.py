@@ -8,7 +8,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from chipdemo.ablation import write_ablation
+from chipdemo.ablation.format import write_ablation
 from chipdemo.errors import CheckpointError
 from tests.ablations import ablation_json, small_ablation
 from tests.fakes import FakeInspector

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from chipdemo.curves import GRID, mean_recall, reliability, roc
+from chipdemo.ablation.curves import GRID, mean_recall, reliability, roc
 
 ABNORMAL = np.array([False, False, True, True])
 

@@ -71,7 +71,7 @@ def test_a_report_says_how_good_on_what_and_how_sure(chips, model, tmp_path):
         assert 0 <= low <= high <= 1
     assert report["recall_98"]["recall"] == 1.0
     assert report["latency_ms"]["median"] > 0 and report["latency_ms"]["images"] == 28
-    assert report["data"]["part"] == "chips, test, 28 images"
+    assert report["data"]["split"] == "chips, test, 28 images"
     page = (out / "report.md").read_text()
     assert page.startswith("# model on chips\n") and "| crack | 6 |" in page
     assert f"{metrics['auroc']:.3f}" in page and "Every image could be read." in page

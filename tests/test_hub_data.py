@@ -219,7 +219,7 @@ def test_what_holds_now_is_derived_from_label_events(tmp_path, time, content):
         )
     ]
     assert sorted(line.split(": ")[1] for line in data.left_out) == [
-        "disagreement (1 abnormal, 1 normal)",
+        "disputed (1 abnormal, 1 normal)",
         "unsure (1 unsure)",
     ]
     images = load_images(data, small)

@@ -15,8 +15,6 @@ ROOT = Path(__file__).parent.parent
 CORE = tuple(
     f"chipdemo/{name}.py"
     for name in (
-        "ablation",
-        "curves",
         "errors",
         "examples",
         "files",
@@ -24,13 +22,12 @@ CORE = tuple(
         "images",
         "inspection",
         "monitoring",
-        "operating",
+        "threshold",
         "overlay",
         "regions",
-        "report",
         "settings",
         "spreadsheet",
-        "teacher",
+        "teaching",
         "tiling",
     )  # fmt: skip
 )
@@ -39,8 +36,7 @@ GRADIO = ("gradio", "gradio_client")
 HUB = ("huggingface_hub", "httpx2")
 MAY_TALK_TO_THE_HUB = (
     "chipdemo/hub.py",
-    "chipdemo/labeling/hub_data.py",
-    "chipdemo/labeling/publish.py",
+    "chipdemo/labeling/hub/*",
     "chipdemo/vision/checkpoint.py",
     "chipdemo/vision/weights.py",
     "training/*",
@@ -136,7 +132,7 @@ def test_imports_point_one_way(path):
         "__import__('torch')",
         "import importlib\nimportlib.import_module('to' + 'rch')",
         "from chipdemo import vision",
-        "from chipdemo.vision.inspector import load_inspector",
+        "from chipdemo.vision.predictor import load_inspector",
         "from .. import vision",
         "from ..vision import inspector",
         "from huggingface_hub import HfApi",

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from chipdemo.vision.inspector import load_inspector
+from chipdemo.vision.predictor import load_inspector
 from tests.tiny import SPEC, draw_chip, tiny_checkpoint
 
 

@@ -10,9 +10,9 @@ from gradio_client.exceptions import AppError
 from huggingface_hub import HfApi
 
 from chipdemo.errors import LabelError
-from chipdemo.labeling.store import Journal
+from chipdemo.labeling.journal import Journal
 from chipdemo.settings import Settings
-from chipdemo.ui.annotators import Annotators, has_oauth, local_user
+from chipdemo.ui.auth import Annotators, has_oauth, local_user
 from tests.drawn import picture
 from tests.drawn_images import draw, fill
 from tests.fakes import FakeInspector

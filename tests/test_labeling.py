@@ -8,13 +8,14 @@ from PIL import Image
 
 from chipdemo.errors import LabelError
 from chipdemo.labeling import history
-from chipdemo.labeling.exchange import export_labels
+from chipdemo.labeling.formats import export_labels
+from chipdemo.labeling.hub.publish import Status
 from chipdemo.labeling.intake import Intake
 from chipdemo.labeling.label import Label
-from chipdemo.labeling.publish import Status
 from chipdemo.settings import Settings
-from chipdemo.ui import label_fragments, labeling
-from chipdemo.ui.labeling import desk_of
+from chipdemo.ui.label import html as label_fragments
+from chipdemo.ui.label import logic as labeling
+from chipdemo.ui.label.logic import desk_of
 from tests.drawn import mask
 from tests.drawn_images import draw, fill
 from tests.fakes import FakeInspector

@@ -11,10 +11,10 @@ import datasets
 import pytest
 
 from chipdemo.__main__ import main
-from chipdemo.commands.labels import EXPORTS, IMPORTS
+from chipdemo.cli.labels import EXPORTS, IMPORTS
 from chipdemo.images import read_image
-from chipdemo.labeling.exchange import READERS, WRITERS
-from chipdemo.labeling.store import Journal
+from chipdemo.labeling.formats import READERS, WRITERS
+from chipdemo.labeling.journal import Journal
 from tests.drawn import picture
 from tests.hub import Account, Hub
 from training.sources import read_data

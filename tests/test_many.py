@@ -8,9 +8,9 @@ from PIL import Image
 
 from chipdemo.errors import BatchError
 from chipdemo.files import Limits
-from chipdemo.ui import many
-from chipdemo.ui.many import Many, Progress
-from chipdemo.ui.many_fragments import many_html, progress_html
+from chipdemo.ui.many import logic as many
+from chipdemo.ui.many.html import many_html, progress_html
+from chipdemo.ui.many.logic import Many, Progress
 from tests.drawn import picture
 from tests.drawn_images import draw
 from tests.fakes import FakeInspector

@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from chipdemo.inspection import Region
-from chipdemo.vision.engine import EngineOutput
-from chipdemo.vision.inspector import load_inspector
-from chipdemo.vision.matching import (
+from chipdemo.vision.anomaly.matching import (
     ClassWeightMatching,
     InverseFeatureMatching,
     Match,
@@ -20,10 +18,12 @@ from chipdemo.vision.matching import (
     score_of,
     without_small,
 )
-from chipdemo.vision.memory import Description, Memory
-from chipdemo.vision.nearest import patches_of
-from chipdemo.vision.normals import Limits, Normals
-from chipdemo.vision.places import describe, fit_scale
+from chipdemo.vision.anomaly.memory_bank import Description, Memory
+from chipdemo.vision.anomaly.nearest import patches_of
+from chipdemo.vision.anomaly.patches import describe, fit_scale
+from chipdemo.vision.anomaly.stored import Limits, Normals
+from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.runtimes.engine import EngineOutput
 from tests.tiny import draw_chip, tiny_checkpoint
 
 SIZE = (224, 224)

@@ -6,11 +6,11 @@ import numpy as np
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from chipdemo.labeling.store import Journal
+from chipdemo.labeling.journal import Journal
 from chipdemo.metrics import Metrics
 from chipdemo.monitoring import ENOUGH, KEPT, MonitoredInspector, Recent, log_inspection
-from chipdemo.operating import OperatingCurve
-from chipdemo.ui.fragments import drift_html
+from chipdemo.threshold import OperatingCurve
+from chipdemo.ui.inspect.html import drift_html
 from tests.drawn_images import fill
 from tests.fakes import INFO, FakeInspector
 from tests.serving import served

@@ -18,10 +18,10 @@ from huggingface_hub import CommitOperationAdd, CommitScheduler, DatasetCard, Hf
 
 from chipdemo.errors import HubError
 from chipdemo.images import content_sha256
-from chipdemo.labeling.compaction import compact
+from chipdemo.labeling.hub.compaction import compact
+from chipdemo.labeling.hub.publish import CARD, SHARD, Publisher
+from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.label import Box, Label, ModelPrediction, retraction_of
-from chipdemo.labeling.publish import CARD, SHARD, Publisher
-from chipdemo.labeling.store import Journal
 from tests.hub import CUT, LOST, Account, Hub
 from tests.tiny import draw_chip
 from training.sources import read_data
@@ -100,7 +100,7 @@ def test_an_event_is_in_the_data_set_exactly_and_its_image_can_be_seen(hub, jour
         boxes=(Box(0, 1, 20, 30), Box(5, 6, 1, 1)),
         mask=mask.getvalue(),
         note=HOSTILE,
-        said=ModelPrediction("model", "abc", 0.125),
+        prediction=ModelPrediction("model", "abc", 0.125),
         decides=True,
         created_at=datetime(2026, 1, 1, 12, 0, 0, 123457, timezone.utc),
     )
@@ -218,7 +218,7 @@ def test_what_fails_stays_pending_says_why_and_is_published_once_when_the_hub_re
 ):
     publisher = Publisher(journal, NAME)
     labels = labeled(journal, 3)
-    monkeypatch.setattr("chipdemo.labeling.publish.CONFLICTS", 5)
+    monkeypatch.setattr("chipdemo.labeling.hub.publish.CONFLICTS", 5)
     hub.fail(request_line, answer, times)
     with pytest.raises(HubError, match=message):
         publisher.flush()
@@ -313,8 +313,8 @@ def test_a_crash_between_commit_and_bookkeeping_doubles_nothing_even_after_a_com
 PUBLISH = """
 import sys
 from pathlib import Path
-from chipdemo.labeling.publish import Publisher
-from chipdemo.labeling.store import Journal
+from chipdemo.labeling.hub.publish import Publisher
+from chipdemo.labeling.journal import Journal
 
 with Journal(Path(sys.argv[1])) as journal:
     Publisher(journal, sys.argv[2], shard_labels=4).flush()

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from chipdemo.errors import CheckpointError, HubError
 from chipdemo.vision.checkpoint import METRICS
-from chipdemo.vision.inspector import load_inspector
+from chipdemo.vision.predictor import load_inspector
 from tests.hub import CUT, LOST, Account, Hub
 from tests.scripts import run_script
 from tests.tiny import BACKBONE, SPEC, draw_chip, draw_chips, tiny_checkpoint
@@ -29,7 +29,7 @@ ACCOUNTS = {
 }
 CHECKPOINT = {"model.safetensors", "config.json", "metrics.json", "split.json", "README.md"}
 TEST = {
-    "part": "drawn chips, test, 10 images",
+    "split": "drawn chips, test, 10 images",
     "accuracy": 0.9,
     "recall": 0.8,
     "precision": 0.75,
@@ -164,7 +164,7 @@ def test_the_card_tells_the_hub_what_was_measured_on_what():
     assert "chip-inspection" in data.tags and data.model_name == f"{BACKBONE} + CBAM on drawn chips"
     measured = {result.metric_type: result.metric_value for result in data.eval_results}
     assert measured == {"accuracy": 0.9, "recall": 0.8, "precision": 0.75, "f1": 0.77, "roc_auc": 0.95}
-    assert {result.dataset_name for result in data.eval_results} == {TEST["part"]}
+    assert {result.dataset_name for result in data.eval_results} == {TEST["split"]}
     assert data.get("base_model") is None and data.get("datasets") is None
 
 

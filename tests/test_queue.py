@@ -1,9 +1,9 @@
 import pytest
 
 from chipdemo.errors import LabelError
+from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.label import Label, retraction_of
 from chipdemo.labeling.queue import Queue
-from chipdemo.labeling.store import Journal
 
 SHAS = [letter * 64 for letter in "abcde"]
 

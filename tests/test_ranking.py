@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from chipdemo.labeling import ranking
+from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.label import Label
 from chipdemo.labeling.queue import Queue
 from chipdemo.labeling.ranking import (
@@ -11,7 +12,6 @@ from chipdemo.labeling.ranking import (
     set_scores,
     undecidedness,
 )
-from chipdemo.labeling.store import Journal
 
 SHAS = [letter * 64 for letter in "abcde"]
 EAST, NORTH, WEST = (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0)

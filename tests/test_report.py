@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from chipdemo.report import BINS, LISTED, WORST, sums_of, write_page, write_tables
+from chipdemo.batch.report import BINS, LISTED, WORST, sums_of, write_page, write_tables
 
 RUN = {"model": "<b>m</b>", "revision": "0123", "threshold": 0.5, "data": "drawn chips"}
 

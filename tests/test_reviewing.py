@@ -6,9 +6,9 @@ import pytest
 
 from chipdemo.labeling.label import Label, ModelPrediction
 from chipdemo.settings import Settings
-from chipdemo.ui.labeling import desk_of
-from chipdemo.ui.review_fragments import review_html
-from chipdemo.ui.reviewing import review
+from chipdemo.ui.label.logic import desk_of
+from chipdemo.ui.label.review import review
+from chipdemo.ui.label.review_html import review_html
 from tests.drawn_images import fill
 from tests.fakes import FakeInspector
 
@@ -27,9 +27,9 @@ def label(journal, shas, **votes: str) -> None:
     """votes: by annotator, a letter for each image; "-" for none."""
     journal.append(
         *(
-            Label(sha256, WORDS[letter], annotator, said=ModelPrediction("model", "r", said))
+            Label(sha256, WORDS[letter], annotator, prediction=ModelPrediction("model", "r", prediction))
             for annotator, letters in votes.items()
-            for sha256, letter, said in zip(shas, letters, SAID)
+            for sha256, letter, prediction in zip(shas, letters, SAID)
             if letter != "-"
         )
     )
@@ -65,7 +65,7 @@ def test_only_images_with_labels_enough_are_counted(journal, shas):
     """One image that one person labeled would tell the other what it was."""
     label(journal, shas, bob="a-------")
     found = seen(journal, "ann", people=2)
-    assert sum(found.truths.values()) == 0
+    assert sum(found.consensus_counts.values()) == 0
     assert sum(sum(row.values()) for row in found.against_model.values()) == 0
     html = review_html(found)
     assert "No image has 2 labels yet. Label some, then look here again." in html
@@ -75,7 +75,7 @@ def test_only_images_with_labels_enough_are_counted(journal, shas):
 def test_it_says_what_holds_how_well_people_agree_and_what_the_model_had_said(journal, shas):
     label(journal, shas, ann=LABELS, bob="nnnaaaau")
     found = seen(journal, "ann", people=2)
-    assert found.truths == {"normal": 3, "abnormal": 3, "unsure": 0, "disagreement": 2}
+    assert found.consensus_counts == {"normal": 3, "abnormal": 3, "unsure": 0, "disputed": 2}
     assert found.against_model["abnormal"] == {"normal": 1, "abnormal": 2}
     html = review_html(found)
     assert "of the 8 images with 2 labels or more" in html

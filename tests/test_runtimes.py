@@ -13,10 +13,10 @@ from PIL import Image
 from chipdemo.__main__ import main
 from chipdemo.errors import CheckpointError, DataError, SettingsError
 from chipdemo.settings import Settings
-from chipdemo.vision import runtimes
-from chipdemo.vision.engine import EngineOutput
-from chipdemo.vision.graph import save_graph
-from chipdemo.vision.inspector import load_inspector
+from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.runtimes import exported as runtimes
+from chipdemo.vision.runtimes.engine import EngineOutput
+from chipdemo.vision.runtimes.export import save_graph
 from chipdemo.vision.weights import load_checkpoint
 from tests.tiny import SPEC, draw_chip, tiny_checkpoint
 

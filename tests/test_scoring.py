@@ -8,10 +8,10 @@ from PIL import Image
 
 from chipdemo.images import content_sha256
 from chipdemo.labeling import scoring
+from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.label import Label
 from chipdemo.labeling.queue import Queue
 from chipdemo.labeling.scoring import Scorer
-from chipdemo.labeling.store import Journal
 from tests.fakes import FakeInspector
 
 

@@ -10,9 +10,9 @@ import pytest
 from gradio.utils import get_upload_folder
 from gradio_client import Client
 
-from chipdemo.labeling.store import Journal
+from chipdemo.labeling.journal import Journal
 from chipdemo.settings import Settings
-from chipdemo.ui.build import build_app
+from chipdemo.ui.page import build_app
 from tests.drawn_images import fill
 from tests.fakes import FakeInspector
 from tests.serving import served

@@ -10,8 +10,8 @@ from PIL import Image
 from chipdemo.examples import elpv_examples
 from chipdemo.images import read_image
 from chipdemo.settings import DEFAULT_MODEL
-from chipdemo.vision.checkpoint import METRICS, SPLIT, WEIGHTS, read_json
-from chipdemo.vision.inspector import load_inspector
+from chipdemo.vision.checkpoint import METRICS, SPLIT, WEIGHTS, read_json, read_metrics
+from chipdemo.vision.predictor import load_inspector
 from tests.test_runtimes import assert_same
 from training.sources import read_elpv
 
@@ -61,12 +61,12 @@ def test_it_is_small_and_complete():
 def test_it_was_trained_and_judged_on_the_published_division():
     published, own = read_json(ROOT / "benchmarks" / "elpv_split.json"), read_json(DEFAULT_MODEL / SPLIT)
     assert all(own[part] == published[part] for part in ("train", "val", "test"))
-    assert read_json(DEFAULT_MODEL / METRICS)["test"]["part"] == "ELPV, test, 656 images"
+    assert read_metrics(DEFAULT_MODEL)["test"]["split"] == "ELPV, test, 656 images"
 
 
 def test_its_verdicts_are_as_good_as_its_card_says(judged):
     accuracy = np.mean([label == inspection.verdict for label, inspection in judged])
-    stated = read_json(DEFAULT_MODEL / METRICS)["test"]["accuracy"]
+    stated = read_metrics(DEFAULT_MODEL)["test"]["accuracy"]
     assert accuracy == pytest.approx(stated, abs=0.06)  # three standard errors of 164 images
 
 

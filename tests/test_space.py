@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from pyarrow import parquet
 
 from chipdemo.errors import ChipDemoError, HubError, SettingsError
-from chipdemo.labeling.store import Journal
+from chipdemo.labeling.journal import Journal
 from chipdemo.settings import DEFAULT_MODEL
 from space.contents import SHORT, files_of, requirements
 from space.deploy import command_line, deploy
@@ -262,8 +262,8 @@ def test_a_secret_comes_from_a_variable_and_is_never_shown(hub, monkeypatch, cap
         run("--secret", "HF_TOKEN=LABELS_TOKEN")
     run("--secret", "HF_TOKEN=LABELS_TOKEN")
     assert space(hub).secrets == {"HF_TOKEN": SECRET}
-    said = "".join(capsys.readouterr()) + str(failure.value)
-    assert "secret   HF_TOKEN" in said and SECRET not in said and TOKEN not in said
+    prediction = "".join(capsys.readouterr()) + str(failure.value)
+    assert "secret   HF_TOKEN" in prediction and SECRET not in prediction and TOKEN not in prediction
 
 
 def test_a_secret_that_is_there_stays_until_told_otherwise(hub, monkeypatch, capsys):
@@ -471,13 +471,13 @@ def test_a_space_refuses_strangers_and_publishes_its_last_labels_when_it_is_stop
         [sys.executable, "app.py"], cwd=deployed, env=environment_of(hub, tmp_path, port), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    said, address = [], f"http://127.0.0.1:{port}"
+    prediction, address = [], f"http://127.0.0.1:{port}"
     try:
         for line in started.stdout:
-            said.append(line)
+            prediction.append(line)
             if "public link" in line:
                 break
-        assert "ada/model" in httpx.get(address, timeout=60).text, said
+        assert "ada/model" in httpx.get(address, timeout=60).text, prediction
         label = {"data": [sha256, "abnormal", "", [], "", "", False, ""], "session_hash": "x"}
         for name, event in writes_of_labels(address).items():
             data = [None] * len(event["inputs"]) if name.startswith("on_") else label["data"]
@@ -495,15 +495,15 @@ def test_a_space_refuses_strangers_and_publishes_its_last_labels_when_it_is_stop
             started.wait(timeout=60)
     finally:
         started.kill()
-        said += [started.communicate()[0]]
-    assert started.returncode == 0, said
+        prediction += [started.communicate()[0]]
+    assert started.returncode == 0, prediction
     assert files_in(tmp_path / "uploads") == []
     files = hub.repository("ada/labels", "dataset").files
     (shard,) = (io.BytesIO(content) for path, content in files.items() if path.endswith(".parquet"))
     assert parquet.read_table(shard).select(["annotator", "label"]).to_pylist() == [
         {"annotator": "carl", "label": "abnormal"}
     ]
-    assert not any(secret in line for line in said for secret in (SECRET, OAUTH))
+    assert not any(secret in line for line in prediction for secret in (SECRET, OAUTH))
 
 
 def test_the_card_is_yaml_and_text(deployed):

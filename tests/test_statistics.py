@@ -11,10 +11,10 @@ from chipdemo.labeling.statistics import (
     cohen,
     cohen_kappa,
     confidently_wrong,
+    consensus_counts,
     disagreements,
     fleiss,
     likely_errors,
-    truths,
 )
 
 WORDS = {"n": "normal", "a": "abnormal", "u": "unsure"}
@@ -24,7 +24,7 @@ def sha_of(number):
     return f"{number:064x}"
 
 
-def label(journal, said=None, **votes):
+def label(journal, prediction=None, **votes):
     """votes: by annotator, a letter for each image; "-" for none. said: probabilities."""
     for number in range(max(map(len, votes.values()))):
         journal.add_image(sha_of(number), (64, 64), f"chip {number}", b"content")
@@ -34,7 +34,7 @@ def label(journal, said=None, **votes):
                 sha_of(number),
                 WORDS[letter],
                 annotator,
-                said=ModelPrediction("model", "r", said[number]) if said else None,
+                prediction=ModelPrediction("model", "r", prediction[number]) if prediction else None,
             )
             for annotator, letters in votes.items()
             for number, letter in enumerate(letters)
@@ -133,27 +133,29 @@ def test_disagreements_are_listed_until_a_reviewer_decides(journal):
         [],
     )
     assert disagreements(journal, people=3) == []  # a third may still settle it
-    assert truths(journal) == {"normal": 2, "abnormal": 1, "unsure": 0, "disagreement": 1}
+    assert consensus_counts(journal) == {"normal": 2, "abnormal": 1, "unsure": 0, "disputed": 1}
     journal.append(Label(sha_of(0), "abnormal", "ruth", decides=True))
     assert disagreements(journal) == []
-    assert truths(journal, people=3) == {"normal": 1, "abnormal": 2, "unsure": 0, "disagreement": 0}
+    assert consensus_counts(journal, people=3) == {"normal": 1, "abnormal": 2, "unsure": 0, "disputed": 0}
 
 
 def test_people_are_held_against_what_the_model_said_before_the_first_label(journal):
-    label(journal, said=[0.9, 0.1, 0.5, 0.2, 0.7], ann="anaau", bob="---n-")
-    journal.append(Label(sha_of(1), "normal", "cy", said=ModelPrediction("model", "r2", 0.99)))  # it has learned
+    label(journal, prediction=[0.9, 0.1, 0.5, 0.2, 0.7], ann="anaau", bob="---n-")
+    journal.append(
+        Label(sha_of(1), "normal", "cy", prediction=ModelPrediction("model", "r2", 0.99))
+    )  # it has learned
     assert against_the_model(journal, 0.5) == {
         "normal": {"normal": 1, "abnormal": 0},
         "abnormal": {"normal": 0, "abnormal": 2},
         "unsure": {"normal": 0, "abnormal": 1},
-        "disagreement": {"normal": 1, "abnormal": 0},
+        "disputed": {"normal": 1, "abnormal": 0},
     }
     assert against_the_model(journal, 0.6)["abnormal"] == {"normal": 1, "abnormal": 1}
     assert sum(sum(row.values()) for row in against_the_model(journal, 0.5, people=2).values()) == 2
 
 
 def test_labels_that_the_model_contradicts_with_confidence_are_listed_the_surest_first(journal):
-    label(journal, said=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5, 0.99], ann="nnnnaaaau")
+    label(journal, prediction=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5, 0.99], ann="nnnnaaaau")
     found = likely_errors(journal)
     assert [(one.image.name, one.label) for one in found] == [
         ("chip 6", "abnormal"),
@@ -164,15 +166,15 @@ def test_labels_that_the_model_contradicts_with_confidence_are_listed_the_surest
 
 
 def test_a_second_look_is_over_when_somebody_labeled_again_or_decided(journal):
-    label(journal, said=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5], ann="nnnnaaaa")
-    journal.append(Label(sha_of(6), "abnormal", "ann", said=ModelPrediction("model", "r", 0.0)))
+    label(journal, prediction=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5], ann="nnnnaaaa")
+    journal.append(Label(sha_of(6), "abnormal", "ann", prediction=ModelPrediction("model", "r", 0.0)))
     assert [one.image.name for one in likely_errors(journal)] == ["chip 2"]
     journal.append(Label(sha_of(2), "normal", "ruth", decides=True))
     assert likely_errors(journal) == []
 
 
 def test_likely_errors_can_be_only_those_of_an_annotator_or_of_enough_votes(journal):
-    label(journal, said=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5], ann="nnnnaaaa", bob="--n-----")
+    label(journal, prediction=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5], ann="nnnnaaaa", bob="--n-----")
     assert [one.image.name for one in likely_errors(journal, 1)] == ["chip 6"]
     assert [one.image.name for one in likely_errors(journal, 1, labeled_by="bob")] == ["chip 2"]
     assert [one.image.name for one in likely_errors(journal, people=2)] == ["chip 2"]

@@ -4,9 +4,9 @@ import re
 import pytest
 
 from chipdemo.labeling.intake import add_contents
+from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.label import Label
 from chipdemo.labeling.status import Status, images_seen, status_of, training_commands
-from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
 from tests.drawn import picture
 

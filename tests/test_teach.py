@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 
 from chipdemo.__main__ import main
 from chipdemo.errors import CheckpointError, DataError
-from chipdemo.ui.fragments import normals_html, verdict_html
-from chipdemo.ui.inspecting import compared_with_normals, inspect_image, palette_of
-from chipdemo.vision import teaching
+from chipdemo.ui.inspect.html import normals_html, verdict_html
+from chipdemo.ui.inspect.logic import compared_with_normals, inspect_image, palette_of
+from chipdemo.vision.anomaly import fitting as teaching
+from chipdemo.vision.anomaly.features import backbone_of, starting_backbone, study_images
+from chipdemo.vision.anomaly.stored import load_normals
 from chipdemo.vision.checkpoint import CONFIG, FILES, MEMORY, METRICS, SPLIT, WEIGHTS, latest_revision
-from chipdemo.vision.inspector import load_inspector
-from chipdemo.vision.normals import load_normals
-from chipdemo.vision.study import backbone_of, starting_backbone, study_images
+from chipdemo.vision.predictor import load_inspector
 from chipdemo.vision.watching import try_out
 from tests.drawn import chip, chips
 from tests.pipes import piped
@@ -139,7 +139,7 @@ def test_the_checkpoint_has_every_file_and_says_what_it_is(taught, study):
     assert (taught / MEMORY).stat().st_size < 20_000_000
     metrics, split = (json.loads((taught / name).read_text()) for name in (METRICS, SPLIT))
     assert metrics["starting_weights"].startswith("ImageNet (package")
-    assert metrics["validation"]["part"] == "board-7, 14 good images, each held out"
+    assert metrics["validation"]["split"] == "board-7, 14 good images, each held out"
     assert split == {"train": list(study.sha256), "val": [], "test": []}
     card = (taught / "README.md").read_text()
     assert "14 good images" in card and "tf_efficientnet_lite0" in card and "small copies" in card
@@ -392,7 +392,7 @@ def test_teaching_again_is_a_new_revision(backbone, study, copy):
 
 
 def test_without_the_package_the_shipped_models_backbone_is_used(monkeypatch):
-    monkeypatch.setattr("chipdemo.vision.study.packaged_lite0", lambda: None)
+    monkeypatch.setattr("chipdemo.vision.anomaly.features.packaged_lite0", lambda: None)
     backbone = starting_backbone()
     assert backbone.starting_weights == "backbone of elpv-efficientnet-lite0-cbam"
     assert backbone.spec.attention == "none" and backbone.spec.verdict_by == "memory"
@@ -401,7 +401,7 @@ def test_without_the_package_the_shipped_models_backbone_is_used(monkeypatch):
 @pytest.fixture
 def small(monkeypatch):
     """The command line has no flag for it; at 256 px it would take long."""
-    monkeypatch.setattr("chipdemo.vision.study.IMAGE_SIZE", 96)
+    monkeypatch.setattr("chipdemo.vision.anomaly.features.IMAGE_SIZE", 96)
 
 
 def test_the_command_teaches(small, tmp_path, capsys):

@@ -15,13 +15,14 @@ from PIL import Image
 from chipdemo.errors import DataError
 from chipdemo.files import Found, Limits
 from chipdemo.settings import Settings
-from chipdemo.teacher import Draft, Standout, Taught
-from chipdemo.ui import teach_fragments, teaching
-from chipdemo.ui.build import build_app
-from chipdemo.ui.teaching import Classroom, Told, as_it_goes
-from chipdemo.vision.inspector import load_inspector
-from chipdemo.vision.network_teacher import NetworkTeacher
-from chipdemo.vision.study import starting_backbone
+from chipdemo.teaching import Draft, Standout, Taught
+from chipdemo.ui.page import build_app
+from chipdemo.ui.teach import html as teach_fragments
+from chipdemo.ui.teach import logic as teaching
+from chipdemo.ui.teach.logic import Classroom, Told, as_it_goes
+from chipdemo.vision.anomaly.features import starting_backbone
+from chipdemo.vision.anomaly.teacher import NetworkTeacher
+from chipdemo.vision.predictor import load_inspector
 from tests.drawn import chip, chips, picture
 from tests.fakes import FakeInspector, FakeTeacher
 from tests.serving import served

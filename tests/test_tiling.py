@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from chipdemo.batch import inspect_all, picture
+from chipdemo.batch.run import inspect_all, picture
+from chipdemo.batch.sources import listed
 from chipdemo.errors import BatchError
 from chipdemo.inspection import Region
-from chipdemo.listing import listed
 from chipdemo.monitoring import MonitoredInspector
 from chipdemo.tiling import TiledInspector, stitched, tiles_of
-from chipdemo.ui import fragments, inspecting
+from chipdemo.ui.inspect import html as fragments
+from chipdemo.ui.inspect import logic as inspecting
 from tests.fakes import FakeInspector
 
 SIDE = 672
@@ -144,8 +145,14 @@ def test_where_most_tiles_are_unlike_the_training_images_the_whole_decides():
     image.paste((200, 0, 0), (0, 0, 1100, 1600))
     inner = FakeInspector()
     whole, inspection = inner.inspect(image), TiledInspector(inner).inspect(image)
-    assert (inspection.tiles.seen, inspection.tiles.out_of_distribution, inspection.tiles.decide) == (9, 6, False)
-    assert inspection.abnormal_probability == whole.abnormal_probability and not inspection.out_of_distribution
+    assert (inspection.tiles.seen, inspection.tiles.out_of_distribution, inspection.tiles.decide) == (
+        9,
+        6,
+        False,
+    )
+    assert (
+        inspection.abnormal_probability == whole.abnormal_probability and not inspection.out_of_distribution
+    )
     assert inspection.regions == whole.regions and inspection.heat["evidence"].shape == (9, 9)
 
 

@@ -19,7 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, Tool
 from PIL import Image
 
-from chipdemo.labeling.store import Journal
+from chipdemo.labeling.journal import Journal
 from chipdemo.metrics import Metrics
 from tests.drawn import chip, picture
 from tests.drawn_images import fill
@@ -307,5 +307,5 @@ def test_a_page_of_another_site_is_turned_away(address, origin):
 
 def test_mcp_is_not_imported_before_it_is_asked_for():
     """It would take a sixth of gradio's time at every start."""
-    code = "import sys, chipdemo.ui.build; print('mcp' in sys.modules); import mcp.server"
+    code = "import sys, chipdemo.ui.page; print('mcp' in sys.modules); import mcp.server"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from chipdemo.errors import DataError
 from chipdemo.images import read_image
 from chipdemo.vision.checkpoint import WEIGHTS
-from chipdemo.vision.inspector import load_inspector
 from chipdemo.vision.model import ChipNet
+from chipdemo.vision.predictor import load_inspector
 from tests.scripts import run_script
 from tests.tiny import BACKBONE, draw_chip, draw_chips
 from training.resume import STATE, save_state

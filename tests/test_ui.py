@@ -12,11 +12,12 @@ from PIL import Image
 from chipdemo.errors import ImageTooLargeError, UnreadableImageError
 from chipdemo.examples import ELPV_CREDIT, Example, elpv_examples
 from chipdemo.inspection import ModelInfo
-from chipdemo.operating import OperatingCurve
 from chipdemo.settings import Settings
-from chipdemo.ui import fragments, inspecting
-from chipdemo.ui.build import build_app
-from chipdemo.ui.look import stage_template
+from chipdemo.threshold import OperatingCurve
+from chipdemo.ui.inspect import html as fragments
+from chipdemo.ui.inspect import logic as inspecting
+from chipdemo.ui.page import build_app
+from chipdemo.ui.theme import stage_template
 from chipdemo.ui.uploads import uploaded_path
 from tests.fakes import INFO, METHODS, FakeInspector
 
@@ -134,7 +135,7 @@ def test_the_overlay_to_download_has_the_size_of_the_image_and_a_bar(inspector, 
 def test_the_verdict_says_what_its_threshold_means_and_on_what(inspector, dark):
     text = fragments.verdict_html(inspected(inspector, dark).inspection, INFO)
     assert "ABNORMAL" in text
-    assert "of 1,000 good chips <strong>200</strong> would be stopped" in text
+    assert "of 1,000 good chips <strong>200</strong> would be flagged" in text
     assert "of 100 defective <strong>75</strong> are caught" in text
     assert "drawn chips, validation, 9 images" in text
 
@@ -147,7 +148,7 @@ def test_a_threshold_that_stops_nothing_says_so_instead_of_nan():
 def test_without_a_known_defect_nothing_is_said_of_defects():
     goods = replace(INFO, validation=OperatingCurve("5 good chips", (0.1, 0.2, 0.3, 0.4, 0.6), (False,) * 5))
     text = fragments.meaning(goods, 0.5)
-    assert "<strong>200</strong> would be stopped" in text and "defective" not in text
+    assert "<strong>200</strong> would be flagged" in text and "defective" not in text
 
 
 def test_a_image_unlike_the_training_images_gets_no_verdict_in_red(inspector, tmp_path):
@@ -159,7 +160,7 @@ def test_a_image_unlike_the_training_images_gets_no_verdict_in_red(inspector, tm
 
 def test_names_from_outside_are_escaped():
     info = ModelInfo(
-        **{**vars(INFO), "name": HOSTILE, "data": HOSTILE, "test": {"part": HOSTILE, "accuracy": 1}}
+        **{**vars(INFO), "name": HOSTILE, "data": HOSTILE, "test": {"split": HOSTILE, "accuracy": 1}}
     )
     for text in (fragments.header_html(info), fragments.intro_html(info)):
         assert "<img" not in text

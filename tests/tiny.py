@@ -18,9 +18,9 @@ METRICS_JSON = {
     "data": "drawn chips",
     "data_license": "CC0",
     "starting_weights": "none (random)",
-    "test": {"part": "drawn chips, test, 2 images", "accuracy": 1.0},
+    "test": {"split": "drawn chips, test, 2 images", "accuracy": 1.0},
     "validation": {
-        "part": "drawn chips, validation, 4 images",
+        "split": "drawn chips, validation, 4 images",
         "probabilities": [0.1, 0.3, 0.6, 0.9],
         "abnormal": [False, False, True, True],
     },
@@ -32,7 +32,7 @@ def tiny_net(spec: ModelSpec = SPEC) -> ChipNet:
     torch.manual_seed(0)
     net = spec.build().eval()
     torch.nn.init.normal_(net.head.weight)
-    net.familiarity.fit(torch.randn(100, net.head.in_features))
+    net.ood.fit(torch.randn(100, net.head.in_features))
     return net
 
 

@@ -30,8 +30,8 @@ from scipy.special import expit, logit
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from chipdemo.ablation import METRICS as SHOWN
-from chipdemo.ablation import (
+from chipdemo.ablation.format import METRICS as SHOWN
+from chipdemo.ablation.format import (
     Ablation,
     DataUsed,
     Difference,
@@ -44,9 +44,9 @@ from chipdemo.ablation import (
 )
 from chipdemo.errors import ChipDemoError, DataError
 from chipdemo.settings import DEFAULT_MODEL
-from chipdemo.vision.checkpoint import METRICS, SPLIT, ModelSpec, read_json, write_json
+from chipdemo.vision.checkpoint import METRICS, SPLIT, ModelSpec, read_json, read_metrics, write_json
 from chipdemo.vision.model import ChipNet
-from chipdemo.vision.torch_engine import TorchEngine
+from chipdemo.vision.runtimes.pytorch import TorchEngine
 from chipdemo.vision.transforms import pixels_of
 from chipdemo.vision.weights import load_checkpoint
 from training.ablation_report import draw, table
@@ -198,7 +198,7 @@ def train_network(plan: Plan, seed: int, run: Run, out: Path) -> dict:
         flags = {"data": run.data, "split": str(run.split), "out": str(out), "cache": str(run.out / "cache")}
         flags |= plan.flags | start_of(plan, run)
         train(Options(**flags, seed=seed, resume=(out / STATE).exists()))
-    metrics = read_json(out / METRICS)
+    metrics = read_metrics(out)
     net, spec, _ = load_checkpoint(out)
     engine = TorchEngine(net, spec)
     return {
@@ -242,7 +242,7 @@ def combine(plan: Plan, seed: int, run: Run) -> dict:
             f"Expected the members of {plan.name} to be finished; {', '.join(missing)} is not. "
             "Train them first: leave --rows out, or name them too."
         )
-    members, metrics = zip(*((read_json(file), read_json(file.with_suffix("") / METRICS)) for file in files))
+    members, metrics = zip(*((read_json(file), read_metrics(file.with_suffix(""))) for file in files))
 
     def log_odds(part: str) -> np.ndarray:
         stated = np.array([of_member[part]["probabilities"] for of_member in metrics])

@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn import metrics
 from sklearn.calibration import CalibrationDisplay
 
-from chipdemo.ablation import METRICS, PUBLISHED, PUBLISHED_SOURCE, Ablation, Row
+from chipdemo.ablation.format import METRICS, PUBLISHED, PUBLISHED_SOURCE, Ablation, Row
 from chipdemo.inspection import CLASSES
 from training.measure import operating_point
 

@@ -29,7 +29,7 @@ CARD = """---
 Tells normal from abnormal images and shows where, for
 Chip Inspector: `python app.py --model FOLDER_OR_HUB_ID`.
 
-| {part} | |
+| {split} | |
 |---|---|
 | accuracy | {accuracy:.3f} |
 | recall | {recall:.3f} |
@@ -42,7 +42,7 @@ Chip Inspector: `python app.py --model FOLDER_OR_HUB_ID`.
 Threshold {threshold:.3f} and temperature {temperature:.3f} were chosen on the validation part;
 this run measured the test part once, at its end, with the weights as stored here.
 
-| {part} | judged normal | judged abnormal |
+| {split} | judged normal | judged abnormal |
 |---|---|---|
 | normal | {tn} | {fp} |
 | abnormal | {fn} | {tp} |
@@ -91,7 +91,7 @@ def front_matter(title: str, spec: ModelSpec, metrics: dict[str, Any]) -> str:
         EvalResult(
             task_type="image-classification",
             dataset_type=data if on_hub else re.sub(r"\W+", "-", data.lower()),
-            dataset_name=test["part"],
+            dataset_name=test["split"],
             dataset_split="test",
             metric_type=type_,
             metric_value=round(test[name], 4),

@@ -27,9 +27,9 @@ from chipdemo.images import read_image
 from chipdemo.inspection import ABNORMAL
 from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.vision.checkpoint import SPLIT, find_checkpoint, write_json
-from chipdemo.vision.inspector import NetworkInspector
 from chipdemo.vision.output import replacing
-from chipdemo.vision.torch_engine import TorchEngine
+from chipdemo.vision.predictor import NetworkInspector
+from chipdemo.vision.runtimes.pytorch import TorchEngine
 from chipdemo.vision.transforms import pixels_of
 from chipdemo.vision.weights import load_checkpoint
 from training.data import Sample, load_images, read_split
@@ -110,7 +110,7 @@ def evaluate(model: str, data: str, part: str = "test", split: str = "", out: st
     stopped = probability >= spec.threshold
     report = {
         "model": {"name": info.name, "revision": info.revision, "threshold": spec.threshold},
-        "data": {"name": source.name, "license": source.license, "part": judged},
+        "data": {"name": source.name, "license": source.license, "split": judged},
         "date": datetime.date.today().isoformat(),
         "metrics": measure(probability, abnormal, spec.threshold),
         "interval_95": intervals(probability, abnormal, spec.threshold, RESAMPLES),

@@ -15,7 +15,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from chipdemo.errors import DataError
 from chipdemo.images import Source
 from chipdemo.inspection import CLASSES
-from chipdemo.labeling.agreement import UNSURE, consensus
+from chipdemo.labeling.agreement import UNSURE, consensus_of
 from training.data import LabeledData, Sample, sample_of
 
 ADDRESS = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?(@(?P<revision>.+))?")
@@ -111,13 +111,17 @@ def _agreed(name: str, rows: list[dict], images: Dataset) -> tuple[list[Sample],
         for row, time in zip(rows, times)
     ]
     samples, left_out = [], []
-    for sha256, truth in consensus(events).items():
+    for sha256, consensus in consensus_of(events).items():
         path = Path(name) / sha256
-        if truth.label in CLASSES:
-            row = {"label": truth.label, "probability": truth.probability, "defect_type": truth.defect_type}
+        if consensus.label in CLASSES:
+            row = {
+                "label": consensus.label,
+                "probability": consensus.probability,
+                "defect_type": consensus.defect_type,
+            }
             samples.append(sample_of(row, path, "", partial(_image, images, rows_of[sha256])))
         else:
-            left_out.append(f"{path}: {truth}")
+            left_out.append(f"{path}: {consensus}")
     return samples, left_out
 
 

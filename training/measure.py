@@ -13,7 +13,7 @@ from sklearn.calibration import CalibrationDisplay
 from torchmetrics.functional.classification import binary_calibration_error
 
 from chipdemo.inspection import CLASSES
-from chipdemo.operating import OperatingCurve, OperatingPoint
+from chipdemo.threshold import OperatingCurve, OperatingPoint
 from training.uncertainty import interval, resampled
 
 matplotlib.use("Agg")

@@ -19,7 +19,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from safetensors import SafetensorError, safe_open
 
 from chipdemo.errors import CheckpointError, ChipDemoError, HubError
-from chipdemo.hub import with_retries, describe_error, writable, writer
+from chipdemo.hub import describe_error, with_retries, writable, writer
 from chipdemo.vision.checkpoint import CARD, FILES, MEMORY
 from chipdemo.vision.weights import load_checkpoint
 
@@ -92,8 +92,8 @@ def push(folder: Path, repository: str, public: bool = False) -> CommitInfo:
     except Exception as error:  # noqa: BLE001 - network, proxy, storage and Hub raise errors of many types
         again = ["python", "training/push.py", str(folder), repository, *["--public"] * public]
         raise HubError(
-            f"Expected to push to {repository}; found {describe_error(error)} The checkpoint is whole in {folder}. "
-            f"Try again with: {shlex.join(again)}"
+            f"Expected to push to {repository}; found {describe_error(error)} The checkpoint is whole in "
+            f"{folder}. Try again with: {shlex.join(again)}"
         ) from error
     print(f"pushed revision {info.revision} as {commit.oid}, {visibility}: {commit.commit_url}")
     print(f"open it with: python app.py --model {repository}", flush=True)

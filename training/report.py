@@ -4,7 +4,7 @@ from typing import Any
 
 PAGE = """# {model[name]} on {data[name]}
 
-{data[part]}; data license: {license}. Model revision {model[revision]}, threshold {model[threshold]:.3f};
+{data[split]}; data license: {license}. Model revision {model[revision]}, threshold {model[threshold]:.3f};
 {date}. In brackets: 95 % of what other images of the same kind, as many as these, would give.
 
 | metric | |

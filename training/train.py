@@ -91,7 +91,7 @@ class Options:
     public: bool = flag(False, "where --push-to-hub makes a new repository, open it to everyone")
 
 
-LONG = ("part", "probabilities", "abnormal")
+LONG = ("split", "probabilities", "abnormal")
 LOCAL = ("resume", "out", "cache", "push_to_hub", "public")  # options that do not change the model
 
 
@@ -297,7 +297,7 @@ def _train(options: Options, out: Path, folder: Path, accelerator: Accelerator) 
         return
 
     # What is stored is what is calibrated and measured: the best epoch's weights, rounded.
-    best.familiarity.fit(torch.from_numpy(predict(best, pixels["train"], spec).embedding).to(device))
+    best.ood.fit(torch.from_numpy(predict(best, pixels["train"], spec).embedding).to(device))
     save_checkpoint(folder, best, spec)
     load_weights(best, folder / WEIGHTS)
     on_val = predict(best, pixels["val"], spec)
@@ -325,13 +325,13 @@ def _train(options: Options, out: Path, folder: Path, accelerator: Accelerator) 
         "starting_weights": starting_weights,
         "image_side": images.side,
         "test": {
-            "part": part_name["test"],
+            "split": part_name["test"],
             **measure(test_probability, abnormal["test"], threshold),
             "probabilities": [round(float(p), 5) for p in test_probability],
             "abnormal": abnormal["test"].tolist(),
         },
         "validation": {
-            "part": part_name["val"],
+            "split": part_name["val"],
             **measure(val_probability, abnormal["val"], threshold),
             "probabilities": [round(float(p), 5) for p in val_probability],
             "abnormal": abnormal["val"].tolist(),

@@ -17,7 +17,7 @@ from chipdemo.errors import DataError
 from chipdemo.inspection import ABNORMAL, NORMAL
 from chipdemo.labeling.label import UNSURE
 
-DISPUTED = "disagreement"
+DISPUTED = "disputed"
 
 
 class LabelEvent(Protocol):
@@ -42,7 +42,7 @@ class LabelEvent(Protocol):
 class Consensus:
     """What holds of one image.
 
-    label: "normal", "abnormal", "unsure", or "disagreement" where the most votes are tied.
+    label: "normal", "abnormal", "unsure", or "disputed" where the most votes are tied.
     votes: annotators by label, e.g. {"abnormal": 2, "normal": 1}.
     defect_type: the one most often given with that label, "" when none was.
     """
@@ -61,7 +61,7 @@ class Consensus:
         return f"{self.label} ({', '.join(f'{n} {label}' for label, n in sorted(self.votes.items()))})"
 
 
-def consensus(events: Iterable[LabelEvent]) -> dict[str, Consensus]:
+def consensus_of(events: Iterable[LabelEvent]) -> dict[str, Consensus]:
     """What holds of every image that somebody labeled, by its sha256.
 
     The order of the events does not matter, and an event that comes twice counts once. Events of

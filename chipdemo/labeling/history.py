@@ -1,8 +1,8 @@
 """What one annotator did last, and what annotators differ on."""
 
 from chipdemo.labeling.agreement import DISPUTED
+from chipdemo.labeling.journal import Journal, Stored, stored_of
 from chipdemo.labeling.label import Label
-from chipdemo.labeling.store import Journal, Stored, stored_of
 
 
 def last_votes(journal: Journal, annotator: str, count: int) -> list[Label]:
@@ -53,7 +53,7 @@ def disputed(journal: Journal, people: int, annotator: str, count: int = -1) -> 
     """
     with journal.read() as database:
         rows = database.execute(
-            "SELECT * FROM images AS p WHERE truth = ? AND votes >= ? AND NOT EXISTS "
+            "SELECT * FROM images AS p WHERE consensus = ? AND votes >= ? AND NOT EXISTS "
             "(SELECT 1 FROM skips WHERE image_sha256 = p.sha256 AND annotator = ?) ORDER BY id LIMIT ?",
             (DISPUTED, people, annotator, count),
         ).fetchall()

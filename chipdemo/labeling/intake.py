@@ -23,7 +23,7 @@ from chipdemo.files import (
     shown,
 )
 from chipdemo.images import read_image
-from chipdemo.labeling.store import Journal, NewImage
+from chipdemo.labeling.journal import Journal, NewImage
 
 BATCH, BATCH_BYTES = 64, 32_000_000  # images, and bytes of them, that one transaction adds
 

@@ -42,7 +42,7 @@ class Label:
 
     image_sha256: images.content_sha256 of the image. label: one of LABELS; "" where the event
     only retracts. boxes, mask (PNG of one channel, 0 or 255, as large as the upright image;
-    b"" for none): where the defect is. created_at: UTC. said: None where no model was asked.
+    b"" for none): where the defect is. created_at: UTC. prediction: None where no model was asked.
     retracts: event_id of the annotator's own event that this one undoes, or "". decides: given in
     a review of a disagreement, and settles it.
     """
@@ -54,7 +54,7 @@ class Label:
     boxes: tuple[Box, ...] = ()
     mask: bytes = b""
     note: str = ""
-    said: Said | None = None
+    prediction: ModelPrediction | None = None
     retracts: str = ""
     decides: bool = False
     event_id: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -72,14 +72,14 @@ class Label:
         names = (
             self.annotator,
             self.defect_type,
-            *((self.said.name, self.said.revision) if self.said else ()),
+            *((self.prediction.name, self.prediction.revision) if self.prediction else ()),
         )
         for text, most in (*((name, MAX_NAME) for name in names), (self.note, MAX_NOTE)):
             _check_text(text, most)
         if self.created_at.utcoffset() is None or self.created_at.utcoffset().total_seconds():
             raise _wrong("a time in UTC", str(self.created_at))
-        if self.said and not 0 <= self.said.abnormal_probability <= 1:
-            raise _wrong("a probability of 0-1", str(self.said.abnormal_probability))
+        if self.prediction and not 0 <= self.prediction.abnormal_probability <= 1:
+            raise _wrong("a probability of 0-1", str(self.prediction.abnormal_probability))
         if len(self.boxes) > MAX_BOXES or any(
             min(box.x, box.y, box.width - 1, box.height - 1) < 0 or max(astuple(box)) > MAX_EDGE
             for box in self.boxes

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chipdemo.errors import LabelError
-from chipdemo.labeling.store import Journal, Stored, stored_of
+from chipdemo.labeling.journal import Journal, Stored, stored_of
 
 LEASE_S = 600  # an image is kept for the one it was given to
 INFORMATIVE, PLAIN, RANDOM = "informative", "plain", "random"

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
 from chipdemo.labeling.agreement import DISPUTED
-from chipdemo.labeling.store import Journal
+from chipdemo.labeling.journal import Journal
 
 SIZE = 64  # numbers kept of an embedding
 HEAD = 1_000  # images chosen one after the other; the others follow by what is left of their difference
@@ -33,13 +33,13 @@ LITTLE = 0.25  # less than this is no reason
 class Scored:
     """All images, in the order of their ids, and what a model says of them.
 
-    id: (N,). truth: N labels, "" for none. priority, reason: as they are now.
+    id: (N,). consensus: N labels, "" for none. priority, reason: as they are now.
     probability: (N,) of abnormal; NaN where the model was not asked.
     embedding: (N, SIZE) float32 of unit length; 0 where there is none.
     """
 
     id: np.ndarray
-    truth: list[str]
+    consensus: list[str]
     priority: np.ndarray
     reason: list[str]
     probability: np.ndarray
@@ -90,14 +90,14 @@ def rank(journal: Journal, threshold: float, revision: str) -> int:
 def rank_scored(scored: Scored, threshold: float) -> tuple[np.ndarray, list[str]]:
     """Priority (N,), NaN where there is nothing to go by, and its reason, of every image."""
     known = ~np.isnan(scored.probability)
-    truth = np.array(scored.truth)
+    consensus = np.array(scored.consensus)
     verdict = np.where(scored.probability >= threshold, ABNORMAL, NORMAL)
     undecided = undecidedness(scored.probability, threshold)
-    unlike = differences(scored.embedding, undecided, labeled=truth != "")
+    unlike = differences(scored.embedding, undecided, labeled=consensus != "")
     priority = (undecided + unlike) / 2
-    against = known & np.isin(truth, CLASSES) & (truth != verdict)
+    against = known & np.isin(consensus, CLASSES) & (consensus != verdict)
     priority[against] = MODEL_DISAGREES + 1 - undecided[against]  # the surer the model, the sooner
-    torn = truth == DISPUTED
+    torn = consensus == DISPUTED
     priority[torn] = PEOPLE_DISAGREE + np.nan_to_num(undecided[torn])
     priority[~torn & ~known & (np.array(scored.reason) == TORN)] = 0  # settled since
     reasons = np.select(
@@ -184,7 +184,7 @@ def _projection(channels: int) -> np.ndarray:
 def _read(journal: Journal, revision: str) -> Scored:
     with journal.read() as database:
         rows = database.execute(
-            "SELECT id, truth, priority, reason, abnormal_probability AS probability, embedding "
+            "SELECT id, consensus, priority, reason, abnormal_probability AS probability, embedding "
             "FROM images LEFT JOIN scores ON image_sha256 = sha256 AND revision = ? ORDER BY id",
             (revision,),
         ).fetchall()
@@ -195,7 +195,7 @@ def _read(journal: Journal, revision: str) -> Scored:
             row[: len(vector)] = vector
     return Scored(
         id=np.array([row["id"] for row in rows], np.int64),
-        truth=[row["truth"] for row in rows],
+        consensus=[row["consensus"] for row in rows],
         priority=np.array([row["priority"] for row in rows]),
         reason=[row["reason"] for row in rows],
         probability=np.array([row["probability"] for row in rows], float),  # None becomes NaN

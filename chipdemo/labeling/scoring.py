@@ -9,8 +9,8 @@ import numpy as np
 from chipdemo.errors import ImageError, LabelError
 from chipdemo.images import MAX_MEGAPIXELS
 from chipdemo.inspection import Inspector
+from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.ranking import rank, set_scores
-from chipdemo.labeling.store import Journal
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,14 @@ from scipy.sparse import csr_array
 
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
 from chipdemo.labeling.agreement import DISPUTED
+from chipdemo.labeling.journal import Journal, Stored, stored_of
 from chipdemo.labeling.label import LABELS
-from chipdemo.labeling.store import Journal, Stored, stored_of
 
 RESAMPLES = 1_000
 # What the model said of each image when it was first labeled, and could not have learned from that
-FIRST_SAID = "(SELECT image_sha256, said, MIN(seq) FROM votes WHERE said IS NOT NULL GROUP BY image_sha256)"
+FIRST_PREDICTION = """(
+    SELECT image_sha256, prediction, MIN(seq) FROM votes WHERE prediction IS NOT NULL GROUP BY image_sha256
+)"""
 UNREVIEWED = """
     SELECT * FROM images WHERE id = :id AND votes >= :people
     AND (:labeled_by = ''
@@ -96,11 +98,11 @@ def agreement(journal: Journal) -> Agreement:
     return Agreement(overall, dict(zip(LABELS, by_class)), pairs)
 
 
-def truths(journal: Journal, people: int = 1) -> dict[str, int]:
-    """Images with at least so many votes, by what holds of them: a label or "disagreement"."""
+def consensus_counts(journal: Journal, people: int = 1) -> dict[str, int]:
+    """Images with at least so many votes, by what holds of them: a label or "disputed"."""
     with journal.read() as database:
         rows = database.execute(
-            "SELECT truth, COUNT(*) FROM images WHERE truth != '' AND votes >= ? GROUP BY truth",
+            "SELECT consensus, COUNT(*) FROM images WHERE consensus != '' AND votes >= ? GROUP BY consensus",
             (people,),
         ).fetchall()
     return dict.fromkeys((*LABELS, DISPUTED), 0) | dict(map(tuple, rows))
@@ -110,7 +112,7 @@ def disagreements(journal: Journal, people: int = 1, limit: int = 100) -> list[D
     """For review: images with at least so many votes, tied, and not decided since."""
     with journal.read() as database:
         rows = database.execute(
-            "SELECT * FROM images WHERE truth = ? AND votes >= ? ORDER BY id LIMIT ?",
+            "SELECT * FROM images WHERE consensus = ? AND votes >= ? ORDER BY id LIMIT ?",
             (DISPUTED, people, limit),
         ).fetchall()
         votes = "SELECT annotator, label FROM votes WHERE image_sha256 = ?"
@@ -125,14 +127,14 @@ def against_the_model(journal: Journal, threshold: float, people: int = 1) -> di
 
     threshold: 0-1, from which on the model's probability counts as abnormal.
     """
-    table = {truth: dict.fromkeys(CLASSES, 0) for truth in (*LABELS, DISPUTED)}
+    table = {consensus: dict.fromkeys(CLASSES, 0) for consensus in (*LABELS, DISPUTED)}
     with journal.read() as database:
-        for truth, stopped, count in database.execute(
-            f"SELECT truth, said >= ?, COUNT(*) FROM {FIRST_SAID} JOIN images ON sha256 = image_sha256 "
-            "WHERE votes >= ? GROUP BY 1, 2",
+        for consensus, stopped, count in database.execute(
+            f"SELECT consensus, prediction >= ?, COUNT(*) FROM {FIRST_PREDICTION} "
+            "JOIN images ON sha256 = image_sha256 WHERE votes >= ? GROUP BY 1, 2",
             (threshold, people),
         ):
-            table[truth][ABNORMAL if stopped else NORMAL] = count
+            table[consensus][ABNORMAL if stopped else NORMAL] = count
     return table
 
 
@@ -146,8 +148,8 @@ def likely_errors(
     """
     with journal.read() as database:
         rows = database.execute(
-            f"SELECT id, truth = ?, said FROM {FIRST_SAID} JOIN images ON sha256 = image_sha256 "
-            "WHERE truth IN (?, ?) ORDER BY id",
+            f"SELECT id, consensus = ?, prediction FROM {FIRST_PREDICTION} "
+            "JOIN images ON sha256 = image_sha256 WHERE consensus IN (?, ?) ORDER BY id",
             (ABNORMAL, *CLASSES),
         )
         ids, abnormal, probability = np.array([tuple(row) for row in rows], float).reshape(-1, 3).T
@@ -157,8 +159,8 @@ def likely_errors(
             for i, margin in zip(*confidently_wrong(abnormal == 1, probability))
         )
         return [
-            LikelyError(stored_of(row), row["truth"], float(said), float(margin))
-            for row, said, margin in islice((one for one in found if one[0]), limit)
+            LikelyError(stored_of(row), row["consensus"], float(prediction), float(margin))
+            for row, prediction, margin in islice((one for one in found if one[0]), limit)
         ]
 
 

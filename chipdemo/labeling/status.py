@@ -10,8 +10,8 @@ from pathlib import Path
 
 from chipdemo.inspection import CLASSES
 from chipdemo.labeling.agreement import DISPUTED
+from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.label import LABELS
-from chipdemo.labeling.store import Journal
 from chipdemo.settings import Settings
 
 
@@ -36,9 +36,11 @@ def status_of(journal: Journal, seen: Collection[str] | None = None) -> Status:
     counts = journal.counts()
     labels, new = Counter(), 0
     with journal.read() as database:
-        for sha256, truth in database.execute("SELECT sha256, truth FROM images WHERE truth != ''"):
-            labels[truth] += 1
-            new += seen is not None and truth in CLASSES and sha256 not in seen
+        for sha256, consensus in database.execute(
+            "SELECT sha256, consensus FROM images WHERE consensus != ''"
+        ):
+            labels[consensus] += 1
+            new += seen is not None and consensus in CLASSES and sha256 not in seen
     return Status(
         counts.images,
         counts.labeled,

@@ -23,7 +23,7 @@ from huggingface_hub import HfApi, snapshot_download
 
 from chipdemo.errors import CheckpointError, CheckpointOutOfReachError
 from chipdemo.inspection import CLASSES, ModelInfo
-from chipdemo.operating import OperatingCurve
+from chipdemo.threshold import OperatingCurve
 
 if TYPE_CHECKING:
     from chipdemo.vision.model import ChipNet
@@ -32,6 +32,7 @@ WEIGHTS, CONFIG, METRICS, SPLIT = "model.safetensors", "config.json", "metrics.j
 CARD, MEMORY = "README.md", "memory.safetensors"
 FILES = (WEIGHTS, CONFIG, METRICS, SPLIT, CARD, MEMORY)
 HEAD, JUDGE_BY_MEMORY = "head", "memory"  # ModelSpec.verdict_by
+OLD_METRICS = {"data_licence": "data_license", "photograph_side": "image_side"}  # before, and now
 LATER = {"verdict_by"}  # what config.json of earlier versions lacks
 STATE = "state.safetensors"  # beside a checkpoint until its training run has ended
 HUB_TIMEOUT_S = 10
@@ -46,7 +47,7 @@ class ModelSpec:
 
     image_size: side of the network's square input, pixels. mean, std: of 0-1 RGB.
     temperature: the log-odds are divided by it (Guo et al., ICML 2017). threshold: 0-1.
-    heat_scale: evidence that shows as half heat. distance_limit: Familiarity's distance from
+    heat_scale: evidence that shows as half heat. distance_limit: OODDetector's distance from
     which an image is out of distribution. verdict_by: "head", the classifier, or
     "memory", what was learned of normal chips; then the head has learned nothing.
     """
@@ -139,6 +140,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """metrics.json of a checkpoint, with today's keys. Raises CheckpointError."""
+    metrics = read_json(folder / METRICS)
+    for old, new in OLD_METRICS.items():
+        if old in metrics:
+            metrics[new] = metrics.pop(old)
+    for measured in (metrics.get("test"), metrics.get("validation")):
+        if isinstance(measured, dict) and "part" in measured:
+            measured["split"] = str(measured.pop("part")).replace("photograph", "image")
+        if isinstance(measured, dict) and "false_alarm_rate" in measured:
+            measured["false_positive_rate"] = measured.pop("false_alarm_rate")
+    return metrics
+
+
 def read_spec(folder: Path) -> ModelSpec:
     """config.json of a checkpoint. Raises CheckpointError."""
     content = read_json(folder / CONFIG)
@@ -162,7 +177,7 @@ def read_spec(folder: Path) -> ModelSpec:
 
 def read_info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
     """What is known of a checkpoint's model, under this name. Raises CheckpointError."""
-    metrics = read_json(folder / METRICS)
+    metrics = read_metrics(folder)
     try:
         validation = metrics["validation"]
         return ModelInfo(
@@ -176,7 +191,7 @@ def read_info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
             data_license=str(metrics["data_license"]),
             threshold=spec.threshold,
             validation=OperatingCurve(
-                validation["part"],
+                validation["split"],
                 tuple(validation["probabilities"]),
                 tuple(map(bool, validation["abnormal"])),
             ),

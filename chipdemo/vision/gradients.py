@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from chipdemo.vision.explain import GRADIENT_METHODS
+from chipdemo.vision.cam import GRADIENT_METHODS
 from chipdemo.vision.model import ChipNet
 
 

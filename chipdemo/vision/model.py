@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chipdemo.inspection import CLASSES
-from chipdemo.vision import baselines  # noqa: F401 - timm learns their names
-from chipdemo.vision.attention import CBAM
-from chipdemo.vision.familiarity import Familiarity
+from chipdemo.vision import backbones as baselines  # noqa: F401 - timm learns their names
+from chipdemo.vision.cbam import CBAM
+from chipdemo.vision.ood import OODDetector
 
 ATTENTIONS = ("cbam", "none")
 
@@ -74,7 +74,7 @@ class ChipNet(nn.Module):
         self.finer = list(range(len(info) - stages, len(info) - 1))  # stages joined to the last
         channels = self.backbone.num_features + sum(info[stage]["num_chs"] for stage in self.finer)
         self.attention = CBAM(channels) if attention == "cbam" else None
-        self.familiarity = Familiarity(channels)
+        self.ood = OODDetector(channels)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(channels, len(CLASSES))
 
@@ -122,7 +122,7 @@ class ChipNet(nn.Module):
         direction = self.head.weight[1] - self.head.weight[0]  # (C,)
         evidence = weighed(features, direction)
         embedding = raw.mean((2, 3))  # (N, C, h, w) -> (N, C)
-        distance = self.familiarity(embedding)
+        distance = self.ood(embedding)
         return ChipNetOutput(
             self.classify(features), evidence, features, channel, spatial, embedding, distance, middle
         )

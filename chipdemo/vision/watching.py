@@ -12,7 +12,7 @@ from PIL import Image
 from chipdemo.errors import CheckpointError, CheckpointOutOfReachError
 from chipdemo.inspection import Inspection, Inspector, ModelInfo, NormalPatch, Prepared, Region
 from chipdemo.vision.checkpoint import latest_revision
-from chipdemo.vision.inspector import NetworkInspector, load_inspector
+from chipdemo.vision.predictor import NetworkInspector, load_inspector
 
 log = logging.getLogger(__name__)
 

@@ -49,7 +49,7 @@ def load_weights(net: ChipNet, path: Path) -> None:
         tensors = load(path.read_bytes())  # not mapped: a file that is written over would end the process
         net.load_state_dict(
             {
-                name: tensor.float() if tensor.is_floating_point() else tensor
+                _today(name): tensor.float() if tensor.is_floating_point() else tensor
                 for name, tensor in tensors.items()
             },
             strict=True,
@@ -58,6 +58,11 @@ def load_weights(net: ChipNet, path: Path) -> None:
         raise CheckpointError(f"{path} is damaged ({error}); fetch or train the model again.") from error
     except RuntimeError as error:  # load_state_dict's word for missing, extra and misshapen
         raise CheckpointError(f"{path} does not fit its {CONFIG}: {error}") from error
+
+
+def _today(name: str) -> str:
+    """What a tensor is called now: checkpoints before called the OOD detector "familiarity"."""
+    return f"ood.{name.removeprefix('familiarity.')}" if name.startswith("familiarity.") else name
 
 
 def load_checkpoint(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from chipdemo.ablation import write_ablation
+from chipdemo.ablation.format import write_ablation
 from chipdemo.errors import CheckpointError
 from tests.ablations import ablation_json, small_ablation
 from tests.browser.test_inspect_page import TRANSFER, contrast, style

@@ -10,8 +10,8 @@ import pytest
 from huggingface_hub import HfApi
 from PIL import Image
 
+from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.label import Label, ModelPrediction
-from chipdemo.labeling.store import Journal
 from tests.drawn import picture
 from tests.drawn_images import draw, fill
 from tests.fakes import FakeInspector

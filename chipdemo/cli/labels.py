@@ -1,0 +1,119 @@
+"""python -m chipdemo labels: images and labels, in and out."""
+
+import argparse
+from pathlib import Path
+
+from chipdemo.cli import add_command, counted, show_progress, show_refused
+from chipdemo.errors import SettingsError
+from chipdemo.settings import Settings, flag, variable
+
+EXPORTS = ("imagefolder", "parquet", "csv", "coco", "yolo")
+IMPORTS = ("imagefolder", "folder", "csv", "coco")
+HUB = "hf:"  # before the owner/name of a dataset
+
+
+def add_to(rooms: argparse._SubParsersAction) -> None:
+    labels = rooms.add_parser("labels", help="images and labels: in, out, and how many there are")
+    commands = labels.add_subparsers(required=True, metavar="COMMAND")
+    add = add_command(commands, "add", labels_add, "add images to the queue", "journal")
+    add.add_argument(
+        "sources",
+        nargs="+",
+        metavar="PATH",
+        help="folder, zip or image; or hf:owner/name, a dataset of the Hugging Face Hub",
+    )
+    export = add_command(commands, "export", labels_export, "write what people agree on", "journal")
+    export.add_argument("folder", type=Path, metavar="DIR", help="new folder")
+    export.add_argument("--format", choices=EXPORTS, default=EXPORTS[0], help="default: %(default)s")
+    take = add_command(commands, "import", labels_import, "take labels in; again, it adds nothing", "journal")
+    take.add_argument("path", type=Path, metavar="PATH", help="labeled folder, CSV or COCO JSON")
+    take.add_argument("--annotator", required=True, metavar="NAME", help="whose labels they are")
+    take.add_argument("--format", choices=IMPORTS, default="", help="default: by what is there")
+    publishing = ("journal", "dataset", "dataset_public")
+    add_command(commands, "publish", labels_publish, "publish what waits, now", *publishing)
+    add_command(commands, "compact", labels_compact, "make one file of the dataset's many", "dataset")
+    add_command(commands, "status", labels_status, "how far the labeling is", "journal", "model", "dataset")
+
+
+def labels_add(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.files import Limits
+    from chipdemo.labeling.intake import add_paths
+    from chipdemo.labeling.journal import Journal
+
+    paths = [Path(source) for source in flags.sources if not source.startswith(HUB)]
+    limits = Limits(megapixels=settings.max_megapixels)
+    with Journal(settings.journal_path) as journal:
+        intakes = [add_paths(journal, paths, show_progress, limits)]
+        for source in flags.sources:
+            if source.startswith(HUB):
+                from chipdemo.labeling.hub.intake import add_dataset
+
+                intakes.append(add_dataset(journal, source.removeprefix(HUB), show_progress, limits))
+    added, known = sum(intake.added for intake in intakes), sum(intake.known for intake in intakes)
+    print(f"{added:,} images added, {known:,} known before.")
+    show_refused([line for intake in intakes for line in intake.refused])
+
+
+def labels_export(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.labeling.formats import export_labels
+    from chipdemo.labeling.journal import Journal
+
+    with Journal(settings.journal_path) as journal:
+        exported = export_labels(journal, flags.folder, flags.format, show_progress)
+    print(f"{exported.folder}: {counted(exported.labels) or 'no labels yet'}.")
+    if exported.left_out:
+        print(f"Left out: {counted(exported.left_out)}.")
+
+
+def labels_import(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.labeling.formats import import_labels
+    from chipdemo.labeling.journal import Journal
+
+    with Journal(settings.journal_path) as journal:
+        imported = import_labels(journal, flags.path, flags.annotator, flags.format, show_progress)
+    print(f"{imported.added:,} labels added, {imported.known:,} known before.")
+    show_refused(imported.refused)
+
+
+def labels_publish(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.labeling.hub.publish import Publisher
+    from chipdemo.labeling.journal import Journal
+
+    with Journal(settings.journal_path) as journal:
+        count = Publisher(journal, _dataset(settings), settings.dataset_public).flush()
+    print(f"{count:,} labels published to {settings.dataset}.")
+
+
+def labels_compact(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.labeling.hub.compaction import compact
+
+    compacted = compact(_dataset(settings))
+    print(f"{settings.dataset}: {compacted.before:,} files before, {compacted.after:,} now.")
+
+
+def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.labeling.journal import Journal
+    from chipdemo.labeling.status import images_seen, status_of, training_commands
+
+    with Journal(settings.journal_path) as journal:
+        status = status_of(journal, images_seen(settings.model_source))
+    new = "not known for this model" if status.new is None else f"{status.new:,}"
+    print(f"journal        {settings.journal_path}")
+    print(f"images    {status.images:,}, {status.labeled:,} of them labeled")
+    print(f"agreed         {counted(status.agreed)}")
+    print(f"disagreements  {status.disagreements:,}")
+    print(f"unpublished    {status.pending:,} events")
+    print(f"new            {new} (normal or abnormal, and not seen by {settings.model_source})")
+    print("To train from them:", *training_commands(settings, status), sep="\n  ")
+    if settings.dataset:
+        commands = training_commands(settings, status, settings.dataset)
+        print("or, from all that is published:", *commands, sep="\n  ")
+
+
+def _dataset(settings: Settings) -> str:
+    if not settings.dataset:
+        raise SettingsError(
+            f"Expected a dataset of the Hugging Face Hub; found none. Name it with {flag('dataset')} "
+            f"owner/name or {variable('dataset')}."
+        )
+    return settings.dataset

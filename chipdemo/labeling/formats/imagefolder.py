@@ -1,0 +1,75 @@
+"""A folder a label and metadata.jsonl, as load_dataset("imagefolder") and training read it."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from shutil import copyfileobj
+from tempfile import TemporaryFile
+
+from chipdemo.errors import ExchangeError
+from chipdemo.inspection import ABNORMAL
+from chipdemo.labeling.formats.entry import Entry
+from chipdemo.labeling.formats.reading import Row, inside, rows_of
+
+METADATA = "metadata.jsonl"
+PLAIN = re.compile(r"[a-zA-Z0-9][\w -]{0,49}(?<! )", re.ASCII)  # a defect type that can be a folder
+
+
+def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
+    """normal/, abnormal/ (with a folder a plain defect type), unsure/, masks/. All can be held."""
+    with (folder / METADATA).open("wb") as metadata, TemporaryFile() as without:
+        for entry in entries:
+            name = f"{_folder_of(entry)}/{entry.file_name}"
+            write_file(folder / name, entry.content)
+            if entry.mask:
+                write_file(folder / "masks" / entry.mask_name, entry.mask)
+            row = {
+                "file_name": name,
+                **entry.said,
+                "boxes": [asdict(box) for box in entry.boxes],
+                "mask": f"masks/{entry.mask_name}" if entry.mask else "",
+            }
+            # Readers infer what a box is from the first megabytes: those with boxes come first.
+            (metadata if entry.boxes else without).write(json.dumps(row).encode() + b"\n")
+        without.seek(0)
+        copyfileobj(without, metadata)
+    return {}
+
+
+def write_file(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def read(path: Path) -> Iterator[Row | str]:
+    """path: metadata.jsonl or its folder."""
+    file = path / METADATA if path.is_dir() else path
+    root = file.parent
+
+    def row_of(line: str) -> Row:
+        said = json.loads(line)
+        return Row(
+            str(said.get("name") or said["file_name"]),
+            inside(root, said["file_name"]),
+            str(said["label"]),
+            said.get("defect_type") or "",
+            tuple((box["x"], box["y"], box["width"], box["height"]) for box in said.get("boxes") or ()),
+            inside(root, said["mask"]) if said.get("mask") else b"",
+            said.get("note") or "",
+        )
+
+    try:
+        with file.open(encoding="utf-8") as lines:
+            numbered = ((f"line {number}", line) for number, line in enumerate(lines, 1))
+            yield from rows_of(file.name, numbered, row_of)
+    except (OSError, UnicodeError) as error:
+        raise ExchangeError(
+            f"Expected {METADATA} of an imagefolder; {file} cannot be read: {error}."
+        ) from error
+
+
+def _folder_of(entry: Entry) -> str:
+    label, defect_type = entry.consensus.label, entry.consensus.defect_type
+    return f"{label}/{defect_type}" if label == ABNORMAL and PLAIN.fullmatch(defect_type) else label

@@ -1,0 +1,82 @@
+"""Label events as Parquet, the files that the shared dataset is made of.
+
+With the features written into it, `datasets.load_dataset` and the Hub's viewer show images
+and class names. An event is a row; what is not given is empty, or null where the type has no empty.
+"""
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Features, Image, List, Value
+
+from chipdemo.labeling.label import Label
+
+FEATURES = Features(
+    {
+        "event_id": Value("string"),  # UUID
+        "image": Image(),
+        "image_sha256": Value("string"),  # images.content_sha256
+        "label": Value("string"),  # normal, abnormal, unsure; empty where the event only retracts
+        "defect_type": Value("string"),
+        "boxes": List({name: Value("int32") for name in ("x", "y", "width", "height")}),  # pixels
+        "mask": Image(),
+        "annotator": Value("string"),
+        "created_at": Value("timestamp[us, tz=UTC]"),
+        "note": Value("string"),
+        "model_name": Value("string"),
+        "model_revision": Value("string"),
+        "model_probability": Value("float64"),  # of being abnormal, 0-1
+        "retracts": Value("string"),  # event_id
+        "decides": Value("bool"),
+    }
+)
+SCHEMA = FEATURES.arrow_schema
+SAID = [name for name in FEATURES if name not in ("image", "boxes", "mask", "note")]  # small columns
+ROWS = 100  # a row group; the viewer reads one to show a page
+
+
+def table_of(labels: Sequence[Label], content: Callable[[str], bytes]) -> pa.Table:
+    """A row an event. content: gives the image's file by its sha256."""
+    return pa.Table.from_pylist([_row(label, content(label.image_sha256)) for label in labels], SCHEMA)
+
+
+def _row(label: Label, image: bytes) -> dict:
+    prediction = label.prediction
+    return {
+        "event_id": label.event_id,
+        "image": {"bytes": image, "path": None},
+        "image_sha256": label.image_sha256,
+        "label": label.label,
+        "defect_type": label.defect_type,
+        "boxes": [asdict(box) for box in label.boxes],
+        "mask": {"bytes": label.mask, "path": None} if label.mask else None,
+        "annotator": label.annotator,
+        "created_at": label.created_at,
+        "note": label.note,
+        "model_name": prediction.name if prediction else "",
+        "model_revision": prediction.revision if prediction else "",
+        "model_probability": prediction.abnormal_probability if prediction else None,
+        "retracts": label.retracts,
+        "decides": label.decides,
+    }
+
+
+def parquet_of(table: pa.Table) -> bytes:
+    """The same table gives the same bytes."""
+    file = io.BytesIO()
+    pq.write_table(table, file, row_group_size=ROWS)
+    return file.getvalue()
+
+
+def merged(tables: Sequence[pa.Table], without: Iterable[str] = ()) -> pa.Table:
+    """The rows of all, each event once, and none whose event_id is in `without`."""
+    table = pa.concat_tables(tables)
+    seen, kept = set(without), []
+    for index, event_id in enumerate(table["event_id"].to_pylist()):
+        if event_id not in seen:
+            kept.append(index)
+            seen.add(event_id)
+    return table.take(kept)

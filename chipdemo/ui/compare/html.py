@@ -1,0 +1,337 @@
+"""Pieces of the Compare tab as HTML. Every text that comes from outside is escaped here."""
+
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+
+from chipdemo.ablation.format import CHANCE, METRICS, PUBLISHED, PUBLISHED_SOURCE, Ablation, Difference, Row
+from chipdemo.examples import ELPV_CREDIT
+from chipdemo.inspection import ABNORMAL, NORMAL
+from chipdemo.ui.compare import charts
+from chipdemo.ui.compare.logic import TICKED, Answer, disagreements, picture_of
+from chipdemo.ui.inspect.html import verdict_word
+
+GALLERY = 12  # images shown on which rows disagree
+
+EMPTY = (
+    "<section class='about'><h2>No comparison here yet</h2><p>A comparison is an <code>ablation.json</code>: "
+    "many models, trained and measured on the same images. Run <code>python training/ablate.py</code> "
+    "to make one, or load one from elsewhere. Your own image can be judged without it.</p></section>"
+)
+
+
+def about_html(ablation: Ablation) -> str:
+    """What was measured, on what, when, where, and how to do it again."""
+    data, abnormal = ablation.data, int(ablation.abnormal.sum())
+    normal = len(ablation.abnormal) - abnormal
+    facts = {
+        "measured on": f"{escape(data.part)}: {abnormal:,} abnormal, {normal:,} normal",
+        "learned from": f"{data.train:,} others; thresholds chosen on {data.validation:,} more",
+        "license": escape(data.license) or "not stated",
+        "seeds": _seeds(ablation.rows),
+        "date": escape(ablation.date),
+        "machine": escape(ablation.machine),
+        "command": f"<code>{escape(ablation.command)}</code>",
+    }
+    terms = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts.items())
+    heading = f"{len(ablation.rows)} models on {escape(data.name)}"
+    return f"<section class='about'><h2>{heading}</h2><dl>{terms}</dl></section>"
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    numbers = {tuple(seed.seed for seed in row.seeds) for row in rows}
+    if len(numbers) == 1:
+        return ", ".join(map(str, *numbers)) + " for each model"
+    counts = sorted({len(each) for each in numbers})
+    return f"{counts[0]} to {counts[-1]} a model" if len(counts) > 1 else f"{counts[0]} a model"
+
+
+class Column(NamedTuple):
+    """A column of numbers. value: what it sorts by, None last. cell: its HTML, two lines."""
+
+    title: str
+    unit: str
+    value: Callable[[Row], float | None]
+    cell: Callable[[Row], str]
+
+
+def _metric(name: str) -> Column:
+    def cell(row: Row) -> str:
+        found = row.summary[name]
+        sd = f" <small>±{found.sd:.3f}</small>" if found.sd is not None else ""
+        return _two_lines(f"{found.mean:.3f}{sd}", f"{found.low:.3f}–{found.high:.3f}")
+
+    return Column(METRICS[name], "", lambda row: row.summary[name].mean, cell)
+
+
+def _two_lines(upper: str, lower: str) -> str:
+    return f"{upper}<br><small>{lower}</small>"
+
+
+def quantity(value: float) -> str:
+    """1234567 -> "1.23 M"; 0 -> "0"."""
+    for size, letter in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """9.24 -> "9.2 s", 600 -> "10 min", 9000 -> "2.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+COLUMNS = (
+    _metric("accuracy"),
+    Column(
+        "against its twin",
+        "",
+        lambda row: row.versus_twin.difference if row.versus_twin else None,
+        lambda row: difference_html(row.versus_twin) if row.versus_twin else "",
+    ),
+    _metric("auroc"),
+    _metric("recall"),
+    _metric("precision"),
+    _metric("expected_calibration_error"),
+    Column(
+        "time",
+        "one image",
+        lambda row: row.latency_ms,
+        lambda row: _two_lines(f"{row.latency_ms:.3g} ms", f"{quantity(row.throughput)}/s in 32s"),
+    ),
+    Column(
+        "parameters",
+        "multiply-adds",
+        lambda row: row.parameters,
+        lambda row: _two_lines(quantity(row.parameters), quantity(row.macs)),
+    ),
+    Column(
+        "training", "a seed", lambda row: row.training_seconds, lambda row: duration(row.training_seconds)
+    ),
+)
+
+
+def difference_html(difference: Difference) -> str:
+    """The difference with its interval, and in words whether it is beyond chance."""
+    p = f"p {difference.p:.3f}" if difference.p >= 0.001 else "p below 0.001"
+    kind, words = ("beyond", "beyond chance") if difference.beyond_chance else ("within", "within chance")
+    by, low, high = (_signed(value) for value in (difference.difference, difference.low, difference.high))
+    return _two_lines(
+        f"<strong>{by}</strong> {METRICS[difference.metric]} <small>{low} to {high}</small>",
+        f"<span class='{kind}'>{words}</span>, {p}",
+    )
+
+
+def _signed(value: float) -> str:
+    """Three decimals with a sign; no sign where they are all 0."""
+    text = f"{value:+.3f}".replace("-", "−")
+    return text if text[1:] != "0.000" else "0.000"
+
+
+def table_html(ablation: Ablation, rows: Sequence[Row]) -> str:
+    """Every row, to be sorted by ablation.js, and the paper's. rows: in the order to start with."""
+    headings = (("model", "ticked: drawn below"), *((column.title, column.unit) for column in COLUMNS))
+    titles = "".join(
+        f"<th scope='col' aria-sort='none'><button type='button'>"
+        f"<span>{title.replace(' ', '<br>', 1)}</span><small>{unit}</small></button></th>"
+        for title, unit in headings
+    )
+    body = "".join(_row(number, row) for number, row in enumerate(rows, 1))
+    return (
+        "<section class='ablation'><div class='scroll' role='region' aria-label='Models' tabindex='0'><table>"
+        f"<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div><div class='below'>"
+        f"<p class='note'>Measured on {escape(ablation.data.part)}: mean over a model's seeds ± standard "
+        "deviation, and below it where 95 of 100 bootstrap samples of the images fall. Time: one "
+        "image, and the rate in batches of 32, on the machine above."
+        f"{_tested(rows)}</p>{published_html()}</div></section>"
+    )
+
+
+def _tested(rows: Sequence[Row]) -> str:
+    """How twins were compared, as a sentence."""
+    tests = sorted({row.versus_twin.test for row in rows if row.versus_twin})
+    if not tests:
+        return ""
+    return (
+        " A twin is the same model without what the row adds; their difference is beyond chance where p is "
+        f"below {CHANCE} ({escape('; '.join(tests))})."
+    )
+
+
+def _row(number: int, row: Row) -> str:
+    ticked = " checked" if number <= TICKED else ""
+    twin = " class='twin'" if row.twin else ""
+    seeds = f"{len(row.seeds)} seed" + "s" * (len(row.seeds) > 1)
+    more = " · ".join(filter(None, (row.precision, seeds, row.source)))
+    cells = "".join(
+        f"<td data-value='{_sort_value(column.value(row))}'>{column.cell(row)}</td>" for column in COLUMNS
+    )
+    return (
+        f"<tr data-number='{number}'{twin}><th scope='row' data-value='{escape(row.name.lower())}'><label>"
+        f"<input type='checkbox' value='{escape(row.id)}'{ticked}><span class='name'>"
+        f"<span class='number'>{number}</span> {escape(row.name)}</span></label><small>weights: "
+        f"{escape(row.starting_weights)}<span class='more'> · {escape(more)}</span></small></th>{cells}</tr>"
+    )
+
+
+def _sort_value(value: float | None) -> str:
+    return "" if value is None else repr(float(value))
+
+
+def published_html() -> str:
+    """The paper's own table, marked as theirs."""
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(row.name)}</th><td>{row.accuracy:.2f}</td><td>{row.recall:.2f}</td>"
+        f"<td>{row.precision:.2f}</td></tr>"
+        for row in PUBLISHED
+    )
+    return (
+        f"<section class='published'><h2>Theirs, not ours</h2><p>{escape(PUBLISHED_SOURCE)}. Other "
+        "images: these figures and ours cannot be compared.</p><table><thead><tr>"
+        "<th scope='col'>model</th><th scope='col'>accuracy</th><th scope='col'>recall</th>"
+        f"<th scope='col'>precision</th></tr></thead><tbody>{rows}</tbody></table></section>"
+    )
+
+
+def scatter_html(rows: Sequence[Row], metric: str) -> str:
+    """A metric against time, with the names behind the numbers."""
+    names = "".join(f"<li>{escape(row.name)}</li>" for row in rows)
+    return (
+        f"<figure class='scatter'><div>{charts.scatter_svg(rows, metric)}</div><figcaption><ol>{names}</ol>"
+        "<p>Numbers as in the table. Upright lines: 95 % intervals. A dashed line joins a model and its "
+        "twin. Time: one image, on the machine above.</p></figcaption></figure>"
+    )
+
+
+def drawn_html(rows: Sequence[Row], abnormal: np.ndarray, part: str) -> str:
+    """ROC, reliability and confusion of the ticked rows. abnormal: (N,) bool, the truth. part: its name."""
+    if not rows:
+        return "<p class='note'>Tick models in the table to draw them here.</p>"
+    legend = "".join(_legend_item(row, index) for index, row in enumerate(rows))
+    confusions = "".join(_confusion(row, index) for index, row in enumerate(rows))
+    panels = (
+        _panel(
+            "ROC curves",
+            charts.roc_svg(rows, abnormal),
+            "Mean over a model's seeds. The gray line is a coin.",
+        ),
+        _panel(
+            "Reliability",
+            charts.reliability_svg(rows, abnormal),
+            "On the gray line, of 100 chips given 0.7, 70 are abnormal. The larger a dot, the more "
+            "images; all seeds together.",
+        ),
+        _panel(
+            "Confusion",
+            f"<div class='confusions'>{confusions}</div>",
+            "Images, mean over a model's seeds, each at the threshold chosen on validation.",
+        ),
+    )
+    return (
+        f"<section class='drawn'><h2>Ticked models <small>{escape(part)}; {charts.SERIES} are drawn at most"
+        f"</small></h2><ul class='legend-list'>{legend}</ul><div class='panels'>{''.join(panels)}</div>"
+        "</section>"
+    )
+
+
+def _panel(title: str, body: str, caption: str) -> str:
+    return f"<figure><h3>{title}</h3>{body}<figcaption>{caption}</figcaption></figure>"
+
+
+def _legend_item(row: Row, index: int) -> str:
+    auroc, error = (row.summary[name].mean for name in ("auroc", "expected_calibration_error"))
+    return (
+        f"<li>{charts.legend_line(index)}{escape(row.name)} <small>AUROC {auroc:.3f}, calibration error "
+        f"{error:.3f}</small></li>"
+    )
+
+
+def _confusion(row: Row, index: int) -> str:
+    counts = row.confusion  # (2, 2), truth by verdict
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    lines = []
+    for line, truth in enumerate((NORMAL, ABNORMAL)):
+        cells = "".join(
+            f"<td style='--share:{100 * share:.0f}%'>{count:.0f} <small>{share:.0%}</small></td>"
+            for count, share in zip(counts[line], shares[line])
+        )
+        lines.append(f"<tr><th scope='row'>{truth}</th>{cells}</tr>")
+    return (
+        f"<table><caption>{charts.legend_line(index)}{escape(row.name)}</caption><thead><tr><td>truth</td>"
+        f"<th scope='col'>judged {NORMAL}</th><th scope='col'>judged {ABNORMAL}</th></tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table>"
+    )
+
+
+def disagreements_html(ablation: Ablation, rows: Sequence[Row]) -> str:
+    """Test images that the ticked rows judge differently."""
+    if len(rows) < 2:
+        return "<p class='note'>Tick two models or more to see where they differ.</p>"
+    images, indices = ablation.images, disagreements(rows)
+    pictures = [picture_of(images.file[i], images.sha256[i]) for i in indices[:GALLERY]]
+    cards = "".join(_disagreement(ablation, rows, i, picture) for i, picture in zip(indices, pictures))
+    widest = f", the {GALLERY} widest apart" if len(indices) > GALLERY else ""
+    credit = f" · images: {escape(ELPV_CREDIT)}" if any(pictures) else ""
+    return (
+        f"<section class='disagreements'><h2>Where the ticked models differ <small>{len(indices):,} of "
+        f"{len(ablation.abnormal):,} test images{widest}{credit}</small></h2><div class='cards'>{cards}"
+        "</div></section>"
+    )
+
+
+def _disagreement(ablation: Ablation, rows: Sequence[Row], index: int, picture: str) -> str:
+    name, truth = escape(ablation.images.file[index]), ablation.images.abnormal[index]
+    lines = []
+    for row in rows:
+        stopped = row.stopped[index]
+        wrong = "" if stopped == truth else ", <strong>wrong</strong>"
+        lines.append(
+            f"<tr><th scope='row'>{escape(row.name)}</th><td>{row.probabilities[index]:.2f}</td>"
+            f"<td>{_word(stopped)}{wrong}</td></tr>"
+        )
+    image = f"<img src='{picture}' alt='Test image {name}'>" if picture else ""
+    return (
+        f"<article>{image}<div><h3>{name} <small>labeled {_word(truth)}</small></h3>"
+        f"<table><tbody>{''.join(lines)}</tbody></table></div></article>"
+    )
+
+
+def _word(abnormal: bool) -> str:
+    return ABNORMAL if abnormal else NORMAL
+
+
+def answer_html(answer: Answer, picture: str) -> str:
+    """One model's verdict on the visitor's image. picture: a data URI."""
+    name, found = escape(answer.contender.name), answer.inspection
+    heading = f"<h3>{name}{' <small>in use</small>' if answer.contender.folder is None else ''}</h3>"
+    if found is None:
+        return (
+            f"<article class='answer failed'>{heading}<p class='word'>No verdict</p>"
+            f"<p>{escape(answer.error)}</p></article>"
+        )
+    kind, word = "unlike" if found.out_of_distribution else found.verdict, verdict_word(found)
+    return (
+        f"<article class='answer {kind}'><img src='{picture}' alt='Evidence of {name}: {word}'>{heading}"
+        f"<p class='word'>{word}</p><p>probability <strong>{found.abnormal_probability:.2f}</strong>, "
+        f"threshold {found.threshold:.2f}</p><p>{sum(found.timing_ms.values()):.0f} ms</p></article>"
+    )
+
+
+def answers_html(name: str, cards: Sequence[str], total: int) -> str:
+    """The verdicts so far. name: of the image. total: models that are asked."""
+    asked = f"{total} model" + "s" * (total > 1)
+    state = asked if len(cards) == total else f"{len(cards)} of {asked} so far"
+    return (
+        f"<section class='answers' aria-live='polite'><h2>{escape(name)} <small>{state}; heat on each "
+        "model's own scale, red from where normal chips hardly ever get; time on this server, after loading"
+        f"</small></h2><div class='cards'>{''.join(cards)}</div></section>"
+    )
+
+
+def message_html(text: str) -> str:
+    """Why something could not be done."""
+    return f"<p class='message' role='alert'>{escape(text)}</p>"

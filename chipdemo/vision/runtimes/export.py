@@ -1,0 +1,141 @@
+"""The network as one graph in a file: RGB pixels in, everything an inspection needs out.
+
+OpenVINO and ONNX Runtime run it several times as fast as PyTorch does on a CPU, and a client needs
+neither PyTorch nor this package: normalization, temperature and heat scale are inside.
+
+    pixels             (N, size, size, 3) uint8, RGB
+    probability        (N,) of abnormal, calibrated, 0-1
+    heat               (N, h, w) evidence on the model's own scale, 0-1; red starts at 0.5
+    and what EngineOutput has: without attention no maps of it, places where normal chips were learned
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from chipdemo.errors import DataError
+from chipdemo.inspection import ModelInfo
+from chipdemo.vision.anomaly.patches import describe
+from chipdemo.vision.anomaly.stored import Normals
+from chipdemo.vision.cam import HALF
+from chipdemo.vision.checkpoint import HEAD, ModelSpec
+from chipdemo.vision.model import ChipNet
+from chipdemo.vision.output import replacing
+from chipdemo.vision.runtimes.exported import ONNX, PIXELS, require
+from chipdemo.vision.runtimes.pytorch import maps_of
+from chipdemo.vision.transforms import normalize
+
+FILES = ("model.onnx", "model.xml", "model.bin")
+OPSET = 18
+
+
+class Graph(nn.Module):
+    """What is put into the file. normals: what places are to be described for, if anything."""
+
+    def __init__(self, net: ChipNet, spec: ModelSpec, normals: Normals | None = None):
+        super().__init__()
+        self.net, self.spec, self.normals = net, spec, normals
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """(N, size, size, 3) uint8 -> what is above, by name."""
+        strides = self.normals.description.strides if self.normals else ()
+        output = self.net(normalize(pixels, self.spec.mean, self.spec.std), strides)
+        named = maps_of(self.net, output)
+        named["probability"] = torch.sigmoid(named["log_odds"] / self.spec.temperature)
+        named["heat"] = (HALF * output.evidence / self.spec.heat_scale).clamp(0, 1)
+        if self.normals:
+            named["places"] = describe(output.middle, self.normals.scale, self.normals.description)
+        return named
+
+
+def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, normals: Normals | None = None) -> bytes:
+    """The graph as an ONNX file for any number of images at a time, with what a client has to know in
+    its metadata: name, revision, image_size, interpolation, classes, threshold, distance_limit.
+
+    Raises SettingsError where the package onnx is not installed.
+    """
+    require("onnx")
+    import onnx  # here, since only who exports needs it
+
+    graph = Graph(net.cpu(), spec, normals).eval()
+    example = torch.zeros(2, spec.image_size, spec.image_size, 3, dtype=torch.uint8)
+    names = list(graph(example))
+    stream = BytesIO()
+    with warnings.catch_warnings():  # of tracing, which is right for a network without branches
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph,
+            (example,),
+            stream,
+            input_names=[PIXELS],
+            output_names=names,
+            dynamic_axes={name: {0: "images"} for name in (PIXELS, *names)},
+            opset_version=OPSET,
+            dynamo=False,  # the other exporter needs packages of its own
+        )
+    model = onnx.load_from_string(stream.getvalue())
+    about = {
+        "name": info.name,
+        "revision": info.revision,
+        "image_size": spec.image_size,
+        "interpolation": spec.interpolation,
+        "classes": list(spec.classes),
+        "threshold": spec.threshold,
+        "distance_limit": spec.distance_limit,
+    }
+    for key, value in about.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        model.metadata_props.add(key=key, value=text)
+    return model.SerializeToString()
+
+
+def save_graph(
+    net: ChipNet,
+    spec: ModelSpec,
+    info: ModelInfo,
+    folder: Path,
+    format: str,
+    images: Sequence[np.ndarray] = (),
+) -> list[Path]:
+    """Write a model as model.onnx, or as OpenVINO's model.xml and model.bin; gives their paths.
+
+    images: (size, size, 3) uint8 pixels to choose the steps of an 8-bit network by; without them it
+    stays in single precision. Raises DataError where the model judges by its memory or the folder holds
+    anything else, SettingsError where a package is missing.
+    """
+    if spec.verdict_by != HEAD:
+        raise DataError(
+            f"Expected a trained classifier; {info.name} judges by its memory of normal chips, which is "
+            "searched beside the network. Use python -m chipdemo inspect where it is to judge."
+        )
+    require(*(() if format == ONNX else ("openvino",)), *(("nncf",) if images else ()))
+    content = onnx_bytes(net, spec, info)
+    with replacing(folder, FILES) as part:
+        if format == ONNX:
+            import onnx
+
+            model = onnx.load_from_string(content)
+            onnx.save(_quantized(model, images) if images else model, part / "model.onnx")
+        else:
+            import openvino
+
+            model = openvino.Core().read_model(content)
+            model = _quantized(model, images) if images else model
+            openvino.save_model(model, part / "model.xml", compress_to_fp16=False)
+    return sorted(folder.iterdir())
+
+
+def _quantized(model, images: Sequence[np.ndarray]):
+    """An ONNX or OpenVINO model in 8 bits, by NNCF."""
+    import nncf
+
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own set_log_level turns all others down too
+    examples = nncf.Dataset([{PIXELS: pixels[None]} for pixels in images])
+    return nncf.quantize(model, examples, subset_size=len(images))

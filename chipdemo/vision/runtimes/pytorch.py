@@ -1,0 +1,74 @@
+"""The engine that runs the network in PyTorch, on the CPU or the GPU."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chipdemo.vision.anomaly.patches import describe
+from chipdemo.vision.anomaly.stored import Normals
+from chipdemo.vision.cam import CHANNELS
+from chipdemo.vision.checkpoint import ModelSpec
+from chipdemo.vision.gradients import gradient_heat
+from chipdemo.vision.model import ChipNet, ChipNetOutput, weighed
+from chipdemo.vision.runtimes.engine import EngineOutput
+from chipdemo.vision.transforms import normalize
+from chipdemo.vision.zerogpu import cuda
+
+
+def maps_of(net: ChipNet, output: ChipNetOutput) -> dict[str, Tensor]:
+    """What EngineOutput has of the network's output, by name; without attention, no maps of it."""
+    features = output.features
+    named = {
+        "log_odds": output.logits[:, 1] - output.logits[:, 0],  # (N, 2) -> (N,)
+        "evidence": output.evidence,
+        "abnormal_map": weighed(features, net.head.weight[1]),
+        "embedding": features.mean((2, 3)),
+        "distance": output.distance,
+    }
+    if output.channel_attention is None:
+        return named
+    strongest = output.channel_attention.topk(min(CHANNELS, features.shape[1])).indices  # (N, K)
+    index = strongest[:, :, None, None].expand(-1, -1, *features.shape[2:])
+    return named | {
+        "channel_attention": output.channel_attention,
+        "spatial_attention": output.spatial_attention,
+        "strongest": strongest,
+        "strongest_maps": features.gather(1, index),
+    }
+
+
+class TorchEngine:
+    """The network in PyTorch, in single precision, on the CPU or the GPU where there is one.
+
+    normals: what images are to be described for, if anything; fitted with this network.
+    """
+
+    def __init__(self, net: ChipNet, spec: ModelSpec, normals: Normals | None = None):
+        self.device = torch.device("cuda" if cuda() else "cpu")
+        self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self.spec, self.normals = spec, normals
+
+    @torch.inference_mode()
+    def forward(self, pixels: np.ndarray, strides: Sequence[int] = ()) -> ChipNetOutput:
+        """(N, size, size, 3) uint8 pixels -> the network's own output, as tensors.
+
+        strides: of middle features that are wanted too.
+        """
+        batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+        return self.net(normalize(batch, self.spec.mean, self.spec.std), strides)
+
+    @torch.inference_mode()
+    def run(self, pixels: np.ndarray) -> EngineOutput:
+        """See Engine."""
+        normals = self.normals
+        output = self.forward(pixels, normals.description.strides if normals else ())
+        named = maps_of(self.net, output)
+        if normals:
+            named["places"] = describe(output.middle, normals.scale, normals.description)
+        return EngineOutput(**{name: tensor.cpu().numpy() for name, tensor in named.items()})
+
+    def gradient_heat(self, pixels: np.ndarray, method: str) -> np.ndarray:
+        """See Engine."""
+        return gradient_heat(self.net, self.forward(pixels).features, method)

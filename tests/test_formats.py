@@ -1,0 +1,563 @@
+import csv
+import errno
+import json
+import os
+import threading
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+from io import BytesIO
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from datasets import load_dataset
+from PIL import Image
+
+from chipdemo.errors import ExchangeError, LabelError
+from chipdemo.images import read_image
+from chipdemo.labeling.agreement import consensus_of
+from chipdemo.labeling.formats import export_labels, import_labels
+from chipdemo.labeling.formats.coco import runs_of
+from chipdemo.labeling.formats.entry import entries_of
+from chipdemo.labeling.intake import add_contents
+from chipdemo.labeling.journal import Journal
+from chipdemo.labeling.label import Box, Label
+from chipdemo.spreadsheet import escaped, unescaped
+from tests.drawn import mask, picture
+from training.data import load_images
+from training.sources import read_data
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+HOSTILE = "=1+1\u202e<script>alert(1)</script>\r\n\x00\x1b[31m\"';,\U0001f4a5" + "x" * 9_000
+FORMATS = ("imagefolder", "parquet", "csv", "coco", "yolo")
+ROUND_TRIPS = ("imagefolder", "csv", "coco")
+IMAGES = [picture(n) for n in range(6)]
+NORMAL, CRACK, UNSURE, TORN, ODD, UNLABELED = (read_image(content).sha256 for content in IMAGES)
+MASK = mask((12, 8), (1, 2, 4, 5), (8, 0, 12, 3))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """One image of each kind: what people agree, disagree and are unsure on; hostile words."""
+    with Journal(tmp_path / "labels.db") as journal:
+        add_contents(journal, [(f"chip {n}.png", content) for n, content in enumerate(IMAGES[:4])])
+        add_contents(journal, [("../=cmd|\u202e\n" + "n" * 300, IMAGES[4]), ("5.png", IMAGES[5])])
+        boxes = (Box(0, 1, 5, 6), Box(11, 7, 1, 1))
+        journal.append(
+            Label(NORMAL, "normal", "ann"),
+            Label(NORMAL, "normal", "bob", note="clean"),
+            Label(CRACK, "abnormal", "ann", "crack", boxes, MASK, "left", created_at=NOON),
+            Label(CRACK, "abnormal", "bob", "crack", created_at=NOON + timedelta(1)),
+            Label(CRACK, "normal", "cy", note="nothing here", created_at=NOON + timedelta(2)),
+            Label(UNSURE, "unsure", "ann"),
+            Label(TORN, "normal", "ann"),
+            Label(TORN, "abnormal", "bob"),
+            Label(ODD, "abnormal", "ann", HOSTILE[:150], note=HOSTILE),
+        )
+        yield journal
+
+
+def holding(journal):
+    """What holds of every image but for who said it; a mask by its pixels."""
+    return {
+        entry.image.sha256: (
+            entry.consensus.label,
+            entry.consensus.defect_type,
+            entry.boxes,
+            entry.mask and Image.open(BytesIO(entry.mask)).tobytes(),
+            entry.note,
+            entry.image.name,
+            entry.content,
+        )
+        for entry in entries_of(journal, Counter())
+        if entry.consensus.label != "disputed"
+    }
+
+
+@pytest.mark.parametrize("format", ROUND_TRIPS)
+def test_what_was_exported_is_the_same_when_it_is_imported_elsewhere(journal, tmp_path, format):
+    exported = export_labels(journal, tmp_path / "out", format)
+    assert exported.labels == {"normal": 1, "abnormal": 2, "unsure": 1}
+    assert exported.left_out == {"disputed": 1}
+    with Journal(tmp_path / "other.db") as other:
+        imported = import_labels(other, tmp_path / "out", "eve")
+        assert (imported.added, imported.known, imported.refused) == (4, 0, ())
+        assert holding(other) == holding(journal) and len(holding(other)) == 4
+
+
+@pytest.mark.parametrize("format", ROUND_TRIPS)
+def test_importing_twice_adds_nothing(journal, tmp_path, format):
+    export_labels(journal, tmp_path / "out", format)
+    with Journal(tmp_path / "other.db") as other:
+        import_labels(other, tmp_path / "out", "eve")
+        events = other.events()
+        imported = import_labels(other, tmp_path / "out", "eve")
+        assert (imported.added, imported.known) == (0, 4) and other.events() == events
+        assert import_labels(other, tmp_path / "out", "bob").added == 4
+
+
+def test_what_one_format_brought_is_known_to_the_others(journal, tmp_path):
+    with Journal(tmp_path / "other.db") as other:
+        for format in ROUND_TRIPS:
+            export_labels(journal, tmp_path / format, format)
+            import_labels(other, tmp_path / format, "eve")
+        assert other.counts().events == 4
+
+
+def test_boxes_mask_and_note_are_of_those_who_agree(journal):
+    (crack,) = (e for e in entries_of(journal, Counter()) if e.image.sha256 == CRACK)
+    assert crack.consensus.votes == {"abnormal": 2, "normal": 1} and crack.consensus.defect_type == "crack"
+    assert crack.boxes == (Box(0, 1, 5, 6), Box(11, 7, 1, 1)) and crack.mask == MASK and crack.note == "left"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_files_are_called_by_their_content_and_by_nothing_that_people_wrote(journal, tmp_path, format):
+    export_labels(journal, tmp_path / "out", format)
+    stems = {path.name.split(".")[0] for path in (tmp_path / "out").rglob("*")}
+    assert stems <= {
+        *(NORMAL, CRACK, UNSURE, ODD),
+        *("normal", "abnormal", "unsure", "crack", "masks", "images", "images", "labels"),
+        *("metadata", "annotations", "data"),
+    }
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_folder_that_is_not_empty_is_left_alone(journal, tmp_path, format):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(ExchangeError, match="Expected a new folder; .* is there and not empty"):
+        export_labels(journal, tmp_path / "out", format)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+    assert sorted(path.name for path in tmp_path.glob("*out*")) == ["out"]
+
+
+def test_an_empty_folder_is_filled(journal, tmp_path):
+    (tmp_path / "out").mkdir()
+    export_labels(journal, tmp_path / "out", "imagefolder")
+    assert (tmp_path / "out" / "metadata.jsonl").exists()
+
+
+def test_a_full_disk_leaves_nothing_behind(journal, tmp_path, monkeypatch):
+    written = []
+
+    def write_bytes(path, content):
+        written.append(path)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with path.open("wb") as file:
+            return file.write(content)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(ExchangeError, match="Expected room .* No space left on device.* Nothing was written"):
+        export_labels(journal, tmp_path / "out", "imagefolder")
+    assert len(written) == 3 and list(tmp_path.glob("*out*")) == []
+
+
+def test_stopping_an_export_leaves_nothing_behind(journal, tmp_path):
+    def stop(done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_labels(journal, tmp_path / "out", "csv", stop)
+    assert list(tmp_path.glob("*out*")) == []
+
+
+def test_without_labels_there_is_nothing_to_export(tmp_path):
+    with (
+        Journal(tmp_path / "empty.db") as journal,
+        pytest.raises(ExchangeError, match="found none. Label more first"),
+    ):
+        export_labels(journal, tmp_path / "out", "imagefolder")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_is_of_one_moment_whatever_is_labeled_meanwhile(journal, tmp_path):
+    def label_on(done):
+        labels = Label(TORN, "normal", f"annotator {done}"), Label(UNLABELED, "normal", "ann")
+        labeler = threading.Thread(target=journal.append, args=labels)
+        labeler.start()
+        labeler.join()
+
+    exported = export_labels(journal, tmp_path / "out", "csv", label_on)
+    assert exported.labels == {"normal": 1, "abnormal": 2, "unsure": 1}
+    assert exported.left_out == {"disputed": 1}
+    assert journal.counts().labeled == 6
+
+
+def test_a_damaged_mask_is_left_out_and_counted(journal, tmp_path):
+    small = mask((2, 2), (0, 0, 1, 1))
+    journal.append(Label(NORMAL, "normal", "ann", mask=MASK[:40]), Label(UNSURE, "unsure", "ann", mask=small))
+    for format in FORMATS:
+        exported = export_labels(journal, tmp_path / format, format)
+        assert exported.left_out["damaged mask"] == 2
+    assert [path.stem for path in (tmp_path / "imagefolder" / "masks").iterdir()] == [CRACK]
+
+
+def test_an_unknown_format_is_refused(journal, tmp_path):
+    with pytest.raises(ExchangeError, match="Expected a format among imagefolder, .*; found 'voc'"):
+        export_labels(journal, tmp_path / "out", "voc")
+    with pytest.raises(ExchangeError, match="found 'yolo'"):
+        import_labels(journal, tmp_path, "eve", "yolo")
+
+
+# What other programs make of it
+
+
+def test_an_imagefolder_is_loaded_with_images_labels_and_boxes(journal, tmp_path):
+    export_labels(journal, tmp_path / "out", "imagefolder")
+    rows = {row["sha256"]: row for row in load_dataset("imagefolder", data_dir=tmp_path / "out")["train"]}
+    assert rows.keys() == {NORMAL, CRACK, UNSURE, ODD}
+    crack = rows[CRACK]
+    assert crack["image"].size == (12, 8) and crack["label"] == "abnormal"
+    assert crack["boxes"][1] == {"x": 11, "y": 7, "width": 1, "height": 1}
+    assert crack["votes"] == {"normal": 1, "abnormal": 2, "unsure": 0}
+    assert (tmp_path / "out" / crack["mask"]).read_bytes() == MASK
+    assert rows[ODD]["note"] == HOSTILE and rows[ODD]["boxes"] == []
+
+
+def test_an_imagefolder_without_any_box_is_loaded(tmp_path, journal):
+    export_labels(journal, tmp_path / "with", "imagefolder")
+    with Journal(tmp_path / "other.db") as other:
+        add_contents(other, [("a.png", IMAGES[0])])
+        other.append(Label(NORMAL, "normal", "ann"))
+        export_labels(other, tmp_path / "out", "imagefolder")
+    assert len(load_dataset("imagefolder", data_dir=tmp_path / "out")["train"]) == 1
+
+
+def test_images_with_boxes_stand_first_so_that_readers_know_what_a_box_is(journal, tmp_path):
+    export_labels(journal, tmp_path / "out", "imagefolder")
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metadata.jsonl").open()]
+    assert [bool(row["boxes"]) for row in rows] == [True, False, False, False]
+
+
+def test_parquet_is_loaded_with_images_and_class_names(journal, tmp_path):
+    export_labels(journal, tmp_path / "out", "parquet")
+    table = load_dataset(str(tmp_path / "out"))["train"]
+    assert table.features["label"].names == ["normal", "abnormal", "unsure"]
+    rows = {row["sha256"]: row for row in table}
+    assert rows.keys() == {NORMAL, CRACK, UNSURE, ODD}
+    assert rows[CRACK]["image"].size == (12, 8) and rows[CRACK]["boxes"][0]["height"] == 6
+    assert np.asarray(rows[CRACK]["mask"]).sum() == 255 * (9 + 12) and rows[NORMAL]["mask"] is None
+    assert rows[ODD]["note"] == HOSTILE
+
+
+@pytest.mark.parametrize(
+    "format, data", [("imagefolder", "{}"), ("csv", "{}/labels.csv"), ("parquet", "hf:{}")]
+)
+def test_training_takes_it_and_leaves_out_what_people_are_unsure_of(journal, tmp_path, format, data):
+    export_labels(journal, tmp_path / "out", format)
+    data = read_data(data.format(tmp_path / "out"))
+    images = load_images(data, lambda image: np.asarray(image.resize((4, 4))))
+    labels = {sha256: sample.label for sha256, sample in zip(images.sha256, images.samples)}
+    assert labels == {NORMAL: "normal", CRACK: "abnormal", ODD: "abnormal"}
+    assert {s.defect_type for s in images.samples if s.label == "abnormal"} >= {"crack"}
+    assert len(data.left_out) == 1 and data.left_out[0].endswith("unsure")
+
+
+def test_no_cell_of_a_csv_is_a_formula(journal, tmp_path):
+    export_labels(journal, tmp_path / "out", "csv")
+    cells = [
+        c
+        for row in csv.reader((tmp_path / "out/labels.csv").open("r", -1, "utf-8-sig", newline=""))
+        for c in row
+    ]
+    assert len(cells) == 5 * 14 and not any(
+        cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells
+    )
+    assert "'" + HOSTILE.replace("\0", "\u2400") in cells  # no CSV of Python 3.10 holds the character 0
+
+
+@pytest.mark.parametrize(
+    "text", ["=1", "+1", "-1", "@a", "\ta", "\ra", "\na", "'", "'=1", "''a", "'a", "a", "", "\0", "=\0"]
+)
+def test_an_escaped_cell_is_the_same_when_it_is_read(text):
+    assert unescaped(escaped(text)) == text
+    assert not escaped(text).startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+def test_a_cell_in_quotes_that_nobody_escaped_keeps_them():
+    assert unescaped("'tis") == "'tis"
+
+
+def test_coco_has_a_category_a_defect_type_boxes_and_runs(journal, tmp_path):
+    export_labels(journal, tmp_path / "out", "coco")
+    content = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert content["categories"] == [{"id": 1, "name": "crack"}]
+    (crack,) = (image for image in content["images"] if image["sha256"] == CRACK)
+    assert (tmp_path / "out" / crack["file_name"]).read_bytes() == IMAGES[1]
+    assert (crack["width"], crack["height"]) == (12, 8)
+    assert [(a["bbox"], a["area"]) for a in content["annotations"]] == [
+        ([0, 1, 5, 6], 30),
+        ([11, 7, 1, 1], 1),
+        ([1, 0, 11, 5], 21),
+    ]
+    assert {a["image_id"] for a in content["annotations"]} == {crack["id"]}
+    assert content["annotations"][2]["segmentation"] == {
+        "size": [8, 12],
+        "counts": [10, 3, 5, 3, 5, 3, 35, 3, 5, 3, 5, 3, 5, 3, 5],
+    }
+
+
+@pytest.mark.parametrize(
+    "rows, runs",
+    [
+        (["01", "01"], [2, 2]),
+        (["10", "10"], [0, 2, 2]),
+        (["11"], [0, 2]),
+        (["00"], [2]),
+        (["01", "10"], [1, 2, 1]),
+    ],
+)
+def test_runs_go_down_the_columns_and_begin_with_zeros(rows, runs):
+    assert runs_of(np.array([[digit == "1" for digit in row] for row in rows])) == runs
+
+
+def test_yolo_has_boxes_as_fractions_and_leaves_out_what_it_cannot_say(journal, tmp_path):
+    journal.append(Label(TORN, "abnormal", "ruth", "=scratch: \u202e", mask=MASK, decides=True))
+    exported = export_labels(journal, tmp_path / "out", "yolo")
+    assert exported.left_out == {"unsure": 1, "defect without a place": 1}
+    lines = {path.stem: path.read_text() for path in (tmp_path / "out" / "labels").iterdir()}
+    images = {path.stem for path in (tmp_path / "out" / "images").iterdir()}
+    assert lines.keys() == images == {NORMAL, CRACK, TORN} and lines[NORMAL] == ""
+    names = json.loads((tmp_path / "out" / "data.yaml").read_text().split("names: ")[1])
+    numbers = {name: number for number, name in names.items()}
+    assert lines[CRACK].splitlines() == [
+        f"{numbers['crack']} 0.208333 0.500000 0.416667 0.750000",
+        f"{numbers['crack']} 0.958333 0.937500 0.083333 0.125000",
+    ]
+    assert (
+        sorted(line.split(" ", 1)[0] for line in lines[TORN].splitlines())
+        == [numbers["=scratch: \u202e"]] * 2
+    )
+
+
+# What others wrote
+
+
+def imported(journal, path, annotator="eve", **options):
+    """(label, defect type, boxes) by sha256, and the lines about what was refused."""
+    result = import_labels(journal, path, annotator, **options)
+    events = [event for _, event in journal.events(annotator=annotator)]
+    return {e.image_sha256: (e.label, e.defect_type, e.boxes) for e in events}, result.refused
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    with Journal(tmp_path / "fresh.db") as journal:
+        yield journal
+
+
+def fill(root, **images):
+    for name, number in images.items():
+        path = root / f"{name.replace('__', '/')}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(IMAGES[number])
+    return root
+
+
+def test_folders_are_imported_by_their_synonyms_with_defect_types(fresh, tmp_path):
+    root = fill(tmp_path / "chips", OK__a=0, ng__crack__b=1, unsure__c=2, notes__d=3)
+    assert imported(fresh, root) == (
+        {NORMAL: ("normal", "", ()), CRACK: ("abnormal", "crack", ()), UNSURE: ("unsure", "", ())},
+        (),
+    )
+    assert fresh.image(CRACK).name == "ng/crack/b.png" and fresh.content(CRACK) == IMAGES[1]
+
+
+def test_folders_as_of_mvtec_are_imported(fresh, tmp_path):
+    root = fill(tmp_path / "chips", train__good__a=0, test__bent__b=1, ground_truth__bent__b_mask=2)
+    assert imported(fresh, root)[0] == {NORMAL: ("normal", "", ()), CRACK: ("abnormal", "bent", ())}
+
+
+def test_a_folder_that_says_nothing_is_an_error(fresh, tmp_path):
+    with pytest.raises(ExchangeError, match="Expected images in normal/ and abnormal/"):
+        import_labels(fresh, fill(tmp_path / "chips", a=0), "eve")
+
+
+def test_a_plain_csv_is_imported_and_what_is_wrong_in_it_is_refused_line_by_line(fresh, tmp_path):
+    fill(tmp_path / "chips", a=0, b=1)
+    fill(tmp_path, secret=2)
+    path = tmp_path / "chips" / "labels.csv"
+    path.write_text(
+        "image,label,defect_type,boxes\n"
+        'a.png,ok,,\nb.png,NG,crack,"[[1.4, 0, 3, 20]]"\n'
+        "../secret.png,ok,,\n/etc/passwd,ok,,\nmissing.png,ok,,\na.png,perhaps,,\n,ok,,\nb.png\n"
+        'b.png,ng,,"[[50, 50, 3, 3]]"\nb.png,ng,,nonsense\n'
+    )
+    labels, refused = imported(fresh, path)
+    assert labels == {NORMAL: ("normal", "", ()), CRACK: ("abnormal", "crack", (Box(1, 0, 3, 8),))}
+    assert [line.split(";")[0] for line in refused] == [
+        "labels.csv, line 4: Expected a file in the folder of the labels",
+        "labels.csv, line 5: Expected a file in the folder of the labels",
+        "missing.png: Expected an image that can be read",
+        "a.png: Expected normal, abnormal or unsure",
+        "labels.csv, line 8: Expected an image in the column image",
+        "b.png: Expected normal, abnormal or unsure",
+        "b.png: Expected boxes inside the image of (12, 8)",
+        "labels.csv, line 11: Expected what an export writes",
+    ]
+
+
+def test_one_image_with_two_labels_is_refused(fresh, tmp_path):
+    root = fill(tmp_path / "chips", normal__a=0, abnormal__again=0, normal__twin=0)
+    labels, refused = imported(fresh, root)
+    assert labels == {NORMAL: ("abnormal", "", ())}
+    assert refused == (
+        "normal/a.png: normal; as abnormal/again.png it is abnormal. Keep one.",
+        "normal/twin.png: normal; as abnormal/again.png it is abnormal. Keep one.",
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are text on Windows")
+def test_names_that_are_no_text_are_imported(fresh, tmp_path):
+    root = fill(tmp_path / "chips", normal__a=0)
+    (root / "normal" / "a.png").rename(os.fsdecode(bytes(root / "normal" / "caf") + b"\xe9.png"))
+    assert imported(fresh, root) == ({NORMAL: ("normal", "", ())}, ())
+    assert fresh.image(NORMAL).name == "normal/caf\\udce9.png"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_does_not_hang_an_import(fresh, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "labels.csv").write_text("image,label\npipe.png,ok\n")
+    assert "found a folder, a pipe or a device" in imported(fresh, tmp_path / "labels.csv")[1][0]
+
+
+def test_a_link_out_of_the_folder_is_not_followed(fresh, tmp_path):
+    fill(tmp_path, secret=2)
+    root = fill(tmp_path / "chips", normal__a=0)
+    (root / "normal" / "b.png").symlink_to(tmp_path / "secret.png")
+    labels, refused = imported(fresh, root)
+    assert labels.keys() == {NORMAL} and "leads out of it" in refused[0]
+
+
+def test_coco_of_other_programs_is_imported_with_polygons_and_boxes(fresh, tmp_path):
+    root = fill(tmp_path / "chips", images__a=0, images__b=1)
+    content = {
+        "images": [
+            {"id": 7, "file_name": "a.png", "width": 12, "height": 8},
+            {"id": 8, "file_name": "b.png", "width": 12, "height": 8},
+        ],
+        "categories": [{"id": 3, "name": "crack"}, {"id": 4, "name": "finger"}],
+        "annotations": [
+            {"id": 1, "image_id": 8, "category_id": 3, "bbox": [0, 0, 2.6, 3]},
+            {
+                "id": 2,
+                "image_id": 8,
+                "category_id": 3,
+                "bbox": [5, 5, 3, 2],
+                "segmentation": [[5, 5, 7, 5, 7, 6]],
+            },
+            {"id": 3, "image_id": 8, "category_id": 4, "bbox": [9, 0, 1, 1]},
+        ],
+    }
+    (root / "chips.json").write_text(json.dumps(content))
+    labels, refused = imported(fresh, root / "chips.json")
+    boxes = (Box(0, 0, 3, 3), Box(9, 0, 1, 1))
+    assert labels == {NORMAL: ("normal", "", ()), CRACK: ("abnormal", "crack", boxes)} and refused == ()
+    drawn = np.asarray(Image.open(BytesIO(fresh.vote(CRACK, "eve").mask)))
+    assert drawn[5, 5] == drawn[6, 7] == 255 and drawn[:5].sum() == 0 and drawn.shape == (8, 12)
+
+
+@pytest.mark.parametrize(
+    "image, segmentation, reason",
+    [
+        ({"width": 10**9, "height": 10**9}, [[0, 0, 1, 1, 2, 2]], "megapixels"),
+        ({"width": -1, "height": -1}, {"counts": [1]}, "Expected what an export writes"),
+        ({"width": 12, "height": 8}, {"counts": [96, 5]}, "Expected what an export writes"),
+        ({"width": 12, "height": 8}, {"counts": [200, -104]}, "Expected what an export writes"),
+        ({"width": 12, "height": 8}, {"counts": "abc"}, "Export polygons"),
+        ({"width": 12, "height": 8}, [["x"]], "Expected what an export writes"),
+        ({"width": 6, "height": 4}, [[0, 0, 1, 1, 2, 2]], "Expected a mask as large as the image"),
+        ({"width": "12", "height": 8}, [[0, 0, 1, 1, 2, 2]], "Expected what an export writes"),
+        ({}, [[0, 0, 1, 1, 2, 2]], "Expected what an export writes"),
+    ],
+)
+def test_hostile_coco_is_refused(fresh, tmp_path, image, segmentation, reason):
+    root = fill(tmp_path / "chips", a=0)
+    place = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "segmentation": segmentation}
+    content = {"images": [{"id": 1, "file_name": "a.png", **image}], "annotations": [place]}
+    content["categories"] = [{"id": 1, "name": "crack"}]
+    (root / "annotations.json").write_text(json.dumps(content))
+    labels, refused = imported(fresh, root)
+    assert labels == {} and len(refused) == 1 and reason in refused[0]
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("a.json", "[" * 100_000),
+        ("a.json", '{"images": 5, "annotations": []}'),
+        ("a.json", "[]"),
+        ("a.json", '{"images": [5], "annotations": []}'),
+        ("a.csv", "file,class\na.png,ok\n"),
+        ("a.csv", ""),
+        ("a.txt", "text"),
+    ],
+)
+def test_a_file_that_holds_no_labels_is_an_error(fresh, tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ExchangeError, match="Expected "):
+        import_labels(fresh, tmp_path / name, "eve")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "5",
+        "{}",
+        '{"file_name": "../../fresh.db", "label": "normal"}',
+        '{"file_name": "a.png"}',
+        '{"file_name": "a.png", "label": "normal", "boxes": [{"x": 1}]}',
+        '{"file_name": "a.png", "label": "normal", "boxes": [{"x": 1e999, "y": 0, "width": 1, "height": 1}]}',
+        '{"file_name": "a.png", "label": "normal", "note": 5}',
+        '{"file_name": "a.png", "label": "normal", "mask": "b.txt"}',
+        '{"file_name": "a.png\\u0000", "label": "normal"}',
+        '{"file_name": "a.png", "label": "normal", "note": "\\ud800"}',
+        "[" * 100_000,
+    ],
+)
+def test_a_hostile_line_of_metadata_is_refused_and_the_others_are_taken(fresh, tmp_path, line):
+    root = fill(tmp_path / "chips", a=0, b=1)
+    (root / "b.txt").write_text("no mask")
+    good = '{"file_name": "b.png", "label": "abnormal"}\n'
+    (root / "metadata.jsonl").write_text(f"{line}\n{good}")
+    labels, refused = imported(fresh, root)
+    assert labels == {CRACK: ("abnormal", "", ())} and len(refused) == 1 and refused[0].isprintable()
+
+
+def test_a_mask_of_any_kind_becomes_black_and_white(fresh, tmp_path):
+    root = fill(tmp_path / "chips", a=0)
+    Image.fromarray(np.array([[0, 0, 1, 200] * 3] * 8, np.uint8)).save(root / "mask.bmp")
+    (root / "labels.csv").write_text("image,label,mask\na.png,ng,mask.bmp\n")
+    imported(fresh, root)
+    drawn = Image.open(BytesIO(fresh.vote(NORMAL, "eve").mask))
+    assert drawn.format == "PNG" and np.asarray(drawn)[0].tolist() == [0, 0, 255, 255] * 3
+
+
+def test_an_annotator_without_a_name_is_refused_before_anything_is_read(fresh, tmp_path):
+    with pytest.raises(LabelError, match="Expected the name of the person"):
+        import_labels(fresh, fill(tmp_path / "chips", normal__a=0), " ")
+    assert fresh.counts().images == 0
+
+
+def test_nothing_at_a_path_is_an_error(fresh, tmp_path):
+    with pytest.raises(
+        ExchangeError, match="Expected a folder, a CSV or a COCO JSON; .*gone is none of these"
+    ):
+        import_labels(fresh, tmp_path / "gone", "eve")
+
+
+def test_the_votes_that_stand_make_the_same_truth_as_all_events(journal):
+    events = [event for _, event in journal.events()]
+    assert {
+        sha256: consensus for votes in journal.votes() for sha256, consensus in consensus_of(votes).items()
+    } == consensus_of(events)
