@@ -33,24 +33,30 @@ def read_settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
 def run(settings: Settings) -> NoReturn:
     """Load the model and serve. Raises ChipDemoError, and KeyboardInterrupt when all is put away."""
     from chipdemo.examples import elpv_examples  # imported late: --help and mistakes answer at once
+    from chipdemo.judge import Judge
     from chipdemo.labeling.hub.publish import Publisher
     from chipdemo.labeling.journal import Journal
     from chipdemo.labeling.scoring import Scorer
     from chipdemo.metrics import Metrics
+    from chipdemo.models import HotReload, Models
+    from chipdemo.monitoring import Recent, log_inspection
     from chipdemo.ui.page import build_app, serve, stop_serving
-    from chipdemo.vision.predictor import load_inspector
-    from chipdemo.vision.watching import WatchedInspector
+    from chipdemo.vision.checkpoint import latest_revision
+    from chipdemo.vision.predictor import load_model
     from chipdemo.vision.zerogpu import lends
 
     with ExitStack() as closing:
         journal = closing.enter_context(Journal(settings.journal_path))
-        load = partial(load_inspector, runtime=settings.runtime, graphs=settings.graphs)
-        inspector = load(settings.model_source)
+        load = partial(load_model, runtime=settings.runtime, graphs=settings.graphs)
+        models = Models(load(settings.model_source))
         if settings.watch:
-            inspector = WatchedInspector(inspector, settings.model_source, settings.watch, load)
-            inspector.start()
-            closing.callback(inspector.stop)
-        scorer = Scorer(journal, inspector, max_megapixels=settings.max_megapixels)
+            reload = HotReload(models, settings.model_source, settings.watch, load, latest_revision)
+            reload.start()
+            closing.callback(reload.stop)
+        metrics = Metrics(journal) if settings.metrics else None
+        recent = Recent()
+        judge = Judge(models, [log_inspection, recent.add, *([metrics.add] if metrics else [])])
+        scorer = Scorer(journal, judge, max_megapixels=settings.max_megapixels)
         scorer.start()
         closing.callback(scorer.stop)
         publisher = None
@@ -66,10 +72,10 @@ def run(settings: Settings) -> NoReturn:
             closing.callback(publisher.stop)
         if lends():
             network_teacher()  # what is lent a GPU has to be known before the page is served
-        metrics = Metrics(journal) if settings.metrics else None
         app = build_app(
-            inspector,
+            judge,
             settings,
+            recent,
             elpv_examples(),
             ABLATION,
             load=lambda folder: load(str(folder)),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from chipdemo.vision.watching import WatchedInspector
 from gradio_client import Client, handle_file
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from safetensors.torch import load_file, save_file
@@ -22,9 +23,8 @@ from chipdemo.ui.inspect import html as fragments
 from chipdemo.ui.inspect import logic as inspecting
 from chipdemo.ui.inspect import model_in_use
 from chipdemo.vision.checkpoint import CONFIG, METRICS, STATE, WEIGHTS, ModelSpec
-from chipdemo.vision.predictor import load_inspector
-from chipdemo.vision.watching import WatchedInspector
-from tests.fakes import INFO, FakeInspector
+from chipdemo.vision.predictor import load_model
+from tests.fakes import INFO, FakeModel
 from tests.hub import CUT, Account, Hub
 from tests.serving import served
 from tests.tiny import SPEC, draw_chip, tiny_checkpoint
@@ -78,7 +78,7 @@ def pushed(folder: Path, spec: ModelSpec = SPEC) -> str:
 def watched(hub, tmp_path) -> WatchedInspector:
     """At the first of the Hub's revisions, whose threshold is 0.4."""
     pushed(tmp_path / "chips")
-    watched = WatchedInspector(load_inspector("ada/chips"), "ada/chips", every_s=60)
+    watched = WatchedInspector(load_model("ada/chips"), "ada/chips", every_s=60)
     watched.look()
     return watched
 
@@ -87,7 +87,7 @@ def test_a_second_push_takes_over_without_a_restart(watched, tmp_path, said):
     commit = pushed(tmp_path / "chips", NEWER)
     watched.look()
     assert watched.info.threshold == 0.6
-    assert watched.info.revision == load_inspector(str(tmp_path / "chips")).info.revision
+    assert watched.info.revision == load_model(str(tmp_path / "chips")).info.revision
     assert watched.inspect(draw_chip(1)).model_revision == watched.info.revision
     (line,) = said.lines
     assert line.startswith("INFO") and commit in line and watched.info.revision in line
@@ -197,7 +197,7 @@ def folder(tmp_path) -> Path:
 
 def looking_at(folder: Path) -> WatchedInspector:
     """Having looked often enough to know the folder as it is."""
-    watched = WatchedInspector(load_inspector(str(folder)), str(folder), every_s=60)
+    watched = WatchedInspector(load_model(str(folder)), str(folder), every_s=60)
     watched.look()
     watched.look()
     return watched
@@ -259,7 +259,7 @@ def threads() -> list[str]:
 
 
 def test_it_looks_by_itself_from_start_to_stop(folder, said):
-    watched = WatchedInspector(load_inspector(str(folder)), str(folder), every_s=0.01)
+    watched = WatchedInspector(load_model(str(folder)), str(folder), every_s=0.01)
     assert threads() == []
     watched.start()
     try:
@@ -288,8 +288,8 @@ def test_the_api_answers_with_the_model_in_use(watched, tmp_path):
     assert after["model"]["name"] == "ada/chips"
 
 
-def newer_fake(**changes) -> FakeInspector:
-    newer = FakeInspector()
+def newer_fake(**changes) -> FakeModel:
+    newer = FakeModel()
     newer.info = replace(INFO, revision="fedcba987654", threshold=0.7, **changes)
     return newer
 

@@ -132,7 +132,7 @@ def test_imports_point_one_way(path):
         "__import__('torch')",
         "import importlib\nimportlib.import_module('to' + 'rch')",
         "from chipdemo import vision",
-        "from chipdemo.vision.predictor import load_inspector",
+        "from chipdemo.vision.predictor import load_model",
         "from .. import vision",
         "from ..vision import inspector",
         "from huggingface_hub import HfApi",

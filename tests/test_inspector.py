@@ -4,13 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 from tests.tiny import SPEC, draw_chip, tiny_checkpoint
 
 
 @pytest.fixture(scope="module")
 def inspector(tmp_path_factory):
-    return load_inspector(str(tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")))
+    return load_model(str(tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")))
 
 
 def test_an_inspection_is_complete(inspector):
@@ -45,20 +45,20 @@ def test_judging_again_equals_inspecting_at_that_threshold(inspector):
 
 
 def test_the_probability_is_calibrated_by_the_temperature(tmp_path):
-    hot = load_inspector(str(tiny_checkpoint(tmp_path / "hot", replace(SPEC, temperature=3.0))))
+    hot = load_model(str(tiny_checkpoint(tmp_path / "hot", replace(SPEC, temperature=3.0))))
     inspection = hot.inspect(draw_chip(1))
     assert inspection.abnormal_probability == pytest.approx(1 / (1 + np.exp(-inspection.log_odds / 3)))
 
 
 def test_a_image_beyond_the_distance_limit_is_unlike_the_training_images(tmp_path):
-    near = load_inspector(str(tiny_checkpoint(tmp_path / "near", replace(SPEC, distance_limit=1e9))))
-    far = load_inspector(str(tiny_checkpoint(tmp_path / "far", replace(SPEC, distance_limit=1e-9))))
+    near = load_model(str(tiny_checkpoint(tmp_path / "near", replace(SPEC, distance_limit=1e9))))
+    far = load_model(str(tiny_checkpoint(tmp_path / "far", replace(SPEC, distance_limit=1e-9))))
     assert not near.inspect(draw_chip(1)).out_of_distribution
     assert far.inspect(draw_chip(1)).out_of_distribution
 
 
 def test_without_attention_there_is_no_cbam_map(tmp_path):
-    plain = load_inspector(str(tiny_checkpoint(tmp_path / "plain", replace(SPEC, attention="none"))))
+    plain = load_model(str(tiny_checkpoint(tmp_path / "plain", replace(SPEC, attention="none"))))
     inspection = plain.inspect(draw_chip(1))
     assert "CBAM" not in plain.methods and set(inspection.heat) == {"evidence"}
     assert inspection.channels == ()

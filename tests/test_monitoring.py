@@ -12,10 +12,10 @@ from chipdemo.monitoring import ENOUGH, KEPT, MonitoredInspector, Recent, log_in
 from chipdemo.threshold import OperatingCurve
 from chipdemo.ui.inspect.html import drift_html
 from tests.drawn_images import fill
-from tests.fakes import INFO, FakeInspector
+from tests.fakes import INFO, FakeModel
 from tests.serving import served
 
-GRAY = FakeInspector().inspect(Image.new("RGB", (8, 8), "gray"))
+GRAY = FakeModel().inspect(Image.new("RGB", (8, 8), "gray"))
 CALIBRATED = OperatingCurve(
     "held out", tuple(np.linspace(0.05, 0.35, 100)) + (0.9,) * 50, (False,) * 100 + (True,) * 50
 )
@@ -69,7 +69,7 @@ def test_a_image_counts_once_old_ones_are_forgotten_and_so_are_those_of_another_
 
 def test_listeners_hear_of_every_inspection_and_the_log_holds_no_name(caplog):
     recent, image = Recent(), Image.new("RGB", (8, 8), "black")
-    inspector = MonitoredInspector(FakeInspector(), recent.add, log_inspection).current()
+    inspector = MonitoredInspector(FakeModel(), recent.add, log_inspection).current()
     with caplog.at_level(logging.INFO, "chipdemo"):
         inspector.inspect(image)
         inspector.inspect_batch([inspector.prepare(Image.new("RGB", (8, 8), "white"))])
@@ -82,7 +82,7 @@ def test_health_and_metrics_are_answered_and_metrics_only_where_wanted(tmp_path)
     Image.new("RGB", (60, 40), "black").save(tmp_path / "black.png")
     with Journal(tmp_path / "labels.db") as journal:
         fill(journal, tmp_path, 3)
-        with served(FakeInspector(), journal=journal, metrics=Metrics(journal)) as address:
+        with served(FakeModel(), journal=journal, metrics=Metrics(journal)) as address:
             Client(address, verbose=False).predict(
                 image=handle_file(tmp_path / "black.png"), api_name="/inspect"
             )
@@ -99,5 +99,5 @@ def test_health_and_metrics_are_answered_and_metrics_only_where_wanted(tmp_path)
 
 
 def test_without_the_setting_there_are_no_metrics():
-    with served(FakeInspector()) as address:
+    with served(FakeModel()) as address:
         assert "chipdemo_" not in httpx.get(f"{address}/metrics").text

@@ -13,7 +13,7 @@ from PIL import Image
 from chipdemo.__main__ import main
 from chipdemo.errors import CheckpointError, DataError, SettingsError
 from chipdemo.settings import Settings
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 from chipdemo.vision.runtimes import exported as runtimes
 from chipdemo.vision.runtimes.engine import EngineOutput
 from chipdemo.vision.runtimes.export import save_graph
@@ -50,7 +50,7 @@ def assert_same(ours: EngineOutput, theirs: EngineOutput, rtol: float = 0) -> No
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_runtime_gives_what_pytorch_gives_for_one_image_and_for_many(model, runtime):
-    ours, theirs = load_inspector(model, runtime=runtime), load_inspector(model)
+    ours, theirs = load_model(model, runtime=runtime), load_model(model)
     for count in (1, 3):
         assert_same(ours.engine.run(pixels(count)), theirs.engine.run(pixels(count)))
     chip = draw_chip(1, abnormal=True)
@@ -63,7 +63,7 @@ def test_a_runtime_gives_what_pytorch_gives_for_one_image_and_for_many(model, ru
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_images_of_several_threads_are_not_mixed_up(model, runtime):
-    inspector = load_inspector(model, runtime=runtime)
+    inspector = load_model(model, runtime=runtime)
     chips = [draw_chip(seed) for seed in range(8)]
     alone = [inspector.inspect(chip).abnormal_probability for chip in chips]
     with ThreadPoolExecutor(4) as pool:
@@ -73,17 +73,17 @@ def test_images_of_several_threads_are_not_mixed_up(model, runtime):
 
 def test_a_network_without_attention_has_no_attention_maps(tmp_path):
     plain = str(tiny_checkpoint(tmp_path / "plain", replace(SPEC, attention="none")))
-    ours, theirs = load_inspector(plain, runtime="onnx"), load_inspector(plain)
+    ours, theirs = load_model(plain, runtime="onnx"), load_model(plain)
     assert_same(ours.engine.run(pixels(1)), theirs.engine.run(pixels(1)))
 
 
 def test_an_exported_network_is_kept_for_the_next_start_and_only_the_last_few(model, tmp_path, monkeypatch):
     folder = tmp_path / "graphs"
-    first = load_inspector(model, runtime="onnx", graphs=folder)
+    first = load_model(model, runtime="onnx", graphs=folder)
     (kept,) = folder.iterdir()
     assert first.info.revision in kept.name
     monkeypatch.setattr(runtimes, "exported", None)  # would be called if it were made again
-    assert load_inspector(model, runtime="openvino", graphs=folder).info.runtime == "OpenVINO"
+    assert load_model(model, runtime="openvino", graphs=folder).info.runtime == "OpenVINO"
     for number in range(runtimes.KEPT + 3):
         runtimes._keep(folder / f"{number}.onnx", b"")
     assert len(list(folder.iterdir())) == runtimes.KEPT
@@ -91,18 +91,18 @@ def test_an_exported_network_is_kept_for_the_next_start_and_only_the_last_few(mo
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_kept_network_that_is_damaged_is_exported_anew(model, tmp_path, runtime):
-    first = load_inspector(model, runtime=runtime, graphs=tmp_path)
+    first = load_model(model, runtime=runtime, graphs=tmp_path)
     (kept,) = tmp_path.iterdir()
     whole = kept.read_bytes()
     kept.write_bytes(whole[: len(whole) // 2])
-    again = load_inspector(model, runtime=runtime, graphs=tmp_path)
+    again = load_model(model, runtime=runtime, graphs=tmp_path)
     assert_same(again.engine.run(pixels(1)), first.engine.run(pixels(1)))
     assert kept.read_bytes() == whole
 
 
 def test_a_folder_that_cannot_be_written_costs_the_next_start_time_and_nothing_else(model, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    inspector = load_inspector(model, runtime="onnx", graphs=tmp_path / "file" / "graphs")
+    inspector = load_model(model, runtime="onnx", graphs=tmp_path / "file" / "graphs")
     assert inspector.inspect(draw_chip(1)).verdict in ("normal", "abnormal")
 
 
@@ -142,7 +142,7 @@ def test_a_model_is_exported_in_8_bits_by_images(model, tmp_path, format):
     read = openvino.Core().read_model(out / name)
     assert "FakeQuantize" in {node.get_type_name() for node in read.get_ops()}
     found = openvino.compile_model(read, "CPU")({"pixels": pixels(2)})["log_odds"]
-    exact = load_inspector(model).engine.run(pixels(2)).log_odds
+    exact = load_model(model).engine.run(pixels(2)).log_odds
     np.testing.assert_allclose(found, exact, atol=0.2 * np.abs(exact).max())
 
 
@@ -169,7 +169,7 @@ def test_a_client_without_pytorch_reads_what_the_app_says(model, tmp_path):
         capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
-    inspector = load_inspector(model)
+    inspector = load_model(model)
     for chip, path, line in zip(chips, paths, ended.stdout.splitlines(), strict=True):
         inspection = inspector.inspect(chip)
         assert line.split("\t")[:3] == [
@@ -196,7 +196,7 @@ print(*{"torch", "timm", "scipy.stats", "sklearn", "skimage"} & set(sys.modules)
 
 def test_the_app_starts_without_pytorch_once_the_network_is_exported(model, tmp_path):
     journal = tmp_path / "labels.db"
-    load_inspector(model, runtime="auto", graphs=Settings(journal=journal).graphs)
+    load_model(model, runtime="auto", graphs=Settings(journal=journal).graphs)
     ended = subprocess.run(
         [sys.executable, "-c", STARTED, "--model", model, "--journal", str(journal)],
         capture_output=True, text=True, cwd=ROOT,
@@ -207,7 +207,7 @@ def test_the_app_starts_without_pytorch_once_the_network_is_exported(model, tmp_
 
 def test_gradients_are_not_taken_from_another_model_than_the_one_that_judged(tmp_path):
     folder = tiny_checkpoint(tmp_path / "tiny")
-    inspector = load_inspector(str(folder), runtime="onnx")
+    inspector = load_model(str(folder), runtime="onnx")
     tiny_checkpoint(folder, replace(SPEC, threshold=0.9))
     with pytest.raises(CheckpointError, match=f"Expected the model {inspector.info.revision}"):
         inspector.explain(draw_chip(1), "Grad-CAM")

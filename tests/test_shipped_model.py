@@ -11,7 +11,7 @@ from chipdemo.examples import elpv_examples
 from chipdemo.images import read_image
 from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.vision.checkpoint import METRICS, SPLIT, WEIGHTS, read_json, read_metrics
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 from tests.test_runtimes import assert_same
 from training.sources import read_elpv
 
@@ -21,13 +21,13 @@ TRANSISTORS = ROOT.parent / "shared" / "data" / "mvtec-transistor" / "test" / "g
 
 @pytest.fixture(scope="module")
 def inspector():
-    return load_inspector(str(DEFAULT_MODEL))
+    return load_model(str(DEFAULT_MODEL))
 
 
 @pytest.fixture(scope="module")
 def fast():
     """As the app runs it."""
-    return load_inspector(str(DEFAULT_MODEL), runtime="openvino")
+    return load_model(str(DEFAULT_MODEL), runtime="openvino")
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +94,8 @@ def test_evidence_adds_up_to_the_log_odds(inspector):
     for sample in read_elpv().samples[:5]:
         image = read_image(sample.path).image
         pixels = inspector._pixels(image)[None]
-        evidence = inspector.engine.run(pixels).evidence[0]
-        assert evidence.mean() + bias == pytest.approx(inspector.inspect(image).log_odds, abs=1e-4)
+        cam = inspector.engine.run(pixels).cam[0]
+        assert cam.mean() + bias == pytest.approx(inspector.inspect(image).log_odds, abs=1e-4)
 
 
 def test_its_own_kind_of_image_is_familiar(judged):

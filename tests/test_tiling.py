@@ -14,7 +14,7 @@ from chipdemo.monitoring import MonitoredInspector
 from chipdemo.tiling import TiledInspector, stitched, tiles_of
 from chipdemo.ui.inspect import html as fragments
 from chipdemo.ui.inspect import logic as inspecting
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 
 SIDE = 672
 
@@ -43,7 +43,7 @@ def test_a_image_of_one_tile_is_one_tile():
 
 
 def test_a_small_image_is_inspected_as_ever():
-    inner = FakeInspector()
+    inner = FakeModel()
     tiled = TiledInspector(inner)
     image = drawn((1300, 1000), (0, 0, 400, 400))
     assert tiled.tiles(image.size) == () and tiled.inspect(image).to_json() == inner.inspect(image).to_json()
@@ -52,7 +52,7 @@ def test_a_small_image_is_inspected_as_ever():
 
 
 def test_a_defect_that_vanishes_in_the_whole_is_found_in_its_tile():
-    inner, image = FakeInspector(), drawn(dark=(1000, 100, 1590, 690))
+    inner, image = FakeModel(), drawn(dark=(1000, 100, 1590, 690))
     tiled = TiledInspector(inner)
     assert inner.inspect(image).verdict == "normal"
     inspection = tiled.inspect(image)
@@ -64,7 +64,7 @@ def test_a_defect_that_vanishes_in_the_whole_is_found_in_its_tile():
 
 
 def test_the_cost_is_one_inspection_a_tile_and_one_for_the_whole():
-    inner = FakeInspector()
+    inner = FakeModel()
     tiled = TiledInspector(inner)
     tiles = tiled.inspect(drawn()).tiles
     assert len(tiled.tiles((1600, 1600))) == 9 and inner.inspections == 10
@@ -73,14 +73,14 @@ def test_the_cost_is_one_inspection_a_tile_and_one_for_the_whole():
 
 
 def test_heat_is_where_the_defect_is_and_as_fine_as_that_of_a_tile():
-    heat = TiledInspector(FakeInspector()).inspect(drawn()).heat["evidence"]
+    heat = TiledInspector(FakeModel()).inspect(drawn()).heat["evidence"]
     assert heat.shape == (22, 22)  # 9 places a tile of 672 pixels
     y, x = np.unravel_index(heat.argmax(), heat.shape)
     assert 1150 < (x + 0.5) / 22 * 1600 < 1350 and 250 < (y + 0.5) / 22 * 1600 < 450
 
 
 def test_an_explanation_is_stitched_too_unless_each_map_is_stretched_to_its_own_maximum():
-    inner = FakeInspector()
+    inner = FakeModel()
     assert TiledInspector(inner).explain(drawn(), "CBAM").shape == (22, 22)
     assert inner.explanations == 10
     assert TiledInspector(inner).explain(drawn(), "Grad-CAM").shape == (9, 9)
@@ -88,12 +88,12 @@ def test_an_explanation_is_stitched_too_unless_each_map_is_stretched_to_its_own_
 
 
 def test_the_threshold_that_was_asked_for_counts():
-    tiled, image = TiledInspector(FakeInspector()), drawn()
+    tiled, image = TiledInspector(FakeModel()), drawn()
     assert tiled.inspect(image, 0.999).verdict == "normal" and tiled.inspect(image, 0.999).threshold == 0.999
 
 
 def test_a_defect_in_two_tiles_is_one_region():
-    inspection = TiledInspector(FakeInspector()).inspect(drawn(dark=(500, 300, 900, 400)))
+    inspection = TiledInspector(FakeModel()).inspect(drawn(dark=(500, 300, 900, 400)))
     (region,) = inspection.regions
     assert 400 < region.x < 550 and 850 < region.x + region.width < 1000
 
@@ -106,10 +106,10 @@ def test_of_overlapping_maps_the_highest_counts():
     np.testing.assert_array_equal(stitched((30, 20), parts), expected)
 
 
-class Close(FakeInspector):
+class Close(FakeModel):
     """Its tiles are 224 pixels wide, which makes for many of them in a small image."""
 
-    info = replace(FakeInspector.info, image_side=224)
+    info = replace(FakeModel.info, image_side=224)
 
 
 class Batches(Close):
@@ -134,16 +134,16 @@ def test_tiles_run_a_few_at_a_time_and_no_image_has_more_than_256():
 
 
 def test_a_tile_is_as_large_as_the_images_that_the_model_learned_from():
-    inner = FakeInspector()
+    inner = FakeModel()
     for side, shown, count in ((300, 600, 9), (300, 599, 0), (1000, 1999, 0), (100, 448, 9)):
-        inner.info = replace(FakeInspector.info, image_side=side)
+        inner.info = replace(FakeModel.info, image_side=side)
         assert len(TiledInspector(inner).tiles((shown, shown))) == count
 
 
 def test_where_most_tiles_are_unlike_the_training_images_the_whole_decides():
     image = Image.new("RGB", (1600, 1600), (0, 255, 255))
     image.paste((200, 0, 0), (0, 0, 1100, 1600))
-    inner = FakeInspector()
+    inner = FakeModel()
     whole, inspection = inner.inspect(image), TiledInspector(inner).inspect(image)
     assert (inspection.tiles.seen, inspection.tiles.out_of_distribution, inspection.tiles.decide) == (
         9,
@@ -162,7 +162,7 @@ def test_after_a_few_tiles_that_the_model_does_not_know_it_stops():
     assert (tiles.count, tiles.seen, tiles.out_of_distribution, inner.inspections) == (35, 16, 16, 17)
 
 
-class KnowsTilesAlone(FakeInspector):
+class KnowsTilesAlone(FakeModel):
     """Trained on images of 672 pixels: what is wider is unlike them."""
 
     def inspect(self, image, threshold=None):
@@ -177,7 +177,7 @@ def test_a_whole_that_the_model_does_not_know_has_no_say_where_it_knows_the_tile
 
 
 def test_as_a_whole_it_is_said_how_many_tiles_there_would_be():
-    inner = FakeInspector()
+    inner = FakeModel()
     inspection = TiledInspector(inner).whole.inspect(drawn())
     tiles = inspection.tiles
     assert (tiles.count, tiles.seen, tiles.decide, inner.inspections) == (9, 0, False, 1)
@@ -186,7 +186,7 @@ def test_as_a_whole_it_is_said_how_many_tiles_there_would_be():
 
 def test_listeners_are_told_of_the_image_and_not_of_its_tiles():
     told = []
-    monitored = MonitoredInspector(TiledInspector(FakeInspector()), told.append)
+    monitored = MonitoredInspector(TiledInspector(FakeModel()), told.append)
     monitored.inspect(drawn())
     monitored.whole.inspect(drawn())
     assert [inspection.tiles.seen for inspection in told] == [9, 0]
@@ -195,7 +195,7 @@ def test_listeners_are_told_of_the_image_and_not_of_its_tiles():
 def test_a_region_is_compared_with_normal_chips_in_the_tile_around_it():
     asked = []
 
-    class Asked(FakeInspector):
+    class Asked(FakeModel):
         def nearest_normals(self, image, regions):
             asked.append((image.size, *regions))
             return super().nearest_normals(image, regions)
