@@ -85,7 +85,7 @@ def _in_folder(root: Path) -> Iterator[Found | str]:
             else:
                 yield Found(path.relative_to(root).as_posix(), path)
     for error in unreadable:
-        yield f"{shown(str(error.filename))}: a folder that cannot be read ({error.strerror})."
+        yield f"{shown(str(error.filename))}: the folder cannot be read ({error.strerror})."
     if hidden:
         yield f"{shown(root.name)}: {hidden:,} hidden files and folders are skipped."
 

@@ -67,7 +67,7 @@ def test_each_model_answers_and_one_that_fails_says_why(client, gray):
 
 def test_a_bad_file_is_a_clean_error(client, tmp_path):
     (tmp_path / "text.png").write_bytes(b"this is no image")
-    with pytest.raises(AppError, match="found text"):
+    with pytest.raises(AppError, match="is text"):
         client.predict(image=handle_file(tmp_path / "text.png"), api_name="/compare")
     with pytest.raises(AppError, match="Drop, paste or choose a file"):
         client.predict(image=None, api_name="/compare")

@@ -183,7 +183,7 @@ def test_the_page_grows_by_a_model_at_a_time(shipped, dark):
 
 def test_a_image_that_cannot_be_read_says_why(tmp_path, dark):
     dark.with_name("text.png").write_text("this is no image")
-    for path, message in ((dark.with_name("text.png"), "found text"), (tmp_path, "was not uploaded")):
+    for path, message in ((dark.with_name("text.png"), "is text"), (tmp_path, "was not uploaded")):
         ((text, going_on),) = judged(Lineup(FakeModel()), {"path": str(path)})
         assert message in text and "role='alert'" in text and not going_on
 

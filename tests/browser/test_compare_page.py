@@ -176,7 +176,7 @@ def test_a_image_may_be_pasted_or_dropped_anywhere(page, files, kind):
 def test_a_bad_image_says_why_and_the_page_goes_on(page, files):
     page.set_input_files(IMAGE, files / "bad.png")
     page.wait_for_selector("#compare-answers .message")
-    assert "found text" in page.inner_text("#compare-answers")
+    assert "is text" in page.inner_text("#compare-answers")
     page.set_input_files(IMAGE, files / "dark.png")
     page.wait_for_function("document.querySelectorAll('.answer.abnormal').length === 2")
 
