@@ -86,13 +86,13 @@ def exported(
         content = apart.submit(lambda: onnx_bytes(load_network(folder, spec), spec, info, normals)).result()
     if graphs:
         try:
-            _keep(_path(info, graphs), content)
+            keep(_path(info, graphs), content)
         except OSError as error:
             log.info("the exported network is not kept for the next start: %s", error)
     return content
 
 
-def _keep(path: Path, content: bytes) -> None:
+def keep(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all; of many that were written before, the oldest go."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
