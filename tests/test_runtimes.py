@@ -151,7 +151,7 @@ def test_a_model_is_exported_in_8_bits_by_images(model, tmp_path, format):
 def test_what_judges_by_its_memory_is_not_exported_without_it(tmp_path):
     taught = tiny_checkpoint(tmp_path / "taught", replace(SPEC, verdict_by="memory"))
     net, spec, info = load_checkpoint(taught)
-    with pytest.raises(DataError, match="taught judges by its memory of normal chips"):
+    with pytest.raises(DataError, match="taught"):
         save_graph(net, spec, info, tmp_path / "edge", "onnx")
 
 
@@ -209,10 +209,10 @@ def test_the_app_starts_without_pytorch_once_the_network_is_exported(model, tmp_
 
 def test_gradients_are_not_taken_from_another_model_than_the_one_that_judged(tmp_path):
     folder = tiny_checkpoint(tmp_path / "tiny")
-    inspector = load_model(str(folder), runtime="onnx")
+    model = load_model(str(folder), runtime="onnx")
     tiny_checkpoint(folder, replace(SPEC, threshold=0.9))
-    with pytest.raises(CheckpointError, match=f"Expected the model {inspector.info.revision}"):
-        inspector.explain(draw_chip(1), "Grad-CAM")
+    with pytest.raises(CheckpointError, match=model.info.revision):
+        model.explain(pixels(1), "Grad-CAM")
     shutil.rmtree(folder)
     with pytest.raises(CheckpointError, match="or gone"):
-        inspector.explain(draw_chip(1), "Grad-CAM")
+        model.explain(pixels(1), "Grad-CAM")

@@ -42,11 +42,11 @@ def engine_of(
 
         return TorchEngine(load_network(folder, spec), spec, normals)
 
-    def of_the_same_model() -> "TorchEngine":
+    def load_torch() -> "TorchEngine":
         if not folder.is_dir() or model_revision(folder) != info.revision:
             raise CheckpointError(
-                f"Expected the model {info.revision} in {folder}, for its gradients; it is another by now, "
-                "or gone. Inspect the image again, or start the app again if that does not help."
+                f"The model {info.revision} is no longer in {folder}, so its gradients cannot be computed. "
+                "Inspect the image again; restart the app if that does not help."
             )
         return in_torch()
 
@@ -56,10 +56,10 @@ def engine_of(
     content = kept(info, graphs)
     try:
         if content is not None:
-            return GraphEngine(open_graph(content), of_the_same_model)
-    except Exception as error:  # noqa: BLE001 - whatever a runtime says of a damaged file
+            return GraphEngine(open_graph(content), load_torch)
+    except Exception as error:  # noqa: BLE001 - runtimes raise many types for a damaged file
         log.warning("what an earlier start exported cannot be used: %s", error)
-    return GraphEngine(open_graph(exported(folder, spec, info, normals, graphs)), of_the_same_model)
+    return GraphEngine(open_graph(exported(folder, spec, info, normals, graphs)), load_torch)
 
 
 def _path(info: ModelInfo, graphs: Path) -> Path:
