@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from chipdemo.settings import DEFAULT_MODEL, Settings
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 from tests.serving import served
 from tests.tiny import draw_chip
 
@@ -17,7 +17,7 @@ def test_the_snippet_of_the_api_runs_as_it_stands(tmp_path, monkeypatch, capsys)
     (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     draw_chip(1, size=200).save(tmp_path / "chip.png")
     monkeypatch.chdir(tmp_path)
-    with served(load_inspector(str(DEFAULT_MODEL))) as address:
+    with served(load_model(str(DEFAULT_MODEL))) as address:
         found = {}
         exec(snippet.replace("http://127.0.0.1:7860", address), found)
     assert found["result"]["verdict"] in ("normal", "abnormal")

@@ -6,7 +6,7 @@ neither PyTorch nor this package: normalization, temperature and heat scale are 
     pixels             (N, size, size, 3) uint8, RGB
     probability        (N,) of abnormal, calibrated, 0-1
     heat               (N, h, w) evidence on the model's own scale, 0-1; red starts at 0.5
-    and what EngineOutput has: without attention no maps of it, places where normal chips were learned
+    and what EngineOutput has: without attention no maps of it; patches where there is a memory bank
 """
 
 import json
@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from chipdemo.errors import DataError
 from chipdemo.inspection import ModelInfo
-from chipdemo.vision.anomaly.patches import describe
+from chipdemo.vision.anomaly.patches import describe_patches
 from chipdemo.vision.anomaly.stored import Normals
 from chipdemo.vision.cam import HALF
 from chipdemo.vision.checkpoint import HEAD, ModelSpec
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.output import replacing
-from chipdemo.vision.runtimes.exported import ONNX, PIXELS, require
 from chipdemo.vision.runtimes.pytorch import maps_of
+from chipdemo.vision.runtimes.select import ONNX, PIXELS, require
 from chipdemo.vision.transforms import normalize
 
 FILES = ("model.onnx", "model.xml", "model.bin")
@@ -37,7 +37,7 @@ OPSET = 18
 
 
 class Graph(nn.Module):
-    """What is put into the file. normals: what places are to be described for, if anything."""
+    """What the file holds. normals: with the memory bank that patches are described for, if there is one."""
 
     def __init__(self, net: ChipNet, spec: ModelSpec, normals: Normals | None = None):
         super().__init__()
@@ -49,9 +49,11 @@ class Graph(nn.Module):
         output = self.net(normalize(pixels, self.spec.mean, self.spec.std), strides)
         named = maps_of(self.net, output)
         named["probability"] = torch.sigmoid(named["log_odds"] / self.spec.temperature)
-        named["heat"] = (HALF * output.evidence / self.spec.heat_scale).clamp(0, 1)
+        named["heat"] = (HALF * output.cam / self.spec.heat_scale).clamp(0, 1)
         if self.normals:
-            named["places"] = describe(output.middle, self.normals.scale, self.normals.description)
+            named["patches"] = describe_patches(
+                output.intermediates, self.normals.scale, self.normals.description
+            )
         return named
 
 
@@ -112,8 +114,8 @@ def save_graph(
     """
     if spec.verdict_by != HEAD:
         raise DataError(
-            f"Expected a trained classifier; {info.name} judges by its memory of normal chips, which is "
-            "searched beside the network. Use python -m chipdemo inspect where it is to judge."
+            f"{info.name} judges by its memory bank, which is searched outside the network, so it cannot be "
+            "exported. Run it with python -m chipdemo inspect."
         )
     require(*(() if format == ONNX else ("openvino",)), *(("nncf",) if images else ()))
     content = onnx_bytes(net, spec, info)
