@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import FakeInspector
+from tests.fakes import fake_judge
 from tests.serving import served
 
 ROOT = Path(__file__).parent.parent
@@ -22,12 +22,12 @@ def test_the_notebook_runs_from_the_first_cell_to_the_last(cells, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     found = {}
-    with served(FakeInspector()) as address:
+    with served(fake_judge()) as address:
         for cell in cells:
             exec("".join(cell["source"]).replace("http://127.0.0.1:7860", address), found)
     assert found["result"]["model"]["name"] == "fake-inspector"
     assert found["overlay"].width == 128
-    assert found["own"].info.backbone == "test_efficientnet"
+    assert found["own"].models.in_use.info.backbone == "test_efficientnet"
     assert (found["folder"] / "model" / "model.safetensors").exists()
     assert "fake-inspector abnormal" in capsys.readouterr().out
 
