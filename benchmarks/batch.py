@@ -38,7 +38,7 @@ from chipdemo.batch.sources import Listing, listed  # noqa: E402
 from chipdemo.files import in_parallel  # noqa: E402
 from chipdemo.images import read_image  # noqa: E402
 from chipdemo.settings import DEFAULT_MODEL, Settings  # noqa: E402
-from chipdemo.vision.predictor import load_inspector  # noqa: E402
+from chipdemo.vision.predictor import load_model  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
 
 RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # and their packages
@@ -91,7 +91,7 @@ def counted(results: Iterable) -> int:
 def decoding(count: int) -> dict:
     """Reading, decoding, hashing and scaling, side by side as the batch does it."""
     with tempfile.TemporaryDirectory() as folder:
-        inspector, images = load_inspector(MODEL), places(Path(folder), count)
+        inspector, images = load_model(MODEL), places(Path(folder), count)
 
         def prepare(one):
             return inspector.prepare(read(one).image)
@@ -101,7 +101,7 @@ def decoding(count: int) -> dict:
 
 def batch(runtime: str, count: int) -> dict:
     """The batch, between two runs of the bare network."""
-    inspector = load_inspector(MODEL, runtime=runtime, graphs=GRAPHS)
+    inspector = load_model(MODEL, runtime=runtime, graphs=GRAPHS)
     with tempfile.TemporaryDirectory() as folder:
         images = places(Path(folder), count)
         inspect_all(inspector, places(Path(folder), FEW), Path(folder) / "few")
@@ -153,7 +153,7 @@ def bare(runtime: str, spec) -> Callable[[], float]:
 
 def memory(runtime: str, count: int) -> dict:
     """Resident memory when the first images are done, and the most until the last one is."""
-    inspector, process, used = load_inspector(MODEL, runtime=runtime, graphs=GRAPHS), psutil.Process(), []
+    inspector, process, used = load_model(MODEL, runtime=runtime, graphs=GRAPHS), psutil.Process(), []
 
     def progress(done: int) -> None:
         used.append(process.memory_info().rss / 1e6)
@@ -169,7 +169,7 @@ def on_ray(runtime: str, count: int, workers: int = 2) -> dict:
     """On Ray on this machine; the rate also without what it and its workers take to start."""
     from chipdemo.batch.ray import inspect_on_ray
 
-    inspector, times = load_inspector(MODEL, runtime=runtime, graphs=GRAPHS), []
+    inspector, times = load_model(MODEL, runtime=runtime, graphs=GRAPHS), []
 
     def progress(done: int) -> None:
         if done:
@@ -195,7 +195,7 @@ def timm_and_grad_cam(count: int) -> dict:
     from pytorch_grad_cam import GradCAM
     from timm.data import create_transform, resolve_data_config
 
-    spec = load_inspector(MODEL).spec
+    spec = load_model(MODEL).spec
     net = timm.create_model(spec.backbone, num_classes=2).eval()
     size = {"input_size": (3, spec.image_size, spec.image_size)}
     transform = create_transform(**resolve_data_config(size, model=net))
@@ -220,7 +220,7 @@ def anomalib(count: int) -> dict:
 
     from chipdemo.vision.transforms import normalize, pixels_of
 
-    spec, samples = load_inspector(MODEL).spec, read_elpv().samples
+    spec, samples = load_model(MODEL).spec, read_elpv().samples
     stages = timm.create_model(spec.backbone).feature_info
     layers = [stage["module"] for stage in stages if stage["reduction"] in (8, 16)]
     model = PatchcoreModel(layers, spec.backbone, False).train()

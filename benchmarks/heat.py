@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from chipdemo.images import read_image  # noqa: E402
 from chipdemo.vision.checkpoint import SPLIT, find_checkpoint, read_json, write_json  # noqa: E402
-from chipdemo.vision.predictor import load_inspector  # noqa: E402
+from chipdemo.vision.predictor import load_model  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
 
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--unlike", nargs="*", type=Path, default=[])
     parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "heat.json")
     options = parser.parse_args()
-    inspector = load_inspector(options.model)
+    inspector = load_model(options.model)
     test = set(read_json(find_checkpoint(options.model) / SPLIT)["test"])
     rows = []
     for sample in read_elpv().samples:

@@ -29,7 +29,7 @@ from chipdemo.images import read_image  # noqa: E402
 from chipdemo.labeling.journal import Journal  # noqa: E402
 from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from chipdemo.vision.predictor import load_inspector  # noqa: E402
+from chipdemo.vision.predictor import load_model  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
 
 PEOPLE, LABELS, AHEAD = 20, 2000, 4  # images that a page holds
@@ -38,7 +38,7 @@ ACCOUNTS = {f"person{number:02}": f"word{number:02}" for number in range(PEOPLE)
 
 def fill(journal: Journal, count: int) -> None:
     """The images, and scores under the model's revision, as the order of the queue needs them."""
-    revision = load_inspector(str(DEFAULT_MODEL)).info.revision
+    revision = load_model(str(DEFAULT_MODEL)).info.revision
     for sample in read_elpv().samples[:count]:
         decoded = read_image(sample.path)
         content = sample.path.read_bytes()

@@ -31,8 +31,8 @@ sys.path.insert(0, str(ROOT))
 from chipdemo.images import read_image  # noqa: E402
 from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from chipdemo.vision.predictor import load_inspector  # noqa: E402
-from chipdemo.vision.runtimes.exported import openvino_run  # noqa: E402
+from chipdemo.vision.predictor import load_model  # noqa: E402
+from chipdemo.vision.runtimes.select import openvino_run  # noqa: E402
 from chipdemo.vision.transforms import normalize, pixels_of  # noqa: E402
 from training.sources import read_elpv  # noqa: E402
 
@@ -43,7 +43,7 @@ FAST, EAGER = "inspector, OpenVINO", "inspector, PyTorch"
 
 def contestants(model: str) -> dict[str, Callable[[Image.Image], object]]:
     """By name: a function of one image."""
-    fast, eager = (load_inspector(model, runtime=runtime, graphs=GRAPHS) for runtime in ("openvino", "torch"))
+    fast, eager = (load_model(model, runtime=runtime, graphs=GRAPHS) for runtime in ("openvino", "torch"))
     spec = eager.spec
     bare = alone(spec.backbone)
     packed = alone(spec.backbone).to(memory_format=torch.channels_last)

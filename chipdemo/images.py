@@ -11,9 +11,10 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from time import perf_counter
 from typing import BinaryIO
 
 import numpy as np
@@ -85,12 +86,14 @@ class DecodedImage:
     sha256: content_sha256(image).
     notes: what was done on the way, for the screen, e.g. "First of 12 frames".
     format: "PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP"; "" if it came decoded.
+    read_ms: what reading, decoding and hashing took.
     """
 
     image: Image.Image
     sha256: str
     notes: tuple[str, ...]
     format: str
+    read_ms: float = 0.0
 
 
 def read_image(source: Source, max_megapixels: float = MAX_MEGAPIXELS) -> DecodedImage:
@@ -99,8 +102,10 @@ def read_image(source: Source, max_megapixels: float = MAX_MEGAPIXELS) -> Decode
     Raises ImageTooLargeError above max_megapixels (from the header, before decoding) and
     UnreadableImageError for everything else that is not a whole image.
     """
+    started = perf_counter()
     with _refusing_damage(_shown_name(source)), _opened(source) as stream:
-        return _decoded_image(_identified(stream), max_megapixels)
+        decoded = _decoded_image(_identified(stream), max_megapixels)
+    return replace(decoded, read_ms=1000 * (perf_counter() - started))
 
 
 def decode_image(image: Image.Image, max_megapixels: float = MAX_MEGAPIXELS) -> DecodedImage:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from chipdemo.files import Found, Limits
-from chipdemo.inspection import Inspector
+from chipdemo.inspection import Model
 
 FEWEST = 10  # good images
 FALSE_ALARMS = 0.02  # of normal images may be stopped, unless told otherwise
@@ -45,7 +45,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Taught:
-    """An inspector that was made from good images.
+    """A model that was made from good images.
 
     archive: a zip of its checkpoint, one folder of the chip's name. places: of the images, that
     are remembered, in memory_bytes. false_alarms: the share that was asked for;
@@ -54,7 +54,7 @@ class Taught:
     were not learned. kept: of images that were, though they stand out. warnings: as in Draft.
     """
 
-    inspector: Inspector
+    model: Model
     archive: bytes
     images: int
     places: int

@@ -23,7 +23,7 @@ from app import network_teacher  # noqa: E402
 from chipdemo.labeling.intake import add_paths  # noqa: E402
 from chipdemo.labeling.journal import Journal  # noqa: E402
 from chipdemo.settings import AUTO, DEFAULT_MODEL  # noqa: E402
-from chipdemo.vision.predictor import load_inspector  # noqa: E402
+from chipdemo.vision.predictor import load_model  # noqa: E402
 from tests.serving import served  # noqa: E402
 
 ABLATION = ROOT / "chipdemo" / "ablation" / "elpv.json"
@@ -67,7 +67,7 @@ def main() -> None:
         add_paths(journal, cells[1:])
         address = closing.enter_context(
             served(
-                load_inspector(str(DEFAULT_MODEL), runtime=AUTO),
+                load_model(str(DEFAULT_MODEL), runtime=AUTO),
                 ablation=ABLATION,
                 journal=journal,
                 annotator="ada",

@@ -8,13 +8,13 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 from tests.serving import served
 
 
 @pytest.fixture(scope="module")
-def inspector() -> FakeInspector:
-    return FakeInspector()
+def inspector() -> FakeModel:
+    return FakeModel()
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_inspect_returns_the_inspection_and_the_overlay(client, gray):
     assert result["verdict"] == "abnormal"
     assert result["abnormal_probability"] == pytest.approx(0.502)
     assert result["threshold"] == 0.4
-    assert result["model"] == {"name": "fake-inspector", "revision": "0123456789ab"}
+    assert result["model"] == {"name": "fake-model", "revision": "0123456789ab"}
     assert (result["image"]["width"], result["image"]["height"]) == (60, 40)
     assert set(result) == {
         "verdict", "abnormal_probability", "threshold", "out_of_distribution", "distance", "regions", "model",
@@ -151,7 +151,7 @@ def test_files_of_the_machine_are_not_served(address, private):
 
 
 def test_an_account_is_asked_for_where_one_is_set(gray):
-    with served(FakeInspector(), auth=(("ada", "secret"),)) as address:
+    with served(FakeModel(), auth=(("ada", "secret"),)) as address:
         assert httpx.get(f"{address}/config").status_code == 401
         client = Client(address, auth=("ada", "secret"), verbose=False)
         assert inspect(client, gray)[0]["verdict"] == "abnormal"

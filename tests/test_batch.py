@@ -12,7 +12,7 @@ from chipdemo.batch.sources import listed
 from chipdemo.errors import BatchError, ExchangeError
 from tests.drawn import picture
 from tests.drawn_images import draw
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 from tests.tiny import draw_chips, tiny_checkpoint
 
 HOSTILE = "=1+1 <img src=x onerror=alert(1)>.png"
@@ -68,16 +68,16 @@ def test_a_path_that_leads_nowhere_is_refused(tmp_path):
 
 
 def test_every_image_gets_a_line_in_its_order_and_a_bad_one_the_reason(chips, tmp_path):
-    results = list(inspect_all(FakeInspector(), listed([str(chips)]), tmp_path / "out"))
+    results = list(inspect_all(FakeModel(), listed([str(chips)]), tmp_path / "out"))
     assert [result["file"] for result in results] == [*(f"{n:02}.png" for n in range(20)), "bad.png"]
     assert {result["verdict"] for result in results[:20]} == {"abnormal"}
     assert "Expected an image" in results[20]["error"] and "verdict" not in results[20]
 
 
 def test_a_batch_says_what_one_image_after_the_other_does(tmp_path):
-    from chipdemo.vision.predictor import load_inspector
+    from chipdemo.vision.predictor import load_model
 
-    inspector = load_inspector(str(tiny_checkpoint(tmp_path / "model")))
+    inspector = load_model(str(tiny_checkpoint(tmp_path / "model")))
     data = draw_chips(tmp_path / "data", normal=10, abnormal=10)
     for result in inspect_all(inspector, listed([str(data)]), tmp_path / "out"):
         alone = inspector.inspect(Image.open(result["path"]).convert("RGB")).to_json()
@@ -87,28 +87,28 @@ def test_a_batch_says_what_one_image_after_the_other_does(tmp_path):
 
 def test_a_killed_run_goes_on_where_it_was(chips, tmp_path):
     images = listed([str(chips)])
-    whole = list(inspect_all(FakeInspector(), images, tmp_path / "whole"))
+    whole = list(inspect_all(FakeModel(), images, tmp_path / "whole"))
 
     def stop(done):
         if done:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        inspect_all(FakeInspector(), images, tmp_path / "out", progress=stop)
+        inspect_all(FakeModel(), images, tmp_path / "out", progress=stop)
     with (tmp_path / "out" / batch.RESULTS).open("a") as file:
         file.write('{"file": "17.p')  # what a kill leaves of a line
-    inspector, told = FakeInspector(), []
+    inspector, told = FakeModel(), []
     assert list(inspect_all(inspector, images, tmp_path / "out", progress=told.append)) == whole
     assert inspector.inspections == 20 - batch.BATCH and told[0] == batch.BATCH
 
 
 def test_results_of_another_threshold_or_other_files_are_not_mixed(chips, tmp_path):
     images = listed([str(chips)])
-    inspect_all(FakeInspector(), images, tmp_path / "out")
+    inspect_all(FakeModel(), images, tmp_path / "out")
     with pytest.raises(BatchError, match="Choose another --out"):
-        inspect_all(FakeInspector(), images, tmp_path / "out", threshold=0.9)
+        inspect_all(FakeModel(), images, tmp_path / "out", threshold=0.9)
     with pytest.raises(BatchError, match="holds other files"):
-        inspect_all(FakeInspector(), images, chips)
+        inspect_all(FakeModel(), images, chips)
 
 
 def test_the_command_writes_a_report_and_its_status_says_what_was_found(tmp_path, capsys):
@@ -131,5 +131,5 @@ def test_the_command_writes_a_report_and_its_status_says_what_was_found(tmp_path
 
 def test_deep_and_turned_images_are_judged_as_the_app_judges_them(tmp_path):
     Image.fromarray(np.full((90, 120), 60_000, np.uint16)).save(tmp_path / "deep.tif")
-    (result,) = inspect_all(FakeInspector(), listed([str(tmp_path / "deep.tif")]), tmp_path / "out")
+    (result,) = inspect_all(FakeModel(), listed([str(tmp_path / "deep.tif")]), tmp_path / "out")
     assert "16-bit" in result["notes"][0] and result["error"] == ""

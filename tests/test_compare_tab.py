@@ -28,7 +28,7 @@ from chipdemo.ui.compare.logic import (
     ticked_rows,
 )
 from tests.ablations import UNSURE, ablation_json, row_json, small_ablation
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 
 HOSTILE = "<img src=x onerror=alert(1)>'\"${alert(2)}{{value}}"
 
@@ -60,14 +60,14 @@ class Loader:
     def __init__(self):
         self.folders = []
 
-    def __call__(self, folder: Path) -> FakeInspector:
+    def __call__(self, folder: Path) -> FakeModel:
         self.folders.append(folder.name)
         if folder.name == "svm":
             raise CheckpointError("Expected model.safetensors in svm; it is not there.")
-        return FakeInspector()
+        return FakeModel()
 
 
-class Broken(FakeInspector):
+class Broken(FakeModel):
     def inspect(self, image, threshold=None):
         raise RuntimeError("out of memory at 0x7f00")
 
@@ -103,22 +103,22 @@ def judged(lineup: Lineup, payload) -> list[tuple[str, bool]]:
 
 
 def test_the_models_are_the_one_in_use_and_the_rows_whose_checkpoint_is_here(shipped):
-    lineup = Lineup(FakeInspector(), "elsewhere", shipped, Loader())
+    lineup = Lineup(FakeModel(), "elsewhere", shipped, Loader())
     assert [(c.id, c.name) for c in lineup.contenders()] == [
-        ("in-use", "fake-inspector"), ("plain", "Plain"), ("svm", "SVM"),
+        ("in-use", "fake-model"), ("plain", "Plain"), ("svm", "SVM"),
     ]  # fmt: skip
 
 
 def test_the_model_in_use_is_not_asked_twice_where_it_is_a_row(shipped):
     loader = Loader()
-    lineup = Lineup(FakeInspector(), str(shipped.parent / "runs" / "plain"), shipped, loader)
+    lineup = Lineup(FakeModel(), str(shipped.parent / "runs" / "plain"), shipped, loader)
     assert [c.id for c in lineup.contenders()] == ["plain", "svm"]
     lineup.inspector_of(lineup.contenders()[0])
     assert loader.folders == []
 
 
 def test_a_newer_model_in_use_judges_as_soon_as_it_has_taken_over(dark):
-    inspector, newer = FakeInspector(), FakeInspector()
+    inspector, newer = FakeModel(), FakeModel()
     lineup = Lineup(inspector)
     inspector.current = lambda: newer
     list(answers(lineup, image(dark)))
@@ -129,14 +129,14 @@ def test_a_newer_model_in_use_judges_as_soon_as_it_has_taken_over(dark):
 def test_without_a_usable_ablation_the_model_in_use_answers_alone(tmp_path, content):
     if content:
         (tmp_path / "ablation.json").write_text(content)
-    lineup = Lineup(FakeInspector(), "", tmp_path / "ablation.json", Loader())
+    lineup = Lineup(FakeModel(), "", tmp_path / "ablation.json", Loader())
     assert [c.id for c in lineup.contenders()] == ["in-use"]
-    assert [c.id for c in Lineup(FakeInspector()).contenders()] == ["in-use"]
+    assert [c.id for c in Lineup(FakeModel()).contenders()] == ["in-use"]
 
 
 def test_a_model_is_loaded_when_it_is_first_asked_and_once(shipped, dark):
     loader = Loader()
-    lineup = Lineup(FakeInspector(), "", shipped, loader)
+    lineup = Lineup(FakeModel(), "", shipped, loader)
     lineup.contenders()
     assert loader.folders == []
     plain = lineup.contenders()[1]
@@ -160,7 +160,7 @@ def test_a_model_that_fails_says_why_and_the_others_still_answer(shipped, dark, 
 
 
 def test_the_answer_of_a_model_is_the_json_of_an_inspection(dark):
-    inspection = FakeInspector().inspect(image(dark).image)
+    inspection = FakeModel().inspect(image(dark).image)
     told = Answer(Contender("a", "A", None), inspection).to_json(["Turned upright"])
     assert told == {
         "id": "a",
@@ -171,7 +171,7 @@ def test_the_answer_of_a_model_is_the_json_of_an_inspection(dark):
 
 def test_the_page_grows_by_a_model_at_a_time(shipped, dark):
     steps = judged(
-        Lineup(FakeInspector(), "", shipped, Loader()), {"path": str(dark), "orig_name": "my chip.png"}
+        Lineup(FakeModel(), "", shipped, Loader()), {"path": str(dark), "orig_name": "my chip.png"}
     )
     assert [text.count("<article") for text, _ in steps] == [0, 1, 2, 3]
     assert [going_on for _, going_on in steps] == [True, True, True, False]
@@ -184,12 +184,12 @@ def test_the_page_grows_by_a_model_at_a_time(shipped, dark):
 def test_a_image_that_cannot_be_read_says_why(tmp_path, dark):
     dark.with_name("text.png").write_text("this is no image")
     for path, message in ((dark.with_name("text.png"), "found text"), (tmp_path, "was not uploaded")):
-        ((text, going_on),) = judged(Lineup(FakeInspector()), {"path": str(path)})
+        ((text, going_on),) = judged(Lineup(FakeModel()), {"path": str(path)})
         assert message in text and "role='alert'" in text and not going_on
 
 
 def test_a_image_unlike_the_training_ones_is_not_called_abnormal_in_red(dark):
-    inspection = replace(FakeInspector().inspect(image(dark).image), out_of_distribution=True)
+    inspection = replace(FakeModel().inspect(image(dark).image), out_of_distribution=True)
     text = fragments.answer_html(Answer(Contender("a", "A", None), inspection), "")
     assert "class='answer unlike'" in text and "out of distribution" in text
 
@@ -390,7 +390,7 @@ def test_another_ablation_can_be_left_again(shipped):
 
 def test_the_picture_of_an_answer_is_small_and_red_only_where_evidence_is(dark):
     image = Image.new("RGB", (900, 600), (240, 240, 240))
-    light = FakeInspector().inspect(image)
+    light = FakeModel().inspect(image)
     uri = comparing.answer_picture(image, light)
     assert uri.startswith("data:image/jpeg;base64,") and len(uri) < 20_000
     assert np.array(light.heat["evidence"]).max() == 0

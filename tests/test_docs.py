@@ -10,7 +10,7 @@ import app
 import space.deploy
 from chipdemo.__main__ import command_line
 from chipdemo.settings import DEFAULT_MODEL
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 from docs.make_settings import PAGE, page
 from tests.serving import served
 from tests.tiny import draw_chip
@@ -88,7 +88,7 @@ def test_the_snippet_of_the_api_runs_as_it_stands(tmp_path, monkeypatch, capsys)
     (snippet,) = re.findall(r"```python\n(.*?)```", text_of(ROOT / "docs" / "api.md"), re.DOTALL)
     draw_chip(1, size=200).save(tmp_path / "chip.png")
     monkeypatch.chdir(tmp_path)
-    with served(load_inspector(str(DEFAULT_MODEL))) as address:
+    with served(load_model(str(DEFAULT_MODEL))) as address:
         found = {}
         exec(snippet.replace("http://127.0.0.1:7860", address), found)
     keys = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", text_of(ROOT / "docs" / "api.md"), re.MULTILINE)

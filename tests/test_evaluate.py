@@ -127,7 +127,7 @@ def test_images_unlike_the_training_images_are_counted(chips, model, tmp_path):
 
 
 def test_the_verdicts_are_those_of_the_app(chips, model, tmp_path):
-    inspector = script.NetworkInspector(*engine_of(model))
+    inspector = script.NetworkModel(*engine_of(model))
     stopped = sum(
         inspector.inspect(read_image(path).image).verdict == "abnormal"
         for path in (chips / "normal").glob("*.png")

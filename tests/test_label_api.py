@@ -15,7 +15,7 @@ from chipdemo.settings import Settings
 from chipdemo.ui.auth import Annotators, has_oauth, local_user
 from tests.drawn import picture
 from tests.drawn_images import draw, fill
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 from tests.hub import Account, Hub
 from tests.serving import served
 
@@ -37,7 +37,7 @@ def shas(journal, tmp_path_factory) -> list[str]:
 @pytest.fixture(scope="module")
 def address(journal, shas) -> Iterator[str]:
     limits = {"labelers": ("ada", "bob"), "reviewers": ("bob",)}
-    with served(FakeInspector(), journal=journal, auth=ACCOUNTS, **limits) as address:
+    with served(FakeModel(), journal=journal, auth=ACCOUNTS, **limits) as address:
         yield address
 
 
@@ -64,7 +64,7 @@ def test_a_label_is_given_and_undone_by_a_client(clients, journal, shas):
         "event_id", "sha256", "label", "defect_type", "boxes", "mask", "note", "annotator", "created_at",
         "retracts", "decides", "model",
     }  # fmt: skip
-    assert (event["annotator"], event["boxes"], event["model"]["name"]) == ("ada", [box], "fake-inspector")
+    assert (event["annotator"], event["boxes"], event["model"]["name"]) == ("ada", [box], "fake-model")
     assert set(answer["progress"]) >= {"images", "done", "own", "own_last_hour", "pending"}
     assert journal.vote(sha256, "ada").event_id == event["event_id"]
     undone = ada.predict(api_name="/undo")
@@ -177,7 +177,7 @@ def test_an_app_that_others_can_reach_without_sign_in_takes_no_label(tmp_path, s
     headers = {} if settings else {"host": "chips.example"}
     with Journal(tmp_path / "labels.db") as journal:
         sha256 = fill(journal, tmp_path, 1)[0]
-        with served(FakeInspector(), journal=journal, **settings) as address:
+        with served(FakeModel(), journal=journal, **settings) as address:
             for name, event in writes(address).items():
                 inputs = len(event["inputs"])
                 data = [None] * inputs if name.startswith("on_") else forged(sha256, inputs)[:inputs]
@@ -202,12 +202,12 @@ def test_an_app_that_others_can_reach_without_sign_in_takes_no_label(tmp_path, s
 def test_on_this_machine_alone_its_user_labels(tmp_path):
     with Journal(tmp_path / "labels.db") as journal:
         fill(journal, tmp_path, 1)
-        with served(FakeInspector(), journal=journal) as address:
+        with served(FakeModel(), journal=journal) as address:
             assert Client(address, verbose=False).predict(api_name="/queue")["annotator"] == local_user()
 
 
 def test_an_app_without_a_journal_has_nothing_to_label_with():
-    with served(FakeInspector()) as address:
+    with served(FakeModel()) as address:
         assert writes(address) == {}
 
 
@@ -273,7 +273,7 @@ def test_a_visitor_reads_no_private_data_set_with_the_token_of_the_machine(
         HfApi().create_repo("ada/secrets", repo_type="dataset", private=True)
         api = {"path_or_fileobj": picture(1), "path_in_repo": "a.png", "repo_type": "dataset"}
         HfApi().upload_file(repo_id="ada/secrets", **api)
-        with served(FakeInspector(), journal=journal, **settings) as address:
+        with served(FakeModel(), journal=journal, **settings) as address:
             cookies = httpx.Cookies(
                 Client(address, auth=ACCOUNTS[0] if settings else None, verbose=False).cookies
             )
@@ -312,7 +312,7 @@ def test_sign_in_by_hugging_face_is_for_spaces_alone():
 
 def test_an_upload_is_added_and_a_path_of_the_machine_is_not(tmp_path):
     private, mine = draw(tmp_path / "private.png", 1), draw(tmp_path / "mine.png", 2)
-    with Journal(tmp_path / "labels.db") as journal, served(FakeInspector(), journal=journal) as address:
+    with Journal(tmp_path / "labels.db") as journal, served(FakeModel(), journal=journal) as address:
         event = writes(address)["on_queue_files"]
         mark = {"meta": {"_type": "gradio.FileData"}}
         for number, extra in enumerate(({}, mark)):

@@ -18,7 +18,7 @@ from chipdemo.ui.label import logic as labeling
 from chipdemo.ui.label.logic import desk_of
 from tests.drawn import mask
 from tests.drawn_images import draw, fill
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e=1+1"
 ID = "11111111-1111-4111-8111-111111111111"
@@ -32,7 +32,7 @@ def shas(journal, tmp_path) -> list[str]:
 
 @pytest.fixture
 def desk(journal):
-    return desk_of(journal, FakeInspector(), Settings())
+    return desk_of(journal, FakeModel(), Settings())
 
 
 def given(sha256: str, label: str = "normal", **more) -> dict:
@@ -63,7 +63,7 @@ def test_a_picture_that_the_page_has_is_not_sent_again(desk, shas):
 
 
 def test_nothing_of_the_model_or_of_others_is_told_with_a_image(desk, shas):
-    desk = desk_of(desk.journal, FakeInspector(), Settings(people=2))
+    desk = desk_of(desk.journal, FakeModel(), Settings(people=2))
     keep(desk, "bob b.", shas[0], "abnormal", note="bob's secret")
     told = json.dumps([labeling.next_images(desk, "ann", 5), labeling.opened(desk, "ann", False)])
     for word in ("bob b.", "bob's", "abnormal", "probability"):  # no picture in base64 holds these by chance
@@ -77,7 +77,7 @@ def test_a_label_is_kept_with_what_the_model_said(desk, shas):
     assert (event["label"], event["defect_type"], event["boxes"], event["note"], event["annotator"]) == (
         "abnormal", "crack", [box], HOSTILE, "ann",
     )  # fmt: skip
-    assert event["model"]["name"] == "fake-inspector" and 0.4 < event["model"]["abnormal_probability"] <= 1
+    assert event["model"]["name"] == "fake-model" and 0.4 < event["model"]["abnormal_probability"] <= 1
     assert answer["progress"]["own"] == answer["progress"]["own_last_hour"] == answer["progress"]["done"] == 1
     assert desk.journal.vote(shas[0], "ann").note == HOSTILE
 
@@ -147,7 +147,7 @@ def test_a_mask_of_one_bit_is_a_mask(desk, shas):
 
 
 def test_the_model_judges_a_image_once_however_often_it_is_asked(journal, shas):
-    inspector = FakeInspector()
+    inspector = FakeModel()
     desk = desk_of(journal, inspector, Settings())
     labeling.next_images(desk, "ann", 1, "plain")
     keep(desk, "ann", shas[0])
@@ -157,13 +157,13 @@ def test_the_model_judges_a_image_once_however_often_it_is_asked(journal, shas):
 
 
 def test_the_score_of_the_queue_is_what_the_model_said_unless_it_is_an_older_models(journal, shas):
-    inspector = FakeInspector()
+    inspector = FakeModel()
     desk = desk_of(journal, inspector, Settings())
     with journal.write() as database:
         for sha256, revision in ((shas[0], "0123456789ab"), (shas[1], "older")):
             database.execute("INSERT INTO scores VALUES (?, ?, 0.25, x'')", (sha256, revision))
     assert keep(desk, "ann", shas[0])["event"]["model"] == {
-        "name": "fake-inspector", "revision": "0123456789ab", "abnormal_probability": 0.25,
+        "name": "fake-model", "revision": "0123456789ab", "abnormal_probability": 0.25,
     }  # fmt: skip
     assert inspector.inspections == 0
     assert keep(desk, "ann", shas[1])["event"]["model"]["abnormal_probability"] != 0.25
@@ -271,7 +271,7 @@ def test_a_file_that_is_gone_says_so_and_the_others_come(desk, shas, tmp_path):
 
 
 def test_a_reviewer_is_given_what_people_differ_on_and_settles_it(journal, shas):
-    desk = desk_of(journal, FakeInspector(), Settings(people=2))
+    desk = desk_of(journal, FakeModel(), Settings(people=2))
     journal.append(Label(shas[0], "normal", "ann"), Label(shas[0], "abnormal", "bob"))
     journal.append(Label(shas[1], "normal", "ann"), Label(shas[1], "normal", "bob"))
     journal.append(Label(shas[2], "normal", "ann"))
@@ -312,6 +312,6 @@ def test_what_became_of_an_upload_is_escaped_and_short():
 
 def test_the_publisher_is_told_of_in_the_progress(journal, shas):
     publisher = SimpleNamespace(status=Status(3, None, "the Hub does not answer"))
-    told = labeling.progress_json(desk_of(journal, FakeInspector(), Settings(), publisher), "ann")
+    told = labeling.progress_json(desk_of(journal, FakeModel(), Settings(), publisher), "ann")
     assert (told["publishes"], told["published_at"]) == (True, None)
     assert told["publish_error"] == "the Hub does not answer"

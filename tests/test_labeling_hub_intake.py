@@ -14,7 +14,7 @@ from chipdemo.labeling.hub.intake import add_dataset, images_of
 from chipdemo.settings import Settings
 from chipdemo.ui.label import logic as labeling
 from tests.drawn import picture
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 from tests.hub import CUT, Account, Hub
 
 HOSTILE = "<img src=x>\u202e.png"
@@ -165,6 +165,6 @@ def test_the_command_line_takes_data_sets_beside_folders(hub, tmp_path, monkeypa
 def test_the_tab_says_how_far_it_is_and_takes_so_many_at_once(hub, journal, monkeypatch):
     publish("ada/chips", **{"a.parquet": table(*(row(number) for number in range(12)))})
     monkeypatch.setattr(labeling, "DATASET", Limits(files=10))
-    desk = labeling.desk_of(journal, FakeInspector(), Settings())
+    desk = labeling.desk_of(journal, FakeModel(), Settings())
     steps = list(labeling.add_dataset(desk, "ada/chips", anonymous=True))
     assert [step.added for step in steps] == [8, 10] and "more than 10 images" in steps[-1].refused[0]

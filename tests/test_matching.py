@@ -12,7 +12,7 @@ from chipdemo.vision.anomaly.matching import (
     ClassWeightMatching,
     InverseFeatureMatching,
     Match,
-    black_places,
+    black_patches,
     foreground_anomaly,
     peaks_of,
     score_of,
@@ -20,9 +20,9 @@ from chipdemo.vision.anomaly.matching import (
 )
 from chipdemo.vision.anomaly.memory_bank import Description, Memory
 from chipdemo.vision.anomaly.nearest import patches_of
-from chipdemo.vision.anomaly.patches import describe, fit_scale
+from chipdemo.vision.anomaly.patches import describe_patches, fit_scale
 from chipdemo.vision.anomaly.stored import Limits, Normals
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 from chipdemo.vision.runtimes.engine import EngineOutput
 from tests.tiny import draw_chip, tiny_checkpoint
 
@@ -35,18 +35,18 @@ def unit(*rows) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def brute_force(memory: Memory, places: np.ndarray, without: int = -1) -> np.ndarray:
+def brute_force(memory: Memory, patches: np.ndarray, without: int = -1) -> np.ndarray:
     """The definition, place by place."""
     height, width = memory.grid
     anomaly = np.ones((height, width))
     for y in range(height):
         for x in range(width):
-            for feature, place, image in zip(memory.features, memory.place, memory.image):
+            for feature, position, image in zip(memory.features, memory.position, memory.image):
                 if image == without:
                     continue
-                down, across = (y - int(place) // width) / height, (x - int(place) % width) / width
+                down, across = (y - int(position) // width) / height, (x - int(position) % width) / width
                 apart = (down**2 + across**2) / memory.reach**2
-                similarity = float(places[y, x] @ feature) - apart
+                similarity = float(patches[y, x] @ feature) - apart
                 anomaly[y, x] = min(anomaly[y, x], 1 - similarity)
     return anomaly.clip(0, 1)
 
@@ -56,51 +56,53 @@ def test_the_search_is_exact(reach):
     generator = np.random.default_rng(0)
     features = unit(*generator.normal(size=(60, 5)))
     memory = Memory(features, generator.integers(0, 8 * 6, 60), np.arange(60) % 4, (8, 6), reach)
-    places = unit(*generator.normal(size=(8 * 6, 5))).reshape(8, 6, 5)
-    np.testing.assert_allclose(memory.search(places), brute_force(memory, places), atol=1e-5)
-    np.testing.assert_allclose(memory.search(places, without=2), brute_force(memory, places, 2), atol=1e-5)
+    patches = unit(*generator.normal(size=(8 * 6, 5))).reshape(8, 6, 5)
+    np.testing.assert_allclose(memory.search(patches), brute_force(memory, patches), atol=1e-5)
+    np.testing.assert_allclose(memory.search(patches, without=2), brute_force(memory, patches, 2), atol=1e-5)
 
 
 def test_what_was_learned_is_no_anomaly_and_what_was_not_is_one():
     memory = Memory(unit([1, 0], [0, 1]), np.array([0, 3]), np.array([0, 0]), (2, 2), 0.3)
-    places = unit([1, 0], [1, 0], [1, 0], [1, 0]).reshape(2, 2, 2)
-    np.testing.assert_allclose(memory.search(places), [[0, 1], [1, 1]], atol=1e-6)  # right where it was alone
+    patches = unit([1, 0], [1, 0], [1, 0], [1, 0]).reshape(2, 2, 2)
+    np.testing.assert_allclose(
+        memory.search(patches), [[0, 1], [1, 1]], atol=1e-6
+    )  # right where it was alone
 
 
 def test_a_part_that_lies_elsewhere_is_an_anomaly_unless_it_may_lie_anywhere():
-    places = unit([0, 1], [0, 1], [0, 1], [1, 0]).reshape(2, 2, 2)
+    patches = unit([0, 1], [0, 1], [0, 1], [1, 0]).reshape(2, 2, 2)
     for reach, found in ((0.3, 1), (math.inf, 0)):
         memory = Memory(unit([1, 0], [0, 1]), np.array([0, 3]), np.array([0, 0]), (2, 2), reach)
-        assert memory.search(places)[1, 1] == pytest.approx(found, abs=1e-6)
+        assert memory.search(patches)[1, 1] == pytest.approx(found, abs=1e-6)
 
 
 def test_a_images_own_places_do_not_count_when_it_is_held_out():
     memory = Memory(unit([1, 0], [0, 1]), np.array([0, 0]), np.array([0, 1]), (1, 1), 0.3)
-    place = unit([1, 0]).reshape(1, 1, 2)
-    assert memory.search(place)[0, 0] == pytest.approx(0)
-    assert memory.search(place, without=0)[0, 0] == pytest.approx(1)
+    position = unit([1, 0]).reshape(1, 1, 2)
+    assert memory.search(position)[0, 0] == pytest.approx(0)
+    assert memory.search(position, without=0)[0, 0] == pytest.approx(1)
 
 
 def test_the_nearest_place_of_the_memory_is_named():
     memory = Memory(unit([0, 1], [1, 0]), np.array([3, 0]), np.array([7, 9]), (2, 2), math.inf)
     nearest = memory.nearest(unit([1, 0.1], [0.1, 1], [1, 0], [0, 1]).reshape(2, 2, 2))
     assert memory.image[nearest].tolist() == [[9, 7], [9, 7]]
-    assert memory.place[nearest].tolist() == [[0, 3], [0, 3]]
+    assert memory.position[nearest].tolist() == [[0, 3], [0, 3]]
 
 
 def test_places_are_unit_vectors_whatever_the_layers():
     layers = (torch.randn(3, 4, 8, 8) * 50 + 10, torch.randn(3, 6, 4, 4))
     scale = fit_scale(layers)
-    places = describe(layers, scale, Description())
-    assert places.shape == (3, 8, 8, 4 + 1 + 6 + 1)
-    torch.testing.assert_close(places.norm(dim=3), torch.ones(3, 8, 8))
+    patches = describe_patches(layers, scale, Description())
+    assert patches.shape == (3, 8, 8, 4 + 1 + 6 + 1)
+    torch.testing.assert_close(patches.norm(dim=3), torch.ones(3, 8, 8))
 
 
 def test_layers_without_contrast_are_described_alike():
     """What hardly differs from the mean is not blown up into noise."""
     layers = (torch.randn(20, 4, 8, 8),)
     scale, description = fit_scale(layers), Description(strides=(8,), window=1)
-    faint = describe(
+    faint = describe_patches(
         (torch.from_numpy(scale.mean[0])[None, :, None, None] + 0.01 * torch.randn(2, 4, 8, 8),),
         scale,
         description,
@@ -125,9 +127,9 @@ def output(**given) -> EngineOutput:
     return EngineOutput(**empty | given)
 
 
-def hot(*places, value=0.8, grid=8) -> np.ndarray:
+def hot(*patches, value=0.8, grid=8) -> np.ndarray:
     anomaly = np.zeros((1, grid, grid), np.float32)
-    for y, x in places:
+    for y, x in patches:
         anomaly[0, y : y + 3, x : x + 3] = value
     return anomaly
 
@@ -157,9 +159,9 @@ def test_heat_means_the_same_in_every_image():
 
 
 def test_at_most_five_regions_are_shown():
-    places = [(y, x) for y in (0, 8, 16) for x in (0, 8, 16)]
+    patches = [(y, x) for y in (0, 8, 16) for x in (0, 8, 16)]
     normals = replace(NORMALS, background=np.zeros((24, 24), bool))
-    match = InverseFeatureMatching(normals).match(output(anomaly=hot(*places, grid=24)), WHITE, "", SIZE)
+    match = InverseFeatureMatching(normals).match(output(anomaly=hot(*patches, grid=24)), WHITE, "", SIZE)
     assert len(match.regions) == 5
 
 
@@ -176,7 +178,7 @@ def test_background_is_what_is_black_here_and_in_normal_chips():
     assert anomaly[0, 0] == 0 and anomaly[0, 1] == pytest.approx(0.7)  # a black crack is an anomaly
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[0, 3] = 200  # one bright pixel, and the place is no background
-    assert black_places(pixels, (2, 2)).tolist() == [[True, False], [True, True]]
+    assert black_patches(pixels, (2, 2)).tolist() == [[True, False], [True, True]]
 
 
 def test_evidence_multiplies_and_keeps_the_scale():
@@ -223,7 +225,7 @@ def test_peaks_are_apart_and_at_least_half_as_high_as_the_highest():
 
 
 def test_the_abnormal_map_is_the_features_matched_with_the_weights_of_abnormal_alone(tmp_path):
-    engine = load_inspector(str(tiny_checkpoint(tmp_path / "tiny"))).engine
+    engine = load_model(str(tiny_checkpoint(tmp_path / "tiny"))).engine
     pixels = np.array(draw_chip(1))[None]
     features, weights = engine.forward(pixels).features[0], engine.net.head.weight[1]
     expected = (features * weights[:, None, None]).sum(0)
@@ -231,7 +233,7 @@ def test_the_abnormal_map_is_the_features_matched_with_the_weights_of_abnormal_a
 
 
 def test_every_classifier_offers_class_weight_matching(tmp_path):
-    inspector = load_inspector(str(tiny_checkpoint(tmp_path / "tiny")))
+    inspector = load_model(str(tiny_checkpoint(tmp_path / "tiny")))
     image = draw_chip(1)
     heat = inspector.explain(image, "class-weight matching")
     judged = inspector.inspect(image)
@@ -242,10 +244,10 @@ def test_every_classifier_offers_class_weight_matching(tmp_path):
 
 
 def test_nearest_normal_follows_the_part_to_where_it_belongs():
-    image, place = np.zeros((8, 8), int), np.arange(64).reshape(8, 8)
+    image, position = np.zeros((8, 8), int), np.arange(64).reshape(8, 8)
     image[2:4, 2:4] = [[1, 1], [1, 0]]
-    place[2:4, 2:4] += 1  # what it is most like lies one place to the right
+    position[2:4, 2:4] += 1  # what it is most like lies one place to the right
     region = Region(x=20, y=20, width=20, height=20, score=1, area=400)
-    first, second = patches_of(NORMALS, image, place, region, (80, 80))
+    first, second = patches_of(NORMALS, image, position, region, (80, 80))
     assert (first.image, first.share, first.x, first.y) == ("b", 0.75, 0.375, 0.25)
     assert (second.image, second.share) == ("a", 0.25) and first.image is None

@@ -16,7 +16,7 @@ from chipdemo.batch.run import inspect_all
 from chipdemo.batch.sources import listed
 from chipdemo.errors import BatchError, SettingsError
 from chipdemo.settings import Settings
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 from tests.drawn import picture
 from tests.tiny import draw_chips, tiny_checkpoint
 
@@ -64,7 +64,7 @@ def command(paths, model, out):
 
 
 def loaded(model):
-    return load_inspector(model, runtime=RUNTIME, graphs=Settings.from_env(os.environ).graphs)
+    return load_model(model, runtime=RUNTIME, graphs=Settings.from_env(os.environ).graphs)
 
 
 def known(results):

@@ -10,7 +10,7 @@ from chipdemo.ui.label.logic import desk_of
 from chipdemo.ui.label.review import review
 from chipdemo.ui.label.review_html import review_html
 from tests.drawn_images import fill
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e"
 WORDS = {"n": "normal", "a": "abnormal", "u": "unsure"}
@@ -36,7 +36,7 @@ def label(journal, shas, **votes: str) -> None:
 
 
 def seen(journal, annotator: str, reviews: bool = True, **settings):
-    return review(desk_of(journal, FakeInspector(), Settings(**settings)), annotator, reviews)
+    return review(desk_of(journal, FakeModel(), Settings(**settings)), annotator, reviews)
 
 
 def looks(found) -> list[str]:
@@ -82,7 +82,7 @@ def test_it_says_what_holds_how_well_people_agree_and_what_the_model_had_said(jo
     assert "<strong>3</strong> normal" in html and "<strong>2</strong> disagreements" in html
     assert f"<td>{found.agreement.overall.value:.2f}</td>" in html and "<td>75&nbsp;%</td>" in html
     assert "<bdi>ann</bdi> and <bdi>bob</bdi> (Cohen)" in html
-    assert "at the threshold 0.40 of the one in use now, fake-inspector" in html
+    assert "at the threshold 0.40 of the one in use now, fake-model" in html
     assert "data-order='review'>Settle the 2 disagreements</button>" in html
     assert "Reviewers settle the disagreements." in review_html(seen(journal, "ann", reviews=False))
 

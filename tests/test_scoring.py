@@ -12,7 +12,7 @@ from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.label import Label
 from chipdemo.labeling.queue import Queue
 from chipdemo.labeling.scoring import Scorer
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def scored(journal):
 def test_the_model_is_asked_once_about_each_image_and_orders_the_queue(journal):
     for name, gray in zip("abc", (250, 150, 5)):  # the threshold is 0.4
         add(journal, name, gray)
-    inspector = FakeInspector()
+    inspector = FakeModel()
     work_through(Scorer(journal, inspector, every_s=0))
     assert order(journal)[0] == "b" and inspector.inspections == 3
     work_through(Scorer(journal, inspector, every_s=0))  # as after a restart
@@ -60,7 +60,7 @@ def test_the_model_is_asked_once_about_each_image_and_orders_the_queue(journal):
 
 
 def test_a_new_image_is_scored_and_takes_its_place(journal):
-    scorer = Scorer(journal, FakeInspector(), every_s=0)
+    scorer = Scorer(journal, FakeModel(), every_s=0)
     add(journal, "a", 250)
     work_through(scorer)
     add(journal, "b", 153)
@@ -69,7 +69,7 @@ def test_a_new_image_is_scored_and_takes_its_place(journal):
 
 
 def test_a_label_changes_the_order_without_asking_again(journal):
-    scorer = Scorer(journal, inspector := FakeInspector(), every_s=0)
+    scorer = Scorer(journal, inspector := FakeModel(), every_s=0)
     sure = add(journal, "a", 5)
     add(journal, "b", 160)
     work_through(scorer)
@@ -83,7 +83,7 @@ def test_a_label_changes_the_order_without_asking_again(journal):
 def test_a_newer_revision_scores_all_anew(journal):
     for name, gray in zip("ab", (250, 150)):
         add(journal, name, gray)
-    scorer = Scorer(journal, inspector := FakeInspector(), every_s=0)
+    scorer = Scorer(journal, inspector := FakeModel(), every_s=0)
     work_through(scorer)
     inspector.info = replace(inspector.info, revision="newer")
     work_through(scorer)
@@ -97,7 +97,7 @@ def test_a_image_that_cannot_be_read_holds_up_none(journal, tmp_path, caplog):
     Image.new("RGB", (32, 32), "white").save(tmp_path / "other.png")
     journal.add_image("c" * 64, (32, 32), "another", path=tmp_path / "other.png")
     add(journal, "d", 100)
-    scorer = Scorer(journal, inspector := FakeInspector(), every_s=0)
+    scorer = Scorer(journal, inspector := FakeModel(), every_s=0)
     work_through(scorer)
     assert scored(journal)[0] == inspector.inspections == 1
     work_through(scorer)
@@ -109,7 +109,7 @@ def test_it_works_in_the_background_until_it_is_stopped_and_goes_on_when_started
         add(journal, f"chip {gray}", gray)
     asked = threading.Event()
 
-    class Counting(FakeInspector):
+    class Counting(FakeModel):
         def inspect(self, image, threshold=None):
             if self.inspections == 20:
                 asked.set()
@@ -130,7 +130,7 @@ def test_it_outlives_what_goes_wrong(journal, caplog):
     add(journal, "a", 100)
     failed = threading.Event()
 
-    class Failing(FakeInspector):
+    class Failing(FakeModel):
         def inspect(self, image, threshold=None):
             if not failed.is_set():
                 failed.set()

@@ -15,7 +15,7 @@ from chipdemo.batch.sources import listed
 from chipdemo.errors import BatchError, ExchangeError
 from chipdemo.files import Limits
 from tests.drawn import picture as drawn
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 from tests.hub import Account, Hub
 from tests.tiny import tiny_checkpoint
 
@@ -65,7 +65,7 @@ def test_rows_of_a_data_set_are_judged_with_their_labels_under_lasting_places(ch
         "hf:ada/chips/data/a.parquet#19",
         "hf:ada/chips/data/b.parquet#0",
     ]
-    results = list(inspect_all(FakeInspector(), images, tmp_path / "out"))
+    results = list(inspect_all(FakeModel(), images, tmp_path / "out"))
     assert [result["file"] for result in results] == [*(f"{number}.png" for number in range(21)), "x"]
     assert [result["label"] for result in results] == ["abnormal"] * 10 + ["normal"] * 11 + [""]
     assert "Expected an image" in results[21]["error"] and results[21]["path"].endswith("b.parquet#1")
@@ -75,17 +75,17 @@ def test_one_row_is_found_without_those_before_it(chips):
     ones = list(listed(["hf:ada/chips"]))
     assert ones[13].fetched().found.source == drawn(13)
     assert ones[2].fetched().found.source == drawn(2)
-    assert picture(FakeInspector(), ones[7]).width > 0
+    assert picture(FakeModel(), ones[7]).width > 0
 
 
 def test_what_a_hub_that_went_away_left_open_is_done_when_it_is_back(chips, tmp_path):
     images = listed(["hf:ada/chips"])
-    whole = list(inspect_all(FakeInspector(), images, tmp_path / "whole"))
+    whole = list(inspect_all(FakeModel(), images, tmp_path / "whole"))
     chips.fail("GET .*/b.parquet", 403, times=99)
     with pytest.raises(BatchError, match="HTTP status 403.*it goes on from here"):
-        inspect_all(FakeInspector(), images, tmp_path / "out")
+        inspect_all(FakeModel(), images, tmp_path / "out")
     chips.faults.clear()
-    inspector = FakeInspector()
+    inspector = FakeModel()
     assert list(inspect_all(inspector, images, tmp_path / "out")) == whole
     assert inspector.inspections < 21
 
@@ -97,7 +97,7 @@ def test_images_that_lie_in_a_data_set_are_labeled_by_its_folders(hub, tmp_path)
         ("hf:ada/files/NG/lot/b.png", "abnormal"),
         ("hf:ada/files/OK/a.png", "normal"),
     ]
-    bad, good = inspect_all(FakeInspector(), images, tmp_path / "out")
+    bad, good = inspect_all(FakeModel(), images, tmp_path / "out")
     assert bad["error"].startswith("Expected a file of at most") and good["error"] == ""
 
 
@@ -134,10 +134,10 @@ def test_images_on_object_storage_are_named_by_their_address(tmp_path):
         ("memory:///lot/defect/b.png", "abnormal"),
         ("memory:///lot/good/a.png", "normal"),
     ]
-    bad, good = inspect_all(FakeInspector(), images, tmp_path / "out")
+    bad, good = inspect_all(FakeModel(), images, tmp_path / "out")
     assert "Expected an image" in bad["error"] and good["file"] == "good/a.png"
     storage.rm("/lot/good/a.png")
-    (_, gone) = inspect_all(FakeInspector(), images, tmp_path / "again")
+    (_, gone) = inspect_all(FakeModel(), images, tmp_path / "again")
     assert "Check that it is still there" in gone["error"]
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from chipdemo.vision.watching import try_out
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -18,8 +19,7 @@ from chipdemo.vision.anomaly import fitting as teaching
 from chipdemo.vision.anomaly.features import backbone_of, starting_backbone, study_images
 from chipdemo.vision.anomaly.stored import load_normals
 from chipdemo.vision.checkpoint import CONFIG, FILES, MEMORY, METRICS, SPLIT, WEIGHTS, latest_revision
-from chipdemo.vision.predictor import load_inspector
-from chipdemo.vision.watching import try_out
+from chipdemo.vision.predictor import load_model
 from tests.drawn import chip, chips
 from tests.pipes import piped
 from tests.tiny import tiny_checkpoint
@@ -56,7 +56,7 @@ def taught(backbone, lesson, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def inspector(taught):
-    return load_inspector(str(taught))
+    return load_model(str(taught))
 
 
 def test_a_taught_chip_is_told_from_its_defects(inspector):
@@ -113,7 +113,7 @@ def test_another_thing_altogether_is_marked_so(inspector):
 
 
 def test_an_exported_network_finds_in_it_what_pytorch_finds(taught, inspector):
-    exported, image = load_inspector(str(taught), runtime="openvino"), chip(200, "scratch")
+    exported, image = load_model(str(taught), runtime="openvino"), chip(200, "scratch")
     ours, theirs = exported.inspect(image), inspector.inspect(image)
     boxes = [[replace(one, score=0) for one in each.regions] for each in (ours, theirs)]
     assert boxes[0] == boxes[1] != []
@@ -165,7 +165,7 @@ def test_a_held_out_image_is_not_matched_with_itself(lesson):
 
 
 def test_the_memory_keeps_to_its_size(study):
-    assert len(teaching.fill(study, places=500).memory.features) == 500
+    assert len(teaching.fill(study, patches=500).memory.features) == 500
 
 
 def test_teaching_again_gives_the_same(study, lesson):
@@ -174,7 +174,7 @@ def test_teaching_again_gives_the_same(study, lesson):
 
 def test_without_images_none_are_kept(backbone, lesson, tmp_path):
     teaching.save_taught(tmp_path / "bare", backbone, lesson, "bare", keep_images=False)
-    bare = load_inspector(str(tmp_path / "bare"))
+    bare = load_model(str(tmp_path / "bare"))
     image = chip(200, "missing lead")
     patches = bare.nearest_normals(image, bare.inspect(image).regions[:1])[0]
     assert patches and patches[0].image is None and bare.normals.thumbnails == ()
@@ -206,7 +206,7 @@ def test_known_defects_are_counted_and_kept_out_of_training(backbone, lesson, tm
     defects = study_images(sorted(folder.iterdir()), backbone)
     metrics = teaching.save_taught(tmp_path / "model", backbone, lesson, "board", defects=defects)
     assert metrics["validation"]["recall"] == 1.0
-    info = load_inspector(str(tmp_path / "model")).info
+    info = load_model(str(tmp_path / "model")).info
     assert (info.validation.normal_count, info.validation.abnormal_count) == (14, 3)
     assert json.loads((tmp_path / "model" / SPLIT).read_text())["val"] == list(defects.sha256)
 
@@ -271,7 +271,7 @@ def test_a_grid_that_does_not_divide_the_image_is_learned_too(backbone, tmp_path
     odd = replace(backbone, spec=replace(backbone.spec, image_size=100))
     lesson = teaching.learn(study_images(sorted(chips(tmp_path, 10).iterdir()), odd))
     teaching.save_taught(tmp_path / "odd", odd, lesson, "odd")
-    inspector = load_inspector(str(tmp_path / "odd"))
+    inspector = load_model(str(tmp_path / "odd"))
     assert inspector.inspect(chip(200, "missing lead")).heat["inverse matching"].shape == (13, 13)
 
 
@@ -290,7 +290,7 @@ def test_a_classifier_with_a_memory_explains_by_it_and_judges_as_before(tmp_path
     (folder / "README.md").write_text("# A classifier\n")
     (folder / "roc.png").write_bytes(b"a picture of the card")
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    before, image = load_inspector(str(folder)), chip(200, "missing lead")
+    before, image = load_model(str(folder)), chip(200, "missing lead")
     goods = chips(tmp_path / "goods", 12)
     command = ["teach", str(goods), "--memory-for", str(folder), "--out", str(out), "--outliers", "keep"]
     for _ in ("anew", "again"):
@@ -301,7 +301,7 @@ def test_a_classifier_with_a_memory_explains_by_it_and_judges_as_before(tmp_path
     card = (out / "README.md").read_text()
     assert card.startswith("# A classifier\n") and card.count("12 good images were learned") == 1
     assert len(json.loads((out / SPLIT).read_text())["train"]) == 12
-    after = load_inspector(str(out))
+    after = load_model(str(out))
     assert set(after.methods) - set(before.methods) == {"inverse matching", "inverse matching × evidence"}
     assert after.methods[0] == "evidence" and after.info.revision != before.info.revision
     inspection = after.inspect(image)
@@ -337,13 +337,13 @@ def test_a_memory_fitted_with_another_backbone_is_refused(copy):
     tensors["backbone.conv_stem.weight"] *= 2
     save_file(tensors, copy / WEIGHTS)
     with pytest.raises(CheckpointError, match="fitted with others"):
-        load_inspector(str(copy))
+        load_model(str(copy))
 
 
 def test_a_taught_model_without_its_memory_is_refused(copy):
     (copy / MEMORY).unlink()
     with pytest.raises(CheckpointError, match=f"Expected {MEMORY}"):
-        load_inspector(str(copy))
+        load_model(str(copy))
 
 
 @pytest.mark.parametrize("change", ["cut", "tensor", "place", "metadata"])
@@ -360,7 +360,7 @@ def test_a_damaged_memory_is_refused(copy, change):
             tensors["place"][0] = 10_000
         save_file(tensors, path, metadata)
     with pytest.raises(CheckpointError, match="damaged"):
-        load_inspector(str(copy))
+        load_model(str(copy))
 
 
 def test_a_memory_is_read_and_not_mapped(copy):
@@ -381,13 +381,13 @@ def test_an_unknown_judge_is_refused(copy):
     config = json.loads((copy / CONFIG).read_text())
     (copy / CONFIG).write_text(json.dumps(config | {"verdict_by": "oracle"}))
     with pytest.raises(CheckpointError, match="oracle"):
-        load_inspector(str(copy))
+        load_model(str(copy))
 
 
 def test_teaching_again_is_a_new_revision(backbone, study, copy):
-    before = latest_revision(str(copy)), load_inspector(str(copy)).info.revision
+    before = latest_revision(str(copy)), load_model(str(copy)).info.revision
     teaching.save_taught(copy, backbone, teaching.learn(study.without([0])), "board-7")
-    after = latest_revision(str(copy)), load_inspector(str(copy)).info.revision
+    after = latest_revision(str(copy)), load_model(str(copy)).info.revision
     assert before[0] != after[0] and before[1] != after[1]
 
 
@@ -413,7 +413,7 @@ def test_the_command_teaches(small, tmp_path, capsys):
     assert "Learned 10 images (ImageNet (package" in text
     assert "Of the known defects, 100.0% are caught." in text
     assert f"python app.py --model {out}" in text
-    assert load_inspector(str(out)).inspect(chip(301, "turned")).verdict == "abnormal"
+    assert load_model(str(out)).inspect(chip(301, "turned")).verdict == "abnormal"
 
 
 def test_the_command_shows_what_stands_out_and_learns_nothing_unasked(small, tmp_path, capsys):

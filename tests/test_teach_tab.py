@@ -22,9 +22,9 @@ from chipdemo.ui.teach import logic as teaching
 from chipdemo.ui.teach.logic import Classroom, Told, as_it_goes
 from chipdemo.vision.anomaly.features import starting_backbone
 from chipdemo.vision.anomaly.teacher import NetworkTeacher
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 from tests.drawn import chip, chips, picture
-from tests.fakes import FakeInspector, FakeTeacher
+from tests.fakes import FakeModel, FakeTeacher
 from tests.serving import served
 from tests.test_api import MARK, call, file_takers
 
@@ -211,7 +211,7 @@ def test_the_network_teaches_shows_where_and_packs_what_the_app_opens(teacher, t
     assert (found.defects, found.recall) == (2, 1.0) and found.memory_bytes < 20_000_000
     (tmp_path / "it.zip").write_bytes(found.archive)
     zipfile.ZipFile(tmp_path / "it.zip").extractall(tmp_path / "unpacked")
-    again = load_inspector(str(tmp_path / "unpacked" / "board-7"))
+    again = load_model(str(tmp_path / "unpacked" / "board-7"))
     assert again.info == found.inspector.info and again.info.name == "board-7"
     assert found.inspector.inspect(chip(301, "turned")).verdict == "abnormal"
 
@@ -236,7 +236,7 @@ def test_defects_that_cannot_be_used_are_called_so(teacher, tmp_path):
 def test_uploaded_files_alone_are_taken_and_what_was_taught_goes_when_the_app_stops(tmp_path):
     (tmp_path / "private.png").write_bytes(picture(1))
     teacher = FakeTeacher()
-    with served(FakeInspector(), teacher=lambda: teacher) as address:
+    with served(FakeModel(), teacher=lambda: teacher) as address:
         id, (defects, _, rate) = file_takers(address)["on_teach"]
         for mark in ({}, MARK):
             payload = [{"path": str(tmp_path / "private.png"), **mark}] * 10
@@ -251,7 +251,7 @@ def test_uploaded_files_alone_are_taken_and_what_was_taught_goes_when_the_app_st
 
 
 def test_one_chip_is_taught_at_a_time_and_by_no_endpoint_of_the_api():
-    app = build_app(FakeInspector(), Settings(), teacher=FakeTeacher)
+    app = build_app(FakeModel(), Settings(), teacher=FakeTeacher)
     events = [one for one in app.fns.values() if one.name in ("on_teach", "on_go_on")]
     assert {(one.concurrency_id, one.concurrency_limit) for one in events} == {("teach", 1)}
     assert list(app.get_api_info()["named_endpoints"]) == ["/inspect", "/inspect_batch", "/compare"]

@@ -23,7 +23,7 @@ from chipdemo.labeling.journal import Journal
 from chipdemo.metrics import Metrics
 from tests.drawn import chip, picture
 from tests.drawn_images import fill
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 from tests.serving import served
 
 ACCOUNTS = (("ada", "secret"),)
@@ -78,8 +78,8 @@ def uploaded(address: str, content: bytes, name: str = "chip.png", **more) -> st
 
 
 @pytest.fixture(scope="module")
-def inspector() -> FakeInspector:
-    return FakeInspector()
+def inspector() -> FakeModel:
+    return FakeModel()
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_a_tool_says_what_it_takes_and_gives(address):
 
 def test_without_a_journal_no_tool_writes_and_what_was_sent_goes_when_the_app_stops():
     content = picture(4321)
-    with served(FakeInspector()) as address:
+    with served(FakeModel()) as address:
         assert list(tools(address)) == ["inspect_chip", "compare_models"]
         call(address, "inspect_chip", {"image": data_uri(content)})
         kept = [path for path in uploads() if path.read_bytes() == content]
@@ -152,7 +152,7 @@ def test_a_image_that_is_sent_along_is_inspected_as_by_the_api(address, drawn):
     told, overlay = result.structuredContent, result.content[1]
     assert json.loads(result.content[0].text) == told
     assert (told["verdict"], told["threshold"]) == ("normal", 0.9)
-    assert told["model"] == {"name": "fake-inspector", "revision": "0123456789ab"}
+    assert told["model"] == {"name": "fake-model", "revision": "0123456789ab"}
     assert overlay.mimeType == "image/png"
     assert Image.open(BytesIO(base64.b64decode(overlay.data))).width == 96
     path = uploaded(address, drawn)
@@ -257,7 +257,7 @@ def test_wrong_calls_are_refused_with_the_reason(address):
 def test_without_sign_in_no_tool_answers_and_the_signed_in_label_by_their_own_name(tmp_path, drawn):
     with Journal(tmp_path / "labels.db") as journal:
         (sha256,) = fill(journal, tmp_path, 1)
-        with served(FakeInspector(), journal=journal, auth=ACCOUNTS) as address:
+        with served(FakeModel(), journal=journal, auth=ACCOUNTS) as address:
             for name, arguments in (
                 ("label", {"sha256": sha256, "label": "normal"}),
                 ("undo", {}),

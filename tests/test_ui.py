@@ -19,7 +19,7 @@ from chipdemo.ui.inspect import logic as inspecting
 from chipdemo.ui.page import build_app
 from chipdemo.ui.theme import stage_template
 from chipdemo.ui.uploads import uploaded_path
-from tests.fakes import INFO, METHODS, FakeInspector
+from tests.fakes import INFO, METHODS, FakeModel
 
 HOSTILE = "<img src=x onerror=alert(1)>${alert(2)}{{value}}"
 
@@ -32,11 +32,11 @@ def dark(tmp_path) -> Path:
 
 
 @pytest.fixture
-def inspector() -> FakeInspector:
-    return FakeInspector()
+def inspector() -> FakeModel:
+    return FakeModel()
 
 
-def inspected(inspector: FakeInspector, path: Path, threshold: float = 0.4, method: str = "evidence"):
+def inspected(inspector: FakeModel, path: Path, threshold: float = 0.4, method: str = "evidence"):
     return inspecting.inspect_image(inspector, path, threshold, method, 64)
 
 

@@ -32,13 +32,13 @@ def choose_threshold(log_odds: np.ndarray, abnormal: np.ndarray, temperature: fl
     return round(float(np.clip(expit(crossing / temperature), 0.01, 0.99)), 3)
 
 
-def fit_heat_scale(highest_evidence: np.ndarray) -> float:
+def fit_heat_scale(highest_cam: np.ndarray) -> float:
     """The evidence that shows as half heat.
 
     highest_evidence: (N,) the highest place of each validation image that is normal and
     judged normal.
     """
-    return float(max(np.quantile(highest_evidence, HEAT_QUANTILE), 1e-3))
+    return float(max(np.quantile(highest_cam, HEAT_QUANTILE), 1e-3))
 
 
 def fit_distance_limit(distances: np.ndarray) -> float:

@@ -25,10 +25,12 @@ from tqdm import tqdm
 from chipdemo.errors import ChipDemoError, DataError
 from chipdemo.images import read_image
 from chipdemo.inspection import ABNORMAL
+from chipdemo.judge import Judge
+from chipdemo.models import Models
 from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.vision.checkpoint import SPLIT, find_checkpoint, write_json
 from chipdemo.vision.output import replacing
-from chipdemo.vision.predictor import NetworkInspector
+from chipdemo.vision.predictor import NetworkModel
 from chipdemo.vision.runtimes.pytorch import TorchEngine
 from chipdemo.vision.transforms import pixels_of
 from chipdemo.vision.weights import load_checkpoint
@@ -119,7 +121,7 @@ def evaluate(model: str, data: str, part: str = "test", split: str = "", out: st
         "recall_98": asdict(operating_point(probability, abnormal, RECALL)),
         "out_of_distribution": int((answers.distance > spec.distance_limit).sum()),
         "learned": learned | {"left_out": part == "test"},
-        "latency_ms": latency(NetworkInspector(engine, spec, info), samples),
+        "latency_ms": latency(NetworkModel(engine, spec, info), samples),
         "unreadable": images.unreadable,
         "left_out": images.left_out,
     }
@@ -150,13 +152,16 @@ def by_type(samples: Sequence[Sample], stopped: np.ndarray) -> dict[str, dict[st
     return dict(sorted(counts.items()))
 
 
-def latency(inspector: NetworkInspector, samples: Sequence[Sample]) -> dict[str, float | str]:
+def latency(model: NetworkModel, samples: Sequence[Sample]) -> dict[str, float | str]:
     """Milliseconds from a decoded image to its inspection, one at a time, as the app does it."""
     chosen = [samples[row] for row in np.linspace(0, len(samples) - 1, min(len(samples), TIMED), dtype=int)]
-    images = [read_image(sample.source).image for sample in chosen]
-    inspector.inspect(images[0])  # the first call is slower than all others
-    took = [sum(inspector.inspect(image).timing_ms.values()) for image in images]
-    device = torch.cuda.get_device_name() if inspector.engine.device.type == "cuda" else "CPU"
+    judge, images = Judge(Models(model)), [read_image(sample.source) for sample in chosen]
+    judge.inspect(images[0])  # the first call is slower than all others
+    took = []
+    for image in images:
+        timing_ms = judge.inspect(image, tiles=False).timing_ms
+        took.append(sum(ms for step, ms in timing_ms.items() if step != "read the file"))
+    device = torch.cuda.get_device_name() if model.engine.device.type == "cuda" else "CPU"
     return {
         "median": float(np.median(took)),
         "95_percent_within": float(np.percentile(took, 95)),

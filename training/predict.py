@@ -18,7 +18,7 @@ class Predictions(NamedTuple):
     place, distance (N,) from the training images, embedding (N, C)."""
 
     log_odds: np.ndarray
-    highest_evidence: np.ndarray
+    highest_cam: np.ndarray
     distance: np.ndarray
     embedding: np.ndarray
 
@@ -44,7 +44,7 @@ def predict(net: ChipNet, pixels: np.ndarray, spec: ModelSpec) -> Predictions:
         )
         output = net(batch)
         log_odds = output.logits[:, 1] - output.logits[:, 0]  # (N, 2) -> (N,)
-        highest = output.evidence.amax((1, 2))  # (N, h, w) -> (N,)
+        highest = output.cam.amax((1, 2))  # (N, h, w) -> (N,)
         rows.append((log_odds, highest, output.distance, output.embedding))
     net.train(was_training)
     return Predictions(*(torch.cat(column).float().cpu().numpy() for column in zip(*rows)))

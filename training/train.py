@@ -310,7 +310,7 @@ def _train(options: Options, out: Path, folder: Path, accelerator: Accelerator) 
         spec,
         temperature=temperature,
         threshold=threshold,
-        heat_scale=fit_heat_scale(on_val.highest_evidence[passed]),
+        heat_scale=fit_heat_scale(on_val.highest_cam[passed]),
         distance_limit=fit_distance_limit(on_val.distance),
     )
     write_json(folder / CONFIG, asdict(spec))

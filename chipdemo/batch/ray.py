@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from chipdemo.batch.report import complete_parts, write_part
-from chipdemo.batch.run import BATCH, Progress, Results, begun, judged, result_of
+from chipdemo.batch.run import BATCH, Progress, Results, begun, inspect_stream, result_of
 from chipdemo.batch.sources import GOES_ON, Listed
 from chipdemo.errors import BatchError, ChipDemoError, SettingsError
 from chipdemo.files import DEFAULT_LIMITS, Limits
-from chipdemo.inspection import Inspector
-from chipdemo.tiling import TiledInspector
+from chipdemo.judge import Judge
+from chipdemo.models import Models
 
 try:
     import ray
@@ -37,13 +37,13 @@ BLOCK = 16 * BATCH  # images that a worker judges at a time; the network gets th
 
 
 def inspect_on_ray(
-    inspector: Inspector,
+    judge: Judge,
     images: Iterable[Listed],
     folder: Path,
     threshold: float | None = None,
     progress: Progress = lambda done: None,
     limits: Limits = DEFAULT_LIMITS,
-    tiles: bool = False,
+    tiles: bool = True,
     *,
     model: str,
     runtime: str,
@@ -56,13 +56,21 @@ def inspect_on_ray(
     as load_inspector has them. workers: that load it, each with an equal share of the cores; one a core
     unless given. Raises the same, and SettingsError where there is no such cluster.
     """
-    results, todo = begun(inspector, images, folder, threshold, progress, tiles)
+    results, todo = begun(judge.models.in_use, images, folder, threshold, progress, tiles)
     blocks, count = list(iter(lambda: tuple(islice(todo, BLOCK)), ())), complete_parts(results, folder)
     if not blocks:
         return results
     _connect()
     model = str(Path(model).absolute()) if Path(model).exists() else model
-    task = (model, runtime, graphs, inspector.info.revision, results.run["threshold"], limits, tiles)
+    task = (
+        model,
+        runtime,
+        graphs,
+        judge.models.in_use.info.revision,
+        results.run["threshold"],
+        limits,
+        tiles,
+    )
     for some in _judged(_dataset(blocks, task, workers)):
         results.append(some)
         write_part(some, count, folder)
@@ -84,21 +92,21 @@ class Worker:
         limits: Limits,
         tiles: bool,
     ):
-        from chipdemo.vision.predictor import load_inspector
+        from chipdemo.vision.predictor import load_model
 
-        inspector = load_inspector(model, runtime=runtime, graphs=graphs)
-        if inspector.info.revision != revision:
+        loaded = load_model(model, runtime=runtime, graphs=graphs)
+        if loaded.info.revision != revision:
             raise BatchError(
-                f"Expected revision {revision} of {model} on every machine; found {inspector.info.revision}. "
+                f"Expected revision {revision} of {model} on every machine; found {loaded.info.revision}. "
                 "Give all of them the same."
             )
-        self.inspector = TiledInspector(inspector) if tiles else inspector
-        self.threshold, self.limits = threshold, limits
+        self.judge, self.model = Judge(Models(loaded)), loaded
+        self.threshold, self.limits, self.tiles = threshold, limits, tiles
 
     def __call__(self, blocks: dict[str, Any]) -> dict[str, list[str]]:
         """blocks: one, as "item" -> the JSON of its images' results."""
         (images,) = blocks["item"]
-        batches = judged(self.inspector, images, self.threshold, self.limits)
+        batches = inspect_stream(self.judge, self.model, images, self.threshold, self.limits, self.tiles)
         return {"result": [json.dumps(result_of(one)) for batch in batches for one in batch]}
 
 

@@ -18,9 +18,9 @@ from chipdemo.batch.sources import Listed
 from chipdemo.errors import BatchError, ImageError
 from chipdemo.files import DEFAULT_LIMITS, Found, Limits, content_of, in_parallel, in_zip, is_zip, prefetch
 from chipdemo.images import DecodedImage, read_image
-from chipdemo.inspection import Inspection, Inspector, Prepared
+from chipdemo.inspection import Inspection, Model
+from chipdemo.judge import Judge, Prepared
 from chipdemo.overlay import blend
-from chipdemo.tiling import TiledInspector
 
 RESULTS = "inspections.jsonl"  # a line an image, in the order given; see result_of
 RUN = "run.json"
@@ -87,13 +87,13 @@ def uploads_listed(
 
 
 def inspect_all(
-    inspector: Inspector,
+    judge: Judge,
     images: Iterable[Listed],
     folder: Path,
     threshold: float | None = None,
     progress: Progress = lambda done: None,
     limits: Limits = DEFAULT_LIMITS,
-    tiles: bool = False,
+    tiles: bool = True,
 ) -> Results:
     """Judge images, but for those that folder has results of already.
 
@@ -101,9 +101,9 @@ def inspect_all(
     the reason. Raises BatchError where the results there are of another model or threshold, or with
     and without tiles.
     """
-    inspector = TiledInspector(inspector.current()) if tiles else inspector.current()
-    results, todo = begun(inspector, images, folder, threshold, progress, tiles)
-    with closing(judged(inspector, todo, results.run["threshold"], limits)) as batches:
+    model = judge.models.in_use
+    results, todo = begun(model, images, folder, threshold, progress, tiles)
+    with closing(inspect_stream(judge, model, todo, results.run["threshold"], limits, tiles)) as batches:
         for batch in batches:
             results.append(map(result_of, batch))
             progress(len(batch))
@@ -111,7 +111,7 @@ def inspect_all(
 
 
 def begun(
-    inspector: Inspector,
+    model: Model,
     images: Iterable[Listed],
     folder: Path,
     threshold: float | None,
@@ -119,18 +119,20 @@ def begun(
     tiles: bool,
 ) -> tuple[Results, Iterator[Listed]]:
     """The results that folder has so far, and the images that are still to be judged."""
-    threshold = inspector.info.threshold if threshold is None else threshold
-    results = _results(folder, inspector, threshold, tiles)
+    threshold = model.info.threshold if threshold is None else threshold
+    results = _results(folder, model, threshold, tiles)
     done = {result["path"] for result in results}
     progress(len(done))
     return results, (one for one in images if one.place not in done)
 
 
-def judged(
-    inspector: Inspector,
+def inspect_stream(
+    judge: Judge,
+    model: Model,
     images: Iterable[Listed],
     threshold: float | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    tiles: bool = True,
 ) -> Iterator[list[Judged]]:
     """Images in their order, some at a time: those that are read, decoded and scaled meanwhile."""
 
@@ -139,13 +141,13 @@ def judged(
             decoded = read(one, limits)
         except ImageError as error:
             return one, None, (), str(error)
-        return one, inspector.prepare(decoded.image), decoded.notes, ""
+        return one, judge.prepare(decoded, tiles=tiles, model=model), decoded.notes, ""
 
     in_order = prefetch(one.fetched() for one in images)
     with closing(in_order), closing(in_parallel(prepare, in_order)) as prepared:
         for waiting in _batches(prepared):
             readable = [each for _, each, _, _ in waiting if each]
-            inspections = iter(inspector.inspect_batch(readable, threshold) if readable else ())
+            inspections = iter(judge.inspect_batch(readable, threshold=threshold) if readable else ())
             yield [
                 Judged(one, each, next(inspections) if each else None, tuple(notes), error)
                 for one, each, notes, error in waiting
@@ -161,18 +163,18 @@ def read(one: Listed, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
 
 
 def picture(
-    inspector: Inspector, one: Listed, limits: Limits = DEFAULT_LIMITS, tiles: bool = False
+    judge: Judge, one: Listed, limits: Limits = DEFAULT_LIMITS, tiles: bool = True
 ) -> Image.Image | None:
     """An image with its heat and regions, small enough for a page; None where it is gone."""
     try:
-        image = read(one, limits).image
+        decoded = read(one, limits)
     except ImageError:
         return None
-    inspection = (TiledInspector(inspector) if tiles else inspector).inspect(image)
+    inspection, image = judge.inspect(decoded, tiles=tiles), decoded.image
     scale = SHOWN_SIDE / max(SHOWN_SIDE, *image.size)
     image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
     regions = [region.scaled(scale) for region in inspection.regions]
-    return blend(image, next(iter(inspection.heat.values())), regions=regions)
+    return blend(image, inspection.heatmaps[inspection.method], regions=regions)
 
 
 def result_of(judged: Judged) -> dict[str, Any]:
@@ -184,9 +186,9 @@ def result_of(judged: Judged) -> dict[str, Any]:
     return result | {"error": judged.error}
 
 
-def _results(folder: Path, inspector: Inspector, threshold: float, tiles: bool) -> Results:
+def _results(folder: Path, model: Model, threshold: float, tiles: bool) -> Results:
     """The results that a folder has of this model and threshold so far; a new folder has none."""
-    info = inspector.info
+    info = model.info
     run = {"model": info.name, "revision": info.revision, "threshold": threshold, "data": info.data}
     run |= {"tiles": True} if tiles else {}
     try:

@@ -70,11 +70,14 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
     from chipdemo.batch import run as batch
     from chipdemo.batch.sources import listed
     from chipdemo.files import Limits
-    from chipdemo.vision.predictor import load_inspector
+    from chipdemo.judge import Judge
+    from chipdemo.models import Models
+    from chipdemo.vision.predictor import load_model
 
     limits = Limits(megapixels=settings.max_megapixels)
     images = listed(flags.paths, limits)
-    inspector = load_inspector(settings.model_source, runtime=settings.runtime, graphs=settings.graphs)
+    model = load_model(settings.model_source, runtime=settings.runtime, graphs=settings.graphs)
+    judge = Judge(Models(model))
     tiles, inspect = flags.tiles == "auto", batch.inspect_all
     if flags.engine == "ray":
         from chipdemo.batch.ray import inspect_on_ray
@@ -82,7 +85,7 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
         model = {"model": settings.model_source, "runtime": settings.runtime, "graphs": settings.graphs}
         inspect = partial(inspect_on_ray, **model, workers=flags.workers)
     with tqdm(total=len(images), unit=" images", disable=None) as bar:
-        results = inspect(inspector, images, flags.out, flags.threshold, bar.update, limits, tiles)
+        results = inspect(judge, images, flags.out, flags.threshold, bar.update, limits, tiles)
     report.write_tables(results, flags.out)
     sums = report.sums_of(results)
     worst = {result["path"] for result in sums.worst}
@@ -90,7 +93,7 @@ def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
 
     def picture_of(result: report.Result) -> "Image | None":
         one = by_place.get(result["path"])
-        return one and batch.picture(inspector, one, limits, tiles)
+        return one and batch.picture(judge, one, limits, tiles)
 
     report.write_page(
         sums, results.run, f"{datetime.now():%Y-%m-%d %H:%M}", picture_of, flags.out / report.HTML

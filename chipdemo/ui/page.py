@@ -10,13 +10,13 @@ from starlette.routing import Route
 
 from chipdemo.examples import Example
 from chipdemo.files import Limits
-from chipdemo.inspection import Inspector, ModelInfo
+from chipdemo.inspection import Model, ModelInfo
+from chipdemo.judge import Judge
 from chipdemo.labeling.journal import Journal
 from chipdemo.metrics import Metrics
-from chipdemo.monitoring import MonitoredInspector, Recent, log_inspection
+from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
 from chipdemo.teaching import Teacher
-from chipdemo.tiling import TiledInspector
 from chipdemo.ui.api import inspect as api
 from chipdemo.ui.api import label as label_api
 from chipdemo.ui.api.tools import tool_routes
@@ -42,11 +42,12 @@ OPEN_TAB = "() => window.chip.openAsked()"
 
 
 def build_app(
-    inspector: Inspector,
+    judge: Judge,
     settings: Settings,
+    recent: Recent,
     examples: Sequence[Example] = (),
     ablation: Path | None = None,
-    load: Callable[[Path], Inspector] | None = None,
+    load: Callable[[Path], Model] | None = None,
     journal: Journal | None = None,
     publisher: Publisher | None = None,
     metrics: Metrics | None = None,
@@ -55,28 +56,26 @@ def build_app(
     """The whole app, not yet launched.
 
     examples: images on offer, by trusted paths. ablation: the ablation.json that Compare opens
-    with, trusted too; it need not exist. load: a checkpoint folder -> its inspector, for the rows of
+    with, trusted too; it need not exist. load: a checkpoint folder -> its model, for the rows of
     the ablation; raises ChipDemoError. journal: open, for the Label tab; without it there is none.
-    publisher: what sends labels to the shared dataset. metrics: are told of every inspection.
+    publisher: what sends labels to the shared dataset. recent: what was inspected lately.
     teacher: gives the one of the Teach tab when it is first needed; without it there is no such tab.
     """
     fetch_no_addresses()
-    recent = Recent()
-    listeners = [log_inspection, *([metrics.add] if metrics else [])]
-    tiled = TiledInspector(inspector)
-    monitored = MonitoredInspector(tiled, recent.add, *listeners)
     examples = tuple(examples)
-    lineup = Lineup(inspector, settings.model_source, ablation, load)
+    lineup = Lineup(judge, settings.model_source, ablation, load)
     with api.App(
         title="Chip Inspector",
         analytics_enabled=False,
         fill_width=True,
         delete_cache=(CACHE_CHECK_S, CACHE_KEEP_S),
     ) as app:
-        header = gr.HTML(fragments.header_html(inspector.info), apply_default_css=False, elem_id="header")
+        header = gr.HTML(
+            fragments.header_html(judge.models.in_use.info), apply_default_css=False, elem_id="header"
+        )
         with gr.Tabs(selected="inspect", elem_id="tabs"):
             with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
-                parts = inspect_tab.layout(inspector, header, settings, examples, labels=journal is not None)
+                parts = inspect_tab.layout(judge, header, settings, examples, labels=journal is not None)
                 many_parts = many_panel.layout()
             keep_address(tab, "inspect")
             with gr.Tab("Compare", id="compare", elem_id="compare") as compare:
@@ -90,34 +89,32 @@ def build_app(
                 with gr.Tab("Teach", id="teach", elem_id="teach") as teach:
                     teach_parts = teach_tab.layout()
                 keep_address(teach, "teach")
-        inspect_tab.wire(parts, monitored, settings, examples, recent)
-        many_panel.wire(many_parts, parts.model.threshold, parts.own.inspector, monitored, settings)
+        inspect_tab.wire(parts, judge, settings, examples, recent)
+        many_panel.wire(many_parts, parts.model.threshold, parts.own.model, judge, settings)
         ablation_tab.wire(compare_parts, compare, lineup, settings)
-        api.add_api(monitored, lineup, settings)
+        api.add_api(judge, lineup, settings)
         if journal:
-            desk = labeling.desk_of(journal, tiled, settings, publisher)
+            desk = labeling.desk_of(journal, judge, settings, publisher)
             label_tab.wire(label_parts, label, desk, annotators)
             label_tab.wire_sending(parts, desk, annotators)
             label_api.add_label_api(desk, annotators)
         if teacher:
             room = Classroom(teacher, Limits(megapixels=settings.max_megapixels))
-            teach_tab.wire(
-                teach_parts, room, parts, lambda own: MonitoredInspector(TiledInspector(own), *listeners)
-            )
+            teach_tab.wire(teach_parts, room, parts)
         app.load(None, js=OPEN_TAB, api_visibility="private")
         if settings.watch:
-            open_with_model_in_use(app, parts, inspector)
+            open_with_model_in_use(app, parts, judge)
     app.queue(max_size=settings.queue_size, default_concurrency_limit=settings.concurrency)
     if metrics:
         metrics.ask("chipdemo_waiting", "Requests that wait for the model.", lambda: len(app._queue))
     return app
 
 
-def open_with_model_in_use(app: gr.Blocks, parts: inspect_tab.Parts, inspector: Inspector) -> None:
+def open_with_model_in_use(app: gr.Blocks, parts: inspect_tab.Parts, judge: Judge) -> None:
     """A page that is opened now shows the model in use now, not the one the app began with."""
 
     def on_open(shown: ModelInfo, threshold: float, method: str) -> list[Any]:
-        now = inspector.current()
+        now = judge.models.in_use
         threshold, method = carried_over(shown, now, threshold, method)
         intro = gr.skip() if shown == now.info else fragments.intro_html(now.info)
         return [intro, *updates(shown, now, threshold, method)]

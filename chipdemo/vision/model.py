@@ -31,13 +31,13 @@ class ChipNetOutput(NamedTuple):
     """
 
     logits: Tensor
-    evidence: Tensor
+    cam: Tensor
     features: Tensor
     channel_attention: Tensor | None
     spatial_attention: Tensor | None
     embedding: Tensor
     distance: Tensor
-    middle: tuple[Tensor, ...]
+    intermediates: tuple[Tensor, ...]
 
 
 def weighed(features: Tensor, weights: Tensor) -> Tensor:
@@ -96,13 +96,13 @@ class ChipNet(nn.Module):
             return self.backbone.forward_features(batch), ()
         last, maps = self.backbone.forward_intermediates(batch, indices=wanted)
         by_stage = dict(zip(wanted, maps))
-        middle = tuple(by_stage[stage] for stage in stages)
+        intermediates = tuple(by_stage[stage] for stage in stages)
         if not self.finer:
-            return last, middle
+            return last, intermediates
         maps = [by_stage[stage] for stage in self.finer]
         size = maps[0].shape[2:]  # the finest grid
         maps = [F.interpolate(m, size, mode="bilinear") if m.shape[2:] != size else m for m in maps]
-        return torch.cat((*maps, F.interpolate(last, size, mode="bilinear")), 1), middle
+        return torch.cat((*maps, F.interpolate(last, size, mode="bilinear")), 1), intermediates
 
     def refine(self, features: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """(N, C, h, w) -> refined features, channel weights (N, C), spatial weights (N, h, w)."""
@@ -117,12 +117,12 @@ class ChipNet(nn.Module):
 
         strides: of middle features that are wanted too, such as 8 and 16.
         """
-        raw, middle = self._features(batch, self.stages_of(strides) if strides else ())
+        raw, intermediates = self._features(batch, self.stages_of(strides) if strides else ())
         features, channel, spatial = self.refine(raw)
         direction = self.head.weight[1] - self.head.weight[0]  # (C,)
-        evidence = weighed(features, direction)
+        cam = weighed(features, direction)
         embedding = raw.mean((2, 3))  # (N, C, h, w) -> (N, C)
         distance = self.ood(embedding)
         return ChipNetOutput(
-            self.classify(features), evidence, features, channel, spatial, embedding, distance, middle
+            self.classify(features), cam, features, channel, spatial, embedding, distance, intermediates
         )

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from chipdemo.examples import Example
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 from tests.serving import served
 
 WAIT_MS = 20_000  # for a condition, on a slow machine
@@ -43,8 +43,8 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def inspector() -> FakeInspector:
-    return FakeInspector()
+def inspector() -> FakeModel:
+    return FakeModel()
 
 
 @pytest.fixture(scope="session")

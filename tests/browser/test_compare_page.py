@@ -12,7 +12,7 @@ from chipdemo.ablation.format import write_ablation
 from chipdemo.errors import CheckpointError
 from tests.ablations import ablation_json, small_ablation
 from tests.browser.test_inspect_page import TRANSFER, contrast, style
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 from tests.serving import served
 
 IMAGE = "#compare-image input[type=file]"
@@ -31,15 +31,15 @@ def ablation(tmp_path_factory) -> Path:
     return folder / "ablation.json"
 
 
-def load(folder: Path) -> FakeInspector:
+def load(folder: Path) -> FakeModel:
     if folder.name == "svm":
         raise CheckpointError("Expected model.safetensors in svm; it is not there.")
-    return FakeInspector()
+    return FakeModel()
 
 
 @pytest.fixture(scope="module")
 def address(ablation):
-    with served(FakeInspector(), ablation=ablation, load=load) as address:
+    with served(FakeModel(), ablation=ablation, load=load) as address:
         yield address
 
 
@@ -145,11 +145,11 @@ def test_a_image_gets_a_verdict_of_each_model_and_the_same_one_again(page, files
 def test_a_long_comparison_can_be_stopped(chromium, ablation, files):
     gate = threading.Event()
 
-    def slow(folder: Path) -> FakeInspector:
+    def slow(folder: Path) -> FakeModel:
         assert folder.name != "svm" or gate.wait(60)
-        return FakeInspector()
+        return FakeModel()
 
-    with served(FakeInspector(), ablation=ablation, load=slow) as address:
+    with served(FakeModel(), ablation=ablation, load=slow) as address:
         context = chromium.new_context()
         page = context.new_page()
         page.goto(address + "/#compare")
@@ -268,7 +268,7 @@ def test_only_the_table_scrolls_sideways(open_compare, files, width, color_schem
 
 
 def test_without_an_ablation_the_page_says_what_to_do_and_still_judges(chromium, files):
-    with served(FakeInspector()) as address:
+    with served(FakeModel()) as address:
         context = chromium.new_context()
         page = context.new_page()
         page.goto(address + "/#compare")

@@ -6,20 +6,20 @@ from dataclasses import replace
 import pytest
 
 from tests.browser.test_inspect_page import choose, wait_for_word
-from tests.fakes import INFO, FakeInspector
+from tests.fakes import INFO, FakeModel
 from tests.serving import served
 
 
-class Replaceable(FakeInspector):
+class Replaceable(FakeModel):
     """Hands out another inspector once it has a newer one."""
 
-    newer: FakeInspector | None = None
+    newer: FakeModel | None = None
 
-    def current(self) -> FakeInspector:
+    def current(self) -> FakeModel:
         return self.newer or self
 
     def replace(self) -> None:
-        newer = FakeInspector()
+        newer = FakeModel()
         changes = {"revision": "fedcba987654", "data": "newer drawings", "attention": "none"}
         newer.info = replace(INFO, threshold=0.95, **changes)
         newer.methods = ("evidence", "Grad-CAM")
@@ -56,7 +56,7 @@ def test_a_newer_model_comes_with_the_next_image_and_not_before(open_page, inspe
     choose(page, images / "light.png")
     wait_for_word(page, "NORMAL")
     page.wait_for_function("document.querySelector('#header').textContent.includes('fedcba987654')")
-    assert page.is_visible("text=A newer model judges from now on: fake-inspector fedcba987654")
+    assert page.is_visible("text=A newer model judges from now on: fake-model fedcba987654")
     assert threshold(page) == 0.95 and page.inner_text("#reset") == "Model's own 0.95"
     assert "threshold 0.95" in page.inner_text("#verdict")
     assert page.locator("#method input[value='CBAM']").count() == 0

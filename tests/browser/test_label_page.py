@@ -14,7 +14,7 @@ from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.label import Label, ModelPrediction
 from tests.drawn import picture
 from tests.drawn_images import draw, fill
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 from tests.hub import Account, Hub
 from tests.serving import served
 
@@ -45,7 +45,7 @@ def shas(journal, tmp_path) -> list[str]:
 
 @pytest.fixture
 def address(journal) -> Iterator[str]:
-    with served(FakeInspector(), journal=journal, annotator="ada") as address:
+    with served(FakeModel(), journal=journal, annotator="ada") as address:
         yield address
 
 
@@ -321,7 +321,7 @@ def test_a_label_that_fails_brings_its_image_back_with_the_reason(open_desk, jou
 def test_two_visitors_get_different_images(chromium, journal, shas):
     accounts = (("ada", "secret"), ("bob", "word"))
     names = []
-    with served(FakeInspector(), journal=journal, auth=accounts) as address:
+    with served(FakeModel(), journal=journal, auth=accounts) as address:
         for user, word in accounts:
             context = chromium.new_context()
             page = context.new_page()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.drawn import picture
-from tests.fakes import FakeInspector, FakeTeacher
+from tests.fakes import FakeModel, FakeTeacher
 from tests.serving import served
 
 GOODS = "#teach-goods input[type=file]"
@@ -21,7 +21,7 @@ def teacher():
 
 @pytest.fixture(scope="module")
 def address(teacher):
-    with served(FakeInspector(), teacher=lambda: teacher) as address:
+    with served(FakeModel(), teacher=lambda: teacher) as address:
         yield address
 
 
@@ -61,9 +61,9 @@ def test_a_taught_chip_is_inspected_with_by_its_visitor_alone_and_downloaded(ope
     page.wait_for_function("document.querySelector('#verdict .word')?.textContent === 'ABNORMAL'")
     page.get_by_text("threshold 0.50").first.wait_for()
     assert page.is_visible("#get-normals")
-    assert other.inner_text(MODEL) == "fake-inspector" and not other.is_visible("#own-model")
+    assert other.inner_text(MODEL) == "fake-model" and not other.is_visible("#own-model")
     page.click("#own-back")
-    page.wait_for_function("document.querySelector('.chip-header strong').textContent === 'fake-inspector'")
+    page.wait_for_function("document.querySelector('.chip-header strong').textContent === 'fake-model'")
     page.wait_for_selector("#own-model", state="hidden")
     page.wait_for_function("document.querySelector('#verdict .word').textContent === 'No image yet'")
 

@@ -6,11 +6,12 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from chipdemo.errors import ChipDemoError, SettingsError
+from chipdemo.errors import ChipDemoError
 from chipdemo.files import Limits
 from chipdemo.images import read_image
-from chipdemo.inspection import Inspector
+from chipdemo.judge import Judge
 from chipdemo.settings import Settings
+from chipdemo.threshold import checked_threshold
 from chipdemo.ui.compare.logic import Lineup, answers
 from chipdemo.ui.inspect import logic as inspecting
 from chipdemo.ui.inspect.tab import MODEL_QUEUE
@@ -51,7 +52,7 @@ class App(gr.Blocks):
         super().validate_inputs(block_fn, inputs)
 
 
-def add_api(inspector: Inspector, lineup: Lineup, settings: Settings) -> None:
+def add_api(judge: Judge, lineup: Lineup, settings: Settings) -> None:
     """Add /inspect and /compare to the gr.Blocks around the call.
 
     Through components that are never shown, rather than gr.api: gr.api neither insists on gradio's
@@ -61,10 +62,10 @@ def add_api(inspector: Inspector, lineup: Lineup, settings: Settings) -> None:
     def inspect(
         image: dict[str, Any], threshold: float | None = None, tiles: bool = True
     ) -> tuple[dict[str, Any], str]:
-        return answer(inspector, image, threshold, settings.max_megapixels, tiles)
+        return answer(judge, image, threshold, settings.max_megapixels, tiles)
 
     def inspect_batch(images: list[dict[str, Any]], threshold: float | None = None) -> list[dict[str, Any]]:
-        return answers_to_many(inspector, images, threshold, settings.max_megapixels)
+        return answers_to_many(judge, images, threshold, settings.max_megapixels)
 
     def compare(image: dict[str, Any]) -> list[dict[str, Any]]:
         return compared(lineup, image, settings.max_megapixels)
@@ -106,7 +107,7 @@ def add_api(inspector: Inspector, lineup: Lineup, settings: Settings) -> None:
 
 
 def answer(
-    inspector: Inspector,
+    judge: Judge,
     payload: dict[str, Any] | None,
     threshold: float | None,
     max_megapixels: float,
@@ -116,14 +117,15 @@ def answer(
 
     Raises gr.Error, whose text reaches the client.
     """
-    inspector = inspector.current()
+    model = judge.models.in_use
     try:
-        threshold = checked_threshold(threshold, inspector.info.threshold)
+        threshold = model.info.threshold if threshold is None else checked_threshold(threshold)
         path = uploaded_path(payload)
-        decoded, inspection = inspecting.judged(inspector, path, threshold, max_megapixels, tiles)
+        decoded = read_image(path, max_megapixels)
+        inspection = judge.inspect(decoded, threshold=threshold, tiles=tiles, model=model)
     except ChipDemoError as error:
         raise gr.Error(str(error), print_exception=False) from error
-    method, heat = next(iter(inspection.heat.items()))
+    method, heat = inspection.method, inspection.heatmaps[inspection.method]
     overlay = inspecting.laid_over(decoded.image, heat, method, inspection.regions)
     name = inspecting.file_stem(path.name) + "-overlay.png"
     return (
@@ -133,14 +135,14 @@ def answer(
 
 
 def answers_to_many(
-    inspector: Inspector, payload: Any, threshold: float | None, max_megapixels: float
+    judge: Judge, payload: Any, threshold: float | None, max_megapixels: float
 ) -> list[dict[str, Any]]:
     """Each image's result, as batch.result_of makes it. Raises gr.Error where none can be judged."""
-    inspector = inspector.current()
+    model = judge.models.in_use
     try:
-        threshold = checked_threshold(threshold, inspector.info.threshold)
+        threshold = model.info.threshold if threshold is None else checked_threshold(threshold)
         limits = Limits(megapixels=max_megapixels)
-        *_, found = many.judge(inspector, uploaded_files(payload), threshold, limits)
+        *_, found = many.inspect_uploads(judge, model, uploaded_files(payload), threshold, limits)
     except ChipDemoError as error:
         raise gr.Error(str(error), print_exception=False) from error
     # gradio's client takes whatever has a path for a file to download
@@ -154,14 +156,3 @@ def compared(lineup: Lineup, payload: dict[str, Any] | None, max_megapixels: flo
     except ChipDemoError as error:
         raise gr.Error(str(error), print_exception=False) from error
     return [answer.to_json(decoded.notes) for answer in answers(lineup, decoded)]
-
-
-def checked_threshold(given: Any, default: float) -> float:
-    """A threshold from outside, or the model's. Raises SettingsError."""
-    if given is None:
-        return default
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 <= given <= 1:
-        raise SettingsError(
-            f"threshold: expected a number from 0 to 1; found {given!r}. Leave it out for {default}."
-        )
-    return float(given)

@@ -16,7 +16,8 @@ from chipdemo.ablation.format import Ablation, Row, read_ablation
 from chipdemo.errors import AblationError, ChipDemoError
 from chipdemo.examples import elpv_image
 from chipdemo.images import DecodedImage, read_image
-from chipdemo.inspection import Inspection, Inspector
+from chipdemo.inspection import Inspection, Model
+from chipdemo.judge import Judge
 from chipdemo.overlay import overlay_rgba
 from chipdemo.ui.compare.charts import SERIES
 from chipdemo.ui.inspect.html import data_uri
@@ -65,18 +66,18 @@ class Lineup:
 
     def __init__(
         self,
-        inspector: Inspector,
+        judge: Judge,
         source: str = "",
         ablation: Path | None = None,
-        load: Callable[[Path], Inspector] | None = None,
+        load: Callable[[Path], Model] | None = None,
     ):
-        self.inspector, self.source, self.ablation, self.load = inspector, source, ablation, load
-        self._loaded: dict[Path, Inspector] = {}
+        self.judge, self.source, self.ablation, self.load = judge, source, ablation, load
+        self._loaded: dict[Path, Model] = {}
         self._lock = threading.Lock()
 
     def contenders(self) -> list[Contender]:
         """The model in use, then the rows in the order of the ablation."""
-        own = Contender(IN_USE, self.inspector.current().info.name, None)
+        own = Contender(IN_USE, self.judge.models.in_use.info.name, None)
         others = []
         for row, folder in self._folders():
             if self.source and folder == Path(self.source).resolve():
@@ -85,10 +86,10 @@ class Lineup:
                 others.append(Contender(row.id, row.name, folder))
         return [own, *others]
 
-    def inspector_of(self, contender: Contender) -> Inspector:
+    def model_of(self, contender: Contender) -> Model:
         """Raises ChipDemoError where the checkpoint cannot be loaded."""
         if contender.folder is None:
-            return self.inspector.current()
+            return self.judge.models.in_use
         if contender.folder not in self._loaded:
             with self._lock:  # another visitor may be loading it right now
                 if contender.folder not in self._loaded:
@@ -110,7 +111,7 @@ def answers(lineup: Lineup, decoded: DecodedImage) -> Iterator[Answer]:
     """What each contender says, one after the other; a contender that fails says why."""
     for contender in lineup.contenders():
         try:
-            yield Answer(contender, lineup.inspector_of(contender).inspect(decoded.image))
+            yield Answer(contender, lineup.judge.inspect(decoded, model=lineup.model_of(contender)))
         except ChipDemoError as error:
             yield Answer(contender, None, str(error))
         except Exception as error:  # noqa: BLE001 - one broken model must not take the others' answers away
@@ -124,7 +125,7 @@ def answer_picture(image: Image.Image, inspection: Inspection) -> str:
     """The image with the model's first heat map laid over, small, as a data URI."""
     small = image.copy()
     small.thumbnail((ANSWER_SIDE, ANSWER_SIDE), reducing_gap=2.0)
-    overlay = overlay_rgba(next(iter(inspection.heat.values())), small.size)
+    overlay = overlay_rgba(inspection.heatmaps[inspection.method], small.size)
     small.paste(overlay.convert("RGB"), mask=overlay.getchannel("A"))
     return _jpeg(small)
 

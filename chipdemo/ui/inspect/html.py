@@ -13,8 +13,8 @@ from chipdemo.examples import ELPV_CREDIT, Example
 from chipdemo.inspection import (
     ABNORMAL,
     CLASS_WEIGHTS,
+    COMPARABLE,
     MATCHINGS,
-    UNSTRETCHED,
     Channel,
     Inspection,
     ModelInfo,
@@ -29,12 +29,12 @@ THUMBNAIL = 112  # pixels
 CHIPS = 1000  # false alarms are told for so many good chips
 
 EXPLANATIONS = {
-    "evidence": "What speaks for “abnormal” and where. These numbers add up to the verdict. The colors are "
+    "CAM": "What speaks for “abnormal” and where. These numbers add up to the verdict. The colors are "
     "the same for every image: red starts at 0.5, where normal chips hardly ever get.",
     "inverse matching": "What no normal chip looks like there: each place is matched with those of the good "
     "images that were learned, and the best match is inverted. Red starts at 0.5, where normal chips "
     "hardly ever get.",
-    "inverse matching × evidence": "What is both unlike normal chips and evidence for “abnormal”; red "
+    "inverse matching × CAM": "What is both unlike normal chips and evidence for “abnormal”; red "
     "starts at 0.5.",
     "class-weight matching": "Where the last features match what the network has learned to call “abnormal”; "
     "nothing where it is normal at the model's own threshold. Red starts at 0.5.",
@@ -53,7 +53,7 @@ SHOWN_METRICS = {"accuracy": "accuracy", "auroc": "AUROC", "recall": "recall", "
 def explanation_text(method: str) -> str:
     """What an explanation shows, and on what scale."""
     text = EXPLANATIONS.get(method, "A heat map of the network's features.")
-    return f"{method}: {text}" + ("" if method in UNSTRETCHED else STRETCHED)
+    return f"{method}: {text}" + ("" if method in COMPARABLE else STRETCHED)
 
 
 def data_uri(data: bytes, kind: str) -> str:
@@ -180,7 +180,7 @@ NOT_INSPECTED = (
 
 def regions_html(regions: Sequence[Region], method: str) -> str:
     """Those that are drawn. method: the explanation that is shown."""
-    kind = method if method in MATCHINGS else "evidence"
+    kind = method if method in MATCHINGS else "CAM"
     where = f"where the {kind} reaches half heat"
     if method == CLASS_WEIGHTS:
         where = f"peaks of {kind}, at least half as high as the highest"
@@ -235,7 +235,7 @@ def _channels(channels: Sequence[Channel]) -> str:
     if not channels:
         return "<p>This model has no channel attention.</p>"
     cells = "".join(
-        f"<figure><img src='{_thumbnail(channel.heat)}' alt='Feature map of channel {channel.index}'>"
+        f"<figure><img src='{_thumbnail(channel.heatmap)}' alt='Feature map of channel {channel.index}'>"
         f"<figcaption>channel {channel.index}<br>weight {channel.weight:.2f}</figcaption></figure>"
         for channel in channels
     )

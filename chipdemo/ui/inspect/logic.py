@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from chipdemo.images import DecodedImage, read_image
-from chipdemo.inspection import FIXED_SCALE, MATCHINGS, Inspection, Inspector, NormalPatch, Region
+from chipdemo.inspection import FIXED_SCALE, Explanation, Inspection, Model, NormalPatch, Region
+from chipdemo.judge import Judge, explanation_of
 from chipdemo.overlay import ATTENTION, EVIDENCE, blend, css_gradient, overlay_png, png_bytes
 from chipdemo.ui.inspect import html as fragments
 
@@ -24,92 +24,80 @@ HEAT_SIDE = 512  # pixels, of the overlay on the page
 
 @dataclass(frozen=True)
 class Current:
-    """What one visitor is looking at; lives in gr.State. Complete when built.
+    """What was computed for the image that one visitor looks at; lives in gr.State. Complete when built.
 
-    inspector: the one that judged it, which goes on explaining it when a newer model takes over.
+    model: the one that judged it, which goes on explaining it after a hot reload.
     path: the upload, read again when an explanation or a download needs its pixels, which
     would be too large to keep for each visitor. view: what the stage shows, page.js.
     tiled: the inspection in tiles, if there was one, while inspection is that of the whole.
-    regions: those on the screen, of the verdict or of a matching.
+    explanation: the one on the screen; regions: those on the screen.
     """
 
-    inspector: Inspector
+    judge: Judge
+    model: Model
     path: Path
     name: str
     notes: tuple[str, ...]
     inspection: Inspection
     view: Mapping[str, Any]
-    regions: tuple[Region, ...] = ()
+    explanation: Explanation | None = None
     tiled: Inspection | None = None
 
     @property
-    def explainer(self) -> Inspector:
-        """It explains what decided: the tiles or the image as a whole."""
+    def in_tiles(self) -> bool:
         tiles = self.inspection.tiles
-        return self.inspector if tiles and tiles.decide else self.inspector.whole
+        return bool(tiles and tiles.decide)
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        if self.explanation and self.explanation.method in FIXED_SCALE:
+            return self.explanation.regions
+        return self.inspection.regions
 
     def to_json(self) -> dict[str, Any]:
         return inspection_json(self.inspection, self.notes)
 
 
 def inspect_image(
-    inspector: Inspector,
+    judge: Judge,
     path: Path,
     threshold: float,
     method: str,
     max_megapixels: float,
     in_tiles: bool = True,
+    model: Model | None = None,
 ) -> Current:
     """Read, judge and draw one image; a large one in tiles too, if so wanted. Raises ImageError."""
-    inspector = inspector.current()
-    decoded, inspection = judged(inspector, path, threshold, max_megapixels, in_tiles)
-    view = stage_view(decoded, path.name, inspection)
-    current = Current(inspector, path, path.name, decoded.notes, inspection, view)
-    return explained(current, decoded.image, method)
-
-
-def judged(
-    inspector: Inspector, path: Path, threshold: float, max_megapixels: float, in_tiles: bool = True
-) -> tuple[DecodedImage, Inspection]:
-    """Read and judge one image; a large one in tiles too, if so wanted. Raises ImageError."""
-    started = perf_counter()
+    model = model or judge.models.in_use
     decoded = read_image(path, max_megapixels)
-    read_ms = (perf_counter() - started) * 1000
-    inspection = (inspector if in_tiles else inspector.whole).inspect(decoded.image, threshold)
-    return decoded, replace(inspection, timing_ms={"read the file": read_ms, **inspection.timing_ms})
-
-
-def heat_of(inspector: Inspector, image: Image.Image, inspection: Inspection, method: str) -> np.ndarray:
-    """The heat of an explanation: at hand, or asked of the inspector. (h, w) float32, 0-1."""
-    if method in inspection.heat:
-        return inspection.heat[method]
-    return inspector.explain(image, method)
+    inspection = judge.inspect(decoded, threshold=threshold, tiles=in_tiles, model=model, methods=[method])
+    view = stage_view(decoded, path.name, inspection)
+    current = Current(judge, model, path, path.name, decoded.notes, inspection, view)
+    return explained(current, decoded, method)
 
 
 def explain_current(current: Current, method: str, max_megapixels: float) -> Current:
     """The same image under another explanation. Raises ImageError."""
-    at_hand = method in current.inspection.heat and not has_regions(current.inspection, method)
-    image = None if at_hand else read_image(current.path, max_megapixels).image
-    return explained(current, image, method)
+    at_hand = method in current.inspection.heatmaps
+    return explained(current, None if at_hand else read_image(current.path, max_megapixels), method)
 
 
-def explained(current: Current, image: Image.Image | None, method: str) -> Current:
-    """With the heat and the regions of an explanation. image: None where all is at hand."""
-    inspection, explainer = current.inspection, current.explainer
-    heat = heat_of(explainer, image, inspection, method)
-    regions = explainer.regions(image, method) if has_regions(inspection, method) else inspection.regions
-    drawn = boxes_view(regions, inspection.image_size) | heat_view(heat, method, inspection.image_size)
-    return replace(current, regions=regions, view={**current.view, **drawn})
-
-
-def has_regions(inspection: Inspection, method: str) -> bool:
-    """An explanation that finds regions itself, other than those of the verdict."""
-    return method in MATCHINGS and method != next(iter(inspection.heat))
+def explained(current: Current, decoded: DecodedImage | None, method: str) -> Current:
+    """With the heatmap and the regions of an explanation. decoded: None where all is at hand."""
+    inspection = current.inspection
+    if method in inspection.heatmaps:
+        explanation = explanation_of(inspection, method)
+    else:
+        explanation = current.judge.explain(decoded, method, tiles=current.in_tiles, model=current.model)
+    current = replace(current, explanation=explanation)
+    drawn = boxes_view(current.regions, inspection.image_size)
+    drawn |= heat_view(explanation.heatmap, method, inspection.image_size)
+    return replace(current, view={**current.view, **drawn})
 
 
 def rejudge(current: Current, threshold: float) -> Current:
-    """The same image under another threshold, without running the model."""
-    return replace(current, inspection=current.inspection.judged_at(threshold))
+    """The same image at another threshold, without running the model."""
+    return replace(current, inspection=current.inspection.at_threshold(threshold))
 
 
 def looked_at(current: Current, in_tiles: bool, method: str, max_megapixels: float) -> Current:
@@ -119,12 +107,16 @@ def looked_at(current: Current, in_tiles: bool, method: str, max_megapixels: flo
         return current
     tiled = current.tiled or (current.inspection if tiles.whole else None)
     if in_tiles and not tiled:
-        return inspect_image(current.inspector, current.path, threshold, method, max_megapixels)
+        return inspect_image(
+            current.judge, current.path, threshold, method, max_megapixels, model=current.model
+        )
     inspection = tiled
     if not in_tiles:
-        tiles = replace(tiled.tiles, seen=0, unlike=0, decide=False, whole=None)
+        tiles = replace(tiled.tiles, seen=0, out_of_distribution=0, decide=False, whole=None)
         inspection = replace(tiled.tiles.whole, tiles=tiles)
-    current = replace(current, inspection=inspection.judged_at(threshold), tiled=None if in_tiles else tiled)
+    current = replace(
+        current, inspection=inspection.at_threshold(threshold), tiled=None if in_tiles else tiled
+    )
     view = {**current.view, "alt": alternative_text(current.name, current.inspection)}
     return explain_current(replace(current, view=view), method, max_megapixels)
 
@@ -133,9 +125,10 @@ def compared_with_normals(
     current: Current, max_megapixels: float
 ) -> list[tuple[Image.Image, tuple[NormalPatch, ...]]]:
     """Each region, with some of what is around it, and what normal chips show there. Raises ImageError."""
-    image = read_image(current.path, max_megapixels).image
+    decoded = read_image(current.path, max_megapixels)
+    image = decoded.image
     wider = [_wider(region, image.size) for region in current.regions]
-    patches = current.explainer.nearest_normals(image, wider)
+    patches = current.judge.nearest_normals(decoded, wider, tiles=current.in_tiles, model=current.model)
     return [
         (image.crop((r.x, r.y, r.x + r.width, r.y + r.height)), found) for r, found in zip(wider, patches)
     ]
@@ -223,9 +216,9 @@ def inspection_json(inspection: Inspection, notes: Sequence[str]) -> dict[str, A
 
 def overlay_file(current: Current, method: str, opacity: float, max_megapixels: float) -> bytes:
     """The image with overlay, boxes and color bar, in its own size: a PNG file."""
-    image = read_image(current.path, max_megapixels).image
-    heat = heat_of(current.explainer, image, current.inspection, method)
-    return laid_over(image, heat, method, current.regions, opacity)
+    decoded = read_image(current.path, max_megapixels)
+    current = explained(current, decoded, method)
+    return laid_over(decoded.image, current.explanation.heatmap, method, current.regions, opacity)
 
 
 def laid_over(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from chipdemo.inspection import INVERSE, Inspector, ModelInfo
+from chipdemo.inspection import INVERSE, Model, ModelInfo
 from chipdemo.ui.inspect import html as fragments
 
 
@@ -33,7 +33,7 @@ def own_threshold_label(info: ModelInfo) -> str:
     return f"Model's own {info.threshold:.2f}"
 
 
-def carried_over(shown: ModelInfo, now: Inspector, threshold: float, method: str) -> tuple[float, str]:
+def carried_over(shown: ModelInfo, now: Model, threshold: float, method: str) -> tuple[float, str]:
     """A visitor's threshold and explanation, under the model in use now.
 
     A threshold that was the shown model's own becomes the new one's own; a chosen one stays.
@@ -46,7 +46,7 @@ def carried_over(shown: ModelInfo, now: Inspector, threshold: float, method: str
     )
 
 
-def updates(shown: ModelInfo, now: Inspector, threshold: float, method: str) -> list[Any]:
+def updates(shown: ModelInfo, now: Model, threshold: float, method: str) -> list[Any]:
     """For ModelParts, in order. threshold, method: as carried over."""
     if shown == now.info:
         return [gr.skip()] * len(ModelParts._fields)
@@ -60,7 +60,7 @@ def updates(shown: ModelInfo, now: Inspector, threshold: float, method: str) -> 
     ]
 
 
-def announce(shown: ModelInfo, now: Inspector) -> None:
+def announce(shown: ModelInfo, now: Model) -> None:
     """Say once, on a page that is open, that a newer model judges from this image on."""
     if shown != now.info:
         gr.Info(f"A newer model judges from now on: {escape(now.info.name)} {escape(now.info.revision)}")

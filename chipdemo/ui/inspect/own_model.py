@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from chipdemo.inspection import Inspector, ModelInfo
+from chipdemo.inspection import Model, ModelInfo
 
 
 class OwnParts(NamedTuple):
-    """inspector: the visitor's own, or None for the app's. row, note, back: say so and lead back."""
+    """model: the visitor's own, or None for the app's. row, note, back: say so and lead back."""
 
-    inspector: gr.State
+    model: gr.State
     row: gr.Row
     note: gr.HTML
     back: gr.Button
@@ -25,7 +25,7 @@ def layout() -> OwnParts:
     return OwnParts(gr.State(None), row, note, back)
 
 
-def updates(own: Inspector | None) -> list[Any]:
+def updates(own: Model | None) -> list[Any]:
     """For OwnParts but the button."""
     return [own, gr.Row(visible=own is not None), note_html(own.info) if own else ""]
 

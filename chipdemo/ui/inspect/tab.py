@@ -13,7 +13,8 @@ from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError
 from chipdemo.examples import Example
-from chipdemo.inspection import INVERSE, Inspector, ModelInfo
+from chipdemo.inspection import INVERSE, Model, ModelInfo
+from chipdemo.judge import Judge
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
 from chipdemo.ui.inspect import html as fragments
@@ -75,11 +76,11 @@ class Parts:
     @property
     def changed(self) -> list[Any]:
         """Where changed_to goes, in order."""
-        return [self.own.inspector, self.own.row, self.own.note, *self.shown]
+        return [self.own.model, self.own.row, self.own.note, *self.shown]
 
 
 def layout(
-    inspector: Inspector,
+    judge: Judge,
     header: gr.HTML,
     settings: Settings,
     examples: Sequence[Example],
@@ -89,8 +90,8 @@ def layout(
 
     labels: there is a Label tab.
     """
-    inspector = inspector.current()
-    info = inspector.info
+    model = judge.models.in_use
+    info = model.info
     shown = gr.State(info)
     current = gr.State(None, time_to_live=KEEP_S)
     own = own_model.layout()
@@ -144,7 +145,7 @@ def layout(
                     visible=False,
                 )
                 method = gr.Radio(
-                    list(inspector.methods), value=inspector.methods[0], label="Explanation", elem_id="method"
+                    list(model.methods), value=model.methods[0], label="Explanation", elem_id="method"
                 )
             regions = gr.HTML("", apply_default_css=False, elem_id="regions")
             normals = gr.HTML("", apply_default_css=False, elem_id="normals")
@@ -154,7 +155,7 @@ def layout(
                     "Compare with normal chips",
                     size="sm",
                     elem_id="get-normals",
-                    visible=INVERSE in inspector.methods,
+                    visible=INVERSE in model.methods,
                 )
                 get_overlay = gr.Button("Download overlay (PNG)", size="sm", elem_id="get-overlay")
                 get_json = gr.Button("Download result (JSON)", size="sm", elem_id="get-json")
@@ -172,9 +173,7 @@ def layout(
     )  # fmt: skip
 
 
-def wire(
-    parts: Parts, inspector: Inspector, settings: Settings, examples: Sequence[Example], recent: Recent
-) -> None:
+def wire(parts: Parts, judge: Judge, settings: Settings, examples: Sequence[Example], recent: Recent) -> None:
     """The events. None of them is part of the API; api.py is. recent: what all visitors had inspected."""
     limit, model = settings.max_megapixels, parts.model
     heavy = {
@@ -186,7 +185,7 @@ def wire(
 
     def on_image(
         payload: dict[str, Any] | None,
-        own: Inspector | None,
+        own: Model | None,
         shown: ModelInfo,
         threshold: float,
         method: str,
@@ -198,7 +197,7 @@ def wire(
         return judged(lambda: uploaded_path(payload), name, own, shown, threshold, method, tiles)
 
     def on_example(
-        own: Inspector | None,
+        own: Model | None,
         shown: ModelInfo,
         threshold: float,
         method: str,
@@ -211,17 +210,19 @@ def wire(
     def judged(
         path: Callable[[], Path],
         name: str | None,
-        own: Inspector | None,
+        own: Model | None,
         shown: ModelInfo,
         threshold: float,
         method: str,
         tiles: str,
     ) -> list[Any]:
-        now = (own or inspector).current()
+        now = own or judge.models.in_use
         threshold, method = model_in_use.carried_over(shown, now, threshold, method)
         try:
             in_tiles = tiles == IN_TILES
-            results = results_of(inspecting.inspect_image(now, path(), threshold, method, limit, in_tiles))
+            results = results_of(
+                inspecting.inspect_image(judge, path(), threshold, method, limit, in_tiles, now)
+            )
         except ChipDemoError as error:
             results = failure_of(str(error), name or "")
         model_in_use.announce(shown, now)
@@ -232,10 +233,10 @@ def wire(
         return [
             current,
             fresh(current.view),
-            fragments.verdict_html(inspection, current.inspector.info),
+            fragments.verdict_html(inspection, current.model.info),
             fragments.regions_html(current.regions, current.view["method"]),
             "",
-            fragments.drift_html(recent.drift(current.inspector.info)),
+            fragments.drift_html(recent.drift(current.model.info)),
             fragments.details_html(inspection),
             current.to_json(),
             tiles_radio(current),
@@ -245,7 +246,7 @@ def wire(
         if current is None:
             return gr.skip(), gr.skip(), gr.skip()
         current = inspecting.rejudge(current, threshold)
-        verdict = fragments.verdict_html(current.inspection, current.inspector.info)
+        verdict = fragments.verdict_html(current.inspection, current.model.info)
         return current, verdict, current.to_json()
 
     def on_reset(current: Current | None, shown: ModelInfo):
@@ -279,7 +280,7 @@ def wire(
             data, inspecting.file_stem(current.name) + "-inspection.json", get_upload_folder()
         )
 
-    judging = [parts.own.inspector, model.shown, model.threshold, model.method, parts.tiles]
+    judging = [parts.own.model, model.shown, model.threshold, model.method, parts.tiles]
     judged_now = [parts.current, parts.verdict, parts.raw]
     # preprocess=False: gradio would decode the file itself, and clip 16 bits to 8
     parts.image.input(
@@ -327,7 +328,7 @@ def wire(
         None, js="() => document.querySelector('#json-file').click()", api_visibility="private"
     )
     parts.own.back.click(
-        lambda shown: changed_to(None, inspector, shown), model.shown, parts.changed, **light
+        lambda shown: changed_to(None, judge.models.in_use, shown), model.shown, parts.changed, **light
     )
 
 
@@ -336,9 +337,8 @@ def fresh(view: Mapping[str, Any]) -> dict[str, Any]:
     return {**view, "serial": time.time_ns()}
 
 
-def changed_to(own: Inspector | None, inspector: Inspector, shown: ModelInfo) -> list[Any]:
+def changed_to(own: Model | None, now: Model, shown: ModelInfo) -> list[Any]:
     """For Parts.changed: another model, and no image yet. own: the visitor's, if it is theirs."""
-    now = inspector.current()
     threshold = model_in_use.own_threshold(now.info)
     nothing = [None, None, fresh({"state": "empty"}), fragments.intro_html(now.info), "", "", "", "", None]
     nothing += [gr.update(visible=False)]  # tiles

@@ -19,7 +19,8 @@ from typing import Any, Protocol
 from chipdemo.errors import ChipDemoError, ImageError, LabelError
 from chipdemo.files import Limits
 from chipdemo.images import read_image
-from chipdemo.inspection import Inspection, Inspector, ModelInfo
+from chipdemo.inspection import Inspection, Model, ModelInfo
+from chipdemo.judge import Judge
 from chipdemo.labeling import history
 from chipdemo.labeling.hub.intake import images_of
 from chipdemo.labeling.intake import Intake, add_contents, add_uploads
@@ -55,8 +56,8 @@ class Publisher(Protocol):
 class Verdicts:
     """What the model in use says of the journal's images; each is judged once, the last are kept."""
 
-    def __init__(self, inspector: Inspector, journal: Journal, settings: Settings):
-        self._inspector, self._journal, self._settings = inspector, journal, settings
+    def __init__(self, judge: Judge, journal: Journal, settings: Settings):
+        self._judge, self._journal, self._settings = judge, journal, settings
         self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="verdicts")
         self._kept: OrderedDict[tuple[str, str], Future[Inspection]] = OrderedDict()
         self._lock = threading.Lock()
@@ -64,7 +65,7 @@ class Verdicts:
     @property
     def info(self) -> ModelInfo:
         """Of the model in use."""
-        return self._inspector.current().info
+        return self._judge.models.in_use.info
 
     def ask(self, sha256: str) -> None:
         """Begin to judge it, before anyone waits for that; not where it was scored for the queue."""
@@ -87,28 +88,29 @@ class Verdicts:
         key, asked = self._asked(sha256)
         try:
             if asked.cancel():  # it waits behind what nobody waits for yet
-                return self._inspect(self._inspector.current(), sha256)
+                return self._inspect(self._judge.models.in_use, sha256)
             return asked.result()
         except CancelledError:
-            return self._inspect(self._inspector.current(), sha256)
+            return self._inspect(self._judge.models.in_use, sha256)
         finally:
             if asked.cancelled() or asked.exception():
                 with self._lock:
                     self._kept.pop(key, None)
 
     def _asked(self, sha256: str) -> tuple[tuple[str, str], Future[Inspection]]:
-        inspector = self._inspector.current()
-        key = (sha256, inspector.info.revision)
+        model = self._judge.models.in_use
+        key = (sha256, model.info.revision)
         with self._lock:
             if key not in self._kept:
-                self._kept[key] = self._pool.submit(self._inspect, inspector, sha256)
+                self._kept[key] = self._pool.submit(self._inspect, model, sha256)
             self._kept.move_to_end(key)
             while len(self._kept) > KEPT_VERDICTS:
                 self._kept.popitem(last=False)
             return key, self._kept[key]
 
-    def _inspect(self, inspector: Inspector, sha256: str) -> Inspection:
-        return inspector.inspect(self._journal.picture(sha256, self._settings.max_megapixels).image)
+    def _inspect(self, model: Model, sha256: str) -> Inspection:
+        image = self._journal.picture(sha256, self._settings.max_megapixels)
+        return self._judge.inspect(image, model=model)
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,8 @@ class Desk:
     publisher: Publisher | None = None
 
 
-def desk_of(
-    journal: Journal, inspector: Inspector, settings: Settings, publisher: Publisher | None = None
-) -> Desk:
-    verdicts = Verdicts(inspector, journal, settings)
+def desk_of(journal: Journal, judge: Judge, settings: Settings, publisher: Publisher | None = None) -> Desk:
+    verdicts = Verdicts(judge, journal, settings)
     return Desk(journal, Queue(journal, settings.people), verdicts, settings, publisher)
 
 
@@ -193,11 +193,11 @@ def look(desk: Desk, sha256: Any) -> dict[str, Any]:
     """One image with what the model says of it and its heat, for whoever asks before labeling."""
     stored = desk.journal.image(_text(sha256, "sha256"))
     inspection = desk.verdicts.of(stored.sha256)
-    method = next(iter(inspection.heat))
+    method = inspection.method
     size = (stored.width, stored.height)
     return image_json(desk, stored) | {
         "model": asdict(prediction_of(inspection)) | {"verdict": inspection.verdict},
-        "heat": inspecting.heat_view(inspection.heat[method], method, size)["heat"],
+        "heat": inspecting.heat_view(inspection.heatmaps[method], method, size)["heat"],
     }
 
 

@@ -16,7 +16,8 @@ from chipdemo.batch import run as batch
 from chipdemo.batch.run import Judged
 from chipdemo.errors import BatchError
 from chipdemo.files import Limits
-from chipdemo.inspection import Inspector
+from chipdemo.inspection import Model
+from chipdemo.judge import Judge
 from chipdemo.overlay import blend
 
 MOST = 1000  # images at a time in the app; the command line takes any number
@@ -55,14 +56,14 @@ class Many:
         return [tile.result for tile in self.tiles]
 
 
-def judge(
-    inspector: Inspector, uploads: Sequence[tuple[str, Path]], threshold: float, limits: Limits
+def inspect_uploads(
+    judge: Judge, model: Model | None, uploads: Sequence[tuple[str, Path]], threshold: float, limits: Limits
 ) -> Iterator[Progress | Many]:
     """Judge uploads, (name, path) of images and zips; tells how far it is, and ends in Many.
 
     Raises BatchError where there are none or too many.
     """
-    inspector = inspector.current()
+    model = model or judge.models.in_use
     images, passed_over = batch.uploads_listed(uploads, limits)
     if not 0 < len(images) <= MOST:
         raise BatchError(
@@ -71,10 +72,10 @@ def judge(
         )
     tiles, started = [], perf_counter()
     yield Progress(0, len(images), 0)
-    for some in batch.judged(inspector, images, threshold, limits):
+    for some in batch.inspect_stream(judge, model, images, threshold, limits):
         tiles += [Tile(batch.result_of(one), picture_of(one)) for one in some]
         yield Progress(len(tiles), len(images), len(tiles) / (perf_counter() - started))
-    info = inspector.info
+    info = model.info
     run = {"model": info.name, "revision": info.revision, "threshold": threshold, "data": info.data}
     yield Many(tuple(tiles), tuple(passed_over), run)
 
@@ -87,7 +88,7 @@ def picture_of(judged: Judged) -> bytes:
     scale = TILE_SIDE / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = Image.fromarray(judged.prepared.pixels).resize(size)
-    heat = next(iter(judged.inspection.heat.values()))
+    heat = judged.inspection.heatmaps[judged.inspection.method]
     picture = blend(image, heat).crop((0, 0, *size))  # without the color bar
     picture.save(stream := BytesIO(), "JPEG", quality=80)
     return stream.getvalue()

@@ -11,7 +11,8 @@ from gradio.utils import get_upload_folder
 from chipdemo.batch.report import CSV, HTML
 from chipdemo.errors import ChipDemoError
 from chipdemo.files import Limits
-from chipdemo.inspection import Inspector
+from chipdemo.inspection import Model
+from chipdemo.judge import Judge
 from chipdemo.settings import Settings
 from chipdemo.ui.many import html as many_fragments
 from chipdemo.ui.many import logic as many
@@ -50,17 +51,17 @@ def layout() -> Parts:
     return Parts(files, stop, results, page, table)
 
 
-def wire(parts: Parts, threshold: gr.Slider, own: gr.State, inspector: Inspector, settings: Settings) -> None:
+def wire(parts: Parts, threshold: gr.Slider, own: gr.State, judge: Judge, settings: Settings) -> None:
     """The events. threshold, own: the tab's; own is the visitor's own inspector, if any."""
     hidden = gr.update(visible=False)
     running, ended = gr.update(visible=True), [hidden, hidden, hidden]
 
     def on_files(
-        payload: list[dict[str, Any]] | None, threshold: float, own: Inspector | None
+        payload: list[dict[str, Any]] | None, threshold: float, own: Model | None
     ) -> Iterator[list[Any]]:
         try:
             limits = Limits(megapixels=settings.max_megapixels)
-            for one in many.judge(own or inspector, uploaded_files(payload), threshold, limits):
+            for one in many.inspect_uploads(judge, own, uploaded_files(payload), threshold, limits):
                 if isinstance(one, many.Progress):
                     yield [many_fragments.progress_html(one), running, hidden, hidden]
                 else:

@@ -79,7 +79,7 @@ def _lines(title: str, lines: Sequence[str]) -> str:
 
 def summary_html(draft: Draft, taught: Taught) -> str:
     """What was learned, how good it is by what was measured, and how to go on."""
-    name = escape(taught.inspector.info.name)
+    name = escape(taught.model.info.name)
     rows = {
         "learned": f"<b>{taught.images:,}</b> good images",
         "memory": f"<b>{taught.memory_bytes / 1e6:.1f} MB</b>, {taught.places:,} places of them",
@@ -88,7 +88,7 @@ def summary_html(draft: Draft, taught: Taught) -> str:
         "time": f"{taught.seconds:.0f} s",
     }
     table = "".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in rows.items())
-    folder, repository = (shlex.quote(part + taught.inspector.info.name) for part in ("", "owner/"))
+    folder, repository = (shlex.quote(part + taught.model.info.name) for part in ("", "owner/"))
     remarks = _lines("Left out by you", taught.left_out) + _lines(
         "Learned, though they stand out", taught.kept
     )

@@ -94,7 +94,7 @@ def finish(
         lambda progress: room.teacher().finish(draft, without, false_alarms, name, progress)
     ):
         if isinstance(one, Taught):
-            room.kept.add(one.inspector)
+            room.kept.add(one.model)
         yield one
 
 

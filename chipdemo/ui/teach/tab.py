@@ -1,6 +1,6 @@
 """The Teach tab: layout, then wiring. teaching.py does the work."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError
-from chipdemo.inspection import Inspector, ModelInfo
+from chipdemo.inspection import Model, ModelInfo
 from chipdemo.teaching import FALSE_ALARMS, FEWEST, Draft, Taught
 from chipdemo.ui.inspect import tab as inspect_tab
 from chipdemo.ui.teach import html as teach_fragments
@@ -102,9 +102,8 @@ def wire(
     parts: Parts,
     room: Classroom,
     inspecting: inspect_tab.Parts,
-    watched: Callable[[Inspector], Inspector],
 ) -> None:
-    """The events. inspecting: the Inspect tab. watched: an inspector -> the same, whose use is counted."""
+    """The events. inspecting: the Inspect tab."""
 
     def on_teach(goods: Any, defects: Any, name: str | None, rate: Any) -> Iterator[list[Any]]:
         draft = None
@@ -143,11 +142,11 @@ def wire(
         yield done(draft, one)
 
     def done(draft: Draft, taught: Taught) -> list[Any]:
-        file = save_bytes_to_cache(taught.archive, taught.inspector.info.name + ".zip", get_upload_folder())
+        file = save_bytes_to_cache(taught.archive, taught.model.info.name + ".zip", get_upload_folder())
         label = f"Download ({len(taught.archive) / 1e6:.0f} MB)"
         download = gr.DownloadButton(label, value=file, visible=True)
         html = teach_fragments.summary_html(draft, taught)
-        return shown(html, download=download, draft=None, taught=watched(taught.inspector))
+        return shown(html, download=download, draft=None, taught=taught.model)
 
     def on_stop(draft: Draft | None) -> list[Any]:
         stopped = teach_fragments.refused_html(teach_fragments.STOPPED)
@@ -155,7 +154,7 @@ def wire(
             return shown(stopped)
         return shown(stopped + teach_fragments.review_html(draft), review=True)
 
-    def on_use(taught: Inspector | None, shown_model: ModelInfo) -> list[Any]:
+    def on_use(taught: Model | None, shown_model: ModelInfo) -> list[Any]:
         if taught is None:
             raise gr.Error(GONE, print_exception=False)
         return inspect_tab.changed_to(taught, taught, shown_model)

@@ -23,9 +23,9 @@ from chipdemo.files import Found
 from chipdemo.images import MAX_MEGAPIXELS, read_image
 from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.teaching import Progress
-from chipdemo.vision.anomaly.matching import black_places
+from chipdemo.vision.anomaly.matching import black_patches
 from chipdemo.vision.anomaly.memory_bank import Description, Scale
-from chipdemo.vision.anomaly.patches import describe
+from chipdemo.vision.anomaly.patches import describe_patches
 from chipdemo.vision.anomaly.stored import thumbnail
 from chipdemo.vision.checkpoint import HEAD, JUDGE_BY_MEMORY, ModelSpec
 from chipdemo.vision.model import ChipNet
@@ -62,7 +62,7 @@ class Study:
     names: tuple[str, ...]
     sha256: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
-    middle: tuple[Tensor, ...]
+    intermediates: tuple[Tensor, ...]
     black: np.ndarray
     thumbnails: tuple[bytes, ...]
     left_out: tuple[str, ...]
@@ -85,9 +85,11 @@ class Study:
             )
         return tuple(warnings)
 
-    def places(self, row: int, scale: Scale, description: Description) -> np.ndarray:
+    def patches(self, row: int, scale: Scale, description: Description) -> np.ndarray:
         """One image's, (h, w, D), as describe gives them."""
-        return describe([layer[row, None] for layer in self.middle], scale, description)[0].numpy()
+        return describe_patches([layer[row, None] for layer in self.intermediates], scale, description)[
+            0
+        ].numpy()
 
     def of(self, rows: Sequence[int]) -> "Study":
         """These rows alone, in this order."""
@@ -96,7 +98,10 @@ class Study:
             for name in ("names", "sha256", "sizes", "thumbnails")
         }
         return replace(
-            self, **pick, middle=tuple(layer[rows] for layer in self.middle), black=self.black[rows]
+            self,
+            **pick,
+            intermediates=tuple(layer[rows] for layer in self.intermediates),
+            black=self.black[rows],
         )
 
     def without(self, rows: Collection[int]) -> "Study":
@@ -181,18 +186,20 @@ def study_files(
     One that cannot be read, shows nothing, or is there twice is left out and named.
     """
     left_out: list[str] = []
-    rows, middle = [], []
+    rows, intermediates = [], []
     usable = _usable(images, backbone.spec, progress, limits, left_out)
     while chunk := list(islice(usable, CHUNK)):
-        layers = middle_of(backbone.net, backbone.spec, np.stack([one.pixels for one in chunk]), strides)
-        middle.append([torch.from_numpy(layer) for layer in layers])
+        layers = intermediates_of(
+            backbone.net, backbone.spec, np.stack([one.pixels for one in chunk]), strides
+        )
+        intermediates.append([torch.from_numpy(layer) for layer in layers])
         for one in chunk:
-            black = black_places(one.pixels, layers[0].shape[2:])
+            black = black_patches(one.pixels, layers[0].shape[2:])
             rows.append((one.name, one.sha256, one.size, black, one.thumbnail))
     if not rows:
         raise DataError(f"Expected images that can be used; found none.{why_left_out(left_out)}")
     names, sha256, sizes, black, thumbnails = zip(*rows)
-    layers = tuple(torch.cat(layer) for layer in zip(*middle))
+    layers = tuple(torch.cat(layer) for layer in zip(*intermediates))
     return Study(names, sha256, sizes, layers, np.stack(black), thumbnails, tuple(left_out))
 
 
@@ -232,12 +239,12 @@ def _usable(
 
 
 @on_lent_gpu
-def middle_of(
+def intermediates_of(
     net: ChipNet, spec: ModelSpec, pixels: np.ndarray, strides: Sequence[int]
 ) -> tuple[np.ndarray, ...]:
     """(N, size, size, 3) uint8 pixels -> the layers of these strides, each (N, C, h, w) float16."""
-    middle = TorchEngine(net, spec).forward(pixels, strides).middle
-    return tuple(layer.half().cpu().numpy() for layer in middle)
+    intermediates = TorchEngine(net, spec).forward(pixels, strides).intermediates
+    return tuple(layer.half().cpu().numpy() for layer in intermediates)
 
 
 def why_left_out(left_out: Sequence[str]) -> str:

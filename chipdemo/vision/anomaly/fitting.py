@@ -56,8 +56,8 @@ class Knowledge:
 
     def anomaly(self, study: Study, row: int, without: int = -1) -> np.ndarray:
         """(h, w) of an image: what its score and its heat are made of. without: as in Memory.search."""
-        places = study.places(row, self.scale, self.description)
-        return foreground_anomaly(self.memory.search(places, without), study.black[row], self.background)
+        patches = study.patches(row, self.scale, self.description)
+        return foreground_anomaly(self.memory.search(patches, without), study.black[row], self.background)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Lesson:
         return self.knowledge.anomaly(self.study, row, without=row)
 
 
-def learn(study: Study, places: int = PLACES, progress: Progress = lambda done, what: None) -> Lesson:
+def learn(study: Study, patches: int = PLACES, progress: Progress = lambda done, what: None) -> Lesson:
     """Fill a memory, and see how each image does when its own places do not count.
 
     places: that are kept. Raises DataError for fewer than FEWEST images.
@@ -90,7 +90,7 @@ def learn(study: Study, places: int = PLACES, progress: Progress = lambda done, 
             f"Expected at least {FEWEST} good images that differ; found {count:,}. Take more of them."
             + why_left_out(study.left_out)
         )
-    knowledge = fill(study, DESCRIPTION, places, lambda done, what: progress(0.3 * done, what))
+    knowledge = fill(study, DESCRIPTION, patches, lambda done, what: progress(0.3 * done, what))
     scores, highest = [], []
     for row in range(count):
         progress(0.3 + 0.7 * row / count, "holding out each image in turn")
@@ -104,23 +104,23 @@ def learn(study: Study, places: int = PLACES, progress: Progress = lambda done, 
 def fill(
     study: Study,
     description: Description = DESCRIPTION,
-    places: int = PLACES,
+    patches: int = PLACES,
     progress: Progress = lambda done, what: None,
 ) -> Knowledge:
     """A memory of so many places, drawn at random from all images, the same every time."""
     count = len(study.names)
-    scale = fit_scale([layer[:: max(count // SAMPLE, 1)] for layer in study.middle])
-    height, width, dimensions = study.places(0, scale, description).shape
-    most = min(places, FEATURE_BYTES // (2 * dimensions))
+    scale = fit_scale([layer[:: max(count // SAMPLE, 1)] for layer in study.intermediates])
+    height, width, dimensions = study.patches(0, scale, description).shape
+    most = min(patches, FEATURE_BYTES // (2 * dimensions))
     chosen = np.sort(np.random.default_rng(0).permutation(count * height * width)[:most])
-    image, place = chosen // (height * width), chosen % (height * width)
+    image, position = chosen // (height * width), chosen % (height * width)
     features = []
     for row in range(count):
         progress(row / count, "filling the memory")
-        all_places = study.places(row, scale, description).reshape(-1, dimensions)
-        features.append(all_places[place[image == row]].astype(np.float16))  # rounded as it is stored
+        all_places = study.patches(row, scale, description).reshape(-1, dimensions)
+        features.append(all_places[position[image == row]].astype(np.float16))  # rounded as it is stored
     rounded = np.concatenate(features).astype(np.float32)
-    memory = Memory(rounded, place, image, (height, width), description.reach)
+    memory = Memory(rounded, position, image, (height, width), description.reach)
     return Knowledge(description, scale, memory, study.black.mean(0) > 0.5)
 
 

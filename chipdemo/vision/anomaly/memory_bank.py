@@ -46,45 +46,47 @@ class Memory:
     def __init__(
         self,
         features: np.ndarray,
-        place: np.ndarray,
+        position: np.ndarray,
         image: np.ndarray,
         grid: tuple[int, int],
         reach: float,
     ):
-        order = place.argsort(kind="stable")
-        self.features, self.place, self.image = features[order], place[order], image[order]
+        order = position.argsort(kind="stable")
+        self.features, self.position, self.image = features[order], position[order], image[order]
         self.grid, self.reach = grid, reach
         middle = (np.indices(grid).reshape(2, -1).T + 0.5) / grid - 0.5  # (h w, 2), sides of the image
         far = np.square(middle).sum(1, keepdims=True) / reach**2
         one, near = np.ones_like(far), middle * math.sqrt(2) / reach
         # -|p - q|^2 = 2 p.q - |p|^2 - |q|^2: the distance is part of the same product
         self._asked = np.hstack((near, one, -far)).astype(np.float32)  # (h w, 4), appended to an image's
-        self._keys = np.hstack((self.features, np.hstack((near, -far, one))[self.place])).astype(np.float32)
-        self._starts = np.searchsorted(self.place, np.arange(grid[0] + 1) * grid[1]).tolist()
+        self._keys = np.hstack((self.features, np.hstack((near, -far, one))[self.position])).astype(
+            np.float32
+        )
+        self._starts = np.searchsorted(self.position, np.arange(grid[0] + 1) * grid[1]).tolist()
 
-    def search(self, places: np.ndarray, without: int = -1) -> np.ndarray:
+    def search(self, patches: np.ndarray, without: int = -1) -> np.ndarray:
         """How little each place is like any normal one: (h, w, D) from describe -> (h, w), 0-1.
 
         1 - the best similarity; exact. without: an image whose own places do not count.
         """
-        anomaly = [1 - similarity.max(1) for similarity, _ in self._compared(places, without)]
+        anomaly = [1 - similarity.max(1) for similarity, _ in self._compared(patches, without)]
         return np.concatenate(anomaly).clip(0, 1).reshape(self.grid)
 
-    def nearest(self, places: np.ndarray) -> np.ndarray:
+    def nearest(self, patches: np.ndarray) -> np.ndarray:
         """The place of the memory that is most like each: (h, w, D) -> (h, w), rows of features."""
-        index = [first + similarity.argmax(1) for similarity, first in self._compared(places, -1)]
+        index = [first + similarity.argmax(1) for similarity, first in self._compared(patches, -1)]
         return np.concatenate(index).reshape(self.grid)
 
-    def _compared(self, places: np.ndarray, without: int) -> Iterator[tuple[np.ndarray, int]]:
+    def _compared(self, patches: np.ndarray, without: int) -> Iterator[tuple[np.ndarray, int]]:
         """A few rows at a time: their similarity (r w, m) to a band of the memory, and where that begins."""
         height, width = self.grid
-        asked = np.hstack((places.reshape(height * width, -1), self._asked))
+        asked = np.hstack((patches.reshape(height * width, -1), self._asked))
         margin = math.ceil(min(self.reach * height, height))
         for top in range(0, height, ROWS):
             first = self._starts[max(top - margin, 0)]
             last = self._starts[min(top + ROWS + margin, height)]
             if first == last:  # nothing was kept so near; everything else is out of reach, or nearly so
-                first, last = 0, len(self.place)
+                first, last = 0, len(self.position)
             similarity = asked[top * width : (top + ROWS) * width] @ self._keys[first:last].T
             if without >= 0:
                 similarity[:, self.image[first:last] == without] = 0

@@ -8,7 +8,7 @@ from chipdemo.vision.anomaly.stored import Normals, thumbnail_of
 
 
 def patches_of(
-    normals: Normals, image: np.ndarray, place: np.ndarray, region: Region, size: tuple[int, int]
+    normals: Normals, image: np.ndarray, position: np.ndarray, region: Region, size: tuple[int, int]
 ) -> tuple[NormalPatch, ...]:
     """The patches that a region was compared with, that of the image with most matches first.
 
@@ -26,8 +26,8 @@ def patches_of(
     for number in numbers[np.argsort(-votes, kind="stable")]:
         its = image[inside] == number
         # What it matches may lie a little further; the patch moves along
-        across = np.median(place[inside][its] % width - columns[its]) / width
-        down = np.median(place[inside][its] // width - rows[its]) / height
+        across = np.median(position[inside][its] % width - columns[its]) / width
+        down = np.median(position[inside][its] // width - rows[its]) / height
         patches.append(_patch(normals, int(number), across, down, float(its.mean()), region, size))
     return tuple(patches)
 

@@ -12,25 +12,25 @@ from chipdemo.vision.anomaly.memory_bank import Description, Scale
 CONTRAST = 0.5  # see describe
 
 
-def fit_scale(middle: Sequence[Tensor]) -> Scale:
+def fit_scale(intermediates: Sequence[Tensor]) -> Scale:
     """middle: the layers of N normal images, each (N, C, h, w)."""
     floor = 1e-3
     return Scale(
-        tuple(layer.float().mean((0, 2, 3)).cpu().numpy() for layer in middle),
-        tuple(layer.float().std((0, 2, 3)).clamp_min(floor).cpu().numpy() for layer in middle),
+        tuple(layer.float().mean((0, 2, 3)).cpu().numpy() for layer in intermediates),
+        tuple(layer.float().std((0, 2, 3)).clamp_min(floor).cpu().numpy() for layer in intermediates),
     )
 
 
-def describe(middle: Sequence[Tensor], scale: Scale, description: Description) -> Tensor:
+def describe_patches(intermediates: Sequence[Tensor], scale: Scale, description: Description) -> Tensor:
     """The layers of N images, each (N, C, h, w) -> their places (N, h, w, D), unit vectors.
 
     Each layer is standardized by channel, enlarged to the finest grid and averaged over the
     window. It then has the same weight as the others: all are scaled to unit length, together
     with a constant, so that a place without contrast does not become loud noise.
     """
-    size, window = middle[0].shape[2:], description.window
+    size, window = intermediates[0].shape[2:], description.window
     layers = []
-    for layer, *statistics in zip(middle, scale.mean, scale.deviation):
+    for layer, *statistics in zip(intermediates, scale.mean, scale.deviation):
         mean, deviation = (torch.from_numpy(values).to(layer.device) for values in statistics)
         layer = (layer.float() - mean[:, None, None]) / deviation[:, None, None]
         if layer.shape[2:] != size:

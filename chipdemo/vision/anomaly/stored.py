@@ -71,7 +71,7 @@ def save_normals(folder: Path, normals: Normals) -> None:
     memory, scale = normals.memory, normals.scale
     tensors = {
         "features": memory.features.astype(np.float16),
-        "place": memory.place.astype(np.int32),
+        "position": memory.position.astype(np.int32),
         "image": memory.image.astype(np.int32),
         "background": normals.background,
         "thumbnails": np.frombuffer(b"".join(normals.thumbnails) or b"\0", np.uint8),
@@ -113,25 +113,30 @@ def load_normals(folder: Path) -> Normals:
     return normals
 
 
+OLD_NAMES = {"place": "position", "photograph": "image"}  # of tensors, before and now
+
+
 def _normals_of(about: dict, tensors: dict[str, np.ndarray]) -> Normals:
+    tensors = {OLD_NAMES.get(name, name): tensor for name, tensor in tensors.items()}
+    about = {"images" if key == "photographs" else key: value for key, value in about.items()}
     strides = tuple(int(stride) for stride in about["strides"])
     description = Description(strides, int(about["window"]), float(about["reach"]))
-    expected = {"features", "place", "image", "background", "thumbnails", "thumbnail_sizes"}
+    expected = {"features", "position", "image", "background", "thumbnails", "thumbnail_sizes"}
     expected |= {f"{kind}.{i}" for kind in ("mean", "deviation") for i in range(len(strides))}
     if tensors.keys() != expected:
         raise ValueError(f"expected the tensors {sorted(expected)}, found {sorted(tensors)}")
     layers = range(len(strides))
     scale = Scale(*(tuple(tensors[f"{kind}.{i}"] for i in layers) for kind in ("mean", "deviation")))
     rows, images = len(tensors["features"]), tuple(map(str, about["images"]))
-    place, image, background = (tensors[name] for name in ("place", "image", "background"))
+    position, image, background = (tensors[name] for name in ("position", "image", "background"))
     dimensions = sum(map(len, scale.mean)) + len(strides)
-    if not rows or tensors["features"].shape[1:] != (dimensions,) or {len(place), len(image)} != {rows}:
+    if not rows or tensors["features"].shape[1:] != (dimensions,) or {len(position), len(image)} != {rows}:
         raise ValueError(f"{rows} features of {tuple(tensors['features'].shape[1:])} numbers")
-    if place.max() >= background.size or image.max() >= len(images) or place.min() < 0:
+    if position.max() >= background.size or image.max() >= len(images) or position.min() < 0:
         raise ValueError("places outside the grid or the images")
     grid = tuple(background.shape)
     features = tensors["features"].astype(np.float32)
-    memory = Memory(features, place.astype(np.int64), image.astype(np.int64), grid, description.reach)
+    memory = Memory(features, position.astype(np.int64), image.astype(np.int64), grid, description.reach)
     ends = np.cumsum(tensors["thumbnail_sizes"])
     content = tensors["thumbnails"].tobytes()
     return Normals(

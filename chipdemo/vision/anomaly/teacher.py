@@ -1,4 +1,4 @@
-"""Uploaded images -> an inspector and its checkpoint as a zip."""
+"""Uploaded images -> a model and its checkpoint as a zip."""
 
 import tempfile
 from collections.abc import Collection, Sequence
@@ -19,9 +19,9 @@ from chipdemo.teaching import Draft, Progress, Standout, Taught
 from chipdemo.vision.anomaly import fitting as teaching
 from chipdemo.vision.anomaly.features import Backbone, Study, starting_backbone, study_files
 from chipdemo.vision.anomaly.fitting import Lesson
-from chipdemo.vision.cam import fixed_heat
+from chipdemo.vision.cam import fixed_scale_heatmap
 from chipdemo.vision.checkpoint import MEMORY
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 
 PICTURE_SIDE = 240  # pixels of the longer side
 LOOKING, LEARNING = 0.55, 0.95  # of the time, when these have ended
@@ -86,14 +86,14 @@ class NetworkTeacher:
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent, name)
             metrics = teaching.save_taught(folder, self.backbone, lesson, name, false_alarms, draft.defects)
-            inspector, archive = load_inspector(str(folder)), zipped(folder)
+            model, archive = load_model(str(folder)), zipped(folder)
             memory_bytes = (folder / MEMORY).stat().st_size
         validation, about = metrics["validation"], metrics["teaching"]
         return Taught(
-            inspector=inspector,
+            model=model,
             archive=archive,
             images=about["images"],
-            places=about["places"],
+            patches=about["places"],
             memory_bytes=memory_bytes,
             false_alarms=false_alarms,
             false_positive_rate=validation["false_positive_rate"],
@@ -123,7 +123,7 @@ def standouts_of(lesson: Lesson) -> tuple[Standout, ...]:
             row,
             lesson.study.names[row],
             float(lesson.scores[row]) / usual,
-            *_pictures(lesson.study, row, fixed_heat(lesson.anomaly(row), scale)),
+            *_pictures(lesson.study, row, fixed_scale_heatmap(lesson.anomaly(row), scale)),
         )
         for row in lesson.outliers
     )

@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from chipdemo.errors import DataError
 from chipdemo.inspection import ModelInfo
-from chipdemo.vision.anomaly.patches import describe
+from chipdemo.vision.anomaly.patches import describe_patches
 from chipdemo.vision.anomaly.stored import Normals
 from chipdemo.vision.cam import HALF
 from chipdemo.vision.checkpoint import HEAD, ModelSpec
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.output import replacing
-from chipdemo.vision.runtimes.exported import ONNX, PIXELS, require
 from chipdemo.vision.runtimes.pytorch import maps_of
+from chipdemo.vision.runtimes.select import ONNX, PIXELS, require
 from chipdemo.vision.transforms import normalize
 
 FILES = ("model.onnx", "model.xml", "model.bin")
@@ -49,9 +49,11 @@ class Graph(nn.Module):
         output = self.net(normalize(pixels, self.spec.mean, self.spec.std), strides)
         named = maps_of(self.net, output)
         named["probability"] = torch.sigmoid(named["log_odds"] / self.spec.temperature)
-        named["heat"] = (HALF * output.evidence / self.spec.heat_scale).clamp(0, 1)
+        named["heat"] = (HALF * output.cam / self.spec.heat_scale).clamp(0, 1)
         if self.normals:
-            named["places"] = describe(output.middle, self.normals.scale, self.normals.description)
+            named["patches"] = describe_patches(
+                output.intermediates, self.normals.scale, self.normals.description
+            )
         return named
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chipdemo.vision.anomaly.patches import describe
+from chipdemo.vision.anomaly.patches import describe_patches
 from chipdemo.vision.anomaly.stored import Normals
 from chipdemo.vision.cam import CHANNELS
 from chipdemo.vision.checkpoint import ModelSpec
@@ -22,7 +22,7 @@ def maps_of(net: ChipNet, output: ChipNetOutput) -> dict[str, Tensor]:
     features = output.features
     named = {
         "log_odds": output.logits[:, 1] - output.logits[:, 0],  # (N, 2) -> (N,)
-        "evidence": output.evidence,
+        "cam": output.cam,
         "abnormal_map": weighed(features, net.head.weight[1]),
         "embedding": features.mean((2, 3)),
         "distance": output.distance,
@@ -66,7 +66,7 @@ class TorchEngine:
         output = self.forward(pixels, normals.description.strides if normals else ())
         named = maps_of(self.net, output)
         if normals:
-            named["places"] = describe(output.middle, normals.scale, normals.description)
+            named["patches"] = describe_patches(output.intermediates, normals.scale, normals.description)
         return EngineOutput(**{name: tensor.cpu().numpy() for name, tensor in named.items()})
 
     def gradient_heat(self, pixels: np.ndarray, method: str) -> np.ndarray:
