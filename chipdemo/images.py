@@ -102,12 +102,12 @@ def read_image(source: Source, max_megapixels: float = MAX_MEGAPIXELS) -> Decode
     Raises ImageTooLargeError above max_megapixels (from the header, before decoding) and
     UnreadableImageError for everything else that is not a whole image.
     """
-    started, name = perf_counter(), _shown_name(source)
-    with _in_memory(name), _opened(source) as stream:
-        reader = _reader_of(stream, name)
-        with _decoding(name):
+    started = perf_counter()
+    with _in_memory(), _opened(source) as stream:
+        reader = _reader_of(stream)
+        with _decoding():
             image = reader(stream)
-        decoded = _decoded(image, name, max_megapixels)
+        decoded = _decoded(image, max_megapixels)
     return replace(decoded, read_ms=1000 * (perf_counter() - started))
 
 
@@ -118,8 +118,8 @@ def decode_image(image: Image.Image, max_megapixels: float = MAX_MEGAPIXELS) -> 
     not, since Pillow keeps only its upper byte. The image given is loaded, but not changed.
     Raises the same errors.
     """
-    with _in_memory("The image"):
-        return _decoded(image, "The image", max_megapixels)
+    with _in_memory():
+        return _decoded(image, max_megapixels)
 
 
 def file_suffix(content: bytes) -> str:
@@ -141,19 +141,18 @@ def content_sha256(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def _decoded(image: Image.Image, name: str, max_megapixels: float) -> DecodedImage:
-    """name: for messages."""
+def _decoded(image: Image.Image, max_megapixels: float) -> DecodedImage:
     _check_size(image, max_megapixels)
-    tags = _tags(image, name)
+    tags = _tags(image)
     _check_layout(image, tags)
-    notes = _frame_note(image, name)
+    notes = _frame_note(image)
     rawmode = _rawmode(image)
     # Pillow turns a TIFF while it loads, and then removes the tag. Of other formats the EXIF is read after
     # loading: to read that of a PNG is to decode it, and a failure there would go unnoticed.
     turned = image.format == "TIFF" and _orientation(image) in TURNS
-    with _decoding(name):
+    with _decoding():
         image.load()
-    rgb, conversion_notes = _to_rgb(image, rawmode, tags, name)
+    rgb, conversion_notes = _to_rgb(image, rawmode, tags)
     notes += conversion_notes
     if (turn := TURNS.get(_orientation(image))) is not None:
         rgb = rgb.transpose(turn)
@@ -164,7 +163,7 @@ def _decoded(image: Image.Image, name: str, max_megapixels: float) -> DecodedIma
 
 
 @contextmanager
-def _decoding(name: str) -> Iterator[None]:
+def _decoding() -> Iterator[None]:
     """Around calls of Pillow, and of nothing else: turns what they raise into an ImageError.
 
     Damaged files make Pillow's readers raise OSError, SyntaxError, ValueError, TypeError, KeyError,
@@ -178,27 +177,17 @@ def _decoding(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise UnreadableImageError(
-            f"{name} is damaged or cut short, or a variant of its format that is not read. "
+            "The file is damaged or cut short, or a variant of its format that is not read. "
             "Export it again as 8-bit PNG or JPEG."
         ) from error
 
 
 @contextmanager
-def _in_memory(name: str) -> Iterator[None]:
+def _in_memory() -> Iterator[None]:
     try:
         yield
     except TOO_LARGE as error:
-        raise ImageTooLargeError(f"{name} does not fit into memory. Scale it down.") from error
-
-
-def _shown_name(source: Source) -> str:
-    """A name that begins a message: the last part of the path, harmless characters, at most 40."""
-    path = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "")
-    if not isinstance(path, (str, os.PathLike)):  # a temporary file's name is its number
-        return "The file"
-    last = re.split(r"[/\\]", os.fsdecode(path))[-1]
-    # Messages are rendered as Markdown and HTML; \w also leaves out control and right-to-left marks
-    return re.sub(r"[^\w .()-]", "_", last)[-40:] or "The file"
+        raise ImageTooLargeError("The file does not fit into memory. Scale it down.") from error
 
 
 def _opened(source: Source) -> AbstractContextManager[BinaryIO]:
@@ -216,31 +205,29 @@ def _opened_path(path: str | os.PathLike[str]) -> BinaryIO:
         if Path(path).is_file():
             # A stream instead of the path, so that Pillow never maps a file that may still shrink
             return Path(path).open("rb")
-        reason = (
-            "is a folder. Name a file in it." if Path(path).is_dir() else "does not exist. Check the path."
-        )
+        reason = "is a folder." if Path(path).is_dir() else "does not exist or is no regular file."
     except OSError as error:
         reason = f"cannot be opened: {error.strerror}."
-    raise UnreadableImageError(f"{_shown_name(path)} {reason}")
+    raise UnreadableImageError(f"The file {reason}")
 
 
-def _reader_of(stream: BinaryIO, name: str) -> Callable[[BinaryIO], Image.Image]:
+def _reader_of(stream: BinaryIO) -> Callable[[BinaryIO], Image.Image]:
     """Pillow's reader for this content. Raises UnreadableImageError, which says what it is instead."""
     try:
         stream.seek(0)
         head = stream.read(HEAD_BYTES)
         stream.seek(0)
     except OSError as error:
-        raise UnreadableImageError(f"{name} cannot be read: {error.strerror or error}.") from error
+        raise UnreadableImageError(f"The file cannot be read: {error.strerror or error}.") from error
     if not head:
-        raise UnreadableImageError(f"{name} is empty. Export it again.")
+        raise UnreadableImageError("The file is empty. Export it again.")
     for signature, reader in READERS:
         if re.match(signature, head, re.DOTALL):
             return reader
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip() or head
     kinds = (k for sign, k in OTHER_KINDS if re.match(sign, text, re.DOTALL | re.IGNORECASE))
     kind = next(kinds, "data of an unknown kind")
-    raise UnreadableImageError(f"{name} is {kind}. Use a PNG, JPEG, BMP, TIFF, WebP or GIF file.")
+    raise UnreadableImageError(f"The file is {kind}. Use a PNG, JPEG, BMP, TIFF, WebP or GIF file.")
 
 
 def _check_size(image: Image.Image, max_megapixels: float) -> None:
@@ -254,10 +241,10 @@ def _check_size(image: Image.Image, max_megapixels: float) -> None:
         )
 
 
-def _tags(image: Image.Image, name: str) -> dict[int, Any]:
+def _tags(image: Image.Image) -> dict[int, Any]:
     """The tags of a TIFF that say how its pixels are stored; none of another format."""
     wanted = (BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR_CONFIGURATION)
-    with _decoding(name):
+    with _decoding():
         tags = getattr(image, "tag_v2", {})
         return {tag: tags[tag] for tag in wanted if tag in tags}
 
@@ -276,9 +263,9 @@ def _check_layout(image: Image.Image, tags: Mapping[int, Any]) -> None:
     raise UnreadableImageError(f"This is an uncompressed {kind}, which is not read. Export it as PNG.")
 
 
-def _frame_note(image: Image.Image, name: str) -> tuple[str, ...]:
+def _frame_note(image: Image.Image) -> tuple[str, ...]:
     """Says that there are more frames than the one shown. To be called before loading."""
-    with _decoding(name):
+    with _decoding():
         if not getattr(image, "is_animated", False):
             return ()
         # The pages of a TIFF are not counted: that takes quadratic time, and an odd last page is an error
@@ -304,19 +291,17 @@ def _rawmode(image: Image.Image) -> str:
     return arguments if isinstance(arguments, str) else str(next(iter(arguments or ()), ""))
 
 
-def _to_rgb(
-    image: Image.Image, rawmode: str, tags: Mapping[int, Any], name: str
-) -> tuple[Image.Image, tuple[str, ...]]:
+def _to_rgb(image: Image.Image, rawmode: str, tags: Mapping[int, Any]) -> tuple[Image.Image, tuple[str, ...]]:
     """A new RGB image from a loaded one of any mode, and notes on how it was converted.
 
     Pillow converts CMYK, YCbCr, LAB, HSV, palettes, gray and black-and-white.
     """
     if image.mode in DEEP_MODES or image.mode.startswith("I;16"):
-        with _decoding(name):
+        with _decoding():
             values = np.asarray(image)
         return _deep_to_rgb(values, image.mode, rawmode, white_is_zero=tags.get(PHOTOMETRIC) == 0)
     notes = ("16-bit color reduced to 8 bits by its upper byte",) if ";16" in rawmode else ()
-    with _decoding(name):
+    with _decoding():
         transparent = image.has_transparency_data
         converted = image.convert("RGBA" if transparent else "RGB")
     if not transparent:
