@@ -115,7 +115,7 @@ FRAMES = {"save_all": True, "append_images": [Image.new("L", (120, 90), 255)]}
         (5, "expected text"),
         ("no base64!", "found: "),
         ("\u00e9\u202e", "found: "),
-        (text_of(b"no picture"), "found text"),
+        (text_of(b"no picture"), "is text"),
         (saved(GRAY)[:80], "found: "),
         (text_of(mask((120, 89))), "120 x 89 pixels"),
         (text_of(mask((90, 120))), "90 x 120 pixels"),

@@ -251,7 +251,7 @@ def test_wrong_calls_are_refused_with_the_reason(address):
     assert "'image' is a required property" in reason(call(address, "inspect_chip", {}))
     assert "Additional properties" in reason(call(address, "undo", {"annotator": "ada"}))
     text = data_uri(b"this is no image")
-    assert "found text" in reason(call(address, "inspect_chip", {"image": text}))
+    assert "is text" in reason(call(address, "inspect_chip", {"image": text}))
 
 
 def test_without_sign_in_no_tool_answers_and_the_signed_in_label_by_their_own_name(tmp_path, drawn):

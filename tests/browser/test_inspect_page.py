@@ -132,7 +132,7 @@ def test_a_bad_file_says_so_leaves_nothing_of_the_last_result_and_the_page_goes_
     wait_for_word(page, "ABNORMAL")
     choose(page, images / "bad.png")
     wait_for_word(page, "Not inspected")
-    assert "found text" in page.inner_text(".stage-message")
+    assert "is text" in page.inner_text(".stage-message")
     assert not page.is_visible(".viewer") and not page.is_visible("#regions")
     assert "ABNORMAL" not in page.inner_text("#verdict")
     choose(page, images / "light.png")

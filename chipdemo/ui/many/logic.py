@@ -13,7 +13,8 @@ from PIL import Image
 
 from chipdemo.batch import report
 from chipdemo.batch import run as batch
-from chipdemo.batch.run import Judged
+from chipdemo.batch.run import Inspected, Task
+from chipdemo.batch.sources import uploaded_images
 from chipdemo.errors import BatchError
 from chipdemo.files import Limits
 from chipdemo.inspection import Model
@@ -64,23 +65,22 @@ def inspect_uploads(
     Raises BatchError where there are none or too many.
     """
     model = model or judge.models.in_use
-    images, passed_over = batch.uploads_listed(uploads, limits)
+    images, passed_over = uploaded_images(uploads, limits)
     if not 0 < len(images) <= MOST:
         raise BatchError(
             f"Expected 1 to {MOST:,} images; found {len(images):,}. "
             + ("Use python -m chipdemo inspect for more." if images else "Choose other files.")
         )
     tiles, started = [], perf_counter()
+    task = Task(judge, model, threshold, limits=limits)
     yield Progress(0, len(images), 0)
-    for some in batch.inspect_stream(judge, model, images, threshold, limits):
+    for some in batch.inspect_stream(task, images):
         tiles += [Tile(batch.result_of(one), picture_of(one)) for one in some]
         yield Progress(len(tiles), len(images), len(tiles) / (perf_counter() - started))
-    info = model.info
-    run = {"model": info.name, "revision": info.revision, "threshold": threshold, "data": info.data}
-    yield Many(tuple(tiles), tuple(passed_over), run)
+    yield Many(tuple(tiles), tuple(passed_over), task.run())
 
 
-def picture_of(judged: Judged) -> bytes:
+def picture_of(judged: Inspected) -> bytes:
     """The image, as the network saw it and in its own proportions, with its heat."""
     if judged.inspection is None:
         return b""
@@ -103,16 +103,13 @@ def report_files(many: Many) -> dict[str, bytes]:
     """The report and the table, by name."""
     pictures = {tile.result["path"]: tile.picture for tile in many.tiles}
 
-    def picture(result: report.Result) -> Image.Image:
-        return Image.open(BytesIO(pictures[result["path"]]))
-
     with tempfile.TemporaryDirectory() as folder:
         report.write_tables(many.results, Path(folder))
         report.write_page(
             report.sums_of(many.results),
             many.run,
             f"{datetime.now():%Y-%m-%d %H:%M}",
-            picture,
+            lambda result: pictures[result["path"]],
             Path(folder, report.HTML),
         )
         return {name: Path(folder, name).read_bytes() for name in (report.HTML, report.CSV)}

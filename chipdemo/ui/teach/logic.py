@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TypeVar
 from weakref import WeakSet
 
-from chipdemo.batch.run import uploads_listed
+from chipdemo.batch.sources import uploaded_images
 from chipdemo.errors import DataError
 from chipdemo.files import Found, Limits, shown
 from chipdemo.inspection import ABNORMAL
@@ -99,8 +99,8 @@ def finish(
 
 
 def _files(uploads: Uploads, limits: Limits) -> tuple[list[Found], list[str]]:
-    images, refused = uploads_listed(uploads, limits)
-    return [Found(shown(one.place), one.found.source) for one in images], refused
+    images, refused = uploaded_images(uploads, limits)
+    return [Found(shown(one.path), one.file.source) for one in images], refused
 
 
 def _folder_of_defects(image: Found) -> str:
