@@ -9,7 +9,7 @@ from typing import Any
 from chipdemo.errors import ImageError
 from chipdemo.images import file_suffix, read_image
 from chipdemo.labeling.agreement import Consensus, consensus_of
-from chipdemo.labeling.journal import Journal, Stored
+from chipdemo.labeling.journal import Journal, JournalImage
 from chipdemo.labeling.label import LABELS, Box, Label
 
 
@@ -20,7 +20,7 @@ class Entry:
     boxes, mask, note: each as whoever last gave one said it, among those whose label is what holds.
     """
 
-    image: Stored
+    image: JournalImage
     consensus: Consensus
     boxes: tuple[Box, ...]
     mask: bytes
@@ -76,7 +76,7 @@ def entries_of(journal: Journal, left_out: Counter) -> Iterator[Entry]:
         )
 
 
-def _fits(mask: bytes, image: Stored) -> bool:
+def _fits(mask: bytes, image: JournalImage) -> bool:
     try:
         return read_image(mask).image.size == (image.width, image.height)
     except ImageError:
