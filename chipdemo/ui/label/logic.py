@@ -231,7 +231,7 @@ def undo(
     return {
         "event": event_json(retraction),
         "undone": event_json(undone),
-        "image": image_json(desk, desk.journal.image(undone.image_sha256)),
+        "image": again(desk, annotator, undone.image_sha256),
         "progress": progress_json(desk, annotator),
     }
 
