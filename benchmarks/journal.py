@@ -30,6 +30,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from chipdemo.labeling.history import disputed  # noqa: E402
 from chipdemo.labeling.journal import Journal  # noqa: E402
 from chipdemo.labeling.label import Label, ModelPrediction  # noqa: E402
 from chipdemo.labeling.queue import ORDERS, Queue  # noqa: E402
@@ -38,7 +39,6 @@ from chipdemo.labeling.statistics import (  # noqa: E402
     against_the_model,
     agreement,
     consensus_counts,
-    disagreements,
     likely_errors,
 )
 
@@ -226,7 +226,7 @@ def beside_labeling(journal: Journal, images: int) -> dict:
             "agreement": lambda: agreement(journal),
             "against the model": lambda: against_the_model(journal, THRESHOLD),
             "likely errors": lambda: likely_errors(journal),
-            "disagreements": lambda: disagreements(journal, ANNOTATORS_PER_IMAGE),
+            "disputed": lambda: disputed(journal, ANNOTATORS_PER_IMAGE, NEW),
             "consensus counts": lambda: consensus_counts(journal, ANNOTATORS_PER_IMAGE),
             "keeping all scores": lambda: score(journal, images),
         }.items()
