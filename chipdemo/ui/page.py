@@ -20,7 +20,7 @@ from chipdemo.ui.api import inspect as api
 from chipdemo.ui.api import label as label_api
 from chipdemo.ui.api.tools import tool_routes
 from chipdemo.ui.auth import Annotators, has_oauth
-from chipdemo.ui.compare import tab as ablation_tab
+from chipdemo.ui.compare import tab as compare_tab
 from chipdemo.ui.compare.logic import Lineup
 from chipdemo.ui.inspect import html as fragments
 from chipdemo.ui.inspect import tab as inspect_tab
@@ -60,7 +60,7 @@ def build_app(
     """
     fetch_no_addresses()
     examples = tuple(examples)
-    lineup = Lineup(judge, settings.model_source, ablation, load)
+    lineup = Lineup(judge.models, settings.model_source, ablation, load)
     with api.App(
         title="Chip Inspector",
         analytics_enabled=False,
@@ -76,7 +76,7 @@ def build_app(
                 many_parts = many_panel.layout()
             keep_address(tab, "inspect")
             with gr.Tab("Compare", id="compare", elem_id="compare") as compare:
-                compare_parts = ablation_tab.layout(settings)
+                compare_parts = compare_tab.layout(settings)
             keep_address(compare, "compare")
             if desk:
                 annotators = Annotators(settings, has_oauth())
@@ -88,7 +88,7 @@ def build_app(
                 keep_address(teach, "teach")
         inspect_tab.wire(parts, judge, settings, examples, recent)
         many_panel.wire(many_parts, parts.model.threshold, parts.own.model, judge, settings)
-        ablation_tab.wire(compare_parts, compare, lineup, settings)
+        compare_tab.wire(compare_parts, compare, lineup, settings)
         api.add_api(judge, lineup, settings)
         if desk:
             label_tab.wire(label_parts, label, desk, annotators)

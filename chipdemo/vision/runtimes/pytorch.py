@@ -54,7 +54,7 @@ class TorchEngine:
     def forward(self, pixels: np.ndarray, strides: Sequence[int] = ()) -> ChipNetOutput:
         """(N, size, size, 3) uint8 pixels -> the network's own output, as tensors.
 
-        strides: of middle features that are wanted too.
+        strides: of intermediate features that are wanted too.
         """
         batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
         return self.net(normalize(batch, self.spec.mean, self.spec.std), strides)
