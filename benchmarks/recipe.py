@@ -39,8 +39,6 @@ PLAIN = {"freeze": 0, "epochs": 10}
 VARIANTS = {
     "plain": PLAIN,
     "frozen": {},
-    "mixup": PLAIN | {"mixup": 0.4},
-    "warp": PLAIN | {"warp": 0.12},
     "rate": PLAIN | {"learning_rate": 1.5e-3, "head_rate": 2.0},
     "300px": PLAIN | {"image_size": 300, "epochs": 8},
     "long": {"epochs": 16},

@@ -10,6 +10,7 @@ import numpy as np
 
 from chipdemo.errors import CheckpointError, CheckpointOutOfReachError
 from chipdemo.inspection import Model
+from chipdemo.threshold import checked_threshold
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,6 @@ def try_out(model: Model) -> None:
     """Judge a gray image, which also warms the network up. Raises CheckpointError where it cannot."""
     side = model.info.image_size
     (prediction,) = model.predict(np.full((1, side, side, 3), 128, np.uint8))
-    model.info.validation.at(model.info.threshold)
+    model.info.validation.at(checked_threshold(model.info.threshold))
     if not math.isfinite(prediction.log_odds):
         raise CheckpointError(f"The model gives {prediction.log_odds} for a gray image. Train it again.")

@@ -54,7 +54,7 @@ def test_the_strongest_channels_are_those_with_the_highest_weight():
     assert [channel.index for channel in channels] == weights.argsort(descending=True)[:6].tolist()
     assert [channel.weight for channel in channels] == weights.sort(descending=True).values[:6].tolist()
     features = output.features[1, channels[0].index].detach().relu()
-    np.testing.assert_allclose(channels[0].heat, features / features.max(), atol=1e-6)
+    np.testing.assert_allclose(channels[0].heatmap, features / features.max(), atol=1e-6)
 
 
 @pytest.mark.parametrize("method", GRADIENT_METHODS)

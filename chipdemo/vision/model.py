@@ -17,17 +17,17 @@ ATTENTIONS = ("cbam", "none")
 
 
 class ChipNetOutput(NamedTuple):
-    """What one forward gives. N images, C channels, (h, w) places.
+    """What one forward gives. N images, C channels, (h, w) patches.
 
     logits: (N, 2), in the order of CLASSES, before calibration.
-    evidence: (N, h, w), each place's share in the log-odds: its mean plus the difference of
-        the biases is logits[:, 1] - logits[:, 0] exactly, because the pooled head is linear.
+    cam: (N, h, w), the class activation map: each patch's share in the log-odds. Its mean plus the
+        difference of the biases is logits[:, 1] - logits[:, 0] exactly, because the pooled head is linear.
     features: (N, C, h, w), what the head pools (behind the attention, where there is one).
     channel_attention: (N, C), 0-1; None without attention.
     spatial_attention: (N, h, w), 0-1; None without attention.
     embedding: (N, C), the backbone's pooled features before the attention.
     distance: (N,), of the embedding from those of the training images.
-    middle: the backbone's features of the strides that were asked for, each (N, C, h, w).
+    intermediates: the backbone's features of the strides that were asked for, each (N, C, h, w).
     """
 
     logits: Tensor
@@ -46,7 +46,7 @@ def weighed(features: Tensor, weights: Tensor) -> Tensor:
 
 
 class ChipNet(nn.Module):
-    """A chip classifier that says where.
+    """A chip classifier with an exact class activation map.
 
     backbone: any timm convolutional model's name. attention: "cbam" or "none".
     stages: how many of the backbone's last resolutions are joined; with 2, the finer one
@@ -113,9 +113,9 @@ class ChipNet(nn.Module):
         return self.head(self.dropout(features.mean((2, 3))))
 
     def forward(self, batch: Tensor, strides: Sequence[int] = ()) -> ChipNetOutput:
-        """(N, 3, H, W) normalized images -> everything the inspector needs.
+        """(N, 3, H, W) normalized images -> logits, maps and features.
 
-        strides: of middle features that are wanted too, such as 8 and 16.
+        strides: of intermediate features that are wanted too, such as 8 and 16.
         """
         raw, intermediates = self._features(batch, self.stages_of(strides) if strides else ())
         features, channel, spatial = self.refine(raw)

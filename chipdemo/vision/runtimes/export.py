@@ -6,7 +6,7 @@ neither PyTorch nor this package: normalization, temperature and heat scale are 
     pixels             (N, size, size, 3) uint8, RGB
     probability        (N,) of abnormal, calibrated, 0-1
     heat               (N, h, w) evidence on the model's own scale, 0-1; red starts at 0.5
-    and what EngineOutput has: without attention no maps of it; patches with a memory bank
+    and what EngineOutput has: without attention no maps of it; patches where there is a memory bank
 """
 
 import json
@@ -37,7 +37,7 @@ OPSET = 18
 
 
 class Graph(nn.Module):
-    """What is put into the file. bank: gives the output patches."""
+    """What the file holds. bank: the memory bank that patches are described for, if there is one."""
 
     def __init__(self, net: ChipNet, spec: ModelSpec, bank: FittedBank | None = None):
         super().__init__()
@@ -114,8 +114,8 @@ def save_graph(
     """
     if spec.verdict_by != HEAD:
         raise DataError(
-            f"Expected a trained classifier; {info.name} judges by its memory of normal chips, which is "
-            "searched beside the network. Use python -m chipdemo inspect where it is to judge."
+            f"{info.name} judges by its memory bank, which is searched outside the network, so it cannot be "
+            "exported. Run it with python -m chipdemo inspect."
         )
     require(*(() if format == ONNX else ("openvino",)), *(("nncf",) if images else ()))
     content = onnx_bytes(net, spec, info)

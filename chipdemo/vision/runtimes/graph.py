@@ -47,7 +47,7 @@ class GraphEngine:
 
 
 def _threads() -> int:
-    """As OpenMP reads it, which is how a worker of a cluster is told its share; 0 for all cores."""
+    """OMP_NUM_THREADS, which sets a cluster worker's share of the cores; 0 for all."""
     return int(os.environ.get("OMP_NUM_THREADS", "0").partition(",")[0])
 
 

@@ -42,11 +42,11 @@ def engine_of(
 
         return TorchEngine(load_network(folder, spec), spec, bank)
 
-    def of_the_same_model() -> "TorchEngine":
+    def load_torch() -> "TorchEngine":
         if not folder.is_dir() or model_revision(folder) != info.revision:
             raise CheckpointError(
-                f"Expected the model {info.revision} in {folder}, for its gradients; it is another by now, "
-                "or gone. Inspect the image again, or start the app again if that does not help."
+                f"The model {info.revision} is no longer in {folder}, so its gradients cannot be computed. "
+                "Inspect the image again; restart the app if that does not help."
             )
         return in_torch()
 
@@ -56,10 +56,10 @@ def engine_of(
     content = kept(info, graphs)
     try:
         if content is not None:
-            return GraphEngine(open_graph(content), of_the_same_model)
-    except Exception as error:  # noqa: BLE001 - whatever a runtime says of a damaged file
+            return GraphEngine(open_graph(content), load_torch)
+    except Exception as error:  # noqa: BLE001 - runtimes raise many types for a damaged file
         log.warning("what an earlier start exported cannot be used: %s", error)
-    return GraphEngine(open_graph(exported(folder, spec, info, bank, graphs)), of_the_same_model)
+    return GraphEngine(open_graph(exported(folder, spec, info, bank, graphs)), load_torch)
 
 
 def _path(info: ModelInfo, graphs: Path) -> Path:
@@ -86,13 +86,13 @@ def exported(
         content = apart.submit(lambda: onnx_bytes(load_network(folder, spec), spec, info, bank)).result()
     if graphs:
         try:
-            _keep(_path(info, graphs), content)
+            keep(_path(info, graphs), content)
         except OSError as error:
             log.info("the exported network is not kept for the next start: %s", error)
     return content
 
 
-def _keep(path: Path, content: bytes) -> None:
+def keep(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all; of many that were written before, the oldest go."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")

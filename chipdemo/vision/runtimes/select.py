@@ -17,7 +17,7 @@ def require(*packages: str, instead: str = "") -> None:
     """Raises SettingsError where one is not installed. instead: another way out, if there is one."""
     if missing := [package for package in packages if find_spec(package) is None]:
         raise SettingsError(
-            f"Expected the package {' and '.join(missing)}; it is not installed. Run: pip install "
+            f"The package {' and '.join(missing)} is not installed. Run pip install "
             f"{' '.join(missing)}{instead}."
         )
 
