@@ -29,7 +29,7 @@ from chipdemo.ui.label import tab as label_tab
 from chipdemo.ui.label.logic import Desk
 from chipdemo.ui.many import tab as many_panel
 from chipdemo.ui.teach import tab as teach_tab
-from chipdemo.ui.teach.logic import Classroom
+from chipdemo.ui.teach.logic import TeachService
 from chipdemo.ui.theme import launch_options
 from chipdemo.ui.uploads import fetch_no_addresses
 
@@ -95,8 +95,8 @@ def build_app(
             label_tab.wire_sending(parts, desk, annotators)
             label_api.add_label_api(desk, annotators)
         if teacher:
-            room = Classroom(teacher, Limits(megapixels=settings.max_megapixels))
-            teach_tab.wire(teach_parts, room, parts)
+            service = TeachService(teacher, Limits(megapixels=settings.max_megapixels))
+            teach_tab.wire(teach_parts, service, parts)
         app.load(None, js=OPEN_TAB, api_visibility="private")
         if settings.watch:
             open_with_model_in_use(app, parts, judge)
