@@ -13,7 +13,7 @@ from chipdemo.ui.many.html import many_html, progress_html
 from chipdemo.ui.many.logic import Many, Progress
 from tests.drawn import picture
 from tests.drawn_images import draw
-from tests.fakes import FakeModel
+from tests.fakes import fake_judge
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 
@@ -31,7 +31,7 @@ def uploads(tmp_path):
 
 
 def judged(uploads, threshold=0.4):
-    *told, last = many.judge(FakeModel(), uploads, threshold, Limits())
+    *told, last = many.inspect_uploads(fake_judge(), None, uploads, threshold, Limits())
     return told, last
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from chipdemo.errors import ImageTooLargeError, UnreadableImageError
 from chipdemo.examples import ELPV_CREDIT, Example, elpv_examples
 from chipdemo.inspection import ModelInfo
+from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
 from chipdemo.threshold import OperatingCurve
 from chipdemo.ui.inspect import html as fragments
@@ -19,121 +20,122 @@ from chipdemo.ui.inspect import logic as inspecting
 from chipdemo.ui.page import build_app
 from chipdemo.ui.theme import stage_template
 from chipdemo.ui.uploads import uploaded_path
-from tests.fakes import INFO, METHODS, FakeModel
+from tests.fakes import INFO, METHODS, FakeModel, fake_judge
 
 HOSTILE = "<img src=x onerror=alert(1)>${alert(2)}{{value}}"
 
 
 @pytest.fixture
 def dark(tmp_path) -> Path:
-    """A black image: abnormal for the fake inspector, probability 1."""
+    """A black image: abnormal for the fake model, probability 1."""
     Image.new("RGB", (60, 40), "black").save(tmp_path / "dark.png")
     return tmp_path / "dark.png"
 
 
 @pytest.fixture
-def inspector() -> FakeModel:
+def model() -> FakeModel:
     return FakeModel()
 
 
-def inspected(inspector: FakeModel, path: Path, threshold: float = 0.4, method: str = "evidence"):
-    return inspecting.inspect_image(inspector, path, threshold, method, 64)
+def inspected(model: FakeModel, path: Path, threshold: float = 0.4, method: str = "CAM"):
+    return inspecting.inspect_image(fake_judge(model), path, threshold, method, 64)
 
 
 def picture(uri: str) -> Image.Image:
     return Image.open(BytesIO(base64.b64decode(uri.partition(",")[2])))
 
 
-def test_another_threshold_changes_the_verdict_without_running_the_model(inspector, tmp_path):
+def test_another_threshold_changes_the_verdict_without_running_the_model(model, tmp_path):
     Image.new("RGB", (60, 40), (128, 128, 128)).save(tmp_path / "gray.png")
-    current = inspected(inspector, tmp_path / "gray.png", threshold=0.4)
+    current = inspected(model, tmp_path / "gray.png", threshold=0.4)
     assert current.inspection.verdict == "abnormal"
     assert inspecting.rejudge(current, 0.6).inspection.verdict == "normal"
-    assert inspector.inspections == 1
+    assert model.predictions == 1
 
 
-def test_the_maps_at_hand_cost_no_explanation(inspector, dark):
-    current = inspected(inspector, dark)
+def test_the_maps_at_hand_cost_no_explanation(model, dark):
+    current = inspected(model, dark)
     inspecting.explain_current(current, "CBAM", 64)
-    assert inspector.explanations == 0
+    assert model.explanations == 0
     inspecting.explain_current(current, "Grad-CAM", 64)
-    assert inspector.explanations == 1
+    assert model.explanations == 1
 
 
-def test_a_matching_draws_and_lists_what_it_finds_and_other_explanations_the_verdicts_regions(
-    inspector, dark
-):
-    current = inspected(inspector, dark)
-    assert [box["left"] for box in current.view["regions"]] == [25]
-    inspector.methods = (*METHODS, "class-weight matching")
-    matched = inspecting.explain_current(current, "class-weight matching", 64)
-    assert [box["left"] for box in matched.view["regions"]] == [50] and matched.regions[0].score == 0.75
-    listed = fragments.regions_html(matched.regions, "class-weight matching")
-    assert "peaks of class-weight matching" in listed and "30, 0" in listed and "0.75" in listed
+def test_a_matching_draws_and_lists_what_it_finds_and_other_explanations_the_verdicts_regions(tmp_path):
+    image = Image.new("RGB", (90, 90), "white")
+    image.paste("black", (0, 20, 30, 50))
+    image.save(tmp_path / "spot.png")
+    model = FakeModel()
+    model.methods = (*METHODS, "inverse matching")
+    current = inspected(model, tmp_path / "spot.png")
+    assert [box["left"] for box in current.view["regions"]] == [0]
+    matched = inspecting.explain_current(current, "inverse matching", 64)
+    assert 40 < matched.view["regions"][0]["left"] < 50 and matched.regions != current.regions
     back = inspecting.explain_current(matched, "CBAM", 64)
     assert back.regions == current.regions == current.inspection.regions
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_each_explanation_says_what_it_shows_and_on_what_scale(inspector, dark, method):
-    view = inspected(inspector, dark, method=method).view
+def test_each_explanation_says_what_it_shows_and_on_what_scale(model, dark, method):
+    view = inspected(model, dark, method=method).view
     assert view["explanation"].startswith(f"{method}: ")
-    assert ("cannot be compared" in view["explanation"]) == (method not in ("evidence", "CBAM"))
+    assert ("cannot be compared" in view["explanation"]) == (method not in ("CAM", "CBAM"))
 
 
 @pytest.mark.parametrize("method", METHODS[1:])
-def test_only_the_evidence_may_be_red(inspector, dark, method):
-    pixels = np.asarray(picture(inspected(inspector, dark, method=method).view["heat"])).astype(int)
+def test_only_the_evidence_may_be_red(model, dark, method):
+    pixels = np.asarray(picture(inspected(model, dark, method=method).view["heat"])).astype(int)
     assert (pixels[..., 0] <= pixels[..., 2]).all()
 
 
-def test_the_page_shows_the_decoded_upright_image_and_not_the_upload(inspector, tmp_path):
+def test_the_page_shows_the_decoded_upright_image_and_not_the_upload(model, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (60, 40), "gray").save(tmp_path / "turned.jpg", exif=exif)
-    view = inspected(inspector, tmp_path / "turned.jpg").view
+    view = inspected(model, tmp_path / "turned.jpg").view
     assert (view["width"], view["height"]) == (40, 60) == picture(view["photo"]).size
     assert "Turned upright" in view["about"]
 
 
-def test_a_16_bit_image_is_shown_scaled_with_a_note(inspector, tmp_path):
+def test_a_16_bit_image_is_shown_scaled_with_a_note(model, tmp_path):
     values = np.linspace(1000, 4000, 2400).astype(np.uint16).reshape(40, 60)
     Image.fromarray(values).save(tmp_path / "deep.tif")
-    current = inspected(inspector, tmp_path / "deep.tif")
+    current = inspected(model, tmp_path / "deep.tif")
     assert picture(current.view["photo"]).convert("L").getextrema() == (0, 255)
     assert "16-bit" in current.view["about"]
     assert current.to_json()["notes"] == list(current.notes) != []
 
 
-def test_a_large_image_travels_as_a_bounded_preview_and_regions_keep_their_place(inspector, tmp_path):
+def test_a_large_image_travels_as_a_bounded_preview_and_regions_keep_their_place(model, tmp_path):
     Image.new("RGB", (4000, 1000), "black").save(tmp_path / "large.png")
-    view = inspected(inspector, tmp_path / "large.png").view
+    view = inspected(model, tmp_path / "large.png").view
     assert picture(view["photo"]).size == (1600, 400)
-    assert view["regions"][0]["left"] == 25 and view["regions"][0]["top"] == 25
+    box = view["regions"][0]
+    assert (box["left"], box["top"], box["width"], box["height"]) == (0, 0, 100, 100)
 
 
-def test_a_image_over_the_limit_is_refused(inspector, tmp_path):
+def test_a_image_over_the_limit_is_refused(model, tmp_path):
     Image.new("1", (2000, 1000)).save(tmp_path / "large.png")
     with pytest.raises(ImageTooLargeError):
-        inspecting.inspect_image(inspector, tmp_path / "large.png", 0.4, "evidence", 1)
-    assert inspector.inspections == 0
+        inspecting.inspect_image(fake_judge(model), tmp_path / "large.png", 0.4, "CAM", 1)
+    assert model.predictions == 0
 
 
-def test_the_timings_begin_with_reading_the_file(inspector, dark):
-    assert list(inspected(inspector, dark).inspection.timing_ms) == [
-        "read the file", "resize", "network", "heat and regions",
+def test_the_timings_begin_with_reading_the_file(model, dark):
+    assert list(inspected(model, dark).inspection.timing_ms) == [
+        "read the file", "resize", "network and heatmaps", "regions",
     ]  # fmt: skip
 
 
-def test_the_overlay_to_download_has_the_size_of_the_image_and_a_bar(inspector, dark):
-    current = inspected(inspector, dark)
-    data = inspecting.overlay_file(current, "evidence", 1.0, 64)
+def test_the_overlay_to_download_has_the_size_of_the_image_and_a_bar(model, dark):
+    current = inspected(model, dark)
+    data = inspecting.overlay_file(current, "CAM", 1.0, 64)
     image = Image.open(BytesIO(data))
     assert image.format == "PNG" and image.width == 60 and image.height > 40
 
 
-def test_the_verdict_says_what_its_threshold_means_and_on_what(inspector, dark):
-    text = fragments.verdict_html(inspected(inspector, dark).inspection, INFO)
+def test_the_verdict_says_what_its_threshold_means_and_on_what(model, dark):
+    text = fragments.verdict_html(inspected(model, dark).inspection, INFO)
     assert "ABNORMAL" in text
     assert "of 1,000 good chips <strong>200</strong> would be flagged" in text
     assert "of 100 defective <strong>75</strong> are caught" in text
@@ -151,9 +153,9 @@ def test_without_a_known_defect_nothing_is_said_of_defects():
     assert "<strong>200</strong> would be flagged" in text and "defective" not in text
 
 
-def test_a_image_unlike_the_training_images_gets_no_verdict_in_red(inspector, tmp_path):
+def test_a_image_unlike_the_training_images_gets_no_verdict_in_red(model, tmp_path):
     Image.new("RGB", (60, 40), "red").save(tmp_path / "red.png")
-    text = fragments.verdict_html(inspected(inspector, tmp_path / "red.png").inspection, INFO)
+    text = fragments.verdict_html(inspected(model, tmp_path / "red.png").inspection, INFO)
     assert "Out of distribution" in text
     assert "class='verdict unlike'" in text and "ABNORMAL" not in text
 
@@ -175,11 +177,11 @@ def test_examples_name_their_license_and_a_missing_package_its_remedy():
     assert "elpv-dataset" in fragments.examples_html(())
 
 
-def test_the_examples_are_there_and_readable(inspector):
+def test_the_examples_are_there_and_readable(model):
     examples = elpv_examples()
     assert len(examples) == 6
     for example in examples:
-        assert inspected(inspector, example.path).inspection.image_size == (300, 300)
+        assert inspected(model, example.path).inspection.image_size == (300, 300)
 
 
 def test_a_path_that_was_not_uploaded_is_refused(dark):
@@ -208,12 +210,12 @@ def test_a_download_has_a_harmless_name(name, stem):
     assert inspecting.file_stem(name) == stem
 
 
-def test_only_what_judges_images_is_part_of_the_api(inspector, tmp_path):
+def test_only_what_judges_images_is_part_of_the_api(model, tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "example.png")
-    app = build_app(inspector, Settings(), [Example(tmp_path / "example.png", "drawn")])
+    app = build_app(fake_judge(model), Settings(), Recent(), [Example(tmp_path / "example.png", "drawn")])
     assert list(app.get_api_info()["named_endpoints"]) == ["/inspect", "/inspect_batch", "/compare"]
     assert not app.get_api_info()["unnamed_endpoints"]
 
 
-def test_the_json_of_an_inspection_is_json(inspector, dark):
-    assert json.loads(json.dumps(inspected(inspector, dark).to_json()))["verdict"] == "abnormal"
+def test_the_json_of_an_inspection_is_json(model, dark):
+    assert json.loads(json.dumps(inspected(model, dark).to_json()))["verdict"] == "abnormal"

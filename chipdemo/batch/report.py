@@ -61,7 +61,7 @@ class Sums:
 
     images: int = 0
     verdicts: Counter = field(default_factory=Counter)
-    unlike: int = 0
+    out_of_distribution: int = 0
     unreadable: int = 0
     histogram: np.ndarray = field(default_factory=lambda: np.zeros((2, BINS), int))
     confusion: Counter = field(default_factory=Counter)
