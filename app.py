@@ -49,8 +49,8 @@ def run(settings: Settings) -> NoReturn:
         journal = closing.enter_context(Journal(settings.journal_path))
         load = partial(load_model, runtime=settings.runtime, graphs=settings.graphs)
         models = Models(load(settings.model_source))
-        if settings.watch:
-            reload = HotReload(models, settings.model_source, settings.watch, load, latest_revision)
+        if settings.hot_reload:
+            reload = HotReload(models, settings.model_source, settings.hot_reload, load, latest_revision)
             reload.start()
             closing.callback(reload.stop)
         metrics = Metrics(journal) if settings.metrics else None

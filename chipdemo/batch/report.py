@@ -1,6 +1,5 @@
 """Many inspections -> CSV, Parquet and one HTML page that needs no network and reads well on paper."""
 
-import base64
 import csv
 import json
 from collections import Counter
@@ -8,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import nlargest
 from html import escape
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from string import Template
@@ -20,6 +18,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
+from chipdemo.overlay import data_uri
 from chipdemo.spreadsheet import escaped
 
 CSV, PARQUET, HTML = "inspections.csv", "inspections.parquet", "report.html"
@@ -221,9 +220,7 @@ def _confusion(sums: Sums) -> str:
 def _figure(result: Result, picture_of: PictureOf) -> str:
     picture = ""
     if image := picture_of(result):
-        image.save(stream := BytesIO(), "JPEG", quality=85)
-        packed = base64.b64encode(stream.getvalue()).decode()
-        picture = f"<img alt='' src='data:image/jpeg;base64,{packed}'>"
+        picture = f"<img alt='' src='{data_uri(image, 'JPEG')}'>"
     said = f"labeled {result['label']}" if result["label"] else ""
     unlike = "out of distribution" if result["out_of_distribution"] else ""
     more = "".join(f" · {text}" for text in (said, unlike) if text)

@@ -20,7 +20,7 @@ from chipdemo.files import DEFAULT_LIMITS, Found, Limits, content_of, in_paralle
 from chipdemo.images import DecodedImage, read_image
 from chipdemo.inspection import Inspection, Model
 from chipdemo.judge import Judge, Prepared
-from chipdemo.overlay import blend
+from chipdemo.overlay import overlay, with_legend
 
 RESULTS = "inspections.jsonl"  # a line an image, in the order given; see result_of
 RUN = "run.json"
@@ -174,7 +174,8 @@ def picture(
     scale = SHOWN_SIDE / max(SHOWN_SIDE, *image.size)
     image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
     regions = [region.scaled(scale) for region in inspection.regions]
-    return blend(image, inspection.heatmaps[inspection.method], regions=regions)
+    method = inspection.method
+    return with_legend(overlay(image, inspection.heatmaps[method], method, regions=regions), method)
 
 
 def result_of(judged: Judged) -> dict[str, Any]:

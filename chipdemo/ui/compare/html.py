@@ -11,7 +11,7 @@ from chipdemo.examples import ELPV_CREDIT
 from chipdemo.inspection import ABNORMAL, NORMAL
 from chipdemo.ui.compare import charts
 from chipdemo.ui.compare.logic import TICKED, Answer, disagreements, picture_of
-from chipdemo.ui.inspect.html import verdict_word
+from chipdemo.ui.html import outcome_text
 
 GALLERY = 12  # images shown on which rows disagree
 
@@ -313,7 +313,7 @@ def answer_html(answer: Answer, picture: str) -> str:
             f"<article class='answer failed'>{heading}<p class='word'>No verdict</p>"
             f"<p>{escape(answer.error)}</p></article>"
         )
-    kind, word = "unlike" if found.out_of_distribution else found.verdict, verdict_word(found)
+    kind, word = found.outcome, outcome_text(found.outcome)
     return (
         f"<article class='answer {kind}'><img src='{picture}' alt='Evidence of {name}: {word}'>{heading}"
         f"<p class='word'>{word}</p><p>probability <strong>{found.abnormal_probability:.2f}</strong>, "

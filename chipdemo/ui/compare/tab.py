@@ -14,7 +14,7 @@ from chipdemo.settings import Settings
 from chipdemo.ui.compare import html as fragments
 from chipdemo.ui.compare import logic as comparing
 from chipdemo.ui.compare.logic import Lineup
-from chipdemo.ui.inspect.tab import MODEL_QUEUE, shown_errors
+from chipdemo.ui.events import MODEL_QUEUE, shown_errors
 from chipdemo.ui.uploads import uploaded_path
 
 # Not as data of the event: gradio drops that where an event has to wait for the one before

@@ -166,12 +166,12 @@ def _next(review: Review) -> str:
 
 
 def _going_over(settings: Settings, model: str) -> str:
-    if settings.watch and settings.model:
+    if settings.hot_reload and settings.model:
         return (
-            f"This app looks every {settings.watch} s whether {model} is newer, and goes over to it without "
-            "a restart."
+            f"This app checks every {settings.hot_reload} s whether {model} is newer, and uses it without a "
+            "restart."
         )
     return (
-        "Then start the app with <code>--model FOLDER --watch 60</code>, with the folder that training names "
-        "at its end: it goes over by itself to each newer model that is trained there."
+        "Then start the app with <code>--model FOLDER --hot-reload 60</code>, with the folder that training "
+        "names at its end. The app then uses each newer model that is trained there."
     )

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Sequence
 from html import escape
 
+from chipdemo.overlay import data_uri
 from chipdemo.teaching import FEWEST, Draft, Standout, Taught
-from chipdemo.ui.inspect.html import data_uri
 from chipdemo.ui.teach.logic import Told
 
 SURE = 0.02  # of the work done, before the time that is left is told

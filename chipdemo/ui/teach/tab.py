@@ -9,12 +9,14 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError
-from chipdemo.inspection import Model, ModelInfo
+from chipdemo.inspection import Model
 from chipdemo.teaching import FALSE_ALARMS, FEWEST, Draft, Taught
+from chipdemo.ui.events import KEEP_S
 from chipdemo.ui.inspect import tab as inspect_tab
 from chipdemo.ui.teach import html as teach_fragments
 from chipdemo.ui.teach import logic as teaching
 from chipdemo.ui.teach.logic import Classroom, Told
+from chipdemo.ui.turns import Turns
 from chipdemo.ui.uploads import uploaded_files
 
 RATES = (0.005, 0.01, FALSE_ALARMS, 0.05, 0.1)
@@ -91,8 +93,8 @@ def layout() -> Parts:
                     "Download", visible=False, elem_id="teach-download", min_width=200
                 )
     left_out = gr.JSON(visible="hidden")
-    draft = gr.State(None, time_to_live=inspect_tab.KEEP_S)
-    taught = gr.State(None, time_to_live=inspect_tab.KEEP_S)
+    draft = gr.State(None, time_to_live=KEEP_S)
+    taught = gr.State(None, time_to_live=KEEP_S)
     return Parts(
         goods, defects, name, rate, teach, stop, results, go_on, left_out, use, download, draft, taught
     )
@@ -154,10 +156,10 @@ def wire(
             return shown(stopped)
         return shown(stopped + teach_fragments.review_html(draft), review=True)
 
-    def on_use(taught: Model | None, shown_model: ModelInfo) -> list[Any]:
+    def on_use(taught: Model | None, turns: Turns) -> dict[Any, Any]:
         if taught is None:
             raise gr.Error(GONE, print_exception=False)
-        return inspect_tab.changed_to(taught, taught, shown_model)
+        return inspect_tab.with_model(inspecting, taught, taught, turns)
 
     one_at_a_time = {
         "api_visibility": "private",
@@ -179,8 +181,8 @@ def wire(
     )  # fmt: skip
     parts.use.click(
         on_use,
-        [parts.taught, inspecting.model.shown],
-        inspecting.changed,
+        [parts.taught, inspecting.turns],
+        inspecting.of_change,
         api_visibility="private",
         concurrency_limit=None,
         show_progress="hidden",

@@ -14,7 +14,8 @@ from PIL import Image
 
 from chipdemo.errors import DataError
 from chipdemo.files import Found, Limits
-from chipdemo.overlay import overlay_rgba
+from chipdemo.inspection import INVERSE
+from chipdemo.overlay import encode, overlay
 from chipdemo.teaching import Draft, Progress, Standout, Taught
 from chipdemo.vision.anomaly import fitting as teaching
 from chipdemo.vision.anomaly.features import Backbone, Study, starting_backbone, study_files
@@ -136,15 +137,7 @@ def _pictures(study: Study, row: int, heat: np.ndarray) -> tuple[bytes, bytes]:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     with Image.open(BytesIO(study.thumbnails[row]), formats=["JPEG"]) as small:
         picture = small.convert("RGB").resize(size)
-    overlay = overlay_rgba(heat, size)
-    marked = picture.copy()
-    marked.paste(overlay.convert("RGB"), mask=overlay.getchannel("A"))
-    return _jpeg(picture), _jpeg(marked)
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    image.save(stream := BytesIO(), "JPEG", quality=85)
-    return stream.getvalue()
+    return encode(picture, "JPEG"), encode(overlay(picture, heat, INVERSE), "JPEG")
 
 
 def zipped(folder: Path) -> bytes:
