@@ -1,6 +1,5 @@
 """The results of a batch -> CSV, Parquet and one HTML page that needs no network and prints well."""
 
-import base64
 import csv
 import json
 from collections import Counter
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL, OUT_OF_DISTRIBUTION, OUTCOMES
+from chipdemo.overlay import data_uri
 from chipdemo.spreadsheet import escaped
 
 CSV, PARQUET, HTML = "inspections.csv", "inspections.parquet", "report.html"
@@ -231,8 +231,8 @@ def _confusion(sums: Sums) -> str:
 
 
 def _figure(result: Result, picture_of: PictureOf) -> str:
-    outcome, jpeg = result["outcome"], base64.b64encode(picture_of(result)).decode()
-    picture = f"<img alt='' src='data:image/jpeg;base64,{jpeg}'>" if jpeg else ""
+    outcome, jpeg = result["outcome"], picture_of(result)
+    picture = f"<img alt='' src='{data_uri(jpeg, 'JPEG')}'>" if jpeg else ""
     label = f" · labeled {result['label']}" if result["label"] else ""
     return (
         f"<figure>{picture}<figcaption><b class='{outcome}'>{words(outcome)} "

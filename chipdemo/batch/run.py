@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from chipdemo.files import DEFAULT_LIMITS, Limits, as_text, content_of, in_paral
 from chipdemo.images import DecodedImage, read_image
 from chipdemo.inspection import Inspection, Model
 from chipdemo.judge import Judge, Prepared
-from chipdemo.overlay import blend
+from chipdemo.overlay import encode, overlay, with_legend
 
 RESULTS = "inspections.jsonl"  # a line for each image, in the order given; see result_of
 RUN = "run.json"
@@ -147,9 +146,9 @@ def picture(task: Task, image: BatchImage) -> bytes:
     scale = PICTURE_SIDE / max(PICTURE_SIDE, *small.size)
     small.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     regions = [region.scaled(scale) for region in inspection.regions]
-    overlay = blend(small, inspection.heatmaps[inspection.method], regions=regions)
-    overlay.save(stream := BytesIO(), "JPEG", quality=85)
-    return stream.getvalue()
+    method = inspection.method
+    shown = overlay(small, inspection.heatmaps[method], method, regions=regions)
+    return encode(with_legend(shown, method), "JPEG")
 
 
 def result_of(inspected: Inspected) -> dict[str, Any]:

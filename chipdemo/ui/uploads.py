@@ -10,6 +10,8 @@ from gradio.utils import get_upload_folder
 
 from chipdemo.errors import UnreadableImageError
 
+LONGEST_NAME = 255  # characters
+
 
 def uploaded_path(payload: Mapping[str, Any] | str | None) -> Path:
     """The uploaded file behind a gradio payload or path. Raises UnreadableImageError.
@@ -19,27 +21,30 @@ def uploaded_path(payload: Mapping[str, Any] | str | None) -> Path:
     """
     path = payload.get("path") if isinstance(payload, Mapping) else payload
     if not path:
-        raise UnreadableImageError(
-            "Expected an image; found none. Drop, paste or choose a file and try again."
-        )
+        raise UnreadableImageError("There is no image. Drop, paste or choose a file and try again.")
     resolved = Path(path).resolve()
     if not resolved.is_relative_to(Path(get_upload_folder()).resolve()):
         raise UnreadableImageError(
-            "Expected an uploaded file; found a path that was not uploaded. Upload the file itself."
+            "Only uploaded files are read, and this path was not uploaded. Upload the file itself."
         )
     return resolved
 
 
+def uploaded_file(payload: Mapping[str, Any] | str | None) -> tuple[str, Path]:
+    """The name that a visitor knows the upload by, with its path. Raises UnreadableImageError."""
+    path = uploaded_path(payload)
+    name = payload.get("orig_name") if isinstance(payload, Mapping) else None
+    return str(name or path.name)[:LONGEST_NAME], path
+
+
 def uploaded_files(payload: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None) -> list[tuple[str, Path]]:
-    """The names that people know uploads by, with their paths. Raises UnreadableImageError."""
+    """The same of several. Raises UnreadableImageError."""
     files = payload if isinstance(payload, list) else [payload] if payload else []
-    return [(str(file.get("orig_name") or Path(file["path"]).name), uploaded_path(file)) for file in files]
+    return [uploaded_file(file) for file in files]
 
 
 async def _refuse(*_: Any, **__: Any) -> None:
-    raise gr.Error(
-        "Expected an uploaded file; found an address. Upload the file itself.", print_exception=False
-    )
+    raise gr.Error("Addresses are not fetched. Upload the file itself.", print_exception=False)
 
 
 def fetch_no_addresses() -> None:

@@ -43,13 +43,13 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def inspector() -> FakeModel:
+def model() -> FakeModel:
     return FakeModel()
 
 
 @pytest.fixture(scope="session")
-def address(inspector, images):
-    with served(inspector, (Example(images / "dark.png", "a dark drawing"),)) as address:
+def address(model, images):
+    with served(model, (Example(images / "dark.png", "a dark drawing"),)) as address:
         yield address
 
 

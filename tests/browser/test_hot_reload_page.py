@@ -22,7 +22,7 @@ class Replaceable(FakeModel):
         newer = FakeModel()
         changes = {"revision": "fedcba987654", "data": "newer drawings", "attention": "none"}
         newer.info = replace(INFO, threshold=0.95, **changes)
-        newer.methods = ("evidence", "Grad-CAM")
+        newer.methods = ("CAM", "Grad-CAM")
         self.newer = newer
 
 
@@ -60,8 +60,8 @@ def test_a_newer_model_comes_with_the_next_image_and_not_before(open_page, inspe
     assert threshold(page) == 0.95 and page.inner_text("#reset") == "Model's own 0.95"
     assert "threshold 0.95" in page.inner_text("#verdict")
     assert page.locator("#method input[value='CBAM']").count() == 0
-    assert page.is_checked("#method input[value='evidence']")
-    assert page.inner_text(".legend figcaption").startswith("evidence")
+    assert page.is_checked("#method input[value='CAM']")
+    assert page.inner_text(".legend figcaption").startswith("CAM")
 
 
 def test_a_page_opened_after_the_change_shows_the_newer_model(open_page, inspector, images):

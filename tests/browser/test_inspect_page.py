@@ -1,4 +1,4 @@
-"""The Inspect tab in a real browser, with a fake inspector: dark is abnormal, light is normal."""
+"""The Inspect tab in a real browser, with a fake model: dark is abnormal, light is normal."""
 
 import base64
 import json
@@ -87,10 +87,10 @@ def test_a_image_unlike_the_training_ones_gets_no_confident_verdict(page, images
     assert "2.5 times as far" in page.inner_text("#verdict")
 
 
-def test_the_threshold_rejudges_at_once_and_without_the_model(page, images, inspector):
+def test_the_threshold_rejudges_at_once_and_without_the_model(page, images, model):
     choose(page, images / "dark.png")
     wait_for_word(page, "ABNORMAL")
-    before = inspector.inspections
+    before = model.predictions
     slider = page.locator("#threshold input[type=range]")
     slider.focus()
     page.keyboard.press("End")
@@ -99,7 +99,7 @@ def test_the_threshold_rejudges_at_once_and_without_the_model(page, images, insp
     page.click("#reset")
     wait_for_word(page, "ABNORMAL")
     assert slider.input_value() == "0.4"
-    assert inspector.inspections == before
+    assert model.predictions == before
 
 
 def test_each_explanation_changes_the_picture_and_says_what_it_shows(page, images):

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Sequence
 from html import escape
 
+from chipdemo.overlay import data_uri
 from chipdemo.teaching import MIN_IMAGES, Draft, Outlier, Taught
-from chipdemo.ui.inspect.html import data_uri
 from chipdemo.ui.teach.logic import Step
 
 ESTIMATED = 0.02  # of the work done, before the time that is left is shown
@@ -55,8 +55,8 @@ def review_html(draft: Draft) -> str:
 
 def _outlier(one: Outlier) -> str:
     return (
-        f"<figure><div><img src='{data_uri(one.image, 'jpeg')}' alt=''>"
-        f"<img src='{data_uri(one.overlay, 'jpeg')}' alt='the same, with heat'></div>"
+        f"<figure><div><img src='{data_uri(one.image, 'JPEG')}' alt=''>"
+        f"<img src='{data_uri(one.overlay, 'JPEG')}' alt='the same, with heat'></div>"
         f"<figcaption><bdi>{escape(one.name)}</bdi>"
         f"<span>Anomaly score {one.times_median:.1f} times the median</span></figcaption>"
         f"<label><input type='checkbox' data-row='{one.row}' checked> leave out</label></figure>"

@@ -9,11 +9,13 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError
-from chipdemo.inspection import Model, ModelInfo
+from chipdemo.inspection import Model
 from chipdemo.teaching import FALSE_POSITIVE_RATE, MIN_IMAGES, Draft, Taught
+from chipdemo.ui.events import KEEP_S
 from chipdemo.ui.inspect import tab as inspect_tab
 from chipdemo.ui.teach.html import INTRO, STOPPED, progress_html, refused_html, review_html, summary_html
 from chipdemo.ui.teach.logic import NAME_LETTERS, QUEUE, Step, TeachService
+from chipdemo.ui.turns import Turns
 from chipdemo.ui.uploads import uploaded_files
 
 RATES = (0.005, 0.01, FALSE_POSITIVE_RATE, 0.05, 0.1)
@@ -111,8 +113,8 @@ def layout() -> Parts:
         left_out=gr.JSON(visible="hidden"),
         use=use,
         download=download,
-        draft=gr.State(None, time_to_live=inspect_tab.KEEP_S),
-        taught=gr.State(None, time_to_live=inspect_tab.KEEP_S),
+        draft=gr.State(None, time_to_live=KEEP_S),
+        taught=gr.State(None, time_to_live=KEEP_S),
     )
 
 
@@ -184,10 +186,10 @@ def wire(parts: Parts, service: TeachService, inspecting: inspect_tab.Parts) -> 
     def on_stop(draft: Draft | None) -> Updates:
         return parts.failed(STOPPED, draft)
 
-    def on_use(taught: Model | None, shown: ModelInfo) -> list[Any]:
+    def on_use(taught: Model | None, turns: Turns) -> Updates:
         if taught is None:
             raise gr.Error(MODEL_GONE, print_exception=False)
-        return inspect_tab.changed_to(taught, taught, shown)
+        return inspect_tab.with_model(inspecting, taught, taught, turns)
 
     private = {"api_visibility": "private", "show_progress": "hidden"}
     queued = private | {"concurrency_limit": 1, "concurrency_id": QUEUE, "preprocess": False}
@@ -201,6 +203,6 @@ def wire(parts: Parts, service: TeachService, inspecting: inspect_tab.Parts) -> 
         on_teach, [parts.goods, parts.defects, *chosen], parts.changed, cancels=[going_on], **queued
     )
     parts.stop.click(on_stop, parts.draft, parts.changed, cancels=[teaching, going_on], **at_once)
-    parts.use.click(on_use, [parts.taught, inspecting.model.shown], inspecting.changed, **at_once).success(
+    parts.use.click(on_use, [parts.taught, inspecting.turns], inspecting.of_change, **at_once).success(
         None, js=TO_INSPECT_JS, api_visibility="private"
     )

@@ -14,7 +14,8 @@ from PIL import Image
 
 from chipdemo.errors import DataError
 from chipdemo.files import Found, Limits
-from chipdemo.overlay import overlay_rgba
+from chipdemo.inspection import INVERSE
+from chipdemo.overlay import encode, overlay
 from chipdemo.teaching import FALSE_POSITIVE_RATE, Draft, Outlier, Progress, Taught, silent, within
 from chipdemo.vision.anomaly.features import (
     Backbone,
@@ -159,15 +160,7 @@ def _pictures(features: ImageFeatures, row: int, heatmap: np.ndarray) -> tuple[b
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     with Image.open(BytesIO(features.thumbnails[row]), formats=["JPEG"]) as small:
         image = small.convert("RGB").resize(size)
-    heat = overlay_rgba(heatmap, size)
-    marked = image.copy()
-    marked.paste(heat.convert("RGB"), mask=heat.getchannel("A"))
-    return _jpeg(image), _jpeg(marked)
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    image.save(stream := BytesIO(), "JPEG", quality=85)
-    return stream.getvalue()
+    return encode(image, "JPEG"), encode(overlay(image, heatmap, INVERSE), "JPEG")
 
 
 def _zipped(folder: Path) -> bytes:
