@@ -42,6 +42,7 @@ def run(settings: Settings) -> NoReturn:
     from chipdemo.metrics import Metrics
     from chipdemo.models import HotReload, Models
     from chipdemo.monitoring import Recent, log_inspection
+    from chipdemo.ui.label.logic import desk_of
     from chipdemo.ui.page import build_app, serve, stop_serving
     from chipdemo.vision.checkpoint import latest_revision
     from chipdemo.vision.predictor import load_model
@@ -65,6 +66,8 @@ def run(settings: Settings) -> NoReturn:
         judge = Judge(models, [log_inspection, recent.add, *([metrics.add] if metrics else [])])
         running(Scorer(journal, judge, max_megapixels=settings.max_megapixels))
         publisher = running(publisher_of(journal, settings)) if settings.dataset else None
+        desk = desk_of(journal, judge, settings, publisher)
+        closing.callback(desk.close)
         if lends():
             network_teacher()  # what is lent a GPU has to be known before the page is served
         app = build_app(
@@ -74,8 +77,7 @@ def run(settings: Settings) -> NoReturn:
             elpv_examples(),
             ABLATION,
             load=lambda folder: load(str(folder)),
-            journal=journal,
-            publisher=publisher,
+            desk=desk,
             metrics=metrics,
             teacher=network_teacher,
         )

@@ -14,6 +14,7 @@ from chipdemo.models import Models
 from chipdemo.monitoring import Recent, log_inspection
 from chipdemo.settings import Settings
 from chipdemo.teaching import Teacher
+from chipdemo.ui.label.logic import desk_of
 from chipdemo.ui.page import build_app, serve
 
 
@@ -35,12 +36,13 @@ def served(
     chosen, recent = Settings(port=port, **settings), Recent()
     models = model if isinstance(model, Models) else Models(model)
     judge = Judge(models, [log_inspection, recent.add, *([metrics.add] if metrics else [])])
-    app = build_app(
-        judge, chosen, recent, examples, ablation, load, journal, metrics=metrics, teacher=teacher
-    )
+    desk = desk_of(journal, judge, chosen) if journal else None
+    app = build_app(judge, chosen, recent, examples, ablation, load, desk, metrics, teacher)
     # _frontend: gradio's look at itself gives up after 3 s, which a busy machine may need
     serve(app, chosen, metrics, prevent_thread_lock=True, quiet=True, _frontend=False)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
         app.close(verbose=False)
+        if desk:
+            desk.close()

@@ -107,11 +107,11 @@ def private(tmp_path) -> Path:
     return tmp_path / "private.png"
 
 
-def call(address: str, fn_index: int, data: list) -> str:
+def call(address: str, fn_index: int, data: list, session: str = "hostile") -> str:
     """A request as a hostile client writes it, past gradio_client's own checks; the answer's text."""
-    join = {"data": data, "fn_index": fn_index, "session_hash": "hostile"}
+    join = {"data": data, "fn_index": fn_index, "session_hash": session}
     httpx.post(f"{address}/gradio_api/queue/join", json=join).raise_for_status()
-    with httpx.stream("GET", f"{address}/gradio_api/queue/data?session_hash=hostile", timeout=20) as events:
+    with httpx.stream("GET", f"{address}/gradio_api/queue/data?session_hash={session}", timeout=20) as events:
         for line in events.iter_lines():
             if "process_completed" in line or "unexpected_error" in line:
                 return line

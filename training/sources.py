@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chipdemo.errors import DataError
 from chipdemo.inspection import ABNORMAL, NORMAL
-from chipdemo.labeling.folders import class_of, folders_in, labeled_files, part_folders
+from chipdemo.labeling.folders import class_of, folders_in, labeled_files, split_folders
 from chipdemo.labeling.label import UNSURE
 from training.data import LabeledData, Sample, sample_of
 
@@ -123,7 +123,7 @@ def read_folder(root: Path) -> LabeledData:
     """
     if not root.is_dir():
         raise DataError(f"Expected elpv, hf:..., a CSV or a folder; {root} is none of these. Check --data.")
-    parts = part_folders(root)
+    parts = split_folders(root)
     classes = [folder for folder in folders_in(root) if class_of(folder.name)]
     if parts and classes:
         raise DataError(

@@ -194,9 +194,6 @@
     openTab(name);
   }
 
-  // The images that stand out and are ticked, by their rows
-  const leftOut = () => [...document.querySelectorAll(".standouts input:checked")].map((one) => +one.dataset.row);
-
   const opacity = () => (view.overlay ? view.opacity / 100 : 0);
-  window.chip = { mount, pending, failed, openAsked, keepTab, showKeys, typing, opacity, leftOut };
+  window.chip = { mount, pending, failed, openAsked, keepTab, showKeys, typing, opacity };
 })();

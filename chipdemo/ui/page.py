@@ -12,7 +12,6 @@ from chipdemo.examples import Example
 from chipdemo.files import Limits
 from chipdemo.inspection import Model, ModelInfo
 from chipdemo.judge import Judge
-from chipdemo.labeling.journal import Journal
 from chipdemo.metrics import Metrics
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
@@ -26,12 +25,11 @@ from chipdemo.ui.compare.logic import Lineup
 from chipdemo.ui.inspect import html as fragments
 from chipdemo.ui.inspect import tab as inspect_tab
 from chipdemo.ui.inspect.model_in_use import carried_over, updates
-from chipdemo.ui.label import logic as labeling
 from chipdemo.ui.label import tab as label_tab
-from chipdemo.ui.label.logic import Publisher
+from chipdemo.ui.label.logic import Desk
 from chipdemo.ui.many import tab as many_panel
 from chipdemo.ui.teach import tab as teach_tab
-from chipdemo.ui.teach.logic import Classroom
+from chipdemo.ui.teach.logic import TeachService
 from chipdemo.ui.theme import launch_options
 from chipdemo.ui.uploads import fetch_no_addresses
 
@@ -48,8 +46,7 @@ def build_app(
     examples: Sequence[Example] = (),
     ablation: Path | None = None,
     load: Callable[[Path], Model] | None = None,
-    journal: Journal | None = None,
-    publisher: Publisher | None = None,
+    desk: Desk | None = None,
     metrics: Metrics | None = None,
     teacher: Callable[[], Teacher] | None = None,
 ) -> gr.Blocks:
@@ -57,8 +54,8 @@ def build_app(
 
     examples: images on offer, by trusted paths. ablation: the ablation.json that Compare opens
     with, trusted too; it need not exist. load: a checkpoint folder -> its model, for the rows of
-    the ablation; raises ChipDemoError. journal: open, for the Label tab; without it there is none.
-    publisher: what sends labels to the shared dataset. recent: what was inspected lately.
+    the ablation; raises ChipDemoError. desk: for the Label tab; without it there is none.
+    recent: what was inspected lately.
     teacher: gives the one of the Teach tab when it is first needed; without it there is no such tab.
     """
     fetch_no_addresses()
@@ -75,13 +72,13 @@ def build_app(
         )
         with gr.Tabs(selected="inspect", elem_id="tabs"):
             with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
-                parts = inspect_tab.layout(judge, header, settings, examples, labels=journal is not None)
+                parts = inspect_tab.layout(judge, header, settings, examples, labels=desk is not None)
                 many_parts = many_panel.layout()
             keep_address(tab, "inspect")
             with gr.Tab("Compare", id="compare", elem_id="compare") as compare:
                 compare_parts = compare_tab.layout(settings)
             keep_address(compare, "compare")
-            if journal:
+            if desk:
                 annotators = Annotators(settings, has_oauth())
                 with gr.Tab("Label", id="label", elem_id="label") as label:
                     label_parts = label_tab.layout(annotators)
@@ -93,14 +90,13 @@ def build_app(
         many_panel.wire(many_parts, parts.model.threshold, parts.own.model, judge, settings)
         compare_tab.wire(compare_parts, compare, lineup, settings)
         api.add_api(judge, lineup, settings)
-        if journal:
-            desk = labeling.desk_of(journal, judge, settings, publisher)
+        if desk:
             label_tab.wire(label_parts, label, desk, annotators)
             label_tab.wire_sending(parts, desk, annotators)
             label_api.add_label_api(desk, annotators)
         if teacher:
-            room = Classroom(teacher, Limits(megapixels=settings.max_megapixels))
-            teach_tab.wire(teach_parts, room, parts)
+            service = TeachService(teacher, Limits(megapixels=settings.max_megapixels))
+            teach_tab.wire(teach_parts, service, parts)
         app.load(None, js=OPEN_TAB, api_visibility="private")
         if settings.watch:
             open_with_model_in_use(app, parts, judge)
