@@ -4,17 +4,20 @@ import re
 import zipfile
 from io import BytesIO
 
+import gradio as gr
 import pytest
 from PIL import Image
 
 from chipdemo.errors import BatchError
 from chipdemo.files import Limits
-from chipdemo.ui.many import logic
+from chipdemo.settings import Settings
+from chipdemo.ui.many import logic, tab
 from chipdemo.ui.many.html import many_html, progress_html
 from chipdemo.ui.many.logic import Many, Progress
+from chipdemo.ui.turns import Turns
 from tests.drawn import picture
 from tests.drawn_images import draw
-from tests.fakes import FakeModel, fake_judge
+from tests.fakes import INFO, FakeModel, fake_judge
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 
@@ -73,6 +76,30 @@ def test_none_and_too_many_are_refused(uploads, monkeypatch):
     monkeypatch.setattr(logic, "MOST", 10)
     with pytest.raises(BatchError, match="23"):
         inspected(uploads)
+
+
+def test_what_was_chosen_later_ends_what_is_being_inspected(uploads, monkeypatch):
+    monkeypatch.setattr(tab, "uploaded_files", lambda payload: payload)
+    with gr.Blocks():
+        parts = tab.layout()
+    handlers, turns = tab.Handlers(parts, fake_judge(), Settings()), Turns()
+    first = handlers.on_files(uploads, turns, None, INFO, 0.4)
+    assert parts.results in next(first) and parts.results in next(first)
+    handlers.on_newer(turns)
+    assert list(first) == []
+    *_, last = handlers.on_files(uploads[:2], turns, None, INFO, 0.4)
+    assert last[parts.results].count("<figure") == 2
+
+
+def test_stop_ends_it_too(uploads, monkeypatch):
+    monkeypatch.setattr(tab, "uploaded_files", lambda payload: payload)
+    with gr.Blocks():
+        parts = tab.layout()
+    handlers, turns = tab.Handlers(parts, fake_judge(), Settings()), Turns()
+    running = handlers.on_files(uploads, turns, None, INFO, 0.4)
+    next(running)
+    assert "many-refused" in handlers.on_stop(turns)[parts.results]
+    assert list(running) == []
 
 
 def test_names_and_reasons_are_shown_as_text(uploads):

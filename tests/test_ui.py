@@ -2,11 +2,14 @@
 
 import base64
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio.utils import get_upload_folder
@@ -19,10 +22,11 @@ from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
 from chipdemo.threshold import OperatingCurve
 from chipdemo.ui.html import header_html
-from chipdemo.ui.inspect import html, logic
+from chipdemo.ui.inspect import html, logic, tab
 from chipdemo.ui.inspect.logic import Choices, Current
 from chipdemo.ui.page import build_app
 from chipdemo.ui.theme import stage_template
+from chipdemo.ui.turns import Turns
 from chipdemo.ui.uploads import uploaded_file, uploaded_path
 from tests.fakes import INFO, METHODS, FakeModel, fake_judge
 
@@ -144,6 +148,57 @@ def test_an_image_inspected_as_a_whole_is_inspected_in_tiles_when_that_is_chosen
     whole = inspected(model, large, in_tiles=False)
     assert model.predictions == 1
     assert chosen(whole).to_json(0.4)["tiles"]["seen"] == whole.inspection.tiles.count
+
+
+class Waiting(FakeModel):
+    """Inspects dark images when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def predict(self, pixels, methods=()):
+        if pixels.mean() < 50:
+            self.reached.set()
+            self.go_on.wait(20)
+        return super().predict(pixels, methods)
+
+
+def test_an_image_that_is_answered_after_a_newer_one_changes_nothing(dark, spot):
+    model, turns = Waiting(), Turns()
+    with gr.Blocks():
+        parts = tab.layout(fake_judge(model), gr.HTML(), Settings(), [])
+    examples = [Example(dark, ""), Example(spot, "")]
+    handlers = tab.Handlers(parts, fake_judge(model), Settings(), examples, Recent())
+
+    def inspect(index: int) -> dict:
+        chosen = gr.SelectData(None, {"index": index, "value": ""})
+        return handlers.on_example(turns, None, INFO, 0.4, CAM, "tiles", chosen)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(inspect, 0)
+        assert model.reached.wait(20)
+        current = inspect(1)[parts.current]
+        model.go_on.set()
+        assert not isinstance(first.result()[parts.current], Current)
+    assert current.name == "spot.png"
+    shown = handlers.on_computed(current, turns, INFO, 0.4, CAM)
+    assert shown[parts.stage]["name"] == "spot.png"
+    turns.begin("image")  # a third image is being inspected: nothing is shown meanwhile
+    assert parts.verdict not in handlers.on_computed(current, turns, INFO, 0.4, CAM)
+
+
+def test_what_is_shown_has_the_threshold_of_that_moment(dark):
+    model, turns = FakeModel(), Turns()
+    with gr.Blocks():
+        parts = tab.layout(fake_judge(model), gr.HTML(), Settings(), [])
+    handlers = tab.Handlers(parts, fake_judge(model), Settings(), [Example(dark, "")], Recent())
+    chosen = gr.SelectData(None, {"index": 0, "value": ""})
+    current = handlers.on_example(turns, None, INFO, 0.4, CAM, "tiles", chosen)[parts.current]
+    for typed, threshold in ((1, 1), ("0,3", 0.3), (5, 1), (-1, 0), (None, 0.4), ("abc", 0.4)):
+        shown = handlers.on_computed(current, turns, INFO, typed, CAM)
+        assert shown[parts.raw]["threshold"] == threshold and parts.threshold not in shown
+        assert handlers.on_threshold(current, INFO, typed)[parts.raw] == shown[parts.raw]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -19,6 +19,7 @@ from chipdemo.settings import Settings
 from chipdemo.teaching import Teacher
 from chipdemo.ui.api import inspect as api
 from chipdemo.ui.api import label as label_api
+from chipdemo.ui.api.mcp import own_folder
 from chipdemo.ui.auth import Annotators, has_oauth
 from chipdemo.ui.compare import tab as compare_tab
 from chipdemo.ui.compare.logic import Lineup
@@ -161,7 +162,7 @@ def serve(
         ssr_mode=False,
         run_history=False,
         mcp_server=not settings.auth,
-        app_kwargs={"routes": routes},
+        app_kwargs={"routes": routes, "lifespan": own_folder},
         **launch_options(),
         **options,
     )

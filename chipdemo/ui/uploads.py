@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import gradio as gr
+import httpx
 import safehttpx
 from gradio.utils import get_upload_folder
 
 from chipdemo.errors import UnreadableImageError
 
+UPLOADS_AT = "/gradio_api/file="
 LONGEST_NAME = 255  # characters
 
 
@@ -43,6 +46,15 @@ def uploaded_files(payload: Sequence[Mapping[str, Any]] | Mapping[str, Any] | No
     return [uploaded_file(file) for file in files]
 
 
+async def _own_upload(url: str, **_: Any) -> httpx.Response:
+    """The file behind the address of an upload to this app, read without fetching it. Raises gr.Error."""
+    _, _, path = url.partition(UPLOADS_AT)
+    try:
+        return httpx.Response(200, content=uploaded_path(unquote(path)).read_bytes())
+    except (UnreadableImageError, OSError) as error:
+        raise gr.Error("Addresses are not fetched. Upload the file itself.", print_exception=False) from error
+
+
 async def _refuse(*_: Any, **__: Any) -> None:
     raise gr.Error("Addresses are not fetched. Upload the file itself.", print_exception=False)
 
@@ -51,6 +63,6 @@ def fetch_no_addresses() -> None:
     """Keep gradio from fetching addresses for visitors, which it does wherever a file may be named.
 
     It refuses private ones by itself, but neither counts the bytes nor asks who wants them. All of its
-    fetching goes through these two functions of safehttpx; we need none of it.
+    fetching goes through these two functions of safehttpx. Language models name an upload by its address.
     """
-    safehttpx.get = safehttpx.async_validate_url = _refuse
+    safehttpx.get, safehttpx.async_validate_url = _own_upload, _refuse

@@ -30,7 +30,7 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory):
-    """Folder with dark.png (abnormal), light.png (normal), red.png (unlike) and two bad files."""
+    """dark.png (abnormal), light.png (normal), red.png (out of distribution), and others."""
     folder = tmp_path_factory.mktemp("images")
     values = np.linspace(0, 70, 120 * 90).astype(np.uint8).reshape(90, 120)
     Image.fromarray(values).save(folder / "dark.png")
