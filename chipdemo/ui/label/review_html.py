@@ -176,5 +176,6 @@ def _hot_reload(settings: Settings, model: str) -> str:
         )
     return (
         "Then start the app with <code>--model FOLDER --hot-reload 60</code>, where FOLDER is the folder "
-        "that training prints at its end. The app then loads each newer model of that folder without a restart."
+        "that training prints at its end. The app then loads each newer model of that folder without a "
+        "restart."
     )
