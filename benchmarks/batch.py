@@ -30,17 +30,15 @@ from time import perf_counter
 import numpy as np
 import psutil
 
+from chipdemo.batch.run import BATCH, inspect_all, read
+from chipdemo.batch.sources import Listing, listed
+from chipdemo.files import in_parallel
+from chipdemo.images import read_image
+from chipdemo.settings import DEFAULT_MODEL, Settings
+from chipdemo.vision.predictor import load_inspector
+from training.sources import read_elpv
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from chipdemo.batch.run import BATCH, inspect_all, read  # noqa: E402
-from chipdemo.batch.sources import Listing, listed  # noqa: E402
-from chipdemo.files import in_parallel  # noqa: E402
-from chipdemo.images import read_image  # noqa: E402
-from chipdemo.settings import DEFAULT_MODEL, Settings  # noqa: E402
-from chipdemo.vision.predictor import load_inspector  # noqa: E402
-from training.sources import read_elpv  # noqa: E402
-
 RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # and their packages
 MODEL, GRAPHS = str(DEFAULT_MODEL), Settings().graphs
 MEMORY = (1_000, 10_000, 100_000)  # images

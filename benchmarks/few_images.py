@@ -9,22 +9,19 @@ the 213 good images at random, fills a memory with them and judges the 100 test 
 
 import argparse
 import datetime
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from chipdemo.vision.anomaly import fitting as teaching
+from chipdemo.vision.anomaly.features import Study, starting_backbone, study_images
+from chipdemo.vision.anomaly.matching import score_of
+from chipdemo.vision.checkpoint import write_json
+from training.measure import auroc
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from chipdemo.vision.anomaly import fitting as teaching  # noqa: E402
-from chipdemo.vision.anomaly.features import Study, starting_backbone, study_images  # noqa: E402
-from chipdemo.vision.anomaly.matching import score_of  # noqa: E402
-from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from training.measure import auroc  # noqa: E402
-
 COUNTS = (10, 25, 50, 100, 213)
 DRAWS = 5
 

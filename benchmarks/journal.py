@@ -27,14 +27,11 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from chipdemo.labeling.journal import Journal  # noqa: E402
-from chipdemo.labeling.label import Label, ModelPrediction  # noqa: E402
-from chipdemo.labeling.queue import ORDERS, Queue  # noqa: E402
-from chipdemo.labeling.ranking import rank, set_scores  # noqa: E402
-from chipdemo.labeling.statistics import (  # noqa: E402
+from chipdemo.labeling.journal import Journal
+from chipdemo.labeling.label import Label, ModelPrediction
+from chipdemo.labeling.queue import ORDERS, Queue
+from chipdemo.labeling.ranking import rank, set_scores
+from chipdemo.labeling.statistics import (
     against_the_model,
     agreement,
     consensus_counts,
@@ -42,6 +39,7 @@ from chipdemo.labeling.statistics import (  # noqa: E402
     likely_errors,
 )
 
+ROOT = Path(__file__).resolve().parent.parent
 PEOPLE = 3  # wanted on each image
 ANNOTATORS = tuple(f"annotator {number:02}" for number in range(20))
 BUSY, NEW = ANNOTATORS[0], "somebody new"  # BUSY has labeled half of all, which wait for others still

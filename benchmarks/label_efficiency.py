@@ -22,14 +22,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from chipdemo.inspection import ABNORMAL, NORMAL
+from chipdemo.labeling.queue import INFORMATIVE, RANDOM
+from chipdemo.labeling.ranking import Scored, rank_scored, shorten
+from chipdemo.vision.checkpoint import write_json
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from chipdemo.inspection import ABNORMAL, NORMAL  # noqa: E402
-from chipdemo.labeling.queue import INFORMATIVE, RANDOM  # noqa: E402
-from chipdemo.labeling.ranking import Scored, rank_scored, shorten  # noqa: E402
-from chipdemo.vision.checkpoint import write_json  # noqa: E402
-
 SPLIT = ROOT / "benchmarks" / "elpv_split.json"
 REPORT = ROOT / "benchmarks" / "label_efficiency.json"
 FEATURES = ROOT / "runs" / "label_efficiency" / "features.npz"

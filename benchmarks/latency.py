@@ -11,6 +11,7 @@ the second call is timed. Medians of ratios.
 import argparse
 import json
 import platform
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -23,19 +24,15 @@ import torch
 from PIL import Image
 from pytorch_grad_cam import GradCAM
 
+from chipdemo.images import read_image
+from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.vision.checkpoint import write_json
+from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.runtimes.exported import openvino_run
+from chipdemo.vision.transforms import normalize, pixels_of
+from training.sources import read_elpv
+
 ROOT = Path(__file__).resolve().parent.parent
-import sys  # noqa: E402
-
-sys.path.insert(0, str(ROOT))
-
-from chipdemo.images import read_image  # noqa: E402
-from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
-from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from chipdemo.vision.predictor import load_inspector  # noqa: E402
-from chipdemo.vision.runtimes.exported import openvino_run  # noqa: E402
-from chipdemo.vision.transforms import normalize, pixels_of  # noqa: E402
-from training.sources import read_elpv  # noqa: E402
-
 WARM_UP = 10  # rounds that are not timed
 GRAPHS = ROOT / "runs" / "graphs"
 FAST, EAGER = "inspector, OpenVINO", "inspector, PyTorch"

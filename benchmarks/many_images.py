@@ -11,7 +11,6 @@ straight line through the least and the most that were measured, and says so.
 import argparse
 import datetime
 import resource
-import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -23,13 +22,11 @@ import psutil
 import torch
 from PIL import Image, ImageChops, ImageEnhance
 
+from chipdemo.vision.anomaly import fitting as teaching
+from chipdemo.vision.anomaly.features import starting_backbone, study_images
+from chipdemo.vision.checkpoint import MEMORY, write_json
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from chipdemo.vision.anomaly import fitting as teaching  # noqa: E402
-from chipdemo.vision.anomaly.features import starting_backbone, study_images  # noqa: E402
-from chipdemo.vision.checkpoint import MEMORY, write_json  # noqa: E402
-
 TOLD = (1, 10, 100)  # times as many images
 SIDE = 512  # pixels, of the copies
 SHIFT, LIGHT = 8, 0.05  # most that a copy is moved, pixels, and brightened, fraction

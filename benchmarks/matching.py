@@ -11,7 +11,6 @@ quarters of them are learned, the others judge, as they are and with two defects
 import argparse
 import datetime
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -24,16 +23,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.drawn_defects import KINDS, draw_defect  # noqa: E402
-from chipdemo.errors import DataError  # noqa: E402
-from chipdemo.images import read_image  # noqa: E402
-from chipdemo.inspection import INVERSE  # noqa: E402
-from chipdemo.settings import AUTO  # noqa: E402
-from chipdemo.vision.anomaly import fitting as teaching  # noqa: E402
-from chipdemo.vision.anomaly.features import (  # noqa: E402
+from benchmarks.drawn_defects import KINDS, draw_defect
+from chipdemo.errors import DataError
+from chipdemo.images import read_image
+from chipdemo.inspection import INVERSE
+from chipdemo.settings import AUTO
+from chipdemo.vision.anomaly import fitting as teaching
+from chipdemo.vision.anomaly.features import (
     DESCRIPTION,
     IMAGE_SIZE,
     Backbone,
@@ -42,14 +38,15 @@ from chipdemo.vision.anomaly.features import (  # noqa: E402
     starting_backbone,
     study_images,
 )
-from chipdemo.vision.anomaly.fitting import PLACES  # noqa: E402
-from chipdemo.vision.anomaly.matching import score_of  # noqa: E402
-from chipdemo.vision.anomaly.memory_bank import Description  # noqa: E402
-from chipdemo.vision.checkpoint import MEMORY, write_json  # noqa: E402
-from chipdemo.vision.predictor import load_inspector  # noqa: E402
-from training.localization import aupro, pixel_auroc  # noqa: E402
-from training.measure import auroc  # noqa: E402
+from chipdemo.vision.anomaly.fitting import PLACES
+from chipdemo.vision.anomaly.matching import score_of
+from chipdemo.vision.anomaly.memory_bank import Description
+from chipdemo.vision.checkpoint import MEMORY, write_json
+from chipdemo.vision.predictor import load_inspector
+from training.localization import aupro, pixel_auroc
+from training.measure import auroc
 
+ROOT = Path(__file__).resolve().parent.parent
 MASK_SIDE = 256  # pixels, at which heat and masks are compared
 TIMED = 20  # images, of which the median time is told
 MOBILENET = "mobilenetv2_100"

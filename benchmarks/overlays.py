@@ -10,7 +10,6 @@ and insertion are of the defects that the classifier caught. Folds that are fini
 
 import argparse
 import datetime
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +17,15 @@ import torch
 from scipy.special import expit
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.matching import enlarged, read_masks  # noqa: E402
-from benchmarks.transistor import FOLDS, folds  # noqa: E402
-from chipdemo.images import read_image  # noqa: E402
-from chipdemo.inspection import ABNORMAL, NORMAL  # noqa: E402
-from chipdemo.vision.anomaly import fitting as teaching  # noqa: E402
-from chipdemo.vision.anomaly.features import study_images, trained_backbone  # noqa: E402
-from chipdemo.vision.checkpoint import read_metrics, write_json  # noqa: E402
-from chipdemo.vision.predictor import NetworkInspector, load_inspector  # noqa: E402
-from training.localization import (  # noqa: E402
+from benchmarks.matching import enlarged, read_masks
+from benchmarks.transistor import FOLDS, folds
+from chipdemo.images import read_image
+from chipdemo.inspection import ABNORMAL, NORMAL
+from chipdemo.vision.anomaly import fitting as teaching
+from chipdemo.vision.anomaly.features import study_images, trained_backbone
+from chipdemo.vision.checkpoint import read_metrics, write_json
+from chipdemo.vision.predictor import NetworkInspector, load_inspector
+from training.localization import (
     SHARES,
     area_under,
     aupro,
@@ -38,8 +34,9 @@ from training.localization import (  # noqa: E402
     pointing_game,
     removal_curves,
 )
-from training.sources import read_data  # noqa: E402
+from training.sources import read_data
 
+ROOT = Path(__file__).resolve().parent.parent
 ROW = "lite0-cbam-0"
 MIDDLE = "a spot in the middle"  # what a map is worth that knows nothing but where chips lie
 WIDTH = 0.2  # of a side, the standard deviation of that spot

@@ -21,8 +21,6 @@ from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
-
 import numpy as np
 import torch
 from safetensors.torch import save

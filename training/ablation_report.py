@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
 from sklearn import metrics
 from sklearn.calibration import CalibrationDisplay
 
@@ -14,8 +15,7 @@ from training.measure import operating_point
 
 RECALL = 0.98  # of the operating point whose precision is told
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
+matplotlib.use("Agg")  # no screen
 
 
 def table(ablation: Ablation) -> str:

@@ -15,8 +15,6 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
-
 import numpy as np
 import torch
 from scipy.special import expit

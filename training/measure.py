@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
+from matplotlib import pyplot as plt
 from sklearn import metrics
 from sklearn.calibration import CalibrationDisplay
 from torchmetrics.functional.classification import binary_calibration_error
@@ -16,8 +17,7 @@ from chipdemo.inspection import CLASSES
 from chipdemo.threshold import OperatingCurve, OperatingPoint
 from training.uncertainty import interval, resampled
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
+matplotlib.use("Agg")  # no screen
 
 PICTURES = ("confusion.png", "roc.png", "precision_recall.png")
 RELIABILITY = "reliability.png"

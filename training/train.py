@@ -18,8 +18,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
-
 import numpy as np
 import torch
 from accelerate import Accelerator
