@@ -2,9 +2,9 @@
 
     python benchmarks/journal.py
 
-Times of what labelers wait for, and of what runs beside them; then processes that write labels and
-are killed (kill -9) at twenty random moments, and whether every label that was acknowledged is there.
-Writes journal.json. Needs 1.5 GB of disk for a while.
+Measures what labelers wait for, and what runs beside them; then processes that write labels and
+are killed (kill -9) at twenty random moments, and whether the journal has every label that it had
+acknowledged. Writes journal.json. Needs 1.5 GB of disk for a while.
 """
 
 import argparse
@@ -40,10 +40,10 @@ from chipdemo.labeling.statistics import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-PEOPLE = 3  # wanted on each image
+ANNOTATORS_PER_IMAGE = 3
 ANNOTATORS = tuple(f"annotator {number:02}" for number in range(20))
-BUSY, NEW = ANNOTATORS[0], "somebody new"  # BUSY has labeled half of all, which wait for others still
-# Of all images, those that everyone has labeled, BUSY alone, BUSY and one more; nobody the others
+BUSY, NEW = ANNOTATORS[0], "somebody new"  # BUSY has labeled half of all, and others still have to
+# Shares of the images labeled by everyone, by BUSY alone, by BUSY and one more; the others by nobody
 EVERYONE, ALONE, TWO = 0.45, 0.40, 0.10
 MODEL, REVISION, CHANNELS, THRESHOLD = "model", "abc", 1280, 0.5
 CALLS = 200
@@ -56,7 +56,7 @@ from chipdemo.labeling.queue import Queue
 from chipdemo.labeling.journal import Journal
 
 with Journal(Path(sys.argv[1])) as journal:
-    queue = Queue(journal, people=3)
+    queue = Queue(journal, annotators_per_image=3)
     while True:
         label = Label(queue.next(sys.argv[2])[0].sha256, "normal", sys.argv[2])
         journal.append(label)
@@ -86,18 +86,18 @@ def fill(journal: Journal, images: int) -> None:
         rows, events, votes = [], [], []
         for number in range(first, min(first + 1000, images)):
             sha256, voters = sha_of(number), voters_of(number, images)
-            prediction, labels = said_of(generator, len(voters))
+            prediction, labels = predicted_and_given(generator, len(voters))
             for annotator, label in zip(voters, labels):
                 seq += 1
                 events.append((seq, new_id(generator), sha256, label, annotator, prediction, ""))
                 votes.append((sha256, annotator, seq, label, 0, json.loads(prediction)[2]))
-            for _ in range(0 if voters else 4):  # said and undone
+            for _ in range(0 if voters else 4):  # labeled and retracted
                 seq += 2
-                undone = new_id(generator)
-                events.append((seq - 1, undone, sha256, "unsure", BUSY, prediction, ""))
-                events.append((seq, new_id(generator), sha256, "", BUSY, "", undone))
+                retracted = new_id(generator)
+                events.append((seq - 1, retracted, sha256, "unsure", BUSY, prediction, ""))
+                events.append((seq, new_id(generator), sha256, "", BUSY, "", retracted))
             panel = panels.setdefault(json.dumps(voters), len(panels) + 1)
-            rows.append((sha256, f"chip {number}.png", len(voters), panel, truth_of(labels)))
+            rows.append((sha256, f"chip {number}.png", len(voters), panel, consensus_of(labels)))
         with journal.write() as database:
             database.executemany(
                 "INSERT INTO panels VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -110,7 +110,7 @@ def fill(journal: Journal, images: int) -> None:
             )
             database.executemany("INSERT INTO contents VALUES (?, x'89504e47')", [row[:1] for row in rows])
             database.executemany(
-                "INSERT INTO events (seq, event_id, image_sha256, label, annotator, said, retracts, "
+                "INSERT INTO events (seq, event_id, image_sha256, label, annotator, prediction, retracts, "
                 "defect_type, boxes, decides, created_at, note, mask) VALUES (?, ?, ?, ?, ?, ?, ?, '', '[]', "
                 f"0, {now} - ({10 * images} - ?1) * 600000, '', x'')",  # two in a second
                 events,
@@ -118,15 +118,15 @@ def fill(journal: Journal, images: int) -> None:
             database.executemany("INSERT INTO votes VALUES (?, ?, ?, ?, ?, ?)", votes)
 
 
-def said_of(generator: random.Random, people: int) -> tuple[str, list[str]]:
-    """What a model says of an image, as the journal keeps it, and what so many people do."""
+def predicted_and_given(generator: random.Random, people: int) -> tuple[str, list[str]]:
+    """A model's prediction for an image, as the journal keeps it, and the labels of so many people."""
     abnormal = generator.random() < 0.3
     probability = min(max(generator.gauss(0.3 + 0.4 * abnormal, 0.15), 0), 1)
     labels = [("normal", "abnormal")[abnormal != (generator.random() < 0.1)] for _ in range(people)]
     return json.dumps([MODEL, REVISION, probability]), labels
 
 
-def truth_of(labels: list[str]) -> str:
+def consensus_of(labels: list[str]) -> str:
     abnormal = labels.count("abnormal")
     if 2 * abnormal == len(labels):
         return "disputed" if labels else ""
@@ -138,7 +138,7 @@ def new_id(generator: random.Random) -> str:
 
 
 def milliseconds(call: Callable[[], object], after: Callable[[object], object] = lambda _: None) -> dict:
-    """Of CALLS calls. after: what is done with the answer, and not timed."""
+    """Of CALLS calls. after: called with the answer, not timed."""
     times = []
     for _ in range(CALLS):
         started = time.perf_counter()
@@ -159,14 +159,14 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def label_next(queue: Queue, annotator: str) -> Callable[[], object]:
-    """A function that labels an image that was got before, which is not timed."""
+    """A function that labels the next of images that were fetched before."""
     waiting = iter([one.sha256 for one in queue.next(annotator, CALLS)])
     prediction = ModelPrediction(MODEL, REVISION, 0.25)
     return lambda: queue.journal.append(Label(next(waiting), "normal", annotator, prediction=prediction))
 
 
 def while_labeling(queue: Queue) -> dict:
-    """What labelers wait for, in milliseconds."""
+    """Milliseconds of the calls that labelers wait for."""
     found = {"append": milliseconds(label_next(queue, NEW))}
     for name, annotator in (("somebody new", NEW), ("who has labeled half of all", BUSY)):
         found |= {
@@ -188,10 +188,12 @@ def score(journal: Journal, images: int) -> None:
     kinds = generator.standard_normal((50, CHANNELS)).astype(np.float32)  # of images
     for first in range(0, images, 1_000):
         numbers = range(first, min(first + 1_000, images))
-        places = kinds[generator.integers(50, size=len(numbers))]
-        places = places + generator.standard_normal(places.shape).astype(np.float32)
+        embeddings = kinds[generator.integers(50, size=len(numbers))]
+        embeddings = embeddings + generator.standard_normal(embeddings.shape).astype(np.float32)
         set_scores(
-            journal, REVISION, [(sha_of(n), generator.random(), place) for n, place in zip(numbers, places)]
+            journal,
+            REVISION,
+            [(sha_of(n), generator.random(), embedding) for n, embedding in zip(numbers, embeddings)],
         )
 
 
@@ -200,7 +202,7 @@ def appends_during(journal: Journal, work: Callable[[], object]) -> tuple[float,
     times, done = [], threading.Event()
 
     def label() -> None:
-        queue = Queue(journal, people=PEOPLE)
+        queue = Queue(journal, ANNOTATORS_PER_IMAGE)
         while not times or not done.wait(0.1):
             image = queue.next("in between")[0]
             started = time.perf_counter()
@@ -222,8 +224,8 @@ def beside_labeling(journal: Journal, images: int) -> dict:
             "agreement": lambda: agreement(journal),
             "against the model": lambda: against_the_model(journal, THRESHOLD),
             "likely errors": lambda: likely_errors(journal),
-            "disagreements": lambda: disagreements(journal, PEOPLE),
-            "consensus_counts": lambda: consensus_counts(journal, PEOPLE),
+            "disagreements": lambda: disagreements(journal, ANNOTATORS_PER_IMAGE),
+            "consensus counts": lambda: consensus_counts(journal, ANNOTATORS_PER_IMAGE),
             "keeping all scores": lambda: score(journal, images),
         }.items()
     }
@@ -236,7 +238,7 @@ def beside_labeling(journal: Journal, images: int) -> dict:
 
 
 def kill_writers(journal: Journal) -> dict:
-    """Acknowledged labels of writers that were killed at random moments, and how many are missing."""
+    """Counts the acknowledged labels of writers that are killed at random moments, and the missing ones."""
     generator, acknowledged = random.Random(0), set()
     before = journal.counts().events
     for kill in range(KILLS):
@@ -291,12 +293,12 @@ def main() -> None:
                 report[f"{name}, ms"] = {
                     "images": counts.images,
                     "events": counts.events,
-                    **while_labeling(Queue(journal, PEOPLE)),
+                    **while_labeling(Queue(journal, ANNOTATORS_PER_IMAGE)),
                 }
                 print(json.dumps(report[f"{name}, ms"], indent=1), flush=True)
                 if name == "large":
                     report["large, seconds"] = beside_labeling(journal, images)
-                    report["after ranking, ms"] = while_labeling(Queue(journal, PEOPLE))
+                    report["after ranking, ms"] = while_labeling(Queue(journal, ANNOTATORS_PER_IMAGE))
                     report["kill -9"] = kill_writers(journal)
     options.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=1))

@@ -90,7 +90,7 @@ def main() -> None:
     milliseconds = [1000 * seconds for _, seconds in kept]
     report = {
         "command": " ".join(["python benchmarks/labeling.py", *sys.argv[1:]]),
-        "people": PEOPLE,
+        "annotators_per_image": PEOPLE,
         "pause_s": options.pause,
         "acknowledged": len(kept),
         "in_the_journal": len(events),

@@ -161,7 +161,7 @@ class Settings:
     reviewers: tuple[str, ...] = _setting(
         (), _names, "who of them settles disagreements; empty for all of them", metavar="NAME[,...]"
     )
-    people: int = _setting(1, _whole(1, 100), "who are to label each image", metavar="N")
+    annotators_per_image: int = _setting(1, _whole(1, 100), "annotators who label each image", metavar="N")
     defects: Defects = _setting(
         DEFECTS,
         _defects,

@@ -37,7 +37,8 @@ NO_TOKEN = (
     f"note     The Space has no secret {TOKEN}: it cannot read a private model or publish labels. "
     f"Set it with --secret {TOKEN}=VARIABLE."
 )
-MORE_SETTINGS = ("journal", "watch", "labelers", "reviewers", "people")  # that become variables of the Space
+# that become variables of the Space
+MORE_SETTINGS = ("journal", "watch", "labelers", "reviewers", "annotators_per_image")
 
 
 @dataclass(frozen=True)

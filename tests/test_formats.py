@@ -17,11 +17,12 @@ from PIL import Image
 from chipdemo.errors import ExchangeError, LabelError
 from chipdemo.images import read_image
 from chipdemo.labeling.agreement import consensus_of
+from chipdemo.labeling.folders import labeled_files, split_folders, split_of
 from chipdemo.labeling.formats import export_labels, import_labels
 from chipdemo.labeling.formats.coco import runs_of
 from chipdemo.labeling.formats.entry import entries_of
 from chipdemo.labeling.intake import add_contents
-from chipdemo.labeling.journal import Journal
+from chipdemo.labeling.journal import Counts, Journal
 from chipdemo.labeling.label import Box, Label
 from chipdemo.spreadsheet import escaped, unescaped
 from tests.drawn import mask, picture
@@ -33,7 +34,7 @@ HOSTILE = "=1+1\u202e<script>alert(1)</script>\r\n\x00\x1b[31m\"';,\U0001f4a5" +
 FORMATS = ("imagefolder", "parquet", "csv", "coco", "yolo")
 ROUND_TRIPS = ("imagefolder", "csv", "coco")
 IMAGES = [picture(n) for n in range(6)]
-NORMAL, CRACK, UNSURE, TORN, ODD, UNLABELED = (read_image(content).sha256 for content in IMAGES)
+NORMAL, CRACK, UNSURE, DISPUTED, ODD, UNLABELED = (read_image(content).sha256 for content in IMAGES)
 MASK = mask((12, 8), (1, 2, 4, 5), (8, 0, 12, 3))
 
 
@@ -45,7 +46,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def journal(tmp_path):
-    """One image of each kind: what people agree, disagree and are unsure on; hostile words."""
+    """An image of each kind: agreed, disputed, unsure, with hostile text, and not labeled."""
     with Journal(tmp_path / "labels.db") as journal:
         add_contents(journal, [(f"chip {n}.png", content) for n, content in enumerate(IMAGES[:4])])
         add_contents(journal, [("../=cmd|\u202e\n" + "n" * 300, IMAGES[4]), ("5.png", IMAGES[5])])
@@ -57,15 +58,15 @@ def journal(tmp_path):
             Label(CRACK, "abnormal", "bob", "crack", created_at=NOON + timedelta(1)),
             Label(CRACK, "normal", "cy", note="nothing here", created_at=NOON + timedelta(2)),
             Label(UNSURE, "unsure", "ann"),
-            Label(TORN, "normal", "ann"),
-            Label(TORN, "abnormal", "bob"),
+            Label(DISPUTED, "normal", "ann"),
+            Label(DISPUTED, "abnormal", "bob"),
             Label(ODD, "abnormal", "ann", HOSTILE[:150], note=HOSTILE),
         )
         yield journal
 
 
-def holding(journal):
-    """What holds of every image but for who said it; a mask by its pixels."""
+def exported_fields(journal):
+    """What is exported of every image, without the annotators; a mask by its pixels."""
     return {
         entry.image.sha256: (
             entry.consensus.label,
@@ -89,7 +90,7 @@ def test_what_was_exported_is_the_same_when_it_is_imported_elsewhere(journal, tm
     with Journal(tmp_path / "other.db") as other:
         imported = import_labels(other, tmp_path / "out", "eve")
         assert (imported.added, imported.known, imported.refused) == (4, 0, ())
-        assert holding(other) == holding(journal) and len(holding(other)) == 4
+        assert exported_fields(other) == exported_fields(journal) and len(exported_fields(other)) == 4
 
 
 @pytest.mark.parametrize("format", ROUND_TRIPS)
@@ -103,7 +104,7 @@ def test_importing_twice_adds_nothing(journal, tmp_path, format):
         assert import_labels(other, tmp_path / "out", "bob").added == 4
 
 
-def test_what_one_format_brought_is_known_to_the_others(journal, tmp_path):
+def test_labels_imported_in_one_format_are_known_in_the_others(journal, tmp_path):
     with Journal(tmp_path / "other.db") as other:
         for format in ROUND_TRIPS:
             export_labels(journal, tmp_path / format, format)
@@ -111,19 +112,19 @@ def test_what_one_format_brought_is_known_to_the_others(journal, tmp_path):
         assert other.counts().events == 4
 
 
-def test_boxes_mask_and_note_are_of_those_who_agree(journal):
+def test_boxes_mask_and_note_come_from_those_who_agree_with_the_consensus(journal):
     (crack,) = (e for e in entries_of(journal, Counter()) if e.image.sha256 == CRACK)
     assert crack.consensus.votes == {"abnormal": 2, "normal": 1} and crack.consensus.defect_type == "crack"
     assert crack.boxes == (Box(0, 1, 5, 6), Box(11, 7, 1, 1)) and crack.mask == MASK and crack.note == "left"
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_files_are_called_by_their_content_and_by_nothing_that_people_wrote(journal, tmp_path, format):
+def test_files_are_named_by_their_content_and_never_by_text_of_users(journal, tmp_path, format):
     export_labels(journal, tmp_path / "out", format)
     stems = {path.name.split(".")[0] for path in (tmp_path / "out").rglob("*")}
     assert stems <= {
         *(NORMAL, CRACK, UNSURE, ODD),
-        *("normal", "abnormal", "unsure", "crack", "masks", "images", "images", "labels"),
+        *("normal", "abnormal", "unsure", "crack", "masks", "images", "labels"),
         *("metadata", "annotations", "data"),
     }
 
@@ -132,7 +133,7 @@ def test_files_are_called_by_their_content_and_by_nothing_that_people_wrote(jour
 def test_a_folder_that_is_not_empty_is_left_alone(journal, tmp_path, format):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(ExchangeError, match="Expected a new folder; .* is there and not empty"):
+    with pytest.raises(ExchangeError, match=str(tmp_path / "out")):
         export_labels(journal, tmp_path / "out", format)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
     assert sorted(path.name for path in tmp_path.glob("*out*")) == ["out"]
@@ -155,7 +156,7 @@ def test_a_full_disk_leaves_nothing_behind(journal, tmp_path, monkeypatch):
             return file.write(content)
 
     monkeypatch.setattr(Path, "write_bytes", write_bytes)
-    with pytest.raises(ExchangeError, match="Expected room .* No space left on device.* Nothing was written"):
+    with pytest.raises(ExchangeError, match="No space left on device"):
         export_labels(journal, tmp_path / "out", "imagefolder")
     assert len(written) == 3 and list(tmp_path.glob("*out*")) == []
 
@@ -172,7 +173,7 @@ def test_stopping_an_export_leaves_nothing_behind(journal, tmp_path):
 def test_without_labels_there_is_nothing_to_export(tmp_path):
     with (
         Journal(tmp_path / "empty.db") as journal,
-        pytest.raises(ExchangeError, match="found none. Label more first"),
+        pytest.raises(ExchangeError, match="empty.db"),
     ):
         export_labels(journal, tmp_path / "out", "imagefolder")
     assert not (tmp_path / "out").exists()
@@ -180,7 +181,7 @@ def test_without_labels_there_is_nothing_to_export(tmp_path):
 
 def test_an_export_is_of_one_moment_whatever_is_labeled_meanwhile(journal, tmp_path):
     def label_on(done):
-        labels = Label(TORN, "normal", f"annotator {done}"), Label(UNLABELED, "normal", "ann")
+        labels = Label(DISPUTED, "normal", f"annotator {done}"), Label(UNLABELED, "normal", "ann")
         labeler = threading.Thread(target=journal.append, args=labels)
         labeler.start()
         labeler.join()
@@ -201,13 +202,13 @@ def test_a_damaged_mask_is_left_out_and_counted(journal, tmp_path):
 
 
 def test_an_unknown_format_is_refused(journal, tmp_path):
-    with pytest.raises(ExchangeError, match="Expected a format among imagefolder, .*; found 'voc'"):
+    with pytest.raises(ExchangeError, match="voc"):
         export_labels(journal, tmp_path / "out", "voc")
-    with pytest.raises(ExchangeError, match="found 'yolo'"):
+    with pytest.raises(ExchangeError, match="yolo"):
         import_labels(journal, tmp_path, "eve", "yolo")
 
 
-# What other programs make of it
+# How other programs read an export
 
 
 def test_an_imagefolder_is_loaded_with_images_labels_and_boxes(journal, tmp_path):
@@ -251,7 +252,7 @@ def test_parquet_is_loaded_with_images_and_class_names(journal, tmp_path):
 @pytest.mark.parametrize(
     "format, data", [("imagefolder", "{}"), ("csv", "{}/labels.csv"), ("parquet", "hf:{}")]
 )
-def test_training_takes_it_and_leaves_out_what_people_are_unsure_of(journal, tmp_path, format, data):
+def test_training_reads_an_export_and_leaves_out_unsure_images(journal, tmp_path, format, data):
     export_labels(journal, tmp_path / "out", format)
     data = read_data(data.format(tmp_path / "out"))
     images = load_images(data, lambda image: np.asarray(image.resize((4, 4))))
@@ -315,17 +316,17 @@ def test_coco_has_a_category_a_defect_type_boxes_and_runs(journal, tmp_path):
         (["01", "10"], [1, 2, 1]),
     ],
 )
-def test_runs_go_down_the_columns_and_begin_with_zeros(rows, runs):
+def test_run_lengths_go_down_the_columns_and_begin_with_zeros(rows, runs):
     assert runs_of(np.array([[digit == "1" for digit in row] for row in rows])) == runs
 
 
-def test_yolo_has_boxes_as_fractions_and_leaves_out_what_it_cannot_say(journal, tmp_path):
-    journal.append(Label(TORN, "abnormal", "ruth", "=scratch: \u202e", mask=MASK, decides=True))
+def test_yolo_has_boxes_as_fractions_and_leaves_out_what_it_cannot_hold(journal, tmp_path):
+    journal.append(Label(DISPUTED, "abnormal", "ruth", "=scratch: \u202e", mask=MASK, decides=True))
     exported = export_labels(journal, tmp_path / "out", "yolo")
-    assert exported.left_out == {"unsure": 1, "defect without a place": 1}
+    assert exported.left_out == {"unsure": 1, "defect without box or mask": 1}
     lines = {path.stem: path.read_text() for path in (tmp_path / "out" / "labels").iterdir()}
     images = {path.stem for path in (tmp_path / "out" / "images").iterdir()}
-    assert lines.keys() == images == {NORMAL, CRACK, TORN} and lines[NORMAL] == ""
+    assert lines.keys() == images == {NORMAL, CRACK, DISPUTED} and lines[NORMAL] == ""
     names = json.loads((tmp_path / "out" / "data.yaml").read_text().split("names: ")[1])
     numbers = {name: number for number, name in names.items()}
     assert lines[CRACK].splitlines() == [
@@ -333,16 +334,16 @@ def test_yolo_has_boxes_as_fractions_and_leaves_out_what_it_cannot_say(journal, 
         f"{numbers['crack']} 0.958333 0.937500 0.083333 0.125000",
     ]
     assert (
-        sorted(line.split(" ", 1)[0] for line in lines[TORN].splitlines())
+        sorted(line.split(" ", 1)[0] for line in lines[DISPUTED].splitlines())
         == [numbers["=scratch: \u202e"]] * 2
     )
 
 
-# What others wrote
+# Imports of what others wrote
 
 
 def imported(journal, path, annotator="eve", **options):
-    """(label, defect type, boxes) by sha256, and the lines about what was refused."""
+    """(label, defect type, boxes) by sha256, and the lines of the refused ones."""
     result = import_labels(journal, path, annotator, **options)
     events = [event for _, event in journal.events(annotator=annotator)]
     return {e.image_sha256: (e.label, e.defect_type, e.boxes) for e in events}, result.refused
@@ -371,14 +372,83 @@ def test_folders_are_imported_by_their_synonyms_with_defect_types(fresh, tmp_pat
     assert fresh.image(CRACK).name == "ng/crack/b.png" and fresh.content(CRACK) == IMAGES[1]
 
 
-def test_folders_as_of_mvtec_are_imported(fresh, tmp_path):
+def test_folders_in_the_layout_of_mvtec_are_imported(fresh, tmp_path):
     root = fill(tmp_path / "chips", train__good__a=0, test__bent__b=1, ground_truth__bent__b_mask=2)
     assert imported(fresh, root)[0] == {NORMAL: ("normal", "", ()), CRACK: ("abnormal", "bent", ())}
 
 
-def test_a_folder_that_says_nothing_is_an_error(fresh, tmp_path):
-    with pytest.raises(ExchangeError, match="Expected images in normal/ and abnormal/"):
-        import_labels(fresh, fill(tmp_path / "chips", a=0), "eve")
+@pytest.mark.parametrize(
+    "files, found",
+    [
+        ({"a": 0}, "chips"),
+        ({"images__a": 0, "images__b": 1}, "images/"),
+        ({"lot1__a": 0, "lot2__b": 1}, "lot1/, lot2/"),
+        ({"train__lot1__a": 0, "test__lot2__b": 1}, "lot1/, lot2/"),
+        ({"train__unsure__a": 0, "test__crack__b": 1}, "crack/"),
+        ({"normal__a": 0, "train__normal__b": 1}, "train/"),
+    ],
+)
+def test_a_folder_without_class_folders_is_refused_with_the_folders_found(fresh, tmp_path, files, found):
+    with pytest.raises(ExchangeError, match=found):
+        import_labels(fresh, fill(tmp_path / "chips", **files), "eve")
+    assert fresh.counts() == Counts(0, 0, 0, 0)
+
+
+def test_class_folders_of_other_names_are_named_by_the_caller(fresh, tmp_path):
+    root = fill(tmp_path / "chips", Lot1__a=0, lot2__b=1, lot3__c=2)
+    names = {"normal": ["lot1"], "abnormal": ["lot2", "LOT3"]}
+    assert imported(fresh, root, **names)[0] == {
+        NORMAL: ("normal", "", ()), CRACK: ("abnormal", "", ()), UNSURE: ("abnormal", "", ()),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "names, found",
+    [
+        ({"normal": ["lot9"]}, "lot9"),
+        ({"normal": ["lot1"], "abnormal": ["lot1"]}, "lot1"),
+        ({"normal": ["lot1"], "format": "csv"}, "csv"),
+    ],
+)
+def test_names_of_class_folders_that_cannot_be_are_refused(fresh, tmp_path, names, found):
+    with pytest.raises(ExchangeError, match=found):
+        import_labels(fresh, fill(tmp_path / "chips", lot1__a=0, lot2__b=1), "eve", **names)
+
+
+def test_a_folder_of_another_name_beside_one_named_normal_is_a_defect_type(fresh, tmp_path):
+    root = fill(tmp_path / "chips", lot1__a=0, crack__b=1)
+    assert imported(fresh, root, normal=["lot1"])[0][CRACK] == ("abnormal", "crack", ())
+
+
+def test_the_split_of_a_file_is_its_top_folder(tmp_path):
+    root = fill(tmp_path, Train__good__a=0, validation__good__b=1, test__crack__c=2)
+    splits = {path.stem: split_of(path, root) for path, _, _ in labeled_files(root)}
+    assert splits == {"a": "train", "b": "val", "c": "test"}
+    assert [folder.name for folder in split_folders(root)] == ["Train", "test", "validation"]
+    assert split_of(tmp_path / "good" / "a.png", tmp_path) == ""
+
+
+def test_an_import_tells_how_many_standing_labels_it_replaces(fresh, tmp_path):
+    root = fill(tmp_path / "chips", normal__a=0, abnormal__b=1, abnormal__c=2)
+    add_contents(fresh, [("a.png", IMAGES[0]), ("b.png", IMAGES[1])])
+    fresh.append(
+        Label(NORMAL, "abnormal", "eve"), Label(CRACK, "normal", "bob"), Label(CRACK, "unsure", "eve")
+    )
+    result = import_labels(fresh, root, "eve")
+    assert (result.added, result.known, result.replaced) == (3, 0, 2)
+    assert fresh.vote(NORMAL, "eve").label == "normal" and fresh.vote(CRACK, "bob").label == "normal"
+    assert import_labels(fresh, root, "eve").replaced == 0
+
+
+def test_an_import_keeps_a_label_that_says_the_same_and_more(fresh, tmp_path):
+    add_contents(fresh, [("a.png", IMAGES[0]), ("b.png", IMAGES[1])])
+    by_hand = Label(CRACK, "abnormal", "eve", "crack", (Box(0, 1, 5, 6),), MASK, "left")
+    fresh.append(by_hand, page="one")
+    result = import_labels(fresh, fill(tmp_path / "plain", normal__a=0, abnormal__b=1), "eve")
+    assert (result.added, result.known, result.replaced) == (1, 1, 0)
+    assert fresh.vote(CRACK, "eve") == by_hand
+    assert import_labels(fresh, fill(tmp_path / "typed", good__a=0, dent__b=1), "eve").replaced == 1
+    assert fresh.vote(CRACK, "eve").defect_type == "dent"
 
 
 def test_a_plain_csv_is_imported_and_what_is_wrong_in_it_is_refused_line_by_line(fresh, tmp_path):
@@ -393,26 +463,49 @@ def test_a_plain_csv_is_imported_and_what_is_wrong_in_it_is_refused_line_by_line
     )
     labels, refused = imported(fresh, path)
     assert labels == {NORMAL: ("normal", "", ()), CRACK: ("abnormal", "crack", (Box(1, 0, 3, 8),))}
-    assert [line.split(";")[0] for line in refused] == [
-        "labels.csv, line 4: Expected a file in the folder of the labels",
-        "labels.csv, line 5: Expected a file in the folder of the labels",
-        "missing.png: Expected an image that can be read",
-        "a.png: Expected normal, abnormal or unsure",
-        "labels.csv, line 8: Expected an image in the column image",
-        "b.png: Expected normal, abnormal or unsure",
-        "b.png: Expected boxes inside the image of (12, 8)",
-        "labels.csv, line 11: Expected what an export writes",
+    assert [line.split(":")[0] for line in refused] == [
+        "labels.csv, line 4",
+        "labels.csv, line 5",
+        "missing.png",
+        "a.png",
+        "labels.csv, line 8",
+        "b.png",
+        "b.png",
+        "labels.csv, line 11",
     ]
+    for line, found in zip(refused, ("../secret.png", "/etc/passwd", "", "perhaps", "", "", "50, 50", "")):
+        assert found in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffImage;LABEL;Defect_Type\nsub\\a.png;0;\nsub\\b.png;1;crack\n",
+        "image\tlabel\tdefect_type\nsub/a.png\t0\t\nsub/b.png\t1\tcrack\n",
+        "label,image,defect_type\nOK,sub\\a.png,\nNG,sub/b.png,crack\n",
+    ],
+)
+def test_a_csv_may_have_semicolons_tabs_a_byte_order_mark_and_backslashes(fresh, tmp_path, text):
+    root = fill(tmp_path / "chips", sub__a=0, sub__b=1)
+    (root / "chips.csv").write_text(text, encoding="utf-8")
+    labels = {NORMAL: ("normal", "", ()), CRACK: ("abnormal", "crack", ())}
+    assert imported(fresh, root / "chips.csv") == (labels, ())
+
+
+def test_backslashes_do_not_lead_out_of_the_folder(fresh, tmp_path):
+    fill(tmp_path, secret=2)
+    root = fill(tmp_path / "chips", a=0)
+    (root / "labels.csv").write_text("image,label\na.png,ok\n..\\secret.png,ok\n")
+    labels, refused = imported(fresh, root)
+    assert labels.keys() == {NORMAL} and len(refused) == 1
 
 
 def test_one_image_with_two_labels_is_refused(fresh, tmp_path):
-    root = fill(tmp_path / "chips", normal__a=0, abnormal__again=0, normal__twin=0)
+    root = fill(tmp_path / "chips", normal__a=0, abnormal__again=0, normal__copy=0)
     labels, refused = imported(fresh, root)
     assert labels == {NORMAL: ("abnormal", "", ())}
-    assert refused == (
-        "normal/a.png: normal; as abnormal/again.png it is abnormal. Keep one.",
-        "normal/twin.png: normal; as abnormal/again.png it is abnormal. Keep one.",
-    )
+    assert [line.split(":")[0] for line in refused] == ["normal/a.png", "normal/copy.png"]
+    assert all("abnormal/again.png" in line for line in refused)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="file names are text on Windows")
@@ -427,7 +520,8 @@ def test_names_that_are_no_text_are_imported(fresh, tmp_path):
 def test_a_pipe_does_not_hang_an_import(fresh, tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "labels.csv").write_text("image,label\npipe.png,ok\n")
-    assert "found a folder, a pipe or a device" in imported(fresh, tmp_path / "labels.csv")[1][0]
+    labels, refused = imported(fresh, tmp_path / "labels.csv")
+    assert labels == {} and len(refused) == 1 and "pipe.png" in refused[0]
 
 
 def test_a_link_out_of_the_folder_is_not_followed(fresh, tmp_path):
@@ -435,15 +529,15 @@ def test_a_link_out_of_the_folder_is_not_followed(fresh, tmp_path):
     root = fill(tmp_path / "chips", normal__a=0)
     (root / "normal" / "b.png").symlink_to(tmp_path / "secret.png")
     labels, refused = imported(fresh, root)
-    assert labels.keys() == {NORMAL} and "leads out of it" in refused[0]
+    assert labels.keys() == {NORMAL} and len(refused) == 1 and "b.png" in refused[0]
 
 
 def test_coco_of_other_programs_is_imported_with_polygons_and_boxes(fresh, tmp_path):
-    root = fill(tmp_path / "chips", images__a=0, images__b=1)
+    root = fill(tmp_path / "chips", images__a=0, images__sub__b=1)
     content = {
         "images": [
             {"id": 7, "file_name": "a.png", "width": 12, "height": 8},
-            {"id": 8, "file_name": "b.png", "width": 12, "height": 8},
+            {"id": 8, "file_name": "sub\\b.png", "width": 12, "height": 8},
         ],
         "categories": [{"id": 3, "name": "crack"}, {"id": 4, "name": "finger"}],
         "annotations": [
@@ -470,20 +564,20 @@ def test_coco_of_other_programs_is_imported_with_polygons_and_boxes(fresh, tmp_p
     "image, segmentation, reason",
     [
         ({"width": 10**9, "height": 10**9}, [[0, 0, 1, 1, 2, 2]], "megapixels"),
-        ({"width": -1, "height": -1}, {"counts": [1]}, "Expected what an export writes"),
-        ({"width": 12, "height": 8}, {"counts": [96, 5]}, "Expected what an export writes"),
-        ({"width": 12, "height": 8}, {"counts": [200, -104]}, "Expected what an export writes"),
-        ({"width": 12, "height": 8}, {"counts": "abc"}, "Export polygons"),
-        ({"width": 12, "height": 8}, [["x"]], "Expected what an export writes"),
-        ({"width": 6, "height": 4}, [[0, 0, 1, 1, 2, 2]], "Expected a mask as large as the image"),
-        ({"width": "12", "height": 8}, [[0, 0, 1, 1, 2, 2]], "Expected what an export writes"),
-        ({}, [[0, 0, 1, 1, 2, 2]], "Expected what an export writes"),
+        ({"width": -1, "height": -1}, {"counts": [1]}, "malformed"),
+        ({"width": 12, "height": 8}, {"counts": [96, 5]}, "malformed"),
+        ({"width": 12, "height": 8}, {"counts": [200, -104]}, "malformed"),
+        ({"width": 12, "height": 8}, {"counts": "abc"}, "polygons"),
+        ({"width": 12, "height": 8}, [["x"]], "malformed"),
+        ({"width": 6, "height": 4}, [[0, 0, 1, 1, 2, 2]], "(6, 4)"),
+        ({"width": "12", "height": 8}, [[0, 0, 1, 1, 2, 2]], "malformed"),
+        ({}, [[0, 0, 1, 1, 2, 2]], "malformed"),
     ],
 )
 def test_hostile_coco_is_refused(fresh, tmp_path, image, segmentation, reason):
     root = fill(tmp_path / "chips", a=0)
-    place = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "segmentation": segmentation}
-    content = {"images": [{"id": 1, "file_name": "a.png", **image}], "annotations": [place]}
+    annotation = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "segmentation": segmentation}
+    content = {"images": [{"id": 1, "file_name": "a.png", **image}], "annotations": [annotation]}
     content["categories"] = [{"id": 1, "name": "crack"}]
     (root / "annotations.json").write_text(json.dumps(content))
     labels, refused = imported(fresh, root)
@@ -504,7 +598,7 @@ def test_hostile_coco_is_refused(fresh, tmp_path, image, segmentation, reason):
 )
 def test_a_file_that_holds_no_labels_is_an_error(fresh, tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    with pytest.raises(ExchangeError, match="Expected "):
+    with pytest.raises(ExchangeError, match=name):
         import_labels(fresh, tmp_path / name, "eve")
 
 
@@ -544,19 +638,17 @@ def test_a_mask_of_any_kind_becomes_black_and_white(fresh, tmp_path):
 
 
 def test_an_annotator_without_a_name_is_refused_before_anything_is_read(fresh, tmp_path):
-    with pytest.raises(LabelError, match="Expected the name of the person"):
+    with pytest.raises(LabelError):
         import_labels(fresh, fill(tmp_path / "chips", normal__a=0), " ")
     assert fresh.counts().images == 0
 
 
 def test_nothing_at_a_path_is_an_error(fresh, tmp_path):
-    with pytest.raises(
-        ExchangeError, match="Expected a folder, a CSV or a COCO JSON; .*gone is none of these"
-    ):
+    with pytest.raises(ExchangeError, match="gone"):
         import_labels(fresh, tmp_path / "gone", "eve")
 
 
-def test_the_votes_that_stand_make_the_same_truth_as_all_events(journal):
+def test_the_standing_votes_have_the_same_consensus_as_all_events(journal):
     events = [event for _, event in journal.events()]
     assert {
         sha256: consensus for votes in journal.votes() for sha256, consensus in consensus_of(votes).items()

@@ -20,7 +20,7 @@ def names(stored):
     return "".join(image.name for image in stored)
 
 
-def test_two_people_get_different_images_and_each_the_same_again(journal):
+def test_two_annotators_get_different_images_and_each_the_same_again(journal):
     queue = Queue(journal)
     assert names(queue.next("ann", 2)) == "ab"
     assert names(queue.next("bob", 2)) == "cd"
@@ -28,7 +28,7 @@ def test_two_people_get_different_images_and_each_the_same_again(journal):
     assert names(queue.next("cy", 2)) == "e"
 
 
-def test_what_is_labeled_or_skipped_does_not_come_again(journal):
+def test_images_labeled_or_skipped_do_not_come_again(journal):
     queue = Queue(journal)
     queue.next("ann", 2)
     journal.append(Label(SHAS[0], "normal", "ann"))
@@ -41,8 +41,8 @@ def test_what_is_labeled_or_skipped_does_not_come_again(journal):
     assert names(queue.next("ann", 9)) == "bcde"
 
 
-def test_a_image_goes_to_as_many_people_as_wanted(journal):
-    queue = Queue(journal, people=2)
+def test_an_image_goes_to_as_many_annotators_as_wanted(journal):
+    queue = Queue(journal, annotators_per_image=2)
     assert names(queue.next("ann")) == names(queue.next("bob")) == "a"
     assert names(queue.next("cy")) == "b"
     journal.append(Label(SHAS[0], "normal", "ann"))
@@ -52,7 +52,35 @@ def test_a_image_goes_to_as_many_people_as_wanted(journal):
     assert "a" not in names(queue.next("cy", 9))
 
 
-def test_a_lease_runs_out(journal):
+def test_two_pages_of_one_annotator_get_different_images_and_each_the_same_again(journal):
+    queue = Queue(journal)
+    assert names(queue.next("ann", 2, page="1")) == "ab"
+    assert names(queue.next("ann", 2, page="2")) == "cd"
+    assert names(queue.next("ann", 2, page="1")) == "ab"
+    assert names(queue.next("ann", 9, page="2")) == "cde"
+    queue.release(SHAS[:1], "ann", "2")  # not this page's
+    assert names(queue.next("ann", 9, page="2")) == "cde"
+    queue.release(SHAS[:1], "ann", "1")
+    assert names(queue.next("ann", 9, page="2")) == "cdea"
+
+
+@pytest.mark.parametrize("annotators_per_image", [1, 2])
+def test_an_image_labeled_on_one_page_is_not_offered_on_another(journal, annotators_per_image):
+    queue = Queue(journal, annotators_per_image)
+    queue.next("ann", 2, page="1")
+    journal.append(Label(SHAS[0], "normal", "ann"), page="2")
+    assert names(queue.next("ann", 9, page="1")) == "bcde"
+    assert names(queue.next("ann", 9, page="2")) == ""
+
+
+def test_the_pages_of_one_annotator_count_once_against_the_annotators_wanted(journal):
+    queue = Queue(journal, annotators_per_image=2)
+    queue.next("ann", 5, page="1")
+    assert names(queue.next("ann", 5, page="2")) == ""
+    assert names(queue.next("bob", 5)) == "abcde"
+
+
+def test_a_lease_expires(journal):
     assert names(Queue(journal, lease_s=0).next("ann", 5)) == "abcde"
     assert names(Queue(journal).next("bob", 5)) == "abcde"
 
@@ -66,12 +94,12 @@ def test_the_order_can_be_chosen(journal):
     assert names(queue.next("ann", 5, "plain")) == "abcde"
     at_random = names(queue.next("ann", 5, "random"))
     assert sorted(at_random) == list("abcde") and at_random == names(queue.next("ann", 5, "random"))
-    with pytest.raises(LabelError, match="Expected an order among informative, plain, random"):
+    with pytest.raises(LabelError, match="1; DROP TABLE events"):
         queue.next("ann", 5, "1; DROP TABLE events")
 
 
 def test_progress_counts_images_and_ones_own_labels(journal):
-    queue = Queue(journal, people=2)
+    queue = Queue(journal, annotators_per_image=2)
     journal.append(
         Label(SHAS[0], "normal", "ann"), Label(SHAS[0], "normal", "bob"), Label(SHAS[1], "unsure", "ann")
     )
@@ -86,10 +114,10 @@ def test_progress_counts_images_and_ones_own_labels(journal):
 
 
 @pytest.mark.parametrize("order", ["informative", "plain", "random"])
-def test_the_next_image_takes_no_longer_for_who_has_labeled_most(journal, order):
+def test_the_next_image_takes_no_longer_for_an_annotator_who_has_labeled_most(journal, order):
     for number in range(300):
         journal.add_image(f"{number:064x}", (64, 64), str(number), b"content")
-    queue = Queue(journal, people=2)
+    queue = Queue(journal, annotators_per_image=2)
 
     def steps(annotator):
         """Hundreds of SQLite's instructions, with a lease and without."""
@@ -107,7 +135,7 @@ def test_the_next_image_takes_no_longer_for_who_has_labeled_most(journal, order)
     assert steps("ann") < before + 10
 
 
-def test_progress_follows_what_is_undone_and_published(journal):
+def test_progress_follows_retractions_and_publishing(journal):
     queue = Queue(journal)
     label = Label(SHAS[0], "normal", "ann")
     journal.append(label, Label(SHAS[1], "normal", "ann"))

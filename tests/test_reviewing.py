@@ -48,7 +48,7 @@ def test_a_label_is_shown_only_to_those_who_gave_theirs(journal, shas):
     assert looks(seen(journal, "bob")) == ["06", "02"]
     assert looks(seen(journal, "ann")) == ["02"]
     assert looks(seen(journal, "cy")) == []  # all may review, and nobody sees more for that
-    html = review_html(seen(journal, "cy", people=2))
+    html = review_html(seen(journal, "cy", annotators_per_image=2))
     assert all(sha256 not in html for sha256 in shas) and "<img" not in html
 
 
@@ -56,7 +56,7 @@ def test_a_named_reviewer_sees_what_has_labels_enough_and_decides(journal, shas)
     label(journal, shas, bob=LABELS, ann="--n-----")
     ruth = seen(journal, "ruth", reviewers=("ruth",))
     assert looks(ruth) == ["06", "02"] and ruth.decides
-    assert looks(seen(journal, "ruth", people=2, reviewers=("ruth",))) == ["02"]
+    assert looks(seen(journal, "ruth", annotators_per_image=2, reviewers=("ruth",))) == ["02"]
     ann = seen(journal, "ann", reviews=False, reviewers=("ruth",))
     assert looks(ann) == ["02"] and not ann.decides and not ann.may_settle
 
@@ -64,7 +64,7 @@ def test_a_named_reviewer_sees_what_has_labels_enough_and_decides(journal, shas)
 def test_only_images_with_labels_enough_are_counted(journal, shas):
     """One image that one person labeled would tell the other what it was."""
     label(journal, shas, bob="a-------")
-    found = seen(journal, "ann", people=2)
+    found = seen(journal, "ann", annotators_per_image=2)
     assert sum(found.consensus_counts.values()) == 0
     assert sum(sum(row.values()) for row in found.against_model.values()) == 0
     html = review_html(found)
@@ -74,12 +74,12 @@ def test_only_images_with_labels_enough_are_counted(journal, shas):
 
 def test_it_says_what_holds_how_well_people_agree_and_what_the_model_had_said(journal, shas):
     label(journal, shas, ann=LABELS, bob="nnnaaaau")
-    found = seen(journal, "ann", people=2)
+    found = seen(journal, "ann", annotators_per_image=2)
     assert found.consensus_counts == {"normal": 3, "abnormal": 3, "unsure": 0, "disputed": 2}
     assert found.against_model["abnormal"] == {"normal": 1, "abnormal": 2}
     html = review_html(found)
     assert "of the 8 images with 2 labels or more" in html
-    assert "<strong>3</strong> normal" in html and "<strong>2</strong> disagreements" in html
+    assert "<strong>3</strong> normal" in html and "<strong>2</strong> disputed" in html
     assert f"<td>{found.agreement.overall.value:.2f}</td>" in html and "<td>75&nbsp;%</td>" in html
     assert "<bdi>ann</bdi> and <bdi>bob</bdi> (Cohen)" in html
     assert "at the threshold 0.40 of the one in use now, fake-inspector" in html
@@ -90,7 +90,7 @@ def test_it_says_what_holds_how_well_people_agree_and_what_the_model_had_said(jo
 def test_where_nothing_can_be_counted_it_says_what_to_do(journal, shas):
     html = review_html(seen(journal, "ann"))
     assert "No image has a label yet. Label some, then look here again." in html
-    assert "start the app with <code>--people 2</code>" in html
+    assert "start the app with <code>--annotators-per-image 2</code>" in html
     assert "No image with labels enough was judged by a model before." in html
     assert "Nothing to train from yet: label normal and abnormal images." in html
     label(journal, shas, ann="nn", bob="nn")

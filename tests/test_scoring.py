@@ -75,7 +75,7 @@ def test_a_label_changes_the_order_without_asking_again(journal):
     work_through(scorer)
     journal.append(Label(sure, "normal", "bob"))  # the model says abnormal
     work_through(scorer)
-    first = Queue(journal, people=2).next("ann")[0]
+    first = Queue(journal, annotators_per_image=2).next("ann")[0]
     assert (first.name, first.reason) == ("a", "the model and people disagree")
     assert inspector.inspections == 2
 

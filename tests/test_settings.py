@@ -68,7 +68,7 @@ def test_labels_are_published_nowhere_unless_a_data_set_is_named():
 def test_types_of_defects_have_letters_and_names_may_have_spaces_around_them():
     assert settings(CHIPDEMO_DEFECTS="c:crack, K:edge chip").defects == (("c", "crack"), ("k", "edge chip"))
     assert settings("--labelers", "ada, acme").labelers == ("ada", "acme")
-    assert settings().labelers == settings().reviewers == () and settings().people == 1
+    assert settings().labelers == settings().reviewers == () and settings().annotators_per_image == 1
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_types_of_defects_have_letters_and_names_may_have_spaces_around_them():
         ("CHIPDEMO_CONCURRENCY", "0"),
         ("CHIPDEMO_WATCH", "often"),
         ("CHIPDEMO_WATCH", "-1"),
-        ("CHIPDEMO_PEOPLE", "0"),
+        ("CHIPDEMO_ANNOTATORS_PER_IMAGE", "0"),
         ("CHIPDEMO_DEFECTS", "crack"),
         ("CHIPDEMO_DEFECTS", "z:crack"),
         ("CHIPDEMO_DEFECTS", "c:crack,c:chip"),

@@ -202,10 +202,10 @@ def test_settings_become_variables_and_those_of_others_stay(hub):
 
 def test_the_same_again_changes_nothing(hub, monkeypatch, capsys):
     monkeypatch.setenv("LABELS_TOKEN", SECRET)
-    run("--secret", "HF_TOKEN=LABELS_TOKEN", "--people", "2")
+    run("--secret", "HF_TOKEN=LABELS_TOKEN", "--annotators-per-image", "2")
     before = writes(hub)
     capsys.readouterr()
-    run("--secret", "HF_TOKEN=LABELS_TOKEN", "--people", "2")
+    run("--secret", "HF_TOKEN=LABELS_TOKEN", "--annotators-per-image", "2")
     assert writes(hub) == before and len(space(hub).commits) == 2
     assert "nothing to change" in capsys.readouterr().out
 
@@ -375,8 +375,8 @@ def test_a_name_that_cannot_be_is_refused_before_anything_is_done(hub, flags, me
 
 
 def test_a_setting_that_cannot_be_is_refused(hub):
-    with pytest.raises(SettingsError, match="--people: expected a whole number from 1 to 100"):
-        run("--people", "many")
+    with pytest.raises(SettingsError, match="--annotators-per-image: expected a whole number from 1 to 100"):
+        run("--annotators-per-image", "many")
 
 
 @pytest.mark.parametrize("flags, status", [(["--dry-run"], 0), ([], 1)])

@@ -132,11 +132,16 @@ def test_disagreements_are_listed_until_a_reviewer_decides(journal):
         {"ann": "normal", "bob": "abnormal"},
         [],
     )
-    assert disagreements(journal, people=3) == []  # a third may still settle it
+    assert disagreements(journal, annotators_per_image=3) == []  # a third may still settle it
     assert consensus_counts(journal) == {"normal": 2, "abnormal": 1, "unsure": 0, "disputed": 1}
     journal.append(Label(sha_of(0), "abnormal", "ruth", decides=True))
     assert disagreements(journal) == []
-    assert consensus_counts(journal, people=3) == {"normal": 1, "abnormal": 2, "unsure": 0, "disputed": 0}
+    assert consensus_counts(journal, annotators_per_image=3) == {
+        "normal": 1,
+        "abnormal": 2,
+        "unsure": 0,
+        "disputed": 0,
+    }
 
 
 def test_people_are_held_against_what_the_model_said_before_the_first_label(journal):
@@ -151,7 +156,10 @@ def test_people_are_held_against_what_the_model_said_before_the_first_label(jour
         "disputed": {"normal": 1, "abnormal": 0},
     }
     assert against_the_model(journal, 0.6)["abnormal"] == {"normal": 1, "abnormal": 1}
-    assert sum(sum(row.values()) for row in against_the_model(journal, 0.5, people=2).values()) == 2
+    assert (
+        sum(sum(row.values()) for row in against_the_model(journal, 0.5, annotators_per_image=2).values())
+        == 2
+    )
 
 
 def test_labels_that_the_model_contradicts_with_confidence_are_listed_the_surest_first(journal):
@@ -177,7 +185,7 @@ def test_likely_errors_can_be_only_those_of_an_annotator_or_of_enough_votes(jour
     label(journal, prediction=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5], ann="nnnnaaaa", bob="--n-----")
     assert [one.image.name for one in likely_errors(journal, 1)] == ["chip 6"]
     assert [one.image.name for one in likely_errors(journal, 1, labeled_by="bob")] == ["chip 2"]
-    assert [one.image.name for one in likely_errors(journal, people=2)] == ["chip 2"]
+    assert [one.image.name for one in likely_errors(journal, annotators_per_image=2)] == ["chip 2"]
     assert likely_errors(journal, labeled_by="cy") == []
 
 

@@ -125,7 +125,7 @@ def read_folder(root: Path) -> LabeledData:
     counts = Counter(sample.label for sample in samples)
     if not (counts[NORMAL] and counts[ABNORMAL]):
         raise DataError(
-            f"{root} has {counts[NORMAL]} normal and {counts[ABNORMAL]} abnormal images. Training needs both, "
-            "each in a folder of its name: normal/ and abnormal/."
+            f"{root} has {counts[NORMAL]} normal and {counts[ABNORMAL]} abnormal images. Training needs "
+            "both, each in a folder of its name: normal/ and abnormal/."
         )
     return LabeledData(root.resolve().name, "", tuple(samples), tuple(left_out))

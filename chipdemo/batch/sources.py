@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from chipdemo.errors import BatchError, ExchangeError, ImageError
+from chipdemo.errors import BatchError, DataError, ExchangeError, ImageError
 from chipdemo.files import DEFAULT_LIMITS, Found, Limits, found_at, shown, too_large
 from chipdemo.inspection import NORMAL
 from chipdemo.labeling.folders import class_of, labeled_folders
@@ -135,8 +135,12 @@ def _on_disk(path: Path, limits: Limits) -> Iterator[Listed | str]:
 
 
 def _labels_in(root: Path) -> dict[Path, str]:
-    """What the names of its folders say."""
-    return _classes((folder, label) for folder, label, _ in labeled_folders(root))
+    """The labels by folder; none where the names of the folders do not say normal and abnormal."""
+    try:
+        folders = labeled_folders(root)
+    except DataError:
+        return {}
+    return _classes((folder, label) for folder, label, _ in folders)
 
 
 def _classes(labels: Iterable[tuple[Any, str]]) -> dict[Any, str]:

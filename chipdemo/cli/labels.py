@@ -29,6 +29,14 @@ def add_to(rooms: argparse._SubParsersAction) -> None:
     take.add_argument("path", type=Path, metavar="PATH", help="labeled folder, CSV or COCO JSON")
     take.add_argument("--annotator", required=True, metavar="NAME", help="whose labels they are")
     take.add_argument("--format", choices=IMPORTS, default="", help="default: by what is there")
+    for label in ("normal", "abnormal"):
+        take.add_argument(
+            f"--{label}",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help=f"a folder of {label} images, if its name does not say so; may be repeated",
+        )
     publishing = ("journal", "dataset", "dataset_public")
     add_command(commands, "publish", labels_publish, "publish what waits, now", *publishing)
     add_command(commands, "compact", labels_compact, "make one file of the dataset's many", "dataset")
@@ -70,8 +78,12 @@ def labels_import(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.labeling.journal import Journal
 
     with Journal(settings.journal_path) as journal:
-        imported = import_labels(journal, flags.path, flags.annotator, flags.format, show_progress)
+        imported = import_labels(
+            journal, flags.path, flags.annotator, flags.format, show_progress, flags.normal, flags.abnormal
+        )
     print(f"{imported.added:,} labels added, {imported.known:,} known before.")
+    if imported.replaced:
+        print(f"{imported.replaced:,} of them replaced earlier labels of {flags.annotator}.")
     show_refused(imported.refused)
 
 

@@ -1,8 +1,9 @@
-"""What a folder of labeled images says by the names of its folders."""
+"""The labels that the names of folders give to the images in them."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from chipdemo.errors import DataError
 from chipdemo.inspection import ABNORMAL, NORMAL
 from chipdemo.labeling.label import UNSURE
 
@@ -20,53 +21,112 @@ ABNORMAL_NAMES = {
     "positive",
     "1",
 }
-PART_FOLDERS = ("train", "val", "validation", "test")
-NO_DEFECTS = {"ground_truth", "masks"}  # what else may lie beside good/
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+NOT_DEFECTS = {"ground_truth", "masks", "images", "labels", "annotations"}  # other folders beside good/
+SHOWN = 8  # names of folders in an error
 
 
-def class_of(name: str) -> str | None:
-    """The class that a folder or a label names, by any of its synonyms; None where it names none."""
-    name = name.strip().lower()
+def class_of(name: str, normal: Collection[str] = (), abnormal: Collection[str] = ()) -> str | None:
+    """The class that the name of a folder or a label means; None where it means none.
+
+    normal, abnormal: names that mean these, besides the synonyms and before them. Upper and lower case are
+    the same.
+    """
+    name = _plain(name)
+    for names, label in ((normal, NORMAL), (abnormal, ABNORMAL)):
+        if name in map(_plain, names):
+            return label
     return NORMAL if name in NORMAL_NAMES else ABNORMAL if name in ABNORMAL_NAMES else None
 
 
-def label_of(name: str) -> str | None:
-    """The same, and "unsure"."""
-    return UNSURE if name.strip().lower() == UNSURE else class_of(name)
+def label_of(name: str, normal: Collection[str] = (), abnormal: Collection[str] = ()) -> str | None:
+    """As class_of; also "unsure"."""
+    return UNSURE if _plain(name) == UNSURE else class_of(name, normal, abnormal)
 
 
-def labeled_files(root: Path) -> Iterator[tuple[Path, str, str]]:
-    """Every image of a folder, its label and its defect type; see labeled_folders."""
-    for folder, label, types in labeled_folders(root):
+def labeled_files(
+    root: Path, normal: Collection[str] = (), abnormal: Collection[str] = ()
+) -> Iterator[tuple[Path, str, str]]:
+    """Every file in a folder of labeled images, its label and its defect type. See labeled_folders."""
+    for folder, label, types in labeled_folders(root, normal, abnormal):
         for path in _files(folder):
-            of_type = path.relative_to(types).parts[:-1]
-            yield path, label, "/".join(of_type) if label == ABNORMAL else ""
+            defect_type = path.relative_to(types).parts[:-1]
+            yield path, label, "/".join(defect_type) if label == ABNORMAL else ""
 
 
-def labeled_folders(root: Path) -> Iterator[tuple[Path, str, Path]]:
-    """Each folder that labels all images below it, the label, and the folder whose folders are
-    defect types; upper and lower case are the same.
+def labeled_folders(
+    root: Path, normal: Collection[str] = (), abnormal: Collection[str] = ()
+) -> list[tuple[Path, str, Path]]:
+    """The folders that give a label to all files below them: (folder, label, parent of the defect types).
 
-    `normal/` and `abnormal/` (or synonyms such as `good`, `defect`), folders below abnormal being
-    defect types; or `good/` (or a synonym) beside one folder a defect type; and `unsure/`. Any of
-    these may lie in `train/`, `val/` and `test/`, as MVTec AD has it; its `ground_truth/`, which
-    holds masks, is passed over.
+    Two layouts are read, at the top of root or in each of train/, val/ and test/:
+    - normal/ and abnormal/, or synonyms of these, with a folder a defect type in abnormal/; other folders
+      beside abnormal/ are passed over.
+    - MVTec AD: good/, or a synonym, beside a folder a defect type. ground_truth/ and masks/ are passed over.
+    unsure/ may be beside them. normal, abnormal: further names of class folders.
+    Raises DataError, with the names that were found, for any other folder.
     """
-    for part in part_folders(root) or [root]:
-        # Beside a folder that says abnormal, one of another name may be anything, such as notes.
-        named = any(class_of(folder.name) == ABNORMAL for folder in folders_in(part))
-        for folder in folders_in(part):
-            label = label_of(folder.name)
-            if label or not named and folder.name.lower() not in NO_DEFECTS:
-                yield folder, label or ABNORMAL, folder if label else part
+    splits = split_folders(root)
+    levels = [folders_in(level) for level in splits or [root]]
+    found = [folder for level in levels for folder in level]
+    _check_names(root, found, normal, abnormal)
+    labels = {folder: label_of(folder.name, normal, abnormal) for folder in found}
+    if splits and any(class_of(folder.name, normal, abnormal) for folder in folders_in(root)):
+        raise DataError(f"{root} has class folders beside {splits[0].name}/. Move them into the splits.")
+    if not any(labels.values()):
+        raise DataError(
+            f"No folder in {root} says normal or abnormal by its name: {_names(found)}. Rename them, or name "
+            "them by --normal and --abnormal."
+        )
+    has_normal = NORMAL in labels.values()
+    result = []
+    for level in levels:
+        has_abnormal = any(labels[folder] == ABNORMAL for folder in level)
+        others = [folder for folder in level if not labels[folder] and _plain(folder.name) not in NOT_DEFECTS]
+        if others and not has_abnormal and not has_normal:
+            raise DataError(
+                f"{_names(others)} in {root}: defect types need a folder good/ or normal/. Put them into "
+                "abnormal/, or name them by --abnormal."
+            )
+        defects = [] if has_abnormal else others
+        for folder in level:
+            if labels[folder] or folder in defects:
+                types = folder if labels[folder] else folder.parent
+                result.append((folder, labels[folder] or ABNORMAL, types))
+    return result
 
 
-def part_folders(root: Path) -> list[Path]:
-    return [folder for folder in folders_in(root) if folder.name.lower() in PART_FOLDERS]
+def split_folders(root: Path) -> list[Path]:
+    """train/, val/ and test/ in root, as far as they are there."""
+    return [folder for folder in folders_in(root) if _plain(folder.name) in SPLITS]
+
+
+def split_of(path: Path, root: Path) -> str:
+    """The split of a file below root, by its top folder: "train", "val", "test", or "" for none."""
+    return SPLITS.get(_plain(path.relative_to(root).parts[0]), "")
 
 
 def folders_in(root: Path) -> list[Path]:
     return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _check_names(root: Path, found: list[Path], normal: Collection[str], abnormal: Collection[str]) -> None:
+    if both := set(map(_plain, normal)) & set(map(_plain, abnormal)):
+        raise DataError(f"{both.pop()} is named both normal and abnormal. Choose one.")
+    there = {_plain(folder.name) for folder in found}
+    for name in (*normal, *abnormal):
+        if _plain(name) not in there:
+            raise DataError(f"{root} has no folder {name}: {_names(found)}.")
+
+
+def _names(folders: list[Path]) -> str:
+    names = sorted({folder.name for folder in folders})
+    shown = ", ".join(f"{name}/" for name in names[:SHOWN]) or "no folders"
+    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower()
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,23 +1,32 @@
-"""What one annotator did last, and what annotators differ on."""
+"""What one annotator did last, and which images are disputed."""
 
 from chipdemo.labeling.agreement import DISPUTED
-from chipdemo.labeling.journal import Journal, Stored, stored_of
+from chipdemo.labeling.events import label_of
+from chipdemo.labeling.journal import Journal, JournalImage
 from chipdemo.labeling.label import Label
 
 
-def last_votes(journal: Journal, annotator: str, count: int) -> list[Label]:
-    """This annotator's standing labels, one an image, the latest first."""
+def last_votes(journal: Journal, annotator: str, count: int, page: str | None = None) -> list[Label]:
+    """This annotator's standing labels, one an image, the latest first.
+
+    page: only those given on this page, "" being a client without pages; None for all.
+    """
+    if page is None:
+        question, more = "SELECT events.* FROM votes JOIN events USING (seq) WHERE votes.annotator = ?", ()
+    else:
+        question = (
+            "SELECT events.* FROM events WHERE annotator = ? AND page = ? AND EXISTS (SELECT 1 FROM votes "
+            "WHERE votes.image_sha256 = events.image_sha256 AND votes.annotator = events.annotator "
+            "AND votes.seq = events.seq)"
+        )
+        more = (page,)
     with journal.read() as database:
-        rows = database.execute(
-            "SELECT event_id FROM votes JOIN events USING (seq) WHERE votes.annotator = ? "
-            "ORDER BY votes.seq DESC LIMIT ?",
-            (annotator, count),
-        ).fetchall()
-    return [journal.event(row["event_id"]) for row in rows]
+        rows = database.execute(f"{question} ORDER BY seq DESC LIMIT ?", (annotator, *more, count))
+        return [label_of(row) for row in rows]
 
 
 def skipped(journal: Journal, annotator: str) -> list[str]:
-    """The sha256 of the images that this annotator skipped and did not label since."""
+    """The sha256 of the images that this annotator skipped and has not labeled since."""
     with journal.read() as database:
         rows = database.execute(
             "SELECT image_sha256 FROM skips WHERE annotator = :annotator AND NOT EXISTS ("
@@ -28,7 +37,7 @@ def skipped(journal: Journal, annotator: str) -> list[str]:
 
 
 def votes_on(journal: Journal, sha256: str) -> dict[str, str]:
-    """What stands on an image: label by annotator."""
+    """The standing labels of an image, by annotator."""
     with journal.read() as database:
         rows = database.execute(
             "SELECT annotator, label FROM votes WHERE image_sha256 = ? ORDER BY seq", (sha256,)
@@ -37,7 +46,7 @@ def votes_on(journal: Journal, sha256: str) -> dict[str, str]:
 
 
 def scored(journal: Journal, sha256: str, revision: str) -> float | None:
-    """The abnormal_probability, 0-1, that this revision of the model gave it for the queue; or None."""
+    """The abnormal_probability, 0-1, that this revision of the model scored the image with; or None."""
     with journal.read() as database:
         row = database.execute(
             "SELECT abnormal_probability FROM scores WHERE image_sha256 = ? AND revision = ?",
@@ -46,15 +55,17 @@ def scored(journal: Journal, sha256: str, revision: str) -> float | None:
     return row["abnormal_probability"] if row else None
 
 
-def disputed(journal: Journal, people: int, annotator: str, count: int = -1) -> list[Stored]:
-    """Images that enough people labeled, without a majority and not decided; oldest first.
+def disputed(
+    journal: Journal, annotators_per_image: int, annotator: str, count: int = -1
+) -> list[JournalImage]:
+    """Images with as many labels as wanted, no majority and no decision; oldest first.
 
-    Not those that this annotator skipped.
+    Without those that this annotator skipped.
     """
     with journal.read() as database:
         rows = database.execute(
             "SELECT * FROM images AS p WHERE consensus = ? AND votes >= ? AND NOT EXISTS "
             "(SELECT 1 FROM skips WHERE image_sha256 = p.sha256 AND annotator = ?) ORDER BY id LIMIT ?",
-            (DISPUTED, people, annotator, count),
+            (DISPUTED, annotators_per_image, annotator, count),
         ).fetchall()
-    return [stored_of(row) for row in rows]
+    return [JournalImage.from_row(row) for row in rows]

@@ -1,10 +1,11 @@
-"""Which image somebody labels next.
+"""Which image an annotator labels next.
 
-An image goes to `people` annotators. Whoever is given one has a lease on it for a while, so that
-two people do not label the same one by accident; a lease that ran out is as if it had never been.
+Each image goes to `annotators_per_image` annotators. An image that is given to a page of the browser is
+leased to that page for a while, so that two people, or two tabs of one person, do not label it at the same
+time. An expired lease has no effect.
 
-Images are asked for by panel, that is by who has labeled them: whoever has labeled tens of
-thousands that still wait for others is never led past them again.
+Images are searched by panel, that is by the set of annotators who labeled them. So the search does not
+walk past the tens of thousands that an annotator has labeled and that wait for others.
 """
 
 import heapq
@@ -14,19 +15,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chipdemo.errors import LabelError
-from chipdemo.labeling.journal import Journal, Stored, stored_of
+from chipdemo.labeling.journal import Journal, JournalImage
 
-LEASE_S = 600  # an image is kept for the one it was given to
+LEASE_S = 600
 INFORMATIVE, PLAIN, RANDOM = "informative", "plain", "random"
-ORDERS = {  # the lowest comes first; the journal has an index of each
+ORDERS = {  # the lowest value comes first; the journal has an index of each
     INFORMATIVE: "-priority",
     PLAIN: "id",
     RANDOM: "(id * 2654435761) % 4294967291",  # the same for everyone, and after a restart
 }
 WANTED = """
-    images.votes < :people
+    images.votes < :annotators_per_image
     AND NOT EXISTS (SELECT 1 FROM skips WHERE image_sha256 = sha256 AND annotator = :annotator)
-    AND :people - images.votes > (
+    AND NOT EXISTS (
+        SELECT 1 FROM leases WHERE image_sha256 = sha256 AND annotator = :annotator AND page != :page
+    )
+    AND :annotators_per_image - images.votes > (
         SELECT COUNT(*) FROM leases WHERE image_sha256 = sha256 AND annotator != :annotator
     )
 """
@@ -34,7 +38,7 @@ WANTED = """
 
 @dataclass(frozen=True)
 class Progress:
-    """Of the images known. done: labeled by as many people as wanted. own: by this annotator.
+    """images: in the journal. done: labeled by as many annotators as wanted. own: labeled by this annotator.
 
     own_last_hour: this annotator's labels of the last hour. pending: events not yet published.
     """
@@ -47,38 +51,45 @@ class Progress:
 
 
 class Queue:
-    """Questions to the journal. people: who are to label each image."""
+    """The images of a journal that still need labels."""
 
-    def __init__(self, journal: Journal, people: int = 1, lease_s: float = LEASE_S):
-        self.journal, self.people, self.lease_s = journal, people, lease_s
+    def __init__(self, journal: Journal, annotators_per_image: int = 1, lease_s: float = LEASE_S):
+        self.journal, self.annotators_per_image, self.lease_s = journal, annotators_per_image, lease_s
 
-    def next(self, annotator: str, count: int = 1, order: str = INFORMATIVE) -> list[Stored]:
-        """The next images for this annotator, with a lease on each; fewer or none at the end.
+    def next(
+        self, annotator: str, count: int = 1, order: str = INFORMATIVE, page: str = ""
+    ) -> list[JournalImage]:
+        """The next images for a page of this annotator, each with a lease; fewer or none at the end.
 
-        Given are those with too few labels, none of this annotator's, that nobody else has a lease
-        on and this annotator did not skip. Asked again, it gives the same ones until they are
-        labeled, skipped or released: a page that is loaded again goes on where it was.
+        These are images with too few labels, none of them this annotator's, that this annotator has not
+        skipped and that are not leased to another page, be it of another annotator or of the same.
+        Asked again, the same page gets the same images until they are labeled, skipped or released.
+        page: an id that the page makes for itself; "" for a client without pages.
         """
         if order not in ORDERS:
-            raise LabelError(
-                f"Expected an order among {', '.join(ORDERS)}; found {order[:80]!r}. Choose one."
-            )
-        asked = {"people": self.people, "annotator": annotator, "count": count}
+            raise LabelError(f"There is no order {order[:80]!r}. Choose one of {', '.join(ORDERS)}.")
+        asked = {
+            "annotators_per_image": self.annotators_per_image,
+            "annotator": annotator,
+            "page": page,
+            "count": count,
+        }
         with self.journal.write() as database:
             now = time.time_ns() // 1000
             database.execute("DELETE FROM leases WHERE until <= ?", (now,))
             rows = _leased(database, ORDERS[order], asked)
             if len(rows) < count:
-                rows += _open(database, ORDERS[order], asked | {"count": count - len(rows)})
+                rows += _free(database, ORDERS[order], asked | {"count": count - len(rows)})
             until = now + int(self.lease_s * 1_000_000)
             database.executemany(
-                "INSERT INTO leases VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET until = excluded.until",
-                [(row["sha256"], annotator, until) for row in rows],
+                "INSERT INTO leases (image_sha256, annotator, page, until) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET until = excluded.until",
+                [(row["sha256"], annotator, page, until) for row in rows],
             )
-        return [stored_of(row) for row in rows]
+        return [JournalImage.from_row(row) for row in rows]
 
     def skip(self, sha256: str, annotator: str) -> None:
-        """Do not give it to this annotator again, until unskip."""
+        """Do not give this image to this annotator again, until unskip."""
         with self.journal.write() as database:
             database.execute("INSERT INTO skips VALUES (?, ?) ON CONFLICT DO NOTHING", (sha256, annotator))
             database.execute(
@@ -91,12 +102,12 @@ class Queue:
                 "DELETE FROM skips WHERE image_sha256 = ? AND annotator = ?", (sha256, annotator)
             )
 
-    def release(self, sha256s: Sequence[str], annotator: str) -> None:
-        """Give leases back before their time."""
+    def release(self, sha256s: Sequence[str], annotator: str, page: str = "") -> None:
+        """End this page's leases on these images before they expire."""
         with self.journal.write() as database:
             database.executemany(
-                "DELETE FROM leases WHERE image_sha256 = ? AND annotator = ?",
-                [(sha256, annotator) for sha256 in sha256s],
+                "DELETE FROM leases WHERE image_sha256 = ? AND annotator = ? AND page = ?",
+                [(sha256, annotator, page) for sha256 in sha256s],
             )
 
     def progress(self, annotator: str) -> Progress:
@@ -105,33 +116,37 @@ class Queue:
             row = database.execute(
                 """
                 SELECT TOTAL(count) FILTER (WHERE what = 'images'),
-                TOTAL(count) FILTER (WHERE what = 'images' AND of >= :people),
+                TOTAL(count) FILTER (WHERE what = 'images' AND of >= :annotators_per_image),
                 (SELECT count FROM tallies WHERE what = 'votes' AND of = :annotator),
                 (SELECT COUNT(*) FROM events WHERE annotator = :annotator AND created_at > :hour_ago
                     AND retracts = ''),
                 TOTAL(count) FILTER (WHERE what = 'events' AND of = 0)
                 FROM tallies WHERE what IN ('images', 'events')
                 """,
-                {"people": self.people, "annotator": annotator, "hour_ago": hour_ago},
+                {
+                    "annotators_per_image": self.annotators_per_image,
+                    "annotator": annotator,
+                    "hour_ago": hour_ago,
+                },
             ).fetchone()
         return Progress(*(int(count or 0) for count in row))
 
 
 def _leased(database: sqlite3.Connection, order: str, asked: dict) -> list[sqlite3.Row]:
-    """What this annotator was given before and still has."""
+    """The images that this page was given before and still has."""
     return database.execute(
         f"""
         SELECT images.* FROM leases CROSS JOIN images ON sha256 = image_sha256
-        WHERE annotator = :annotator AND {WANTED} ORDER BY {order}, id LIMIT :count
+        WHERE annotator = :annotator AND page = :page AND {WANTED} ORDER BY {order}, id LIMIT :count
         """,  # CROSS: the few leases first, not the images in their order
         asked,
     ).fetchall()
 
 
-def _open(database: sqlite3.Connection, order: str, asked: dict) -> list[sqlite3.Row]:
-    """What this annotator has neither labeled nor been given: the first of each panel without them."""
+def _free(database: sqlite3.Connection, order: str, asked: dict) -> list[sqlite3.Row]:
+    """Images that this annotator has neither labeled nor been given: the first of each panel without them."""
     panels = database.execute(
-        "SELECT id FROM panels WHERE votes < :people "
+        "SELECT id FROM panels WHERE votes < :annotators_per_image "
         "AND :annotator NOT IN (SELECT value FROM json_each(annotators))",
         asked,
     ).fetchall()
@@ -140,11 +155,11 @@ def _open(database: sqlite3.Connection, order: str, asked: dict) -> list[sqlite3
         for panel in panels
         for row in database.execute(
             f"""
-            SELECT *, {order} AS place FROM images WHERE panel = :panel AND {WANTED}
+            SELECT *, {order} AS rank FROM images WHERE panel = :panel AND {WANTED}
             AND NOT EXISTS (SELECT 1 FROM leases WHERE image_sha256 = sha256 AND annotator = :annotator)
             ORDER BY {order}, id LIMIT :count
             """,
             asked | {"panel": panel["id"]},
         )
     )
-    return heapq.nsmallest(asked["count"], rows, key=lambda row: (row["place"], row["id"]))
+    return heapq.nsmallest(asked["count"], rows, key=lambda row: (row["rank"], row["id"]))

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
 from chipdemo.labeling.agreement import DISPUTED
-from chipdemo.labeling.journal import Journal, Stored, stored_of
+from chipdemo.labeling.journal import Journal, JournalImage
 from chipdemo.labeling.label import LABELS
 
 RESAMPLES = 1_000
@@ -23,7 +23,7 @@ FIRST_PREDICTION = """(
     SELECT image_sha256, prediction, MIN(seq) FROM votes WHERE prediction IS NOT NULL GROUP BY image_sha256
 )"""
 UNREVIEWED = """
-    SELECT * FROM images WHERE id = :id AND votes >= :people
+    SELECT * FROM images WHERE id = :id AND votes >= :annotators_per_image
     AND (:labeled_by = ''
         OR EXISTS (SELECT 1 FROM votes WHERE image_sha256 = sha256 AND annotator = :labeled_by))
     AND NOT EXISTS (
@@ -64,7 +64,7 @@ class Agreement:
 class Disagreement:
     """An image on which most votes are tied, and its votes: label by annotator."""
 
-    image: Stored
+    image: JournalImage
     votes: dict[str, str]
 
 
@@ -76,7 +76,7 @@ class LikelyError:
     the other class is likelier; it may be below 0, where the model says that class less often.
     """
 
-    image: Stored
+    image: JournalImage
     label: str
     probability: float
     margin: float
@@ -98,31 +98,35 @@ def agreement(journal: Journal) -> Agreement:
     return Agreement(overall, dict(zip(LABELS, by_class)), pairs)
 
 
-def consensus_counts(journal: Journal, people: int = 1) -> dict[str, int]:
+def consensus_counts(journal: Journal, annotators_per_image: int = 1) -> dict[str, int]:
     """Images with at least so many votes, by what holds of them: a label or "disputed"."""
     with journal.read() as database:
         rows = database.execute(
             "SELECT consensus, COUNT(*) FROM images WHERE consensus != '' AND votes >= ? GROUP BY consensus",
-            (people,),
+            (annotators_per_image,),
         ).fetchall()
     return dict.fromkeys((*LABELS, DISPUTED), 0) | dict(map(tuple, rows))
 
 
-def disagreements(journal: Journal, people: int = 1, limit: int = 100) -> list[Disagreement]:
+def disagreements(journal: Journal, annotators_per_image: int = 1, limit: int = 100) -> list[Disagreement]:
     """For review: images with at least so many votes, tied, and not decided since."""
     with journal.read() as database:
         rows = database.execute(
             "SELECT * FROM images WHERE consensus = ? AND votes >= ? ORDER BY id LIMIT ?",
-            (DISPUTED, people, limit),
+            (DISPUTED, annotators_per_image, limit),
         ).fetchall()
         votes = "SELECT annotator, label FROM votes WHERE image_sha256 = ?"
         return [
-            Disagreement(stored_of(row), dict(map(tuple, database.execute(votes, (row["sha256"],)))))
+            Disagreement(
+                JournalImage.from_row(row), dict(map(tuple, database.execute(votes, (row["sha256"],))))
+            )
             for row in rows
         ]
 
 
-def against_the_model(journal: Journal, threshold: float, people: int = 1) -> dict[str, dict[str, int]]:
+def against_the_model(
+    journal: Journal, threshold: float, annotators_per_image: int = 1
+) -> dict[str, dict[str, int]]:
     """Images with at least so many votes, by what people say now and by what the model said before.
 
     threshold: 0-1, from which on the model's probability counts as abnormal.
@@ -132,18 +136,18 @@ def against_the_model(journal: Journal, threshold: float, people: int = 1) -> di
         for consensus, stopped, count in database.execute(
             f"SELECT consensus, prediction >= ?, COUNT(*) FROM {FIRST_PREDICTION} "
             "JOIN images ON sha256 = image_sha256 WHERE votes >= ? GROUP BY 1, 2",
-            (threshold, people),
+            (threshold, annotators_per_image),
         ):
             table[consensus][ABNORMAL if stopped else NORMAL] = count
     return table
 
 
 def likely_errors(
-    journal: Journal, limit: int = 100, labeled_by: str = "", people: int = 1
+    journal: Journal, limit: int = 100, labeled_by: str = "", annotators_per_image: int = 1
 ) -> list[LikelyError]:
     """Labels that deserve a second look, the likeliest errors first; not those that had one.
 
-    labeled_by: an annotator, for only what this one labeled too. people: only of images with at
+    labeled_by: an annotator, for only what this one labeled too. annotators_per_image: only of images with at
     least so many votes. A second look was had where somebody labeled it again, or decided.
     """
     with journal.read() as database:
@@ -153,13 +157,13 @@ def likely_errors(
             (ABNORMAL, *CLASSES),
         )
         ids, abnormal, probability = np.array([tuple(row) for row in rows], float).reshape(-1, 3).T
-        wanted = {"labeled_by": labeled_by, "people": people}
+        wanted = {"labeled_by": labeled_by, "annotators_per_image": annotators_per_image}
         found = (
             (database.execute(UNREVIEWED, wanted | {"id": int(ids[i])}).fetchone(), probability[i], margin)
             for i, margin in zip(*confidently_wrong(abnormal == 1, probability))
         )
         return [
-            LikelyError(stored_of(row), row["consensus"], float(prediction), float(margin))
+            LikelyError(JournalImage.from_row(row), row["consensus"], float(prediction), float(margin))
             for row, prediction, margin in islice((one for one in found if one[0]), limit)
         ]
 

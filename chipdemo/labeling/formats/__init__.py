@@ -1,10 +1,11 @@
-"""Labels out of the journal, for other programs, and labels of others into it."""
+"""Exports labels from the journal for other programs, and imports labels."""
 
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from chipdemo.errors import ExchangeError
@@ -15,14 +16,14 @@ from chipdemo.labeling.formats.reading import Imported, keep_rows
 from chipdemo.labeling.intake import Progress
 from chipdemo.labeling.journal import Journal
 
-WRITERS = {  # format: write(folder, entries), which gives how many it left out by reason
+WRITERS = {  # write(folder, entries) -> how many it left out, by reason
     "imagefolder": imagefolder.write,
     "parquet": parquet.write,
     "csv": table.write,
     "coco": coco.write,
     "yolo": yolo.write,
 }
-READERS = {  # format: read(path), which gives rows, and a line for each that cannot be one
+READERS = {  # read(path) -> rows, and a line for each one that cannot be read
     "imagefolder": imagefolder.read,
     "folder": folders.read,
     "csv": table.read,
@@ -33,10 +34,9 @@ SIGNS = {"metadata.jsonl": "imagefolder", "annotations.json": "coco", "labels.cs
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written. labels: images by the label that people agree on.
+    """The result of an export. labels: number of images by consensus.
 
-    left_out: how many were left out, by reason: disagreements, those of labels that the format cannot
-    hold, and damaged masks.
+    left_out: numbers by reason: disputed images, labels that the format cannot hold, damaged masks.
     """
 
     folder: Path
@@ -47,10 +47,10 @@ class Exported:
 def export_labels(
     journal: Journal, folder: Path, format: str, progress: Progress = lambda done: None
 ) -> Exported:
-    """Write what holds now of every labeled image, all or nothing, as of one moment.
+    """Write the consensus of every labeled image, all or nothing, as of one moment.
 
-    format: one of WRITERS. Files are called by the sha256 of the image, and nothing by what
-    people wrote. Raises ExchangeError if folder is there and not empty, or cannot be written.
+    format: one of WRITERS. Files are named by the sha256 of the image, never by text of users.
+    Raises ExchangeError if the folder exists and is not empty, or cannot be written.
     """
     write = _chosen(WRITERS, format)
     labels, left_out = Counter(), Counter()
@@ -68,20 +68,19 @@ def export_labels(
     part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ExchangeError(f"Expected a new folder; {folder} is there and not empty. Choose another.")
+            raise ExchangeError(f"{folder} exists and is not empty. Choose a new folder.")
         part.mkdir(parents=True)
         left_out.update(write(part, entries()))
         if not labels:
             raise ExchangeError(
-                f"Expected labels that people agree on in {journal.path}; found none. Label more first."
+                f"{journal.path} has no image with a consensus, so there is nothing to export."
             )
         if folder.exists():
             folder.rmdir()  # empty; Windows renames onto no folder
         part.rename(folder)
     except OSError as error:
         raise ExchangeError(
-            f"Expected room and permission to write {folder}; found: {error}. Nothing was written. "
-            "Make room or choose another folder."
+            f"{folder} could not be written ({error}). Free some space, or choose another folder."
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -89,24 +88,35 @@ def export_labels(
 
 
 def import_labels(
-    journal: Journal, path: Path, annotator: str, format: str = "", progress: Progress = lambda done: None
+    journal: Journal,
+    path: Path,
+    annotator: str,
+    format: str = "",
+    progress: Progress = lambda done: None,
+    normal: Collection[str] = (),
+    abnormal: Collection[str] = (),
 ) -> Imported:
-    """Take labeled images in, as labels of this annotator. Again, it adds nothing.
+    """Add labeled images to the journal, as labels of this annotator. See keep_rows. Again, it adds nothing.
 
-    path: a folder that export_labels wrote as imagefolder, CSV or COCO, or that has normal/ and
-    abnormal/; a CSV with columns image and label; a COCO JSON. format: one of READERS, guessed
-    where it is not given. Raises ExchangeError if nothing can be read there, LabelError for an
-    annotator that cannot be one; what was added before stays.
+    path: a folder that export_labels wrote as imagefolder, CSV or COCO, or one as labeled_folders reads
+    it; a CSV with columns image and label; a COCO JSON. format: one of READERS; guessed where it is "".
+    normal, abnormal: names of further class folders, for the format folder. Raises ExchangeError if nothing
+    can be read there, LabelError for an invalid name of an annotator; labels added before that stay.
     """
     path = path.expanduser()
-    read = _chosen(READERS, format or _guess(path))
+    format = format or _guess(path)
+    read = _chosen(READERS, format)
+    if normal or abnormal:
+        if format != "folder":
+            raise ExchangeError(f"Names of class folders were given, but {path} is read as {format}.")
+        read = partial(read, normal=normal, abnormal=abnormal)
     return keep_rows(journal, read(path), annotator, progress)
 
 
 def _chosen(functions: dict[str, Callable], format: str) -> Callable:
     if format not in functions:
         raise ExchangeError(
-            f"Expected a format among {', '.join(functions)}; found {format[:40]!r}. Choose one."
+            f"The format {format[:40]!r} is not supported here. Choose {', '.join(functions)}."
         )
     return functions[format]
 
@@ -116,7 +126,5 @@ def _guess(path: Path) -> str:
         return next((format for file, format in SIGNS.items() if (path / file).is_file()), "folder")
     formats = {".csv": "csv", ".json": "coco", ".jsonl": "imagefolder"}
     if not path.is_file() or path.suffix.lower() not in formats:
-        raise ExchangeError(
-            f"Expected a folder, a CSV or a COCO JSON; {path} is none of these. Check the path."
-        )
+        raise ExchangeError(f"{path} is not a folder, a CSV or a COCO JSON. Check the path.")
     return formats[path.suffix.lower()]

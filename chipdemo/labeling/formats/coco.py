@@ -1,4 +1,4 @@
-"""COCO: images/ and annotations.json with boxes, and masks run by run; a category a defect type."""
+"""COCO: images/ and annotations.json with boxes and masks as run lengths; a category a defect type."""
 
 import json
 from collections import defaultdict
@@ -20,28 +20,28 @@ from chipdemo.labeling.formats.imagefolder import write_file
 from chipdemo.labeling.formats.reading import Row, inside, png_of, rows_of
 
 ANNOTATIONS = "annotations.json"
-NO_TYPE = "defect"  # the category of what has no defect type
+NO_TYPE = "defect"  # the category of a defect without a type
 
 
 def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
-    """All can be held: what COCO has no word for stands beside its words in each image."""
+    """images/ and annotations.json. Nothing is left out: each image has the fields that COCO lacks."""
     categories, images, annotations = {}, 0, 0
     with (folder / ANNOTATIONS).open("wb") as file, TemporaryFile() as later:
         file.write(b'{"images": [')
         for images, entry in enumerate(entries, 1):
             write_file(folder / "images" / entry.file_name, entry.content)
-            image = {"id": images, "file_name": f"images/{entry.file_name}", **entry.said}
+            image = {"id": images, "file_name": f"images/{entry.file_name}", **entry.fields}
             file.write((",\n" if images > 1 else "\n").encode() + json.dumps(image).encode())
             category = entry.consensus.defect_type or NO_TYPE
-            for place in _places(entry):
+            for annotation in _annotations(entry):
                 annotations += 1
-                place |= {
+                annotation |= {
                     "id": annotations,
                     "image_id": images,
                     "category_id": categories.setdefault(category, len(categories) + 1),
                     "iscrowd": 0,
                 }
-                later.write((",\n" if annotations > 1 else "\n").encode() + json.dumps(place).encode())
+                later.write((",\n" if annotations > 1 else "\n").encode() + json.dumps(annotation).encode())
         later.seek(0)
         file.write(b'],\n"annotations": [')
         copyfileobj(later, file)
@@ -50,8 +50,8 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
     return {}
 
 
-def _places(entry: Entry) -> Iterator[dict[str, Any]]:
-    """Its boxes, each an annotation without segmentation, and its mask as one of runs."""
+def _annotations(entry: Entry) -> Iterator[dict[str, Any]]:
+    """One of each box, without segmentation, and one of the mask, with run lengths."""
     for box in entry.boxes:
         yield {
             "bbox": [box.x, box.y, box.width, box.height],
@@ -68,7 +68,7 @@ def _places(entry: Entry) -> Iterator[dict[str, Any]]:
 
 
 def runs_of(pixels: np.ndarray) -> list[int]:
-    """(h, w) bool -> lengths of runs of 0, 1, 0, ... column by column, as COCO has them."""
+    """(h, w) bool -> run lengths of 0, 1, 0, ... column by column, as in COCO."""
     flat = np.concatenate([[False], pixels.flatten("F"), [not pixels[-1, -1]]])
     return np.diff(np.flatnonzero(np.diff(flat)), prepend=0).tolist()
 
@@ -77,8 +77,8 @@ def read(path: Path) -> Iterator[Row | str]:
     """path: a COCO JSON, or the folder of annotations.json.
 
     An image without a `label` is abnormal if it has annotations, else normal; its defect type is
-    the category that it has most of. An annotation with a segmentation becomes a part of the mask,
-    one without a box.
+    the most frequent category. An annotation with a segmentation is drawn into the mask, one without
+    becomes a box.
     """
     file = path / ANNOTATIONS if path.is_dir() else path
     try:
@@ -90,18 +90,18 @@ def read(path: Path) -> Iterator[Row | str]:
         images = [(str(image.get("file_name")), image) for image in content["images"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ExchangeError(
-            f"Expected a COCO JSON with images and annotations; {file} cannot be read: {error!r:.200}."
+            f"{file} cannot be read as COCO JSON with images and annotations ({error!r:.200})."
         ) from error
 
     def row_of(image: dict[str, Any]) -> Row:
-        places = of_image[image["id"]]
-        drawn = [place["segmentation"] for place in places if place.get("segmentation")]
+        own = of_image[image["id"]]
+        drawn = [one["segmentation"] for one in own if one.get("segmentation")]
         return Row(
             str(image.get("name") or image["file_name"]),
             _beside(file, image["file_name"]),
-            str(image.get("label") or "") or (ABNORMAL if places else NORMAL),
-            image["defect_type"] if "defect_type" in image else _most(places, names),
-            tuple(tuple(place["bbox"]) for place in places if not place.get("segmentation")),
+            str(image.get("label") or "") or (ABNORMAL if own else NORMAL),
+            image["defect_type"] if "defect_type" in image else _most_frequent(own, names),
+            tuple(tuple(one["bbox"]) for one in own if not one.get("segmentation")),
             _mask_of(drawn, image["width"], image["height"]) if drawn else b"",
             image.get("note") or "",
         )
@@ -110,22 +110,22 @@ def read(path: Path) -> Iterator[Row | str]:
 
 
 def _beside(file: Path, name: str) -> Path:
-    """Programs write names relative to the JSON or to an images/ beside it."""
+    """The file of an image: some programs write names relative to the JSON, others to images/ beside it."""
     path = inside(file.parent, name)
     return path if path.exists() else inside(file.parent / "images", name)
 
 
-def _most(places: list[dict[str, Any]], names: dict[int, str]) -> str:
-    found = [names[place["category_id"]] for place in places]
+def _most_frequent(annotations: list[dict[str, Any]], names: dict[int, str]) -> str:
+    found = [names[annotation["category_id"]] for annotation in annotations]
     most = max(sorted(found), key=found.count, default="")
     return "" if most == NO_TYPE else most
 
 
 def _mask_of(segmentations: list[Any], width: int, height: int) -> bytes:
-    """Polygons and runs, all drawn into one mask. Raises LabelError."""
+    """All polygons and run lengths drawn into one mask, as PNG. Raises LabelError."""
     if not 0 < width * height <= MAX_MEGAPIXELS * 1e6:
         raise LabelError(
-            f"Expected an image of at most {MAX_MEGAPIXELS:g} megapixels; found {width}x{height}."
+            f"An image of {width} x {height} pixels is too large; the limit is {MAX_MEGAPIXELS:g} megapixels."
         )
     mask = Image.new("L", (width, height))
     for segmentation in segmentations:
@@ -136,13 +136,13 @@ def _mask_of(segmentations: list[Any], width: int, height: int) -> bytes:
             runs = Image.fromarray(_pixels_of(segmentation["counts"], width, height))
             mask.paste(runs, mask=runs)
         else:
-            raise LabelError("Expected polygons or runs as numbers; found compressed runs. Export polygons.")
+            raise LabelError("Compressed run lengths cannot be read. Export polygons instead.")
     return png_of(mask)
 
 
 def _pixels_of(runs: list[int], width: int, height: int) -> np.ndarray:
-    """Runs column by column -> (h, w) uint8, 0 or 255. Raises ValueError unless they fill the image."""
+    """Run lengths column by column -> (h, w) uint8, 0 or 255. Raises ValueError if they do not add up."""
     if sum(runs) != width * height:
-        raise ValueError(f"Expected runs of {width * height:,} pixels; found {sum(runs):,}.")
+        raise ValueError(f"the runs add up to {sum(runs):,} pixels of {width * height:,}")
     values = np.arange(len(runs)) % 2 * 255
     return np.repeat(values.astype(np.uint8), runs).reshape((height, width), order="F")

@@ -1,4 +1,4 @@
-"""What holds of one image, with all that a file of labels says of it."""
+"""A labeled image with everything that an export writes of it."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from chipdemo.errors import ImageError
 from chipdemo.images import file_suffix, read_image
 from chipdemo.labeling.agreement import Consensus, consensus_of
-from chipdemo.labeling.journal import Journal, Stored
+from chipdemo.labeling.journal import Journal, JournalImage
 from chipdemo.labeling.label import LABELS, Box, Label
 
 
@@ -17,10 +17,10 @@ from chipdemo.labeling.label import LABELS, Box, Label
 class Entry:
     """A labeled image. content: its file.
 
-    boxes, mask, note: each as whoever last gave one said it, among those whose label is what holds.
+    boxes, mask, note: each the latest that was given with a standing label that agrees with the consensus.
     """
 
-    image: Stored
+    image: JournalImage
     consensus: Consensus
     boxes: tuple[Box, ...]
     mask: bytes
@@ -37,8 +37,8 @@ class Entry:
         return f"{self.image.sha256}.png" if self.mask else ""
 
     @property
-    def said(self) -> dict[str, Any]:
-        """What every format says of it in its own way."""
+    def fields(self) -> dict[str, Any]:
+        """What every format writes, each in its own way."""
         return {
             "label": self.consensus.label,
             "defect_type": self.consensus.defect_type,
@@ -55,7 +55,7 @@ class Entry:
 def entries_of(journal: Journal, left_out: Counter) -> Iterator[Entry]:
     """Every labeled image, one at a time, in the order of their sha256.
 
-    left_out: counts the masks that are none, or of another size than their image.
+    left_out: gets the number of masks that cannot be read, or have another size than their image.
     """
     for votes in journal.votes():
         sha256 = votes[0].image_sha256
@@ -76,7 +76,7 @@ def entries_of(journal: Journal, left_out: Counter) -> Iterator[Entry]:
         )
 
 
-def _fits(mask: bytes, image: Stored) -> bool:
+def _fits(mask: bytes, image: JournalImage) -> bool:
     try:
         return read_image(mask).image.size == (image.width, image.height)
     except ImageError:

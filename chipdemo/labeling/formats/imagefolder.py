@@ -1,4 +1,4 @@
-"""A folder a label and metadata.jsonl, as load_dataset("imagefolder") and training read it."""
+"""An imagefolder: a folder a label, and metadata.jsonl. load_dataset("imagefolder") and training read it."""
 
 import json
 import re
@@ -14,11 +14,11 @@ from chipdemo.labeling.formats.entry import Entry
 from chipdemo.labeling.formats.reading import Row, inside, rows_of
 
 METADATA = "metadata.jsonl"
-PLAIN = re.compile(r"[a-zA-Z0-9][\w -]{0,49}(?<! )", re.ASCII)  # a defect type that can be a folder
+PLAIN = re.compile(r"[a-zA-Z0-9][\w -]{0,49}(?<! )", re.ASCII)  # a defect type that may name a folder
 
 
 def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
-    """normal/, abnormal/ (with a folder a plain defect type), unsure/, masks/. All can be held."""
+    """normal/, abnormal/ with a folder a plain defect type, unsure/ and masks/. Nothing is left out."""
     with (folder / METADATA).open("wb") as metadata, TemporaryFile() as without:
         for entry in entries:
             name = f"{_folder_of(entry)}/{entry.file_name}"
@@ -27,7 +27,7 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
                 write_file(folder / "masks" / entry.mask_name, entry.mask)
             row = {
                 "file_name": name,
-                **entry.said,
+                **entry.fields,
                 "boxes": [asdict(box) for box in entry.boxes],
                 "mask": f"masks/{entry.mask_name}" if entry.mask else "",
             }
@@ -49,15 +49,15 @@ def read(path: Path) -> Iterator[Row | str]:
     root = file.parent
 
     def row_of(line: str) -> Row:
-        said = json.loads(line)
+        fields = json.loads(line)
         return Row(
-            str(said.get("name") or said["file_name"]),
-            inside(root, said["file_name"]),
-            str(said["label"]),
-            said.get("defect_type") or "",
-            tuple((box["x"], box["y"], box["width"], box["height"]) for box in said.get("boxes") or ()),
-            inside(root, said["mask"]) if said.get("mask") else b"",
-            said.get("note") or "",
+            str(fields.get("name") or fields["file_name"]),
+            inside(root, fields["file_name"]),
+            str(fields["label"]),
+            fields.get("defect_type") or "",
+            tuple((box["x"], box["y"], box["width"], box["height"]) for box in fields.get("boxes") or ()),
+            inside(root, fields["mask"]) if fields.get("mask") else b"",
+            fields.get("note") or "",
         )
 
     try:
@@ -65,9 +65,7 @@ def read(path: Path) -> Iterator[Row | str]:
             numbered = ((f"line {number}", line) for number, line in enumerate(lines, 1))
             yield from rows_of(file.name, numbered, row_of)
     except (OSError, UnicodeError) as error:
-        raise ExchangeError(
-            f"Expected {METADATA} of an imagefolder; {file} cannot be read: {error}."
-        ) from error
+        raise ExchangeError(f"{file} cannot be read as {METADATA} ({error}).") from error
 
 
 def _folder_of(entry: Entry) -> str:

@@ -12,7 +12,7 @@ GROUP, GROUP_BYTES = 100, 32_000_000  # images, and bytes of them, of one row gr
 
 
 def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
-    """image, label (a class), defect_type, probability, votes, note, ..., boxes, mask. All can be held."""
+    """Columns image, label (a ClassLabel), defect_type, probability, votes, note, ... Nothing is left out."""
     import pyarrow as pa  # here, since importing datasets takes a second or two
     import pyarrow.parquet as pq
     from datasets import ClassLabel, Features, Image, List, Value
@@ -34,12 +34,12 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
             "mask": Image(),
         }
     )
-    schema, rows = features.arrow_schema, []  # its metadata tells datasets which columns are pictures
+    schema, rows = features.arrow_schema, []  # its metadata tells datasets which columns are images
 
     with pq.ParquetWriter(folder / FILE, schema) as file:
         for entry in entries:
             rows.append(
-                entry.said
+                entry.fields
                 | {
                     "image": {"bytes": entry.content, "path": entry.file_name},
                     "label": LABELS.index(entry.consensus.label),

@@ -1,4 +1,4 @@
-"""Labels of others on their way into the journal, in whatever format they came."""
+"""Imports labels into the journal, whatever format they were read from."""
 
 import json
 import uuid
@@ -19,6 +19,7 @@ from chipdemo.labeling.folders import label_of
 from chipdemo.labeling.intake import Progress, is_full, read_file
 from chipdemo.labeling.journal import Journal, NewImage
 from chipdemo.labeling.label import Box, Label
+from chipdemo.tables import local_path
 
 EVENTS = uuid.UUID("6f0b7c9e-3f0e-5d3c-9d0a-0c1e8a5b7d42")  # the namespace of imported events' ids
 MALFORMED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
@@ -26,7 +27,7 @@ MALFORMED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, Rec
 
 @dataclass(frozen=True)
 class Row:
-    """One labeled image as it came. path: its file; name: what to call it.
+    """One labeled image as it was read. path: its file. name: shown to the annotators.
 
     label: any synonym of normal and abnormal, or unsure. boxes: (x, y, width, height) in pixels.
     mask: the path or the content of a picture that is black where there is no defect.
@@ -43,20 +44,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of labels. known: were there from an earlier import.
+    """The result of an import. known: labels that were there already, or that say no more than one that is.
 
-    refused: those not taken, a line each with name and reason.
+    replaced: of the added ones, how many took the place of a standing label of the same annotator.
+    refused: a line with name and reason for each label that was not taken.
     """
 
     added: int
     known: int
+    replaced: int
     refused: tuple[str, ...]
 
 
 def keep_rows(
     journal: Journal, rows: Iterable[Row | str], annotator: str, progress: Progress = lambda done: None
 ) -> Imported:
-    """rows: labeled images, and lines about what could not be taken."""
+    """Add labeled images to the journal. rows: these, and lines about what could not be read.
+
+    An imported label is an event like any other: it becomes the annotator's latest label of that image. So
+    it replaces the standing one, unless that says the same and more (boxes, a mask, a note).
+    """
     Label("0" * 64, "unsure", annotator)  # raises LabelError before anything is read
 
     def read(row: Row | str) -> tuple[Row, NewImage, Label] | str:
@@ -66,12 +73,17 @@ def keep_rows(
             return f"{shown(row.name)}: {_reason(error)}"
 
     counts, refused = Counter(), []
-    images, labels = [], []  # that the next transaction keeps
+    images, labels = [], []  # for the next transaction
     seen: dict[str, tuple[str, str]] = {}  # label and name by sha256
 
     def keep() -> None:
         journal.add_images(*images)
-        counts.update(journal.append(*labels))
+        standing = ((label, journal.vote(label.image_sha256, annotator)) for label in labels)
+        wanted = [(label, vote) for label, vote in standing if not (vote and _includes(vote, label))]
+        added = journal.append(*(label for label, _ in wanted))
+        counts["added"] += sum(added)
+        counts["known"] += len(labels) - sum(added)
+        counts["replaced"] += sum(new for new, (_, vote) in zip(added, wanted) if vote)
         images.clear()
         labels.clear()
 
@@ -87,27 +99,31 @@ def keep_rows(
                     labels.append(label)
                 else:
                     refused.append(
-                        f"{shown(row.name)}: {label.label}; as {shown(name)} it is {first}. Keep one."
+                        f"{shown(row.name)}: {label.label}, but the same image as {shown(name)} is {first}. "
+                        "Keep one of them."
                     )
             if is_full(images):
                 keep()
             progress(done)
     keep()
-    return Imported(counts[True], counts[False], tuple(refused))
+    return Imported(counts["added"], counts["known"], counts["replaced"], tuple(refused))
 
 
 def inside(root: Path, name: Any) -> Path:
-    """The file that is called name in a folder. Raises ExchangeError if that is not inside it."""
-    path = Path(root, str(name)).resolve()
+    """The file in a folder by its path or by the name that a file of labels gives it.
+
+    Raises ExchangeError for a file outside the folder.
+    """
+    path = (name if isinstance(name, Path) else local_path(root, str(name))).resolve()
     if not path.is_relative_to(root.resolve()):
-        raise ExchangeError("Expected a file in the folder of the labels; the path leads out of it.")
+        raise ExchangeError(f"{shown(str(name))} is outside the folder of the labels.")
     return path
 
 
 def rows_of(
     where: str, entries: Iterable[tuple[str, Any]], row_of: Callable[[Any], Row]
 ) -> Iterator[Row | str]:
-    """A row, or a line about what was wrong, of each of entries: (its name for that line, itself)."""
+    """The row of each entry, or a line about its error. entries: (name for that line, entry)."""
     for name, entry in entries:
         try:
             yield row_of(entry)
@@ -118,37 +134,45 @@ def rows_of(
 def _reason(error: Exception) -> str:
     if isinstance(error, ChipDemoError):
         return str(error)
-    return f"Expected what an export writes; found {shown(repr(error))}. Correct it."
+    return f"This entry is malformed ({shown(repr(error))})."
 
 
 def _event(row: Row, annotator: str) -> tuple[NewImage, Label]:
     label = label_of(row.label)
     if label is None:
-        raise LabelError(f"Expected normal, abnormal or unsure; found {shown(row.label)!r}. Correct it.")
+        raise LabelError(f"The label {shown(row.label)!r} is not normal, abnormal or unsure.")
     image = read_file(Found(row.name, row.path))
     boxes = tuple(_clipped(box, image.size) for box in row.boxes)
     mask, mask_sha256 = _mask(row.mask, image.size) if row.mask else (b"", "")
     event = Label(image.sha256, label, annotator, row.defect_type, boxes, mask, row.note)
-    said = [annotator, image.sha256, label, row.defect_type, [astuple(box) for box in boxes]]
-    event_id = str(uuid.uuid5(EVENTS, json.dumps([*said, mask_sha256, row.note])))
+    fields = [annotator, image.sha256, label, row.defect_type, [astuple(box) for box in boxes]]
+    event_id = str(uuid.uuid5(EVENTS, json.dumps([*fields, mask_sha256, row.note])))
     return image, replace(event, event_id=event_id)
 
 
+def _includes(vote: Label, label: Label) -> bool:
+    """Whether a standing label says all that another one does."""
+    return vote.label == label.label and all(
+        getattr(label, field) in (getattr(vote, field), type(getattr(vote, field))())
+        for field in ("defect_type", "boxes", "mask", "note")
+    )
+
+
 def _clipped(box: tuple[float, float, float, float], size: tuple[int, int]) -> Box:
-    """In whole pixels of the image. Raises LabelError if nothing of it is inside."""
+    """The box in whole pixels inside the image. Raises LabelError if it is all outside."""
     x, y, width, height = box
     left, top = max(round(x), 0), max(round(y), 0)
     right, bottom = min(round(x + width), size[0]), min(round(y + height), size[1])
     if left >= right or top >= bottom:
-        raise LabelError(f"Expected boxes inside the image of {size}; found {box}. Correct it.")
+        raise LabelError(f"The box {box} is outside the image, which has {size[0]} x {size[1]} pixels.")
     return Box(left, top, right - left, bottom - top)
 
 
 def _mask(source: Path | bytes, size: tuple[int, int]) -> tuple[bytes, str]:
-    """As a label has it, and the hash of its pixels. Raises LabelError, ImageError."""
+    """The mask as PNG of 0 and 255, and the hash of its pixels. Raises LabelError, ImageError."""
     mask = read_image(source).image.convert("L").point(lambda value: 255 * (value > 0))
     if mask.size != size:
-        raise LabelError(f"Expected a mask as large as the image, {size}; found {mask.size}. Correct it.")
+        raise LabelError(f"The mask has another size than the image: {mask.size} and {size} pixels.")
     return png_of(mask), content_sha256(mask.convert("RGB"))
 
 

@@ -1,4 +1,4 @@
-"""A CSV of labels, safe to open in a spreadsheet, as training and spreadsheets read it."""
+"""A CSV of labels, which training reads and which is safe to open in a spreadsheet."""
 
 import csv
 import json
@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 from pathlib import Path
 
-from chipdemo.errors import ExchangeError
+from chipdemo.errors import DataError, ExchangeError
 from chipdemo.labeling.formats.entry import Entry
 from chipdemo.labeling.formats.imagefolder import write_file
 from chipdemo.labeling.formats.reading import Row, inside, rows_of
 from chipdemo.spreadsheet import escaped, unescaped
+from chipdemo.tables import read_rows
 
 LABELS_CSV = "labels.csv"
 COLUMNS = ("image", "label", "defect_type", "probability", "normal", "abnormal", "unsure", "boxes", "mask")
@@ -18,7 +19,7 @@ COLUMNS += ("note", "name", "sha256", "width", "height")
 
 
 def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
-    """labels.csv, images/, masks/. All can be held. normal, abnormal, unsure: votes."""
+    """labels.csv, images/ and masks/. Nothing is left out. Columns normal, abnormal, unsure: votes."""
     with (folder / LABELS_CSV).open("w", encoding="utf-8-sig", newline="") as file:
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
@@ -26,8 +27,8 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
             write_file(folder / "images" / entry.file_name, entry.content)
             if entry.mask:
                 write_file(folder / "masks" / entry.mask_name, entry.mask)
-            said = entry.said
-            row = said | said.pop("votes")
+            fields = entry.fields
+            row = fields | fields.pop("votes")
             row["image"] = f"images/{entry.file_name}"
             row["boxes"] = json.dumps([astuple(box) for box in entry.boxes])
             row["mask"] = f"masks/{entry.mask_name}" if entry.mask else ""
@@ -36,32 +37,28 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
 
 
 def read(path: Path) -> Iterator[Row | str]:
-    """path: a CSV with columns image (relative to it) and label, and any other of ours; or its folder."""
+    """path: a CSV with columns image (relative to it) and label, and any of COLUMNS; or its folder.
+
+    See tables.read_rows for the kinds of CSV. Raises ExchangeError.
+    """
     file = path / LABELS_CSV if path.is_dir() else path
 
-    def row_of(cells: dict[str, str | None]) -> Row:
-        said = {column: unescaped(cells.get(column)) for column in COLUMNS}
-        if not said["image"]:
-            raise ExchangeError("Expected an image in the column image; found none. Name one.")
+    def row_of(cells: dict[str, str]) -> Row:
+        fields = {column: unescaped(cells.get(column)) for column in COLUMNS}
+        if not fields["image"]:
+            raise ExchangeError("The column image is empty.")
         return Row(
-            said["name"] or said["image"],
-            inside(file.parent, said["image"]),
-            said["label"],
-            said["defect_type"],
-            tuple(tuple(box) for box in json.loads(said["boxes"] or "[]")),
-            inside(file.parent, said["mask"]) if said["mask"] else b"",
-            said["note"],
+            fields["name"] or fields["image"],
+            inside(file.parent, fields["image"]),
+            fields["label"],
+            fields["defect_type"],
+            tuple(tuple(box) for box in json.loads(fields["boxes"] or "[]")),
+            inside(file.parent, fields["mask"]) if fields["mask"] else b"",
+            fields["note"],
         )
 
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            table = csv.DictReader(lines)
-            if not {"image", "label"} <= set(table.fieldnames or ()):
-                raise ExchangeError(
-                    f"Expected columns image and label in {file}; found "
-                    f"{', '.join(table.fieldnames or ['nothing'])}. Add a header line."
-                )
-            numbered = ((f"line {table.line_num}", cells) for cells in table)
-            yield from rows_of(file.name, numbered, row_of)
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise ExchangeError(f"Expected a CSV in UTF-8; {file} cannot be read: {error}.") from error
+        numbered = ((f"line {line}", cells) for line, cells in read_rows(file, ("image", "label")))
+        yield from rows_of(file.name, numbered, row_of)
+    except DataError as error:
+        raise ExchangeError(str(error)) from error

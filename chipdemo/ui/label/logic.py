@@ -23,7 +23,7 @@ from chipdemo.inspection import Inspection, Inspector, ModelInfo
 from chipdemo.labeling import history
 from chipdemo.labeling.hub.intake import images_of
 from chipdemo.labeling.intake import Intake, add_contents, add_uploads
-from chipdemo.labeling.journal import Journal, Stored
+from chipdemo.labeling.journal import Journal, JournalImage
 from chipdemo.labeling.label import MAX_MASK_BYTES, Box, Label, ModelPrediction, retraction_of
 from chipdemo.labeling.queue import INFORMATIVE, ORDERS, Queue
 from chipdemo.settings import Settings
@@ -126,7 +126,7 @@ def desk_of(
     journal: Journal, inspector: Inspector, settings: Settings, publisher: Publisher | None = None
 ) -> Desk:
     verdicts = Verdicts(inspector, journal, settings)
-    return Desk(journal, Queue(journal, settings.people), verdicts, settings, publisher)
+    return Desk(journal, Queue(journal, settings.annotators_per_image), verdicts, settings, publisher)
 
 
 # Giving images
@@ -157,7 +157,7 @@ def next_images(
     count = min(max(_whole(count, "count"), 1), AT_ONCE)
     known = {_text(sha256, "known") for sha256 in _list(known, "known")}
     if order == REVIEW:
-        found = history.disputed(desk.journal, desk.settings.people, annotator, count)
+        found = history.disputed(desk.journal, desk.settings.annotators_per_image, annotator, count)
     else:
         found = desk.queue.next(annotator, count, _text(order, "order"))
     for stored in found:
@@ -169,7 +169,7 @@ def next_images(
     }
 
 
-def image_json(desk: Desk, stored: Stored, with_picture: bool = True) -> dict[str, Any]:
+def image_json(desk: Desk, stored: JournalImage, with_picture: bool = True) -> dict[str, Any]:
     """picture: a data URI, "" where not wanted or not there; error says why it is not there."""
     picture = error = ""
     if with_picture:
@@ -359,7 +359,7 @@ def event_json(label: Label) -> dict[str, Any]:
     }
 
 
-def _boxes(values: Any, stored: Stored) -> tuple[Box, ...]:
+def _boxes(values: Any, stored: JournalImage) -> tuple[Box, ...]:
     boxes = []
     for value in _list(values, "boxes"):
         if not isinstance(value, Mapping) or set(value) != {"x", "y", "width", "height"}:
@@ -376,7 +376,7 @@ def _boxes(values: Any, stored: Stored) -> tuple[Box, ...]:
     return tuple(boxes)
 
 
-def _mask(value: Any, stored: Stored) -> bytes:
+def _mask(value: Any, stored: JournalImage) -> bytes:
     """The PNG as it came, once it is known to be a mask of this image. Raises LabelError."""
     text = _text(value, "mask")
     if len(text) > MAX_MASK_BYTES * 4 / 3 + 4:

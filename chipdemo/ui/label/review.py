@@ -71,14 +71,14 @@ def review(desk: Desk, annotator: str, reviews: bool) -> Review:
     """
     journal, settings, model = desk.journal, desk.settings, desk.verdicts.info
     decides = reviews and bool(settings.reviewers)
-    whose = {"people": settings.people} if decides else {"labeled_by": annotator}
+    whose = {"annotators_per_image": settings.annotators_per_image} if decides else {"labeled_by": annotator}
     status = status_of(journal, images_seen(settings.model_source))
     return Review(
         settings,
         model,
-        consensus_counts(journal, settings.people),
+        consensus_counts(journal, settings.annotators_per_image),
         agreement(journal),
-        against_the_model(journal, model.threshold, settings.people),
+        against_the_model(journal, model.threshold, settings.annotators_per_image),
         tuple(
             SecondLook(error, _picture(desk, error.image.sha256))
             for error in likely_errors(journal, SECOND_LOOKS, **whose)

@@ -3,7 +3,6 @@
 import math
 from html import escape
 
-from chipdemo.labeling.agreement import DISPUTED
 from chipdemo.labeling.label import LABELS
 from chipdemo.labeling.statistics import Kappa
 from chipdemo.settings import Settings
@@ -19,13 +18,13 @@ def review_html(review: Review) -> str:
 
 
 def _truths(review: Review) -> str:
-    people, settled = review.settings.people, sum(review.consensus_counts.values())
+    people, settled = review.settings.annotators_per_image, sum(review.consensus_counts.values())
     wanted = f"{people} labels or more" if people > 1 else "a label"
     if not settled:
         text = f"No image has {wanted.removesuffix(' or more')} yet. Label some, then look here again."
         return f"<section><h2>What holds</h2><p>{text}</p></section>"
     numbers = "".join(
-        f"<li><strong>{count:,}</strong> {word}{'s' * (word == DISPUTED and count > 1)}</li>"
+        f"<li><strong>{count:,}</strong> {word}</li>"
         for word, count in review.consensus_counts.items()
         if count
     )
@@ -71,10 +70,10 @@ def _agreement(review: Review) -> str:
 
 
 def _how_to_agree(settings: Settings) -> str:
-    if settings.people > 1:
+    if settings.annotators_per_image > 1:
         return "No image has two labels yet. Another person has to sign in and label too."
     return (
-        "Two people have to label the same images: start the app with <code>--people 2</code>, "
+        "Two people have to label the same images: start the app with <code>--annotators-per-image 2</code>, "
         "and each image goes to two."
     )
 
