@@ -80,10 +80,6 @@ class Images:
         """(N,) bool, the truth."""
         return np.array([sample.label == ABNORMAL for sample in self.samples])
 
-    @property
-    def by_sha256(self) -> dict[str, Sample]:
-        return dict(zip(self.sha256, self.samples))
-
 
 def sample_of(
     row: Mapping[str, Any],

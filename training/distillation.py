@@ -1,13 +1,12 @@
-"""Distillation: what trained models say of the training images, for another to learn from.
+"""Distillation: a network learns from the predictions of trained models (teachers) besides the labels.
 
 Hinton et al., arXiv:1503.02531 (logits) and Romero et al., arXiv:1412.6550 (features). The
-teachers judge each image once, before training, in its eight flips and right-angle turns;
-their mean is a steadier target than any single label and costs nothing while training.
+teachers predict each training image once, before training, in its eight flips and right-angle turns;
+the mean is a steadier target than a single label and costs nothing while training.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,34 +22,26 @@ from training.data import LabeledData, load_images
 from training.predict import Predictions, predict
 
 
-class Lesson(NamedTuple):
-    """What the teachers say of N images, their mean.
-
-    probability: (N,) of abnormal, calibrated, 0-1. features: (N, C) pooled ones of unit length,
-    side by side for several teachers.
-    """
-
-    probability: Tensor
-    features: Tensor
-
-
 def predict_turned(net: ChipNet, pixels: np.ndarray, spec: ModelSpec) -> Predictions:
     """Predictions, each the mean over the eight flips and right-angle turns of an image."""
     views = [np.rot90(side, turn, (1, 2)) for side in (pixels, pixels[:, ::-1]) for turn in range(4)]
-    answers = [predict(net, np.ascontiguousarray(view), spec) for view in views]
-    return Predictions(*(np.mean(column, 0) for column in zip(*answers)))
+    of_views = [predict(net, np.ascontiguousarray(view), spec) for view in views]
+    return Predictions(*(np.mean(column, 0) for column in zip(*of_views)))
 
 
-def listen(
+def teacher_predictions(
     teachers: Sequence[str],
     data: LabeledData,
     sha256: Sequence[str],
     device: torch.device,
     progress: Callable,
-) -> Lesson:
-    """Ask every teacher, a checkpoint folder or Hub id, about the images named by their sha256.
+) -> tuple[Tensor, Tensor]:
+    """The teachers' predictions of N images: probability and features.
 
-    Raises CheckpointError. A teacher sees the images in the size that it was trained at.
+    teachers: checkpoint folders or Hub ids; each sees the images in the size it was trained at.
+    sha256: of the N images of data. Returns (N,) float32, the mean calibrated probability of abnormal,
+    0-1; and (N, C) float32, the pooled features of all teachers side by side, each of unit length.
+    Raises CheckpointError.
     """
     probabilities, features = [], []
     for teacher in teachers:
@@ -60,22 +51,25 @@ def listen(
         )
         row = {name: index for index, name in enumerate(images.sha256)}
         pixels = images.pixels[[row[name] for name in sha256]]
-        answers = predict_turned(net.to(device, memory_format=torch.channels_last), pixels, spec)
-        probabilities.append(expit(answers.log_odds / spec.temperature))
-        features.append(F.normalize(torch.from_numpy(answers.embedding), dim=1))
-    return Lesson(torch.from_numpy(np.mean(probabilities, 0)).float(), torch.cat(features, 1))
+        predictions = predict_turned(net.to(device, memory_format=torch.channels_last), pixels, spec)
+        probabilities.append(expit(predictions.log_odds / spec.temperature))
+        features.append(F.normalize(torch.from_numpy(predictions.embedding), dim=1))
+    return torch.from_numpy(np.mean(probabilities, 0)).float(), torch.cat(features, 1)
 
 
 class Distillation(nn.Module):
-    """The loss that draws a student's pooled features to the teachers', through a linear map.
+    """The loss between a network's pooled features and its teachers', which a linear map compares.
 
-    1 - cosine of the angle between them, 0-2; the map is trained along and then dropped.
+    1 - cosine of the angle, 0-2. The map is trained along with the network and then dropped.
     """
 
-    def __init__(self, channels: int, teacher_channels: int):
+    def __init__(self, channels: int, features: Tensor):
+        """channels: of the network's pooled features. features: (N, C) of the teachers."""
         super().__init__()
-        self.map = nn.Linear(channels, teacher_channels)
+        self.features = features  # no buffer: it belongs neither to the state nor to each process's GPU
+        self.map = nn.Linear(channels, features.shape[1])
 
-    def forward(self, embedding: Tensor, features: Tensor) -> Tensor:
-        """(N, channels), (N, teacher_channels) -> a number."""
+    def forward(self, embedding: Tensor, rows: Tensor) -> Tensor:
+        """(n, channels) of the training images `rows`, (n,) -> a number."""
+        features = self.features[rows.cpu()].to(embedding.device)  # (n, C)
         return 1 - F.cosine_similarity(self.map(embedding), features, dim=1).mean()

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +13,10 @@ import numpy as np
 from chipdemo.errors import DataError
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
 from chipdemo.vision.checkpoint import read_json
-from training.data import Images, Sample
+from training.data import Images, LabeledData, Sample, load_images
 
 SPLITS = TRAIN, VAL, TEST = ("train", "val", "test")
+NAMES = {TRAIN: "training", VAL: "validation", TEST: "test"}
 DEFAULT_FRACTIONS = (0.7, 0.2, 0.1)  # of train, val and test; Kim et al.
 SPLIT_HELP = (
     "split.json of an earlier run to keep to; images that it does not name are divided by content hash. "
@@ -25,19 +27,57 @@ SPLIT_HELP = (
 )
 
 
-class Division(NamedTuple):
-    """The images of each split by their sha256, and how it was made, in words."""
+@dataclass(frozen=True)
+class DividedImages:
+    """The images of a dataset by split: row i of each split's arrays is the same image.
 
-    split: dict[str, list[str]]
+    pixels: (N, size, size, 3) uint8. probability: (N,) float32, the target of training. abnormal: (N,)
+    bool. division: how the images were divided, in words. left_out: a line for each image without a
+    split. side: of a square as large as the median image, pixels.
+    """
+
+    data: LabeledData
+    sha256: dict[str, list[str]]
+    pixels: dict[str, np.ndarray]
+    probability: dict[str, np.ndarray]
+    abnormal: dict[str, np.ndarray]
+    division: str
+    left_out: tuple[str, ...]
+    side: int
+
+    def title(self, split: str) -> str:
+        """Such as "ELPV, test split, 656 images"."""
+        return f"{self.data.name}, {NAMES[split]} split, {len(self.sha256[split]):,} images"
+
+
+def load_divided(
+    data: LabeledData, split_file: Path | None, to_pixels: Callable, progress: Callable
+) -> DividedImages:
+    """Decode a dataset as load_images does, and divide it. Raises DataError, CheckpointError."""
+    images = load_images(data, to_pixels, progress)
+    sha256, how = divide(data.name, images, split_file)
+    row = {one: index for index, one in enumerate(images.sha256)}
+    rows = {split: [row[one] for one in sha256[split]] for split in SPLITS}
+    by_split = (
+        {split: array[rows[split]] for split in SPLITS}
+        for array in (images.pixels, images.probability, images.abnormal)
+    )
+    return DividedImages(data, sha256, *by_split, how, images.left_out, images.side)
+
+
+class Division(NamedTuple):
+    """The images of each split by their sha256, and how they were divided, in words."""
+
+    sha256: dict[str, list[str]]
     how: str
 
 
 def divide(name: str, images: Images, split_file: Path | None = None) -> Division:
-    """Divide a dataset for training; SPLIT_HELP says how. Raises DataError.
+    """Divide a dataset for training, as SPLIT_HELP says. Raises DataError, CheckpointError.
 
     name: of the dataset, for messages. split_file: of an earlier run.
     """
-    samples = images.by_sha256
+    samples = dict(zip(images.sha256, images.samples))
     strata = {sha256: sample.stratum for sha256, sample in samples.items()}
     groups = {sha256: sample.group for sha256, sample in samples.items() if sample.group}
     if split_file:
