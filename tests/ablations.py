@@ -12,7 +12,7 @@ UNSURE = [0.1, 0.6, 0.3, 0.2, 0.8, 0.9]  # images 1 and 3 wrong
 
 def ablation_json(**changes: Any) -> dict[str, Any]:
     """The content of an ablation.json. changes: other values of its keys."""
-    twin = {
+    difference = {
         "metric": "accuracy",
         "difference": 0.333,
         "low": 0.02,
@@ -21,14 +21,14 @@ def ablation_json(**changes: Any) -> dict[str, Any]:
         "test": "paired",
     }
     content = {
-        "format": 1,
+        "format": 2,
         "command": "python training/ablate.py --seeds 2",
         "date": "2026-11-21",
         "machine": "2 cores of an imagined machine",
         "data": {
             "name": "drawn chips",
             "license": "CC0",
-            "part": "drawn chips, test, 6 images",
+            "split": "drawn chips, test split, 6 images",
             "train": 20,
             "validation": 4,
             "test": 6,
@@ -40,7 +40,13 @@ def ablation_json(**changes: Any) -> dict[str, Any]:
         },
         "rows": [
             row_json(
-                "plain-cbam", "Plain + CBAM", SURE, 0.95, twin="plain", versus_twin=twin, latency_ms=12.0
+                "plain-cbam",
+                "Plain + CBAM",
+                SURE,
+                0.95,
+                baseline="plain",
+                versus_baseline=difference,
+                latency_ms=12.0,
             ),
             row_json("plain", "Plain", UNSURE, 0.667, latency_ms=10.0),
             row_json("svm", "SVM", UNSURE, 0.6, latency_ms=2.0),
@@ -53,9 +59,9 @@ def row_json(
     id: str, name: str, probabilities: list[float], accuracy: float, **changes: Any
 ) -> dict[str, Any]:
     """A row. accuracy: stands for every metric."""
-    stopped = [p >= 0.5 for p in probabilities]
+    flagged = [p >= 0.5 for p in probabilities]
     confusion = [
-        [sum(t == truth and s == verdict for t, s in zip(ABNORMAL, stopped)) for verdict in (False, True)]
+        [sum(t == truth and s == verdict for t, s in zip(ABNORMAL, flagged)) for verdict in (False, True)]
         for truth in (False, True)
     ]
     seed = {
@@ -69,7 +75,7 @@ def row_json(
         "id": id,
         "name": name,
         "source": "an imagined paper",
-        "twin": None,
+        "baseline": None,
         "starting_weights": "none (random)",
         "precision": "float32",
         "parameters": 1_200_000,
@@ -80,7 +86,7 @@ def row_json(
         "checkpoint": "",
         "seeds": [{"seed": number, **seed} for number in (0, 1)],
         "summary": {metric: dict(summary) for metric in METRICS},
-        "versus_twin": None,
+        "versus_baseline": None,
     } | changes
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio.utils import get_upload_folder
@@ -14,18 +15,16 @@ from chipdemo.ablation.format import write_ablation
 from chipdemo.errors import CheckpointError
 from chipdemo.examples import ELPV_CREDIT, elpv_image
 from chipdemo.images import read_image
-from chipdemo.ui.compare import charts
-from chipdemo.ui.compare import html as fragments
-from chipdemo.ui.compare import logic as comparing
-from chipdemo.ui.compare import tab as ablation_tab
+from chipdemo.settings import Settings
+from chipdemo.ui.compare import charts, html, logic, tab
 from chipdemo.ui.compare.logic import (
     Answer,
-    Contender,
+    ComparedModel,
     Lineup,
+    after_baselines,
     answers,
-    beside_twins,
     disagreements,
-    ticked_rows,
+    selected_rows,
 )
 from tests.ablations import UNSURE, ablation_json, row_json, small_ablation
 from tests.fakes import FakeInspector
@@ -54,6 +53,13 @@ def shipped(tmp_path) -> Path:
     return tmp_path / "ablation.json"
 
 
+@pytest.fixture(scope="module")
+def parts() -> tab.Parts:
+    """The tab's components, outside of an app."""
+    with gr.Blocks():
+        return tab.layout(Settings())
+
+
 class Loader:
     """Loads fakes; svm's checkpoint is broken. folders: what was asked for."""
 
@@ -63,7 +69,7 @@ class Loader:
     def __call__(self, folder: Path) -> FakeInspector:
         self.folders.append(folder.name)
         if folder.name == "svm":
-            raise CheckpointError("Expected model.safetensors in svm; it is not there.")
+            raise CheckpointError("svm has no model.safetensors.")
         return FakeInspector()
 
 
@@ -72,18 +78,19 @@ class Broken(FakeInspector):
         raise RuntimeError("out of memory at 0x7f00")
 
 
-class Balanced(HTMLParser):
-    """Counts the tags of a piece of HTML; open is empty where each is closed."""
+class Parsed(HTMLParser):
+    """tags, with their classes; open is empty where each tag is closed; text of the rest."""
 
     VOID = ("img", "br", "input")
 
-    def __init__(self, text: str):
+    def __init__(self, content: str):
         super().__init__()
-        self.open, self.tags = [], []
-        self.feed(text)
+        self.open, self.tags, self.classes, self.text = [], [], [], ""
+        self.feed(content)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
+        self.classes += (dict(attrs).get("class") or "").split()
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -93,35 +100,34 @@ class Balanced(HTMLParser):
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
+    def handle_data(self, data):
+        self.text += data
 
-def image(path: Path):
-    return read_image(path, 64)
 
-
-def judged(lineup: Lineup, payload) -> list[tuple[str, bool]]:
-    return list(ablation_tab.judged(lineup, payload, 64))
+def answered(lineup: Lineup, path: Path, name: str = "chip.png") -> list[tuple[Parsed, bool]]:
+    steps = tab.answered(lineup, {"path": str(path), "orig_name": name}, 64)
+    return [(Parsed(content), unfinished) for content, unfinished in steps]
 
 
 def test_the_models_are_the_one_in_use_and_the_rows_whose_checkpoint_is_here(shipped):
     lineup = Lineup(FakeInspector(), "elsewhere", shipped, Loader())
-    assert [(c.id, c.name) for c in lineup.contenders()] == [
+    assert [(model.id, model.name) for model in lineup.models()] == [
         ("in-use", "fake-inspector"), ("plain", "Plain"), ("svm", "SVM"),
     ]  # fmt: skip
 
 
-def test_the_model_in_use_is_not_asked_twice_where_it_is_a_row(shipped):
+def test_the_model_in_use_is_not_asked_twice_where_it_is_a_row(shipped, dark):
     loader = Loader()
     lineup = Lineup(FakeInspector(), str(shipped.parent / "runs" / "plain"), shipped, loader)
-    assert [c.id for c in lineup.contenders()] == ["plain", "svm"]
-    lineup.inspector_of(lineup.contenders()[0])
-    assert loader.folders == []
+    assert [answer.model.id for answer in answers(lineup, read_image(dark))] == ["plain", "svm"]
+    assert loader.folders == ["svm"]
 
 
-def test_a_newer_model_in_use_judges_as_soon_as_it_has_taken_over(dark):
+def test_a_newer_model_in_use_answers_as_soon_as_it_has_taken_over(dark):
     inspector, newer = FakeInspector(), FakeInspector()
     lineup = Lineup(inspector)
     inspector.current = lambda: newer
-    list(answers(lineup, image(dark)))
+    list(answers(lineup, read_image(dark)))
     assert (inspector.inspections, newer.inspections) == (0, 1)
 
 
@@ -130,17 +136,16 @@ def test_without_a_usable_ablation_the_model_in_use_answers_alone(tmp_path, cont
     if content:
         (tmp_path / "ablation.json").write_text(content)
     lineup = Lineup(FakeInspector(), "", tmp_path / "ablation.json", Loader())
-    assert [c.id for c in lineup.contenders()] == ["in-use"]
-    assert [c.id for c in Lineup(FakeInspector()).contenders()] == ["in-use"]
+    assert [model.id for model in lineup.models()] == ["in-use"]
+    assert [model.id for model in Lineup(FakeInspector()).models()] == ["in-use"]
 
 
-def test_a_model_is_loaded_when_it_is_first_asked_and_once(shipped, dark):
+def test_a_model_is_loaded_for_its_first_image_and_once(shipped, dark):
     loader = Loader()
     lineup = Lineup(FakeInspector(), "", shipped, loader)
-    lineup.contenders()
+    plain, decoded = lineup.models()[1], read_image(dark)
     assert loader.folders == []
-    plain = lineup.contenders()[1]
-    threads = [threading.Thread(target=lineup.inspector_of, args=[plain]) for _ in range(8)]
+    threads = [threading.Thread(target=lineup.inspect_with, args=[plain, decoded]) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -149,20 +154,16 @@ def test_a_model_is_loaded_when_it_is_first_asked_and_once(shipped, dark):
 
 
 def test_a_model_that_fails_says_why_and_the_others_still_answer(shipped, dark, caplog):
-    lineup = Lineup(Broken(), "", shipped, Loader())
-    in_use, plain, svm = answers(lineup, image(dark))
-    assert in_use.error == "This model failed (RuntimeError); the server's log says more."
-    assert "out of memory" in caplog.text
+    in_use, plain, svm = answers(Lineup(Broken(), "", shipped, Loader()), read_image(dark))
+    assert in_use.inspection is None and "RuntimeError" in in_use.error
+    assert "out of memory" in caplog.text and "out of memory" not in in_use.error
     assert plain.inspection.verdict == "abnormal"
-    assert svm.to_json(()) == {
-        "id": "svm", "name": "SVM", "error": "Expected model.safetensors in svm; it is not there.",
-    }  # fmt: skip
+    assert svm.to_json(()) == {"id": "svm", "name": "SVM", "error": "svm has no model.safetensors."}
 
 
 def test_the_answer_of_a_model_is_the_json_of_an_inspection(dark):
-    inspection = FakeInspector().inspect(image(dark).image)
-    told = Answer(Contender("a", "A", None), inspection).to_json(["Turned upright"])
-    assert told == {
+    inspection = FakeInspector().inspect(read_image(dark).image)
+    assert Answer(ComparedModel("a", "A", None), inspection).to_json(["Turned upright"]) == {
         "id": "a",
         "name": "A",
         "inspection": {**inspection.to_json(), "notes": ["Turned upright"]},
@@ -170,84 +171,95 @@ def test_the_answer_of_a_model_is_the_json_of_an_inspection(dark):
 
 
 def test_the_page_grows_by_a_model_at_a_time(shipped, dark):
-    steps = judged(
-        Lineup(FakeInspector(), "", shipped, Loader()), {"path": str(dark), "orig_name": "my chip.png"}
-    )
-    assert [text.count("<article") for text, _ in steps] == [0, 1, 2, 3]
-    assert [going_on for _, going_on in steps] == [True, True, True, False]
+    steps = answered(Lineup(FakeInspector(), "", shipped, Loader()), dark, "my chip.png")
+    assert [page.tags.count("article") for page, _ in steps] == [0, 1, 2, 3]
+    assert [unfinished for _, unfinished in steps] == [True, True, True, False]
     last = steps[-1][0]
-    assert "my chip.png" in last and "3 models;" in last and "2 of 3 models so far" in steps[-2][0]
-    assert "No verdict" in last and "model.safetensors" in last
-    assert "probability <strong>1.00</strong>, threshold 0.40" in last and "16 ms" in last
+    assert "my chip.png" in last.text and "svm has no model.safetensors." in last.text
+    assert [name for name in last.classes if name in ("abnormal", "failed")] == [
+        "abnormal", "abnormal", "failed",
+    ]  # fmt: skip
+    for number in ("1.00", "0.40", "16 ms"):
+        assert last.text.count(number) == 2
 
 
-def test_a_image_that_cannot_be_read_says_why(tmp_path, dark):
+def test_an_image_that_cannot_be_read_says_why(tmp_path, dark):
     dark.with_name("text.png").write_text("this is no image")
-    for path, message in ((dark.with_name("text.png"), "found text"), (tmp_path, "was not uploaded")):
-        ((text, going_on),) = judged(Lineup(FakeInspector()), {"path": str(path)})
-        assert message in text and "role='alert'" in text and not going_on
+    for path in (dark.with_name("text.png"), tmp_path):
+        ((page, unfinished),) = answered(Lineup(FakeInspector()), path)
+        assert "message" in page.classes and page.text and not unfinished
 
 
-def test_a_image_unlike_the_training_ones_is_not_called_abnormal_in_red(dark):
-    inspection = replace(FakeInspector().inspect(image(dark).image), out_of_distribution=True)
-    text = fragments.answer_html(Answer(Contender("a", "A", None), inspection), "")
-    assert "class='answer unlike'" in text and "out of distribution" in text
+@pytest.mark.parametrize(
+    "changes, outcome",
+    [
+        ({"verdict": "normal"}, "normal"),
+        ({"verdict": "abnormal"}, "abnormal"),
+        ({"verdict": "abnormal", "out_of_distribution": True}, "out_of_distribution"),
+        ({"verdict": "normal", "out_of_distribution": True}, "out_of_distribution"),
+    ],
+)
+def test_each_answer_is_of_one_of_three_classes(dark, changes, outcome):
+    inspection = replace(FakeInspector().inspect(read_image(dark).image), **changes)
+    page = Parsed(html.answer_html(Answer(ComparedModel("a", "A", None), inspection), ""))
+    assert page.classes[:2] == ["answer", outcome]
+    assert html.OUTCOMES[outcome] in page.text
 
 
-def test_a_row_stands_after_its_twin():
-    assert [row.id for row in beside_twins(small_ablation().rows)] == ["plain", "plain-cbam", "svm"]
+def test_a_row_stands_after_its_baseline():
+    assert [row.id for row in after_baselines(small_ablation().rows)] == ["plain", "plain-cbam", "svm"]
 
 
-def test_twins_that_name_each_other_are_not_lost():
-    rows = [row_json("a", "A", UNSURE, 0.6, twin="b"), row_json("b", "B", UNSURE, 0.6, twin="a")]
-    assert [row.id for row in beside_twins(small_ablation(rows=rows).rows)] == ["a", "b"]
+def test_rows_that_name_each_other_as_baselines_are_not_lost():
+    rows = [row_json("a", "A", UNSURE, 0.6, baseline="b"), row_json("b", "B", UNSURE, 0.6, baseline="a")]
+    assert [row.id for row in after_baselines(small_ablation(rows=rows).rows)] == ["a", "b"]
 
 
-def test_only_rows_that_exist_can_be_ticked_and_six_at_most():
+def test_only_rows_that_exist_can_be_selected_and_six_at_most():
     rows = small_ablation(rows=[row_json(f"r{i}", f"R{i}", UNSURE, 0.6) for i in range(9)]).rows
-    assert [row.id for row in ticked_rows(rows, ["r5", "nobody", "r2", {}, None])] == ["r2", "r5"]
-    assert len(ticked_rows(rows, [row.id for row in rows])) == 6
+    assert [row.id for row in selected_rows(rows, ["r5", "nobody", "r2", {}, None])] == ["r2", "r5"]
+    assert len(selected_rows(rows, [row.id for row in rows])) == 6
     for strange in (None, "r1", 3, {"r1": 1}):
-        assert ticked_rows(rows, strange) == []
+        assert selected_rows(rows, strange) == []
 
 
-def test_models_differ_where_their_verdicts_do_the_widest_apart_first():
+def test_models_disagree_where_their_verdicts_differ_the_widest_apart_first():
     plain_cbam, plain, svm = small_ablation().rows
     assert disagreements([plain_cbam, plain]).tolist() == [3, 1]  # 0.7 and 0.2; 0.2 and 0.6
     assert disagreements([plain, svm]).tolist() == [] == disagreements([plain]).tolist()
 
 
-def test_the_table_says_what_stands_behind_each_number():
+def test_the_table_shows_what_stands_behind_each_number():
     ablation = small_ablation()
-    text = fragments.table_html(ablation, beside_twins(ablation.rows))
-    assert "weights: none (random)" in text and "2 seeds" in text and "an imagined paper" in text
-    assert "drawn chips, test, 6 images" in text
-    assert "<strong>+0.333</strong> accuracy" in text and "beyond chance</span>, p 0.031" in text
-    assert "1.2 M" in text and "350 M" in text and "120/s in 32s" in text and "90 s" in text
-    assert "Theirs, not ours" in text and "1,142 images, which are private" in text
+    page = Parsed(html.table_html(ablation, after_baselines(ablation.rows)))
+    for part in (
+        "none (random)", "2 seeds", "an imagined paper", "drawn chips, test split, 6 images",
+        "+0.333", "0.031", "1.2 M", "350 M", "120/s", "90 s", "1,142 images",
+    ):  # fmt: skip
+        assert part in page.text
 
 
 @pytest.mark.parametrize(
-    "p, words",
-    [(0.049, "beyond chance</span>, p 0.049"), (0.05, "within chance</span>, p 0.050"), (0, "p below 0.001")],
-)
-def test_a_difference_is_called_beyond_chance_in_words(p, words):
-    difference = replace(small_ablation().rows[0].versus_twin, p=p)
-    assert words in fragments.difference_html(difference)
+    "p, kind, number", [(0.049, "significant", "0.049"), (0.05, "not-significant", "0.050"),
+                        (0, "significant", "< 0.001")],
+)  # fmt: skip
+def test_a_difference_is_significant_below_a_p_of_0_05(p, kind, number):
+    page = Parsed(html.difference_html(replace(small_ablation().rows[0].versus_baseline, p=p)))
+    assert page.classes == [kind] and number in page.text
 
 
 def test_a_difference_of_nothing_has_no_sign():
-    difference = replace(small_ablation().rows[0].versus_twin, difference=-0.0001)
-    assert "<strong>0.000</strong>" in fragments.difference_html(difference)
+    difference = replace(small_ablation().rows[0].versus_baseline, difference=-0.0001)
+    assert Parsed(html.difference_html(difference)).text.startswith("0.000")
 
 
-def test_the_head_says_data_seeds_date_machine_and_command():
-    text = fragments.about_html(small_ablation())
-    for told in (
-        "3 abnormal, 3 normal", "20 others", "CC0", "0, 1 for each model", "2026-11-21", "imagined machine",
+def test_the_head_shows_data_seeds_date_machine_and_command():
+    text = html.about_html(small_ablation())
+    for part in (
+        "3 abnormal, 3 normal", "20 other", "CC0", "0, 1 for each", "2026-11-21", "imagined machine",
         "python training/ablate.py --seeds 2",
     ):  # fmt: skip
-        assert told in text
+        assert part in text
 
 
 def test_rows_may_have_different_numbers_of_seeds():
@@ -255,85 +267,83 @@ def test_rows_may_have_different_numbers_of_seeds():
     rows[2]["seeds"] = rows[2]["seeds"][:1]
     for summary in rows[2]["summary"].values():
         summary["sd"] = None
-    text = fragments.about_html(small_ablation(rows=rows))
-    assert "1 to 2 a model" in text
+    assert "1 to 2" in html.about_html(small_ablation(rows=rows))
 
 
-def everything(ablation) -> dict[str, str]:
-    """Each piece of the tab that shows an ablation."""
-    rows = beside_twins(ablation.rows)
-    return {
-        "about": fragments.about_html(ablation),
-        "table": fragments.table_html(ablation, rows),
-        "scatter": fragments.scatter_html(rows, "auroc"),
-        "drawn": fragments.drawn_html(rows, ablation.abnormal, ablation.data.part),
-        "disagreements": fragments.disagreements_html(ablation, rows),
-    }
+def every_piece(ablation) -> list[str]:
+    """The pieces of the tab that show an ablation."""
+    rows = after_baselines(ablation.rows)
+    return [
+        html.about_html(ablation),
+        html.table_html(ablation, rows),
+        html.scatter_html(rows, "auroc"),
+        html.plots_html(rows, ablation.abnormal, ablation.data.split),
+        html.disagreements_html(ablation, rows),
+    ]
 
 
-@pytest.mark.parametrize("piece", list(everything(small_ablation())))
-def test_names_from_a_strangers_file_are_escaped(piece):
+def test_names_from_a_strangers_file_are_escaped():
     content = ablation_json()
     content |= {"machine": HOSTILE, "command": HOSTILE}
-    content["data"] |= {"name": HOSTILE, "license": HOSTILE, "part": HOSTILE}
+    content["data"] |= {"name": HOSTILE, "license": HOSTILE, "split": HOSTILE}
     content["images"]["file"] = [HOSTILE] * 6
+    difference = content["rows"][0]["versus_baseline"] | {"test": HOSTILE}
     for index, row in enumerate(content["rows"]):
         row |= {"id": f"{HOSTILE}{index}", "name": HOSTILE, "source": HOSTILE, "starting_weights": HOSTILE}
-        row |= {"precision": HOSTILE[:40], "twin": None, "versus_twin": None}
-    content["rows"][0] |= {"twin": f"{HOSTILE}1", "versus_twin": ablation_json()["rows"][0]["versus_twin"]}
-    content["rows"][0]["versus_twin"]["test"] = HOSTILE
-    parsed = Balanced(everything(small_ablation(**content))[piece])
-    assert "img" not in parsed.tags and parsed.open == []
+        row |= {"precision": HOSTILE[:40], "baseline": None, "versus_baseline": None}
+    content["rows"][0] |= {"baseline": f"{HOSTILE}1", "versus_baseline": difference}
+    for piece in every_piece(small_ablation(**content)):
+        page = Parsed(piece)
+        assert "img" not in page.tags and page.open == []
+        assert "onerror" in page.text
 
 
 def test_answers_escape_names_and_errors():
-    failed = fragments.answer_html(Answer(Contender("a", HOSTILE, None), None, HOSTILE), "")
-    text = fragments.answers_html(HOSTILE, [failed], 1) + fragments.message_html(HOSTILE)
-    assert "img" not in Balanced(text).tags
+    failed = html.answer_html(Answer(ComparedModel("a", HOSTILE, None), None, HOSTILE), "")
+    page = Parsed(html.answers_html(HOSTILE, [failed], 1) + html.message_html(HOSTILE))
+    assert "img" not in page.tags and page.text.count("onerror") == 4
 
 
-def test_without_ticks_the_page_says_what_to_do():
+def test_nothing_is_plotted_of_no_selection():
     ablation = small_ablation()
-    assert "Tick models in the table" in fragments.drawn_html([], ablation.abnormal, "part")
-    assert "Tick two models" in fragments.disagreements_html(ablation, ablation.rows[:1])
+    assert Parsed(html.plots_html([], ablation.abnormal, "split")).tags == ["p"]
+    assert Parsed(html.disagreements_html(ablation, ablation.rows[:1])).tags == ["p"]
 
 
 def test_confusions_are_means_over_the_seeds():
-    text = fragments.drawn_html(small_ablation().rows[1:2], small_ablation().abnormal, "part")
-    assert "2 <small>67%</small>" in text and "1 <small>33%</small>" in text
+    text = Parsed(html.plots_html(small_ablation().rows[1:2], small_ablation().abnormal, "split")).text
+    assert "2 67%" in text and "1 33%" in text
 
 
 def test_disagreements_show_truth_and_each_models_probability():
     ablation = small_ablation()
-    text = fragments.disagreements_html(ablation, ablation.rows[:2])
-    assert "2 of 6 test images" in text
-    assert text.index("chip3.png") < text.index("chip1.png")
-    assert "labeled abnormal" in text and "<td>0.20</td><td>normal, <strong>wrong</strong></td>" in text
-    assert "<img" not in text and "CC BY-NC-SA" not in text
+    page = Parsed(html.disagreements_html(ablation, ablation.rows[:2]))
+    assert page.tags.count("article") == 2 and "img" not in page.tags
+    assert page.text.index("chip3.png") < page.text.index("chip1.png")
+    assert "0.20normal, wrong" in page.text and ELPV_CREDIT not in page.text
 
 
 def test_a_picture_is_shown_only_where_its_content_is_the_one_measured_and_with_credit():
     path = elpv_image("cell0008.png")
     if path is None:
         pytest.skip("elpv-dataset is not installed")
-    sha256 = read_image(path).sha256
     images = ablation_json()["images"]
-    images["file"][3], images["sha256"][3] = "cell0008.png", sha256
+    images["file"][3], images["sha256"][3] = "cell0008.png", read_image(path).sha256
     images["file"][1] = "cell0009.png"  # of another content
     ablation = small_ablation(images=images)
-    text = fragments.disagreements_html(ablation, ablation.rows[:2])
+    text = html.disagreements_html(ablation, ablation.rows[:2])
     assert text.count("<img") == 1 and ELPV_CREDIT in text
 
 
 @pytest.mark.parametrize("name", ["../labels.csv", "/etc/passwd", "..", "", "x" * 300, "none.png", "a\0b"])
 def test_no_name_leads_out_of_the_data_set(name):
     assert elpv_image(name) is None
-    assert comparing.picture_of(name, "0" * 64) == ""
+    assert logic.picture_of(name, "0" * 64) == ""
 
 
-def test_numbers_keep_clear_of_points_and_of_each_other():
+def test_numbers_keep_clear_of_each_other():
     points = [(50, 50), (51, 50), (52, 51), (50, 52), (90, 10), (0, 100)]
-    offsets = charts.number_places(points)
+    offsets = charts.number_offsets(points)
     places = [
         (x / 100 * charts.NARROW + dx, y / 100 * charts.HEIGHT + dy)
         for (x, y), (dx, dy) in zip(points, offsets)
@@ -356,41 +366,59 @@ def test_charts_can_be_drawn_of_one_row_without_time_or_spread():
 def test_the_axis_of_time_has_a_few_round_ticks(values):
     axis = charts.log_axis("ms", values)
     assert 1 <= len(axis.ticks) <= 9
-    assert all(0 <= axis.share(tick) <= 1 for tick in axis.ticks)
+    assert all(0 <= axis.percent(tick) <= 100 for tick in axis.ticks)
     assert all(f"{tick:e}"[0] in "125" for tick in axis.ticks)
 
 
-def test_the_tab_shows_the_shipped_ablation(shipped):
-    values = dict(zip(SHOWN, ablation_tab.shipped(shipped, "accuracy")))
-    assert values["loaded"] == "" and not values["back"].visible and values["metric"].visible
-    assert "3 models on drawn chips" in values["about"] and "ROC curves" in values["drawn"]
+def test_the_mean_roc_curve_of_a_right_and_a_wrong_seed_is_halfway():
+    right, wrong = [0.1, 0.2, 0.3, 0.7, 0.8, 0.9], [0.9, 0.8, 0.7, 0.3, 0.2, 0.1]
+    row = row_json("a", "A", right, 0.5)
+    row["seeds"][1]["probabilities"] = wrong
+    ablation = small_ablation(rows=[row])
+    recall = charts.mean_recall(ablation.rows[0], ablation.abnormal)
+    assert recall[1:-1].tolist() == pytest.approx([0.5] * 199) and recall[-1] == 1
 
 
-SHOWN = ("loaded", "message", "back", "about", "table", "metric", "scatter", "drawn", "disagreements")
+def test_the_reliability_diagram_has_a_dot_for_each_filled_bin():
+    # 0.1 and 0.2 are edges of bins; two seeds each
+    rows = small_ablation(rows=[row_json("a", "A", [0.0, 0.1, 0.2, 0.2, 0.95, 1.0], 0.5)]).rows
+    text = charts.reliability_svg(rows, small_ablation().abnormal)
+    assert text.count("<circle") == 3
+    for dot in ("0.05, abnormal 0.00, 4 ", "0.20, abnormal 0.50, 4 ", "0.97, abnormal 1.00, 4 "):
+        assert dot in text
+
+
+def test_the_tab_shows_the_shipped_ablation(parts, shipped):
+    values = tab.show_shipped(parts, shipped, "accuracy")
+    assert set(values) == set(parts.shown)
+    assert values[parts.loaded] == "" and not values[parts.back].visible and values[parts.metric].visible
+    assert "drawn chips" in values[parts.about] and values[parts.plots].count("<svg class='chart") == 2
 
 
 @pytest.mark.parametrize("path", [None, Path("nowhere/ablation.json")])
-def test_without_an_ablation_the_tab_says_what_to_do_next(path):
-    values = dict(zip(SHOWN, ablation_tab.shipped(path, "accuracy"), strict=True))
-    assert "No comparison here yet" in values["about"] and "training/ablate.py" in values["about"]
-    assert values["message"] == "" and not values["metric"].visible
-    assert "Theirs, not ours" in values["table"]
+def test_without_an_ablation_the_tab_says_how_to_make_one(parts, path):
+    values = tab.show_shipped(parts, path, "accuracy")
+    assert set(values) == set(parts.shown)
+    assert "training/ablate.py" in values[parts.about]
+    assert values[parts.message] == "" and not values[parts.metric].visible
+    assert "published" in Parsed(values[parts.table]).classes
 
 
-def test_a_damaged_shipped_ablation_is_told_and_the_tab_stays_usable(tmp_path):
+def test_a_damaged_shipped_ablation_is_told_and_the_tab_stays_usable(parts, tmp_path):
     (tmp_path / "ablation.json").write_text("{}")
-    values = dict(zip(SHOWN, ablation_tab.shipped(tmp_path / "ablation.json", "accuracy"), strict=True))
-    assert "found format None" in values["message"] and "No comparison here yet" in values["about"]
+    values = tab.show_shipped(parts, tmp_path / "ablation.json", "accuracy")
+    assert "message" in Parsed(values[parts.message]).classes
+    assert "training/ablate.py" in values[parts.about]
 
 
-def test_another_ablation_can_be_left_again(shipped):
-    values = dict(zip(SHOWN, ablation_tab.shown(str(shipped), shipped, "accuracy"), strict=True))
-    assert values["loaded"] == str(shipped) and values["back"].visible
+def test_another_ablation_can_be_left_again(parts, shipped):
+    values = tab.show_ablation(parts, str(shipped), shipped, "accuracy")
+    assert values[parts.loaded] == str(shipped) and values[parts.back].visible
 
 
-def test_the_picture_of_an_answer_is_small_and_red_only_where_evidence_is(dark):
+def test_the_picture_of_an_answer_is_small_and_red_only_where_the_heatmap_is():
     image = Image.new("RGB", (900, 600), (240, 240, 240))
     light = FakeInspector().inspect(image)
-    uri = comparing.answer_picture(image, light)
+    uri = logic.answer_picture(image, light)
     assert uri.startswith("data:image/jpeg;base64,") and len(uri) < 20_000
-    assert np.array(light.heat["evidence"]).max() == 0
+    assert np.array(next(iter(light.heat.values()))).max() == 0

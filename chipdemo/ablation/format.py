@@ -1,31 +1,32 @@
-"""An ablation: many models, measured on one and the same test part. No torch, no gradio.
+"""An ablation: many models, measured on one and the same test split. No torch, no gradio.
 
 training/ablate.py writes it, the Compare tab reads it: a JSON file of the shape of Ablation below,
-with "format": 1. Reading is strict: a key too many or too few, a number out of its range or a list
-of another length is an AblationError that names the place, e.g. "rows[2].seeds[0].threshold".
+with "format": 2. Reading is strict, and an AblationError names the first value that is wrong, e.g.
+"rows[2].seeds[0].threshold". Files of format 1 are read as well.
 """
 
 import json
-import math
 import re
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import numpy as np
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from chipdemo.errors import AblationError
 
-FORMAT = 1
+FORMAT = 2
 MAX_BYTES = 16_000_000  # of a file; 20 models with 5 seeds on 656 images need 1.5 million
-MAX_TEXT = 400  # letters of a name or a note
-MAX_COMMAND = 4_000  # letters of the command
-MOST = 1e15  # of any count, time or rate
-METRICS = {  # as the file calls them, and as people do; all are fractions
+Metric = Literal[
+    "accuracy", "recall", "precision", "f1", "auroc", "average_precision", "expected_calibration_error"
+]
+METRICS: dict[Metric, str] = {  # as the screen calls them; all are fractions
     "accuracy": "accuracy",
     "recall": "recall",
     "precision": "precision",
@@ -34,203 +35,161 @@ METRICS = {  # as the file calls them, and as people do; all are fractions
     "average_precision": "average precision",
     "expected_calibration_error": "calibration error",
 }
-CHANCE = 0.05  # a difference with a smaller p is beyond chance
-
-shown = reprlib.repr  # shortened, so that no file fills the screen
-Check = Callable[[Any, str], Any]  # (value, place in the file) -> the value to keep; raises AblationError
+SIGNIFICANCE = 0.05  # a difference with a smaller p is significant
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
-def _wrong(place: str, expected: str, found: str) -> AblationError:
-    return AblationError(
-        f"{place or 'the file'}: expected {expected}; found {found}. Correct it there, or write the "
-        "file again with training/ablate.py."
-    )
+def wrong(message: str, found: Any, place: str = "") -> PydanticCustomError:
+    """For validators. place: within the value that is validated."""
+    return PydanticCustomError("wrong", message, {"found": found, "place": place})
 
 
-def _text(most: int = MAX_TEXT, least: int = 1) -> Check:
-    def check(value: Any, place: str) -> str:
-        if not isinstance(value, str) or not least <= len(value) <= most or not value.isprintable():
-            raise _wrong(place, f"printable text of {least} to {most} letters", shown(value))
-        return value
-
-    return check
+def printable(text: str) -> str:
+    if not text.isprintable():
+        raise wrong("Input should be printable text on one line", text)
+    return text
 
 
-def _number(low: float, high: float = MOST, whole: bool = False) -> Check:
-    kinds = (int,) if whole else (int, float)
-    expected = f"a {'whole ' * whole}number from {low:g}" + (f" to {high:g}" if high < MOST else "")
-
-    def check(value: Any, place: str) -> float:
-        if type(value) not in kinds or not low <= value <= high:
-            raise _wrong(place, expected, shown(value))
-        return value
-
-    return check
-
-
-def _matching(pattern: str, expected: str) -> Check:
-    def check(value: Any, place: str) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise _wrong(place, expected, shown(value))
-        return value
-
-    return check
-
-
-def _truth(value: Any, place: str) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong(place, "true or false", shown(value))
-    return value
-
-
-def _day(value: Any, place: str) -> str:
+def calendar_day(text: str) -> str:
     try:
-        return date.fromisoformat(
-            _matching(r"\d{4}-\d\d-\d\d", "a date, e.g. 2026-11-21")(value, place)
-        ).isoformat()
+        return date.fromisoformat(text).isoformat()
     except ValueError as error:
-        raise _wrong(place, "a date of the calendar", shown(value)) from error
+        raise wrong("Input should be a day of the calendar", text) from error
 
 
-def _or_null(check: Check) -> Check:
-    return lambda value, place: None if value is None else check(value, place)
+def all_metrics(by_name: dict[Metric, Any]) -> dict[Metric, Any]:
+    if missing := [name for name in get_args(Metric) if name not in by_name]:
+        raise wrong(f"Input should have the key {missing[0]}", list(by_name))
+    return by_name
 
 
-def _many(check: Check, least: int = 1, most: float = math.inf) -> Check:
-    """A list, read as a tuple."""
-    count = f"{least}" if least == most else f"{least} or more" if most == math.inf else f"{least} to {most}"
-
-    def check_all(value: Any, place: str) -> tuple:
-        if not isinstance(value, list) or not least <= len(value) <= most:
-            found = f"{len(value)} entries" if isinstance(value, list) else shown(value)
-            raise _wrong(place, f"a list of {count} entries", found)
-        return tuple(check(entry, f"{place}[{index}]") for index, entry in enumerate(value))
-
-    return check_all
-
-
-def _keyed(checks: Mapping[str, Check]) -> Check:
-    """An object with exactly these keys, read as a dict."""
-
-    def check(value: Any, place: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise _wrong(place, f"an object with {', '.join(checks)}", shown(value))
-        for name in checks:
-            if name not in value:
-                raise _wrong(place, f"the key {name}", f"no {name}")
-        for name in value:
-            if name not in checks:
-                raise _wrong(place, f"no keys but {', '.join(checks)}", shown(name))
-        return {name: one(value[name], f"{place}.{name}".lstrip(".")) for name, one in checks.items()}
-
-    return check
+MaybeText = Annotated[str, Field(max_length=400), AfterValidator(printable)]
+Text = Annotated[MaybeText, Field(min_length=1)]
+Name = Annotated[Text, Field(max_length=80)]
+Command = Annotated[str, Field(min_length=1, max_length=4_000), AfterValidator(printable)]
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$"), AfterValidator(calendar_day)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+SignedFraction = Annotated[float, Field(ge=-1, le=1)]
+Amount = Annotated[float, Field(ge=0, le=1e15)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
-def _made(kind: type) -> Check:
-    """An object with the fields of a dataclass, read as one."""
-    keyed = _keyed({one.name: one.metadata["check"] for one in fields(kind)})
-    return lambda value, place: kind(**keyed(value, place))
-
-
-def _read_by(check: Check) -> Any:
-    return field(metadata={"check": check})
-
-
-FRACTION, COUNT, AMOUNT = _number(0, 1), _number(0, whole=True), _number(0)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class DataUsed:
-    """What the rows were trained and measured on; train, validation, test: images."""
+    """What the rows were trained and measured on. split: the test split in words. The counts: images."""
 
-    name: str = _read_by(_text())
-    license: str = _read_by(_text(least=0))
-    part: str = _read_by(_text())
-    train: int = _read_by(COUNT)
-    validation: int = _read_by(COUNT)
-    test: int = _read_by(COUNT)
+    name: Text
+    license: MaybeText
+    split: Text
+    train: Count
+    validation: Count
+    test: Count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Images:
-    """The test part, N images; entry i of every list is the same image.
+    """The test split, N images; entry i of every list is the same image.
 
     sha256: images.content_sha256, 64 hex digits. abnormal: the truth. file: its name in the dataset.
     """
 
-    sha256: tuple[str, ...] = _read_by(_many(_matching("[0-9a-f]{64}", "64 hex digits")))
-    abnormal: tuple[bool, ...] = _read_by(_many(_truth))
-    file: tuple[str, ...] = _read_by(_many(_text()))
+    sha256: tuple[Sha256, ...]
+    abnormal: tuple[bool, ...]
+    file: tuple[Text, ...]
+
+    @model_validator(mode="after")
+    def check_lengths(self) -> "Images":
+        count = len(self.abnormal)
+        for name, values in (("sha256", self.sha256), ("file", self.file)):
+            if len(values) != count:
+                raise wrong(f"Input should have {count} entries, as abnormal has", len(values), name)
+        if sum(self.abnormal) in (0, count):
+            raise wrong("Input should have normal and abnormal images", sum(self.abnormal), "abnormal")
+        return self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class SeedResult:
-    """One training run on the test part. probabilities: (N,) of being abnormal, calibrated.
+    """One training run on the test split. probabilities: (N,) of being abnormal, calibrated.
 
     threshold: chosen on validation. confusion: ((tn, fp), (fn, tp)), abnormal being positive.
     """
 
-    seed: int = _read_by(COUNT)
-    threshold: float = _read_by(FRACTION)
-    probabilities: tuple[float, ...] = _read_by(_many(FRACTION))
-    metrics: Mapping[str, float] = _read_by(_keyed(dict.fromkeys(METRICS, FRACTION)))
-    confusion: tuple[tuple[int, int], tuple[int, int]] = _read_by(_many(_many(COUNT, 2, 2), 2, 2))
+    seed: Count
+    threshold: Fraction
+    probabilities: tuple[Fraction, ...]
+    metrics: Annotated[dict[Metric, Fraction], AfterValidator(all_metrics)]
+    confusion: tuple[tuple[Count, Count], tuple[Count, Count]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Summary:
     """A metric over a row's seeds. sd: None for one seed.
 
     low, high: 95 % bootstrap interval over the images.
     """
 
-    mean: float = _read_by(FRACTION)
-    sd: float | None = _read_by(_or_null(FRACTION))
-    low: float = _read_by(FRACTION)
-    high: float = _read_by(FRACTION)
+    mean: Fraction
+    sd: Fraction | None
+    low: Fraction
+    high: Fraction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Difference:
-    """A row's metric less its twin's, -1 to 1, with its 95 % interval. test: how p was found."""
+    """A row's metric less its baseline's, -1 to 1, with its 95 % interval. test: how p was found."""
 
-    metric: str = _read_by(_matching("|".join(METRICS), f"one of {', '.join(METRICS)}"))
-    difference: float = _read_by(_number(-1, 1))
-    low: float = _read_by(_number(-1, 1))
-    high: float = _read_by(_number(-1, 1))
-    p: float = _read_by(FRACTION)
-    test: str = _read_by(_text())
+    metric: Metric
+    difference: SignedFraction
+    low: SignedFraction
+    high: SignedFraction
+    p: Fraction
+    test: Text
 
     @property
-    def beyond_chance(self) -> bool:
-        return self.p < CHANCE
+    def significant(self) -> bool:
+        return self.p < SIGNIFICANCE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Row:
     """One model.
 
-    id: unlike any other row's. source: the paper's table it follows. twin: id of the same model
+    id: unlike any other row's. source: the paper's table it follows. baseline: id of the same model
     without what is tried, or None. macs: multiply-adds an image. latency_ms: of one image.
     throughput: images a second in batches of 32. training_seconds: mean of a seed.
     checkpoint: folder relative to the ablation's file, or Hub id, or "".
     """
 
-    id: str = _read_by(_text(80))
-    name: str = _read_by(_text(80))
-    source: str = _read_by(_text(least=0))
-    twin: str | None = _read_by(_or_null(_text(80)))
-    starting_weights: str = _read_by(_text())
-    precision: str = _read_by(_text(40))
-    parameters: int = _read_by(COUNT)
-    macs: int = _read_by(COUNT)
-    latency_ms: float = _read_by(AMOUNT)
-    throughput: float = _read_by(AMOUNT)
-    training_seconds: float = _read_by(AMOUNT)
-    checkpoint: str = _read_by(_text(least=0))
-    seeds: tuple[SeedResult, ...] = _read_by(_many(_made(SeedResult)))
-    summary: Mapping[str, Summary] = _read_by(_keyed(dict.fromkeys(METRICS, _made(Summary))))
-    versus_twin: Difference | None = _read_by(_or_null(_made(Difference)))
+    id: Name
+    name: Name
+    source: MaybeText
+    baseline: Name | None
+    starting_weights: Text
+    precision: Name
+    parameters: Count
+    macs: Count
+    latency_ms: Amount
+    throughput: Amount
+    training_seconds: Amount
+    checkpoint: MaybeText
+    seeds: Annotated[tuple[SeedResult, ...], Field(min_length=1)]
+    summary: Annotated[dict[Metric, Summary], AfterValidator(all_metrics)]
+    versus_baseline: Difference | None
+
+    @model_validator(mode="after")
+    def check_baseline_and_deviations(self) -> "Row":
+        if self.baseline == self.id:
+            raise wrong("Input should be the id of another row, or null", self.baseline, "baseline")
+        if self.versus_baseline and self.baseline is None:
+            found = self.versus_baseline.difference
+            raise wrong("Input should be null for a row without a baseline", found, "versus_baseline")
+        expected = "null for one seed" if len(self.seeds) == 1 else "a number for several seeds"
+        for name, summary in self.summary.items():
+            if (summary.sd is None) != (len(self.seeds) == 1):
+                raise wrong(f"Input should be {expected}", summary.sd, f"summary.{name}.sd")
+        return self
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -238,7 +197,7 @@ class Row:
         return np.mean([seed.probabilities for seed in self.seeds], axis=0)
 
     @cached_property
-    def stopped(self) -> np.ndarray:
+    def flagged(self) -> np.ndarray:
         """(N,) bool: what half of the seeds or more call abnormal, each at its own threshold."""
         return np.mean([np.array(s.probabilities) >= s.threshold for s in self.seeds], axis=0) >= 0.5
 
@@ -248,16 +207,38 @@ class Row:
         return np.mean([seed.confusion for seed in self.seeds], axis=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Ablation:
     """Everything an ablation.json holds. date: of the measurement. command: what writes it again."""
 
-    command: str = _read_by(_text(MAX_COMMAND))
-    date: str = _read_by(_day)
-    machine: str = _read_by(_text())
-    data: DataUsed = _read_by(_made(DataUsed))
-    images: Images = _read_by(_made(Images))
-    rows: tuple[Row, ...] = _read_by(_many(_made(Row), most=100))
+    command: Command
+    date: Day
+    machine: Text
+    data: DataUsed
+    images: Images
+    rows: Annotated[tuple[Row, ...], Field(min_length=1, max_length=100)]
+
+    @model_validator(mode="after")
+    def check_rows_against_images(self) -> "Ablation":
+        count, abnormal = len(self.images.abnormal), sum(self.images.abnormal)
+        if self.data.test != count:
+            raise wrong(f"Input should be {count}, the number of images", self.data.test, "data.test")
+        ids = [row.id for row in self.rows]
+        for index, row in enumerate(self.rows):
+            if ids.index(row.id) != index:
+                raise wrong("Input should differ from the other rows' ids", row.id, f"rows[{index}].id")
+            if row.baseline is not None and row.baseline not in ids:
+                place = f"rows[{index}].baseline"
+                raise wrong("Input should be the id of another row, or null", row.baseline, place)
+            for number, seed in enumerate(row.seeds):
+                place = f"rows[{index}].seeds[{number}]"
+                if (found := len(seed.probabilities)) != count:
+                    message = f"Input should have {count} entries, one for each image"
+                    raise wrong(message, found, f"{place}.probabilities")
+                if [sum(counts) for counts in seed.confusion] != [count - abnormal, abnormal]:
+                    message = f"Input should sum to {count - abnormal} normal and {abnormal} abnormal images"
+                    raise wrong(message, seed.confusion, f"{place}.confusion")
+        return self
 
     @cached_property
     def abnormal(self) -> np.ndarray:
@@ -268,107 +249,91 @@ class Ablation:
         return {"format": FORMAT, **asdict(self)}
 
 
-OLD_KEYS = {"licence": "license", "photographs": "images"}  # before, and now
-
-
-def migrated(content: Any) -> Any:
-    """The content of an ablation.json of before with the keys of today."""
-    if isinstance(content, dict):
-        return {OLD_KEYS.get(key, key): migrated(value) for key, value in content.items()}
-    if isinstance(content, list) and content and isinstance(content[0], dict):
-        return [migrated(value) for value in content]
-    return content
+ABLATION = TypeAdapter(Ablation)
 
 
 def ablation_of(content: Any) -> Ablation:
-    """The ablation in parsed JSON. Raises AblationError that names the first place it cannot take."""
-    content = migrated(content)
+    """The ablation in parsed JSON. Raises AblationError that names the first value that is wrong."""
     found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT or isinstance(found, bool):
+    if found == 1 and found is not True:
+        content, found = migrated(content), FORMAT
+    if found != FORMAT:
         raise AblationError(
-            f'Expected an ablation, a JSON object with "format": {FORMAT}; found format '
-            f"{reprlib.repr(found)}. Choose a file that training/ablate.py wrote, or update Chip Inspector."
+            f'This is no ablation of "format": {FORMAT} (found {reprlib.repr(found)}). Choose a file that '
+            "training/ablate.py wrote."
         )
-    ablation = _made(Ablation)({key: value for key, value in content.items() if key != "format"}, "")
-    _require_agreement(ablation)
-    return ablation
+    fields = {key: value for key, value in content.items() if key != "format"}
+    try:
+        # As text, since strict validation of Python values takes no list for a tuple
+        return ABLATION.validate_json(json.dumps(fields))
+    except ValidationError as error:
+        raise AblationError(first_fault(error)) from error
 
 
-def _require_agreement(ablation: Ablation) -> None:
-    """What no single place shows: lengths, counts, names and twins fit each other."""
-    truth = ablation.images.abnormal
-    count, abnormal = len(truth), sum(truth)
-    for name in ("sha256", "file"):
-        _require_length(getattr(ablation.images, name), count, f"images.{name}")
-    if abnormal in (0, count):
-        raise _wrong("images.abnormal", "normal and abnormal images", f"{abnormal} abnormal of {count}")
-    if ablation.data.test != count:
-        raise _wrong("data.test", f"{count}, as there are images", shown(ablation.data.test))
-    names = [row.id for row in ablation.rows]
-    for index, row in enumerate(ablation.rows):
-        place = f"rows[{index}]"
-        if names.index(row.id) != index:
-            raise _wrong(f"{place}.id", "a name that no other row has", shown(row.id))
-        if row.twin is not None and (row.twin not in names or row.twin == row.id):
-            raise _wrong(f"{place}.twin", "null or the id of another row", shown(row.twin))
-        if row.versus_twin and row.twin is None:
-            raise _wrong(
-                f"{place}.versus_twin", "null where there is no twin", shown(row.versus_twin.difference)
-            )
-        for name, summary in row.summary.items():
-            if (summary.sd is None) != (len(row.seeds) == 1):
-                expected = "null for one seed, a number for more"
-                raise _wrong(f"{place}.summary.{name}.sd", expected, shown(summary.sd))
-        for number, seed in enumerate(row.seeds):
-            _require_length(seed.probabilities, count, f"{place}.seeds[{number}].probabilities")
-            if [sum(counts) for counts in seed.confusion] != [count - abnormal, abnormal]:
-                expected = f"sums of {count - abnormal} normal and {abnormal} abnormal images"
-                raise _wrong(f"{place}.seeds[{number}].confusion", expected, shown(seed.confusion))
+def first_fault(error: ValidationError) -> str:
+    """E.g. "rows[2].seeds[0].threshold should be less than or equal to 1 (found 1.01)."."""
+    fault = error.errors(include_url=False)[0]
+    context = fault.get("ctx", {})
+    steps = [step for step in fault["loc"] if step != "[key]"]
+    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    place = f"{place}.{context.get('place', '')}".strip(".") or "The file"
+    found = reprlib.repr(context.get("found", fault["input"]))  # shortened, so that no file fills the screen
+    if fault["type"] == "missing":
+        return f"{place} is missing."
+    if fault["type"] == "unexpected_keyword_argument":
+        return f"{place[:120]} is not a key of an ablation."
+    message = re.sub("^(Input|String|Tuple) ", "", fault["msg"])
+    return f"{place[:120]} {message} (found {found})."
 
 
-def _require_length(values: Sequence, count: int, place: str) -> None:
-    if len(values) != count:
-        raise _wrong(place, f"{count} entries, one an image", f"{len(values)} entries")
+OLD_KEYS = {  # of format 1
+    "photographs": "images",
+    "licence": "license",
+    "part": "split",
+    "twin": "baseline",
+    "versus_twin": "versus_baseline",
+}
+OLD_WORDS = {"photographs": "images", ", test,": ", test split,", "training part": "training split"}
+WORDED = ("split", "test", "starting_weights")  # keys whose text says what was measured, and on what
+
+
+def migrated(content: Any) -> Any:
+    """The content of a file of format 1 with the keys and the words of format 2."""
+    if isinstance(content, list) and content and isinstance(content[0], dict):
+        return [migrated(value) for value in content]
+    if not isinstance(content, dict):
+        return content
+    content = {OLD_KEYS.get(key, key): migrated(value) for key, value in content.items()}
+    for key in WORDED:
+        if isinstance(content.get(key), str):
+            for old, new in OLD_WORDS.items():
+                content[key] = content[key].replace(old, new)
+    return content
 
 
 def read_ablation(path: Path) -> Ablation:
     """Read an ablation.json. Raises AblationError, which names the file but no folder."""
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
-            raise AblationError(
-                f"Expected an ablation of at most {MAX_BYTES:,} bytes; {path.name} has {size:,}. Choose a "
-                "file that training/ablate.py wrote."
-            )
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+            raise AblationError(f"{path.name} has {size:,} bytes; an ablation has at most {MAX_BYTES:,}.")
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise AblationError(f"{path.name} could not be read ({error.strerror}). Choose it again.") from error
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or nested without end
-        raise AblationError(
-            f"Expected {path.name} to be JSON; it is not ({error}). Choose a file that training/ablate.py "
-            "wrote."
-        ) from error
+        raise AblationError(f"{path.name} is not a JSON file ({error}).") from error
     return ablation_of(content)
 
 
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
-
-
 def write_ablation(path: Path, ablation: Ablation) -> None:
-    """Write it with one line a row; read_ablation gives back an equal one.
-
-    Raises AblationError, and writes nothing, where read_ablation would refuse it.
-    """
+    """Write it with one line a row; read_ablation gives back an equal one."""
     content = ablation.to_json()
     rows = [json.dumps(row, ensure_ascii=False) for row in content.pop("rows")]
     head = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in content.items()]
     text = "{\n" + ",\n".join(head) + ',\n"rows": [\n' + ",\n".join(rows) + "\n]\n}\n"
-    ablation_of(json.loads(text))
     path.write_text(text, encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class Published:
+class Published(NamedTuple):
     """A row of a paper's table; fractions."""
 
     name: str

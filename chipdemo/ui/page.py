@@ -21,7 +21,7 @@ from chipdemo.ui.api import inspect as api
 from chipdemo.ui.api import label as label_api
 from chipdemo.ui.api.tools import tool_routes
 from chipdemo.ui.auth import Annotators, has_oauth
-from chipdemo.ui.compare import tab as ablation_tab
+from chipdemo.ui.compare import tab as compare_tab
 from chipdemo.ui.compare.logic import Lineup
 from chipdemo.ui.inspect import html as fragments
 from chipdemo.ui.inspect import tab as inspect_tab
@@ -80,7 +80,7 @@ def build_app(
                 many_parts = many_panel.layout()
             keep_address(tab, "inspect")
             with gr.Tab("Compare", id="compare", elem_id="compare") as compare:
-                compare_parts = ablation_tab.layout(settings)
+                compare_parts = compare_tab.layout(settings)
             keep_address(compare, "compare")
             if journal:
                 annotators = Annotators(settings, has_oauth())
@@ -92,7 +92,7 @@ def build_app(
                 keep_address(teach, "teach")
         inspect_tab.wire(parts, monitored, settings, examples, recent)
         many_panel.wire(many_parts, parts.model.threshold, parts.own.inspector, monitored, settings)
-        ablation_tab.wire(compare_parts, compare, lineup, settings)
+        compare_tab.wire(compare_parts, compare, lineup, settings)
         api.add_api(monitored, lineup, settings)
         if journal:
             desk = labeling.desk_of(journal, tiled, settings, publisher)

@@ -1,7 +1,7 @@
 """Charts as inline SVG: sharp at any width, in the colors of the theme, without scripts.
 
-Places are percent of the plot and letters have a fixed size in pixels, so a chart is as legible
-on a phone as on a wide screen. ablation.css holds colors and strokes; .s0 to .s5 are the series.
+Positions are percent of the plot and letters have a fixed size in pixels, so a chart is as legible
+on a phone as on a wide screen. compare.css holds colors and strokes; .s0 to .s5 are the series.
 """
 
 import math
@@ -11,15 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chipdemo.ablation.curves import GRID, Bin, mean_recall, reliability
 from chipdemo.ablation.format import METRICS, Row
 
 SERIES = 6  # rows that can be told apart in one chart
+BINS = 10  # of the reliability diagram, from 0 to 1
 TENTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)
+FALSE_POSITIVE_RATES = np.linspace(0, 1, 201)  # at which the ROC curves of several seeds are averaged
 # A narrow phone's plot in pixels, where the numbers of points must find room; wider is easier.
 NARROW, HEIGHT = 270, 300
 LABEL = (18, 14)  # pixels that a number takes
-PLACES = [  # of a number beside its point, pixels, the nearest first
+OFFSETS = [  # of a number from its point, pixels, the nearest first
     (reach * x, reach * y) for reach in (13, 22, 32)
     for x, y in ((0, -1), (1, 0), (0, 1), (-1, 0), (0.8, -0.8), (0.8, 0.8), (-0.8, -0.8), (-0.8, 0.8))
 ]  # fmt: skip
@@ -34,61 +35,57 @@ class Axis(NamedTuple):
     ticks: Sequence[float]
     log: bool = False
 
-    def share(self, value: float) -> float:
-        """Where a value is, 0 at the low end and 1 at the high end."""
+    def percent(self, value: float) -> float:
+        """Where a value is, 0 at the low end and 100 at the high end."""
         values = (self.low, value, self.high)
         low, here, high = map(math.log10, values) if self.log else values
-        return (here - low) / (high - low)
+        return 100 * (here - low) / (high - low)
 
 
 def scatter_svg(rows: Sequence[Row], metric: str) -> str:
     """A metric of every row against the time of one image, as numbered points with intervals."""
     summaries = [row.summary[metric] for row in rows]
     x = log_axis("milliseconds an image", [row.latency_ms for row in rows])
-    y = metric_axis(
-        METRICS[metric], [value for each in summaries for value in (each.low, each.mean, each.high)]
-    )
+    y = metric_axis(METRICS[metric], [value for s in summaries for value in (s.low, s.mean, s.high)])
     points = {
-        row.id: (100 * x.share(max(row.latency_ms, x.low)), 100 - 100 * y.share(summary.mean))
+        row.id: (x.percent(max(row.latency_ms, x.low)), 100 - y.percent(summary.mean))
         for row, summary in zip(rows, summaries)
     }
     lines, dots = [], []
-    for row, summary in zip(rows, summaries):
-        left = points[row.id][0]
-        low, high = (100 - 100 * y.share(value) for value in (summary.low, summary.high))
-        lines.append(_line(left, low, left, high, "interval"))
-        if row.twin:
-            lines.append(_line(*points[row.twin], *points[row.id], "twin"))
-    for number, (row, summary, offset) in enumerate(
-        zip(rows, summaries, number_places(list(points.values()))), 1
-    ):
-        told = (
+    offsets = number_offsets(list(points.values()))
+    for number, (row, summary, offset) in enumerate(zip(rows, summaries, offsets), 1):
+        point = points[row.id]
+        ends = [100 - y.percent(value) for value in (summary.low, summary.high)]
+        lines.append(_line(point[0], ends[0], point[0], ends[1], "interval"))
+        if row.baseline:
+            lines.append(_line(*points[row.baseline], *point, "baseline"))
+        tooltip = (
             f"{number} {row.name}: {METRICS[metric]} {summary.mean:.3f} "
             f"({summary.low:.3f} to {summary.high:.3f}), {row.latency_ms:.3g} ms"
         )
-        dots.append(_numbered(points[row.id], number, offset, told))
+        dots.append(_numbered(point, number, offset, tooltip))
     return _plot(f"{METRICS[metric]} against time", "scatter", x, y, "".join(lines + dots))
 
 
-def _numbered(point: tuple[float, float], number: int, offset: tuple[float, float], told: str) -> str:
+def _numbered(point: tuple[float, float], number: int, offset: tuple[float, float], tooltip: str) -> str:
     """A dot with its number beside it and a line in between. point: percent; offset: pixels."""
     x, y = offset
     return (
-        f"<svg x='{point[0]:.2f}%' y='{point[1]:.2f}%' overflow='visible'><title>{escape(told)}</title>"
+        f"<svg x='{point[0]:.2f}%' y='{point[1]:.2f}%' overflow='visible'><title>{escape(tooltip)}</title>"
         f"<line class='leader' x2='{x:.0f}' y2='{y:.0f}'/><circle r='4.5'/>"
         f"<text x='{x:.0f}' y='{y + 4:.0f}'>{number}</text></svg>"
     )
 
 
-def number_places(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def number_offsets(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Where each point's number goes: offsets (x, y) in pixels, clear of points and other numbers.
 
-    points: (x, y) in percent of the plot. The first place is taken where none is clear.
+    points: (x, y) in percent of the plot. The first offset is taken where none is clear.
     """
     centers = [(x / 100 * NARROW, y / 100 * HEIGHT) for x, y in points]
     taken, offsets = [], []
     for x, y in centers:
-        best = min(PLACES, key=lambda offset: _crowding(x + offset[0], y + offset[1], centers, taken))
+        best = min(OFFSETS, key=lambda offset: _crowding(x + offset[0], y + offset[1], centers, taken))
         offsets.append(best)
         taken.append((x + best[0], y + best[1]))
     return offsets
@@ -104,40 +101,47 @@ def _crowding(x: float, y: float, centers, taken) -> int:
 
 
 def roc_svg(rows: Sequence[Row], abnormal: np.ndarray) -> str:
-    """Recall against false alarms, a line a row: mean of its seeds. abnormal: (N,) bool, the truth."""
-    lines = "".join(
-        _path(
-            [(0, 0), *zip(GRID, mean_recall([np.array(s.probabilities) for s in row.seeds], abnormal))], index
-        )
+    """Recall against the false positive rate, a line a row. abnormal: (N,) bool, the truth."""
+    lines = [
+        _path([(0, 0), *zip(FALSE_POSITIVE_RATES, mean_recall(row, abnormal))], index)
         for index, row in enumerate(rows)
-    )
-    x, y = (
-        Axis("false alarms: share of good chips stopped", 0, 1, TENTHS),
-        Axis("recall: share of defects caught", 0, 1, TENTHS),
-    )
-    return _plot("ROC curves", "square", x, y, _line(0, 100, 100, 0, "even") + _stretched(lines))
+    ]
+    x = Axis("false positive rate: normal chips called abnormal", 0, 1, TENTHS)
+    y = Axis("recall: abnormal chips detected", 0, 1, TENTHS)
+    return _plot("ROC curves", "square", x, y, _diagonal() + _stretched(lines))
+
+
+def mean_recall(row: Row, abnormal: np.ndarray) -> np.ndarray:
+    """Recall at each of FALSE_POSITIVE_RATES, mean over the seeds: (201,)."""
+    from sklearn.metrics import roc_curve  # takes a second
+
+    curves = (roc_curve(abnormal, seed.probabilities)[:2] for seed in row.seeds)
+    return np.mean([np.interp(FALSE_POSITIVE_RATES, *curve) for curve in curves], axis=0)
 
 
 def reliability_svg(rows: Sequence[Row], abnormal: np.ndarray) -> str:
-    """Share that is abnormal against the probability given, all seeds of a row together."""
+    """Share that is abnormal against the predicted probability, all seeds of a row together.
+
+    The more images, the larger a dot. abnormal: (N,) bool, the truth.
+    """
+    from sklearn.calibration import calibration_curve  # takes a second
+
     lines, dots = [], []
+    edges = np.linspace(0, 1, BINS + 1)
     for index, row in enumerate(rows):
-        given = np.concatenate([s.probabilities for s in row.seeds])
-        bins = reliability(given, np.tile(abnormal, len(row.seeds)))
-        lines.append(_path([(b.probability, b.share) for b in bins], index))
-        dots += [_bin_dot(b, index, len(given)) for b in bins]
-    x, y = Axis("probability given", 0, 1, TENTHS), Axis("share that is abnormal", 0, 1, TENTHS)
-    marks = _line(0, 100, 100, 0, "even") + _stretched("".join(lines)) + "".join(dots)
-    return _plot("Reliability diagram", "square", x, y, marks)
-
-
-def _bin_dot(b: Bin, index: int, total: int) -> str:
-    """The more images, the larger the dot."""
-    told = f"given {b.probability:.2f}, abnormal {b.share:.2f}, {b.count} judgments"
-    return (
-        f"<circle class='s{index}' cx='{100 * b.probability:.2f}%' cy='{100 - 100 * b.share:.2f}%' "
-        f"r='{2.5 + 7 * math.sqrt(b.count / total):.1f}'><title>{told}</title></circle>"
-    )
+        predicted = np.concatenate([seed.probabilities for seed in row.seeds])
+        shares, means = calibration_curve(np.tile(abnormal, len(row.seeds)), predicted, n_bins=BINS)
+        counts = np.bincount(np.searchsorted(edges[1:-1], predicted))  # as calibration_curve divides them
+        lines.append(_path(list(zip(means, shares)), index))
+        for mean, share, count in zip(means, shares, counts[counts > 0], strict=True):
+            radius = 2.5 + 7 * math.sqrt(count / len(predicted))
+            dots.append(
+                f"<circle class='s{index}' cx='{100 * mean:.2f}%' cy='{100 - 100 * share:.2f}%' "
+                f"r='{radius:.1f}'><title>predicted {mean:.2f}, abnormal {share:.2f}, {count} predictions"
+                "</title></circle>"
+            )
+    x, y = Axis("predicted probability", 0, 1, TENTHS), Axis("share that is abnormal", 0, 1, TENTHS)
+    return _plot("Reliability diagram", "square", x, y, _diagonal() + _stretched(lines) + "".join(dots))
 
 
 def legend_line(index: int) -> str:
@@ -152,10 +156,9 @@ def log_axis(title: str, values: Sequence[float]) -> Axis:
     """Covers the values with some room, with ticks at 1, 2 and 5 of each power of ten."""
     above_0 = [value for value in values if value > 0] or [1]
     low, high = min(above_0) / 1.3, max(above_0) * 1.3
-    steps = [m * 10.0**power for power in range(-9, 16) for m in (1, 2, 5)]
-    ticks = [step for step in steps if low <= step <= high]
+    ticks = [m * 10.0**power for power in range(-9, 16) for m in (1, 2, 5) if low <= m * 10.0**power <= high]
     if len(ticks) > 6:
-        ticks = [step for step in ticks if f"{step:e}".startswith("1.")]
+        ticks = [tick for tick in ticks if f"{tick:e}".startswith("1.")]
     return Axis(title, low, high, ticks, log=True)
 
 
@@ -171,26 +174,27 @@ def _plot(name: str, kind: str, x: Axis, y: Axis, marks: str) -> str:
     """Grid, ticks and titles around the marks."""
     grid = []
     for tick in x.ticks:
-        at = 100 * x.share(tick)
-        grid.append(
-            _line(at, 0, at, 100, "grid")
-            + f"<text class='tick x' x='{at:.2f}%' y='100%' dy='18'>{tick:g}</text>"
-        )
+        at = x.percent(tick)
+        grid.append(_line(at, 0, at, 100, "grid"))
+        grid.append(f"<text class='tick x' x='{at:.2f}%' y='100%' dy='18'>{tick:g}</text>")
     for tick in y.ticks:
-        at = 100 - 100 * y.share(tick)
-        grid.append(
-            _line(0, at, 100, at, "grid")
-            + f"<text class='tick y' x='0' y='{at:.2f}%' dx='-8' dy='4'>{tick:.3g}</text>"
-        )
-    label = f"{name}: {y.title} by {x.title}"
+        at = 100 - y.percent(tick)
+        grid.append(_line(0, at, 100, at, "grid"))
+        grid.append(f"<text class='tick y' x='0' y='{at:.2f}%' dx='-8' dy='4'>{tick:.3g}</text>")
     return (
-        f"<p class='y-title'>{y.title}</p><svg class='chart {kind}' role='img' aria-label='{label}'>"
-        f"{''.join(grid)}{marks}</svg><p class='x-title'>{x.title}</p>"
+        f"<p class='y-title'>{y.title}</p><svg class='chart {kind}' role='img' "
+        f"aria-label='{name}: {y.title} by {x.title}'>{''.join(grid)}{marks}</svg>"
+        f"<p class='x-title'>{x.title}</p>"
     )
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     return f"<line class='{kind}' x1='{x1:.2f}%' y1='{y1:.2f}%' x2='{x2:.2f}%' y2='{y2:.2f}%'/>"
+
+
+def _diagonal() -> str:
+    """From the lower left to the upper right: what chance gives, or a perfect calibration."""
+    return _line(0, 100, 100, 0, "diagonal")
 
 
 def _path(points: Sequence[tuple[float, float]], index: int) -> str:
@@ -199,6 +203,9 @@ def _path(points: Sequence[tuple[float, float]], index: int) -> str:
     return f"<polyline class='s{index}' points='{places}'/>"
 
 
-def _stretched(lines: str) -> str:
+def _stretched(lines: Sequence[str]) -> str:
     """Lines over the whole plot: its units are percent, strokes keep their width."""
-    return f"<svg viewBox='0 0 100 100' preserveAspectRatio='none' width='100%' height='100%'>{lines}</svg>"
+    return (
+        "<svg viewBox='0 0 100 100' preserveAspectRatio='none' width='100%' height='100%'>"
+        f"{''.join(lines)}</svg>"
+    )

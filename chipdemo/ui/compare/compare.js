@@ -1,9 +1,9 @@
-// The table of the Compare tab: sorted here, without asking the server; ticks are told to it.
+// The table of the Compare tab: sorted here, without asking the server.
 (() => {
   const cellOf = (row, column) => row.children[column];
 
-  // Numbers by size, names by letter; rows without a value stay last. First click: best on top for
-  // numbers, A on top for names; second: the other way; third: the order of the file.
+  // Numbers by size, names by letter; rows without a value stay last. First click: largest first for
+  // numbers, A first for names; second click: reversed; third click: the order of the file.
   function compare(column, direction) {
     return (a, b) => {
       const [one, other] = [a, b].map((row) => cellOf(row, column).dataset.value);
@@ -38,7 +38,7 @@
     element.addEventListener("change", () => trigger("select"));
   }
 
-  const ticked = () => [...document.querySelectorAll("#compare-table tbody input:checked")].map((box) => box.value);
+  const selectedModels = () => [...document.querySelectorAll("#compare-table tbody input:checked")].map((box) => box.value);
 
-  Object.assign(window.chip, { mountTable, ticked });
+  Object.assign(window.chip, { mountTable, selectedModels });
 })();

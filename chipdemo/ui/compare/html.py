@@ -6,19 +6,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chipdemo.ablation.format import CHANCE, METRICS, PUBLISHED, PUBLISHED_SOURCE, Ablation, Difference, Row
+from chipdemo.ablation.format import (
+    METRICS,
+    PUBLISHED,
+    PUBLISHED_SOURCE,
+    SIGNIFICANCE,
+    Ablation,
+    Difference,
+    Row,
+)
 from chipdemo.examples import ELPV_CREDIT
 from chipdemo.inspection import ABNORMAL, NORMAL
 from chipdemo.ui.compare import charts
-from chipdemo.ui.compare.logic import TICKED, Answer, disagreements, picture_of
-from chipdemo.ui.inspect.html import verdict_word
+from chipdemo.ui.compare.logic import SELECTED, Answer, disagreements, picture_of
 
 GALLERY = 12  # images shown on which rows disagree
+OUT_OF_DISTRIBUTION = "out_of_distribution"
+OUTCOMES = {NORMAL: "Normal", ABNORMAL: "Abnormal", OUT_OF_DISTRIBUTION: "Out of distribution"}
 
 EMPTY = (
-    "<section class='about'><h2>No comparison here yet</h2><p>A comparison is an <code>ablation.json</code>: "
-    "many models, trained and measured on the same images. Run <code>python training/ablate.py</code> "
-    "to make one, or load one from elsewhere. Your own image can be judged without it.</p></section>"
+    "<section class='about'><h2>No comparison yet</h2><p>A comparison is an <code>ablation.json</code>: "
+    "many models, trained and measured on the same images. Run <code>python training/ablate.py</code> to "
+    "make one, or load one below. Your own image can be inspected without it.</p></section>"
 )
 
 
@@ -27,8 +36,8 @@ def about_html(ablation: Ablation) -> str:
     data, abnormal = ablation.data, int(ablation.abnormal.sum())
     normal = len(ablation.abnormal) - abnormal
     facts = {
-        "measured on": f"{escape(data.part)}: {abnormal:,} abnormal, {normal:,} normal",
-        "learned from": f"{data.train:,} others; thresholds chosen on {data.validation:,} more",
+        "measured on": f"{escape(data.split)}: {abnormal:,} abnormal, {normal:,} normal",
+        "trained on": f"{data.train:,} other images; thresholds chosen on {data.validation:,} more",
         "license": escape(data.license) or "not stated",
         "seeds": _seeds(ablation.rows),
         "date": escape(ablation.date),
@@ -59,9 +68,9 @@ class Column(NamedTuple):
 
 def _metric(name: str) -> Column:
     def cell(row: Row) -> str:
-        found = row.summary[name]
-        sd = f" <small>±{found.sd:.3f}</small>" if found.sd is not None else ""
-        return _two_lines(f"{found.mean:.3f}{sd}", f"{found.low:.3f}–{found.high:.3f}")
+        summary = row.summary[name]
+        sd = f" <small>±{summary.sd:.3f}</small>" if summary.sd is not None else ""
+        return _two_lines(f"{summary.mean:.3f}{sd}", f"{summary.low:.3f}–{summary.high:.3f}")
 
     return Column(METRICS[name], "", lambda row: row.summary[name].mean, cell)
 
@@ -88,10 +97,10 @@ def duration(seconds: float) -> str:
 COLUMNS = (
     _metric("accuracy"),
     Column(
-        "against its twin",
+        "versus baseline",
         "",
-        lambda row: row.versus_twin.difference if row.versus_twin else None,
-        lambda row: difference_html(row.versus_twin) if row.versus_twin else "",
+        lambda row: row.versus_baseline.difference if row.versus_baseline else None,
+        lambda row: difference_html(row.versus_baseline) if row.versus_baseline else "",
     ),
     _metric("auroc"),
     _metric("recall"),
@@ -101,7 +110,7 @@ COLUMNS = (
         "time",
         "one image",
         lambda row: row.latency_ms,
-        lambda row: _two_lines(f"{row.latency_ms:.3g} ms", f"{quantity(row.throughput)}/s in 32s"),
+        lambda row: _two_lines(f"{row.latency_ms:.3g} ms", f"{quantity(row.throughput)}/s in batches"),
     ),
     Column(
         "parameters",
@@ -116,13 +125,13 @@ COLUMNS = (
 
 
 def difference_html(difference: Difference) -> str:
-    """The difference with its interval, and in words whether it is beyond chance."""
-    p = f"p {difference.p:.3f}" if difference.p >= 0.001 else "p below 0.001"
-    kind, words = ("beyond", "beyond chance") if difference.beyond_chance else ("within", "within chance")
-    by, low, high = (_signed(value) for value in (difference.difference, difference.low, difference.high))
+    """The difference with its interval, and in words whether it is significant."""
+    p = f"p = {difference.p:.3f}" if difference.p >= 0.001 else "p &lt; 0.001"
+    words = "significant" if difference.significant else "not significant"
+    value, low, high = (_signed(v) for v in (difference.difference, difference.low, difference.high))
     return _two_lines(
-        f"<strong>{by}</strong> {METRICS[difference.metric]} <small>{low} to {high}</small>",
-        f"<span class='{kind}'>{words}</span>, {p}",
+        f"<strong>{value}</strong> {METRICS[difference.metric]} <small>{low} to {high}</small>",
+        f"<span class='{words.replace(' ', '-')}'>{words}</span>, {p}",
     )
 
 
@@ -133,8 +142,8 @@ def _signed(value: float) -> str:
 
 
 def table_html(ablation: Ablation, rows: Sequence[Row]) -> str:
-    """Every row, to be sorted by ablation.js, and the paper's. rows: in the order to start with."""
-    headings = (("model", "ticked: drawn below"), *((column.title, column.unit) for column in COLUMNS))
+    """Every row, to be sorted by compare.js, and the paper's. rows: in the order to start with."""
+    headings = (("model", "check to plot"), *((column.title, column.unit) for column in COLUMNS))
     titles = "".join(
         f"<th scope='col' aria-sort='none'><button type='button'>"
         f"<span>{title.replace(' ', '<br>', 1)}</span><small>{unit}</small></button></th>"
@@ -144,35 +153,34 @@ def table_html(ablation: Ablation, rows: Sequence[Row]) -> str:
     return (
         "<section class='ablation'><div class='scroll' role='region' aria-label='Models' tabindex='0'><table>"
         f"<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div><div class='below'>"
-        f"<p class='note'>Measured on {escape(ablation.data.part)}: mean over a model's seeds ± standard "
-        "deviation, and below it where 95 of 100 bootstrap samples of the images fall. Time: one "
-        "image, and the rate in batches of 32, on the machine above."
-        f"{_tested(rows)}</p>{published_html()}</div></section>"
+        f"<p class='note'>Measured on {escape(ablation.data.split)}: mean over a model's seeds ± standard "
+        "deviation; below it, the 95 % bootstrap interval over the images. Time: one image, and images a "
+        f"second in batches of 32, on the machine above.{_tests(rows)}</p>{published_html()}</div></section>"
     )
 
 
-def _tested(rows: Sequence[Row]) -> str:
-    """How twins were compared, as a sentence."""
-    tests = sorted({row.versus_twin.test for row in rows if row.versus_twin})
+def _tests(rows: Sequence[Row]) -> str:
+    """How rows were compared with their baselines, as a sentence."""
+    tests = sorted({row.versus_baseline.test for row in rows if row.versus_baseline})
     if not tests:
         return ""
     return (
-        " A twin is the same model without what the row adds; their difference is beyond chance where p is "
-        f"below {CHANCE} ({escape('; '.join(tests))})."
+        " The baseline is the same model without what the row adds. A difference is significant where p is "
+        f"below {SIGNIFICANCE} ({escape('; '.join(tests))})."
     )
 
 
 def _row(number: int, row: Row) -> str:
-    ticked = " checked" if number <= TICKED else ""
-    twin = " class='twin'" if row.twin else ""
+    checked = " checked" if number <= SELECTED else ""
+    kind = " class='has-baseline'" if row.baseline else ""
     seeds = f"{len(row.seeds)} seed" + "s" * (len(row.seeds) > 1)
     more = " · ".join(filter(None, (row.precision, seeds, row.source)))
     cells = "".join(
         f"<td data-value='{_sort_value(column.value(row))}'>{column.cell(row)}</td>" for column in COLUMNS
     )
     return (
-        f"<tr data-number='{number}'{twin}><th scope='row' data-value='{escape(row.name.lower())}'><label>"
-        f"<input type='checkbox' value='{escape(row.id)}'{ticked}><span class='name'>"
+        f"<tr data-number='{number}'{kind}><th scope='row' data-value='{escape(row.name.lower())}'><label>"
+        f"<input type='checkbox' value='{escape(row.id)}'{checked}><span class='name'>"
         f"<span class='number'>{number}</span> {escape(row.name)}</span></label><small>weights: "
         f"{escape(row.starting_weights)}<span class='more'> · {escape(more)}</span></small></th>{cells}</tr>"
     )
@@ -190,8 +198,8 @@ def published_html() -> str:
         for row in PUBLISHED
     )
     return (
-        f"<section class='published'><h2>Theirs, not ours</h2><p>{escape(PUBLISHED_SOURCE)}. Other "
-        "images: these figures and ours cannot be compared.</p><table><thead><tr>"
+        f"<section class='published'><h2>Published results</h2><p>{escape(PUBLISHED_SOURCE)}. Do not compare "
+        "them with the table above: the images differ.</p><table><thead><tr>"
         "<th scope='col'>model</th><th scope='col'>accuracy</th><th scope='col'>recall</th>"
         f"<th scope='col'>precision</th></tr></thead><tbody>{rows}</tbody></table></section>"
     )
@@ -202,28 +210,23 @@ def scatter_html(rows: Sequence[Row], metric: str) -> str:
     names = "".join(f"<li>{escape(row.name)}</li>" for row in rows)
     return (
         f"<figure class='scatter'><div>{charts.scatter_svg(rows, metric)}</div><figcaption><ol>{names}</ol>"
-        "<p>Numbers as in the table. Upright lines: 95 % intervals. A dashed line joins a model and its "
-        "twin. Time: one image, on the machine above.</p></figcaption></figure>"
+        "<p>Numbers as in the table. Vertical lines: 95 % intervals. Dashed lines connect a model with its "
+        "baseline. Time: one image, on the machine above.</p></figcaption></figure>"
     )
 
 
-def drawn_html(rows: Sequence[Row], abnormal: np.ndarray, part: str) -> str:
-    """ROC, reliability and confusion of the ticked rows. abnormal: (N,) bool, the truth. part: its name."""
+def plots_html(rows: Sequence[Row], abnormal: np.ndarray, split: str) -> str:
+    """ROC, reliability and confusion of the selected rows. abnormal: (N,) bool, the truth."""
     if not rows:
-        return "<p class='note'>Tick models in the table to draw them here.</p>"
+        return "<p class='note'>Check models in the table to plot them here.</p>"
     legend = "".join(_legend_item(row, index) for index, row in enumerate(rows))
     confusions = "".join(_confusion(row, index) for index, row in enumerate(rows))
     panels = (
-        _panel(
-            "ROC curves",
-            charts.roc_svg(rows, abnormal),
-            "Mean over a model's seeds. The gray line is a coin.",
-        ),
+        _panel("ROC curves", charts.roc_svg(rows, abnormal), "Mean over a model's seeds. Gray line: chance."),
         _panel(
             "Reliability",
             charts.reliability_svg(rows, abnormal),
-            "On the gray line, of 100 chips given 0.7, 70 are abnormal. The larger a dot, the more "
-            "images; all seeds together.",
+            "Gray line: perfect calibration. All seeds together; a larger dot stands for more images.",
         ),
         _panel(
             "Confusion",
@@ -232,9 +235,9 @@ def drawn_html(rows: Sequence[Row], abnormal: np.ndarray, part: str) -> str:
         ),
     )
     return (
-        f"<section class='drawn'><h2>Ticked models <small>{escape(part)}; {charts.SERIES} are drawn at most"
-        f"</small></h2><ul class='legend-list'>{legend}</ul><div class='panels'>{''.join(panels)}</div>"
-        "</section>"
+        f"<section class='plots'><h2>Selected models <small>{escape(split)}; at most {charts.SERIES} are "
+        f"plotted</small></h2><ul class='legend-list'>{legend}</ul>"
+        f"<div class='panels'>{''.join(panels)}</div></section>"
     )
 
 
@@ -261,23 +264,23 @@ def _confusion(row: Row, index: int) -> str:
         )
         lines.append(f"<tr><th scope='row'>{truth}</th>{cells}</tr>")
     return (
-        f"<table><caption>{charts.legend_line(index)}{escape(row.name)}</caption><thead><tr><td>truth</td>"
-        f"<th scope='col'>judged {NORMAL}</th><th scope='col'>judged {ABNORMAL}</th></tr></thead>"
+        f"<table><caption>{charts.legend_line(index)}{escape(row.name)}</caption><thead><tr><td>label</td>"
+        f"<th scope='col'>predicted {NORMAL}</th><th scope='col'>predicted {ABNORMAL}</th></tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table>"
     )
 
 
 def disagreements_html(ablation: Ablation, rows: Sequence[Row]) -> str:
-    """Test images that the ticked rows judge differently."""
+    """Test images to which the selected rows give different verdicts."""
     if len(rows) < 2:
-        return "<p class='note'>Tick two models or more to see where they differ.</p>"
+        return "<p class='note'>Check two models or more to see where they disagree.</p>"
     images, indices = ablation.images, disagreements(rows)
     pictures = [picture_of(images.file[i], images.sha256[i]) for i in indices[:GALLERY]]
     cards = "".join(_disagreement(ablation, rows, i, picture) for i, picture in zip(indices, pictures))
-    widest = f", the {GALLERY} widest apart" if len(indices) > GALLERY else ""
+    widest = f", the {GALLERY} with the widest gap" if len(indices) > GALLERY else ""
     credit = f" · images: {escape(ELPV_CREDIT)}" if any(pictures) else ""
     return (
-        f"<section class='disagreements'><h2>Where the ticked models differ <small>{len(indices):,} of "
+        f"<section class='disagreements'><h2>Where the selected models disagree <small>{len(indices):,} of "
         f"{len(ablation.abnormal):,} test images{widest}{credit}</small></h2><div class='cards'>{cards}"
         "</div></section>"
     )
@@ -287,11 +290,11 @@ def _disagreement(ablation: Ablation, rows: Sequence[Row], index: int, picture: 
     name, truth = escape(ablation.images.file[index]), ablation.images.abnormal[index]
     lines = []
     for row in rows:
-        stopped = row.stopped[index]
-        wrong = "" if stopped == truth else ", <strong>wrong</strong>"
+        flagged = row.flagged[index]
+        wrong = "" if flagged == truth else ", <strong>wrong</strong>"
         lines.append(
             f"<tr><th scope='row'>{escape(row.name)}</th><td>{row.probabilities[index]:.2f}</td>"
-            f"<td>{_word(stopped)}{wrong}</td></tr>"
+            f"<td>{_word(flagged)}{wrong}</td></tr>"
         )
     image = f"<img src='{picture}' alt='Test image {name}'>" if picture else ""
     return (
@@ -305,29 +308,30 @@ def _word(abnormal: bool) -> str:
 
 
 def answer_html(answer: Answer, picture: str) -> str:
-    """One model's verdict on the visitor's image. picture: a data URI."""
-    name, found = escape(answer.contender.name), answer.inspection
-    heading = f"<h3>{name}{' <small>in use</small>' if answer.contender.folder is None else ''}</h3>"
-    if found is None:
+    """One model's answer on the visitor's image. picture: a data URI."""
+    name, inspection = escape(answer.model.name), answer.inspection
+    heading = f"<h3>{name}{' <small>in use</small>' if answer.model.folder is None else ''}</h3>"
+    if inspection is None:
         return (
             f"<article class='answer failed'>{heading}<p class='word'>No verdict</p>"
             f"<p>{escape(answer.error)}</p></article>"
         )
-    kind, word = "unlike" if found.out_of_distribution else found.verdict, verdict_word(found)
+    outcome = OUT_OF_DISTRIBUTION if inspection.out_of_distribution else inspection.verdict
+    word, ms = OUTCOMES[outcome], sum(inspection.timing_ms.values())
     return (
-        f"<article class='answer {kind}'><img src='{picture}' alt='Evidence of {name}: {word}'>{heading}"
-        f"<p class='word'>{word}</p><p>probability <strong>{found.abnormal_probability:.2f}</strong>, "
-        f"threshold {found.threshold:.2f}</p><p>{sum(found.timing_ms.values()):.0f} ms</p></article>"
+        f"<article class='answer {outcome}'><img src='{picture}' alt='Heatmap of {name}: {word}'>{heading}"
+        f"<p class='word'>{word}</p><p>probability <strong>{inspection.abnormal_probability:.2f}</strong>, "
+        f"threshold {inspection.threshold:.2f}</p><p>{ms:.0f} ms</p></article>"
     )
 
 
 def answers_html(name: str, cards: Sequence[str], total: int) -> str:
-    """The verdicts so far. name: of the image. total: models that are asked."""
-    asked = f"{total} model" + "s" * (total > 1)
-    state = asked if len(cards) == total else f"{len(cards)} of {asked} so far"
+    """The answers so far. name: of the image. total: models that are asked."""
+    models = f"{total} model" + "s" * (total > 1)
+    progress = models if len(cards) == total else f"{len(cards)} of {models} so far"
     return (
-        f"<section class='answers' aria-live='polite'><h2>{escape(name)} <small>{state}; heat on each "
-        "model's own scale, red from where normal chips hardly ever get; time on this server, after loading"
+        f"<section class='answers' aria-live='polite'><h2>{escape(name)} <small>{progress}; heatmaps on each "
+        "model's own scale, where red is rare on normal chips; time on this server, without loading the model"
         f"</small></h2><div class='cards'>{''.join(cards)}</div></section>"
     )
 

@@ -1,4 +1,4 @@
-"""What the Compare tab and /compare do, as functions of values; ablation_tab.py wires them."""
+"""What the Compare tab and /compare do, as functions of values; tab.py wires them."""
 
 import logging
 import threading
@@ -22,16 +22,16 @@ from chipdemo.ui.compare.charts import SERIES
 from chipdemo.ui.inspect.html import data_uri
 
 IN_USE = "in-use"  # id of the app's own model, where it is no row of the ablation
-TICKED = 4  # rows that are drawn at first
+SELECTED = 4  # rows that are plotted at first
 ANSWER_SIDE, TEST_SIDE = 360, 128  # pixels, of the pictures of an answer and of a test image
-READ = 8  # ablations kept in memory
+CACHED_ABLATIONS, CACHED_PICTURES = 8, 256
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A model that can judge an image here. folder: its checkpoint; None for the model in use."""
+class ComparedModel:
+    """A model that can inspect an image here. folder: its checkpoint; None for the model in use."""
 
     id: str
     name: str
@@ -40,25 +40,25 @@ class Contender:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a contender says of an image; without an inspection, error says why."""
+    """What a model says of an image. Without an inspection, error says why."""
 
-    contender: Contender
+    model: ComparedModel
     inspection: Inspection | None
     error: str = ""
 
     def to_json(self, notes: Sequence[str]) -> dict[str, Any]:
-        """id and name, with either "inspection", as /inspect gives it, or "error"."""
-        told = {"id": self.contender.id, "name": self.contender.name}
+        """id and name, with either "inspection", as /inspect returns it, or "error"."""
+        fields = {"id": self.model.id, "name": self.model.name}
         if self.inspection is None:
-            return {**told, "error": self.error}
-        return {**told, "inspection": {**self.inspection.to_json(), "notes": list(notes)}}
+            return {**fields, "error": self.error}
+        return {**fields, "inspection": {**self.inspection.to_json(), "notes": list(notes)}}
 
 
 class Lineup:
-    """The models that can judge an image here: the one in use, and rows of the shipped ablation.
+    """The models that can inspect an image here: the one in use, and rows of the shipped ablation.
 
-    Rows take part whose checkpoint is a folder beside the ablation; each is loaded when it is first
-    asked, once. A file that a visitor loads names models too, but none of them is ever touched.
+    Rows take part whose checkpoint is a folder beside the ablation; each is loaded once, on its first
+    image. The checkpoints of a file that a visitor loads are never opened.
 
     source: where the model in use was loaded from, so that it is not loaded again as a row.
     """
@@ -74,32 +74,33 @@ class Lineup:
         self._loaded: dict[Path, Inspector] = {}
         self._lock = threading.Lock()
 
-    def contenders(self) -> list[Contender]:
+    def models(self) -> list[ComparedModel]:
         """The model in use, then the rows in the order of the ablation."""
-        own = Contender(IN_USE, self.inspector.current().info.name, None)
+        in_use = ComparedModel(IN_USE, self.inspector.current().info.name, None)
         others = []
         for row, folder in self._folders():
             if self.source and folder == Path(self.source).resolve():
-                own = Contender(row.id, row.name, None)
+                in_use = ComparedModel(row.id, row.name, None)
             else:
-                others.append(Contender(row.id, row.name, folder))
-        return [own, *others]
+                others.append(ComparedModel(row.id, row.name, folder))
+        return [in_use, *others]
 
-    def inspector_of(self, contender: Contender) -> Inspector:
+    def inspect_with(self, model: ComparedModel, decoded: DecodedImage) -> Inspection:
         """Raises ChipDemoError where the checkpoint cannot be loaded."""
-        if contender.folder is None:
-            return self.inspector.current()
-        if contender.folder not in self._loaded:
-            with self._lock:  # another visitor may be loading it right now
-                if contender.folder not in self._loaded:
-                    self._loaded[contender.folder] = self.load(contender.folder)
-        return self._loaded[contender.folder]
+        inspector = self.inspector.current() if model.folder is None else self._load_once(model.folder)
+        return inspector.inspect(decoded.image)
+
+    def _load_once(self, folder: Path) -> Inspector:
+        with self._lock:  # another visitor may be loading it right now
+            if folder not in self._loaded:
+                self._loaded[folder] = self.load(folder)
+            return self._loaded[folder]
 
     def _folders(self) -> list[tuple[Row, Path]]:
         if self.ablation is None or self.load is None or not self.ablation.exists():
             return []
         try:
-            rows = ablation_at(self.ablation).rows
+            rows = cached_ablation(self.ablation).rows
         except AblationError:  # the tab says why
             return []
         found = ((row, (self.ablation.parent / row.checkpoint).resolve()) for row in rows if row.checkpoint)
@@ -107,21 +108,19 @@ class Lineup:
 
 
 def answers(lineup: Lineup, decoded: DecodedImage) -> Iterator[Answer]:
-    """What each contender says, one after the other; a contender that fails says why."""
-    for contender in lineup.contenders():
+    """What each model says, one after the other; a model that fails says why."""
+    for model in lineup.models():
         try:
-            yield Answer(contender, lineup.inspector_of(contender).inspect(decoded.image))
+            yield Answer(model, lineup.inspect_with(model, decoded))
         except ChipDemoError as error:
-            yield Answer(contender, None, str(error))
+            yield Answer(model, None, str(error))
         except Exception as error:  # noqa: BLE001 - one broken model must not take the others' answers away
-            log.exception("%s could not judge an image", contender.name)
-            yield Answer(
-                contender, None, f"This model failed ({type(error).__name__}); the server's log says more."
-            )
+            log.exception("%s could not inspect an image", model.name)
+            yield Answer(model, None, f"This model failed ({type(error).__name__}). See the server's log.")
 
 
 def answer_picture(image: Image.Image, inspection: Inspection) -> str:
-    """The image with the model's first heat map laid over, small, as a data URI."""
+    """The image under the heatmap of the verdict, small, as a data URI."""
     small = image.copy()
     small.thumbnail((ANSWER_SIDE, ANSWER_SIDE), reducing_gap=2.0)
     overlay = overlay_rgba(next(iter(inspection.heat.values())), small.size)
@@ -129,44 +128,44 @@ def answer_picture(image: Image.Image, inspection: Inspection) -> str:
     return _jpeg(small)
 
 
-@lru_cache(maxsize=READ)
-def ablation_at(path: Path) -> Ablation:
+@lru_cache(maxsize=CACHED_ABLATIONS)
+def cached_ablation(path: Path) -> Ablation:
     """read_ablation, remembered. Raises AblationError."""
     return read_ablation(path)
 
 
-def beside_twins(rows: Sequence[Row]) -> list[Row]:
-    """The rows in their order, but each after its twin."""
+def after_baselines(rows: Sequence[Row]) -> list[Row]:
+    """The rows in their order, but each after its baseline."""
     ordered: dict[str, Row] = {}
 
     def add(row: Row) -> None:
         if row.id not in ordered:
             ordered[row.id] = row
             for other in rows:
-                if other.twin == row.id:
+                if other.baseline == row.id:
                     add(other)
 
-    for row in sorted(rows, key=lambda row: row.twin is not None):  # last, twins that name each other
+    for row in sorted(rows, key=lambda row: row.baseline is not None):  # last, rows that name each other
         add(row)
     return list(ordered.values())
 
 
-def ticked_rows(rows: Sequence[Row], ids: Any) -> list[Row]:
-    """The rows a visitor has ticked, in their order; no more than can be drawn."""
+def selected_rows(rows: Sequence[Row], ids: Any) -> list[Row]:
+    """The rows a visitor has selected, in their order; no more than can be plotted."""
     return [row for row in rows if isinstance(ids, list) and row.id in ids][:SERIES]
 
 
 def disagreements(rows: Sequence[Row]) -> np.ndarray:
-    """Indices of the test images that not all rows judge alike, the widest apart first."""
+    """Indices of the test images to which the rows give different verdicts, the widest apart first."""
     if len(rows) < 2:
         return np.array([], int)
-    stopped = np.array([row.stopped for row in rows])  # (rows, N)
-    differ = np.flatnonzero(stopped.any(axis=0) & ~stopped.all(axis=0))
+    flagged = np.array([row.flagged for row in rows])  # (rows, N)
+    differ = np.flatnonzero(flagged.any(axis=0) & ~flagged.all(axis=0))
     spread = np.ptp(np.array([row.probabilities for row in rows])[:, differ], axis=0)
     return differ[np.argsort(-spread, kind="stable")]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=CACHED_PICTURES)
 def picture_of(file: str, sha256: str) -> str:
     """A test image of an installed dataset, small, as a data URI; "" where it is not here.
 

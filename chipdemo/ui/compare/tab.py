@@ -1,4 +1,4 @@
-"""The Compare tab: layout, then wiring. What it does is in comparing.py."""
+"""The Compare tab: layout, then wiring. What it does is in logic.py."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,32 +6,39 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from chipdemo.ablation.format import METRICS, Ablation, Row
 from chipdemo.errors import AblationError, ChipDemoError
 from chipdemo.images import read_image
 from chipdemo.settings import Settings
-from chipdemo.ui.compare import html as fragments
-from chipdemo.ui.compare import logic as comparing
+from chipdemo.ui.compare import html, logic
 from chipdemo.ui.compare.logic import Lineup
 from chipdemo.ui.inspect.tab import MODEL_QUEUE, shown_errors
+from chipdemo.ui.turns import Turns
 from chipdemo.ui.uploads import uploaded_path
 
 # Not as data of the event: gradio drops that where an event has to wait for the one before
-TICKED_JS = "(loaded, _) => [loaded, window.chip.ticked()]"
+SELECTED_JS = "(loaded, _) => [loaded, window.chip.selectedModels()]"
 TABLE_JS = "window.chip.mountTable(element, trigger);"
 CHART_METRICS = ("accuracy", "auroc")
 SHIPPED = ""  # what `loaded` holds for the ablation that the app brings along
+IMAGE = "image"  # of Turns
+
+Update = dict[Component, Any]
 
 
 @dataclass(frozen=True)
 class Parts:
     """The components of the tab that events read or write.
 
-    loaded: None before the tab is opened, then SHIPPED or the path of a visitor's file.
+    loaded: None before the tab is opened, then SHIPPED or the path of a visitor's file. turns: Turns.
+    chosen: (turn, upload), the last image that the visitor chose, or None.
     """
 
     loaded: gr.State
+    turns: gr.State
+    chosen: gr.State
     about: gr.HTML
     load: gr.UploadButton
     back: gr.Button
@@ -40,51 +47,51 @@ class Parts:
     stop: gr.Button
     answers: gr.HTML
     table: gr.HTML
-    ticked: gr.JSON
+    selected: gr.JSON
     metric: gr.Radio
     scatter: gr.HTML
-    drawn: gr.HTML
+    plots: gr.HTML
     disagreements: gr.HTML
 
     @property
-    def shown(self) -> list[Any]:
-        """Where `show` goes, in order."""
+    def shown(self) -> list[Component]:
+        """What show_ablation updates."""
         return [
             self.loaded, self.message, self.back, self.about, self.table, self.metric, self.scatter,
-            self.drawn, self.disagreements,
+            self.plots, self.disagreements,
         ]  # fmt: skip
 
 
 def layout(settings: Settings) -> Parts:
     """The tab's components, to be called inside its gr.Tab. They are filled when it is opened."""
 
-    def html(name: str, **more: Any) -> gr.HTML:
+    def piece(name: str, **more: Any) -> gr.HTML:
         return gr.HTML("", apply_default_css=False, elem_id=f"compare-{name}", **more)
 
-    loaded = gr.State(None)
     with gr.Row(elem_classes="compare-head"):
         with gr.Column(scale=3, min_width=300):
-            about = html("about")
+            about = piece("about")
             with gr.Row(elem_classes="compare-load"):
                 load = gr.UploadButton(
                     "Load an ablation.json", file_types=[".json"], size="sm", elem_id="compare-load"
                 )
-                back = gr.Button("Back to the shipped one", visible=False, size="sm", elem_id="compare-back")
-            message = html("message")
+                back = gr.Button(
+                    "Show the shipped comparison", visible=False, size="sm", elem_id="compare-back"
+                )
+            message = piece("message")
         with gr.Column(scale=2, min_width=300):
             image = gr.Image(
                 sources=["upload", "clipboard"],
                 type="filepath",
-                label="Your image, judged by every model here",
-                placeholder="Drop an image here: every model judges it\nor click to choose one; "
+                label="Your image, inspected by every model",
+                placeholder="Drop an image here: every model inspects it\nor click to choose one; "
                 + f"Ctrl+V pastes\nup to {settings.max_megapixels:g} megapixels",
                 elem_id="compare-image",
                 buttons=[],
             )
-    answers = html("answers")
+    answers = piece("answers")
     stop = gr.Button("Stop", visible=False, size="sm", elem_id="compare-stop")
-    table = html("table", js_on_load=TABLE_JS)
-    ticked = gr.JSON(visible="hidden")
+    table = piece("table", js_on_load=TABLE_JS)
     metric = gr.Radio(
         [(METRICS[name], name) for name in CHART_METRICS],
         value=CHART_METRICS[0],
@@ -93,124 +100,161 @@ def layout(settings: Settings) -> Parts:
         elem_id="compare-metric",
     )
     return Parts(
-        loaded, about, load, back, message, image, stop, answers, table, ticked, metric,
-        html("scatter"), html("drawn"), html("disagreements"),
+        gr.State(None), gr.State(Turns()), gr.State(None), about, load, back, message, image, stop, answers,
+        table, gr.JSON(visible="hidden"), metric, piece("scatter"), piece("plots"), piece("disagreements"),
     )  # fmt: skip
 
 
 def wire(parts: Parts, tab: gr.Tab, lineup: Lineup, settings: Settings) -> None:
-    """The events. None of them is part of the API; api.py is."""
-    heavy = {
-        "api_visibility": "private",
-        "concurrency_limit": settings.concurrency,
-        "concurrency_id": MODEL_QUEUE,
-        "show_progress": "hidden",
-    }
-    light = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
-    nothing = [gr.skip()] * len(parts.shown)
+    """The events. None of them is part of the API; api/ is."""
+    wire_ablation(parts, tab, lineup.ablation)
+    wire_image(parts, lineup, settings)
 
-    def on_open(loaded: str | None, metric: str):
-        return nothing if loaded is not None else on_back(metric)
 
-    def on_back(metric: str):
-        return shipped(lineup.ablation, metric)
+LIGHT = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
 
-    def on_load(payload: dict[str, Any] | None, metric: str):
+
+def wire_ablation(parts: Parts, tab: gr.Tab, shipped: Path | None) -> None:
+    """The events around the table and its charts. shipped: the ablation that the app brings along."""
+
+    def on_open(loaded: str | None, metric: str) -> Update:
+        return show_shipped(parts, shipped, metric) if loaded is None else {parts.loaded: gr.skip()}
+
+    def on_back(metric: str) -> Update:
+        return show_shipped(parts, shipped, metric)
+
+    def on_load(payload: dict[str, Any] | None, metric: str) -> Update:
         try:
             path = uploaded_path(payload)
-            return shown(str(path), path, metric)
+            return show_ablation(parts, str(path), path, metric)
         except ChipDemoError as error:
-            return [gr.skip(), fragments.message_html(str(error)), *nothing[2:]]
+            return {parts.message: html.message_html(str(error))}
 
-    def on_metric(loaded: str | None, metric: str):
-        return fragments.scatter_html(comparing.beside_twins(current(loaded).rows), metric)
+    def on_metric(loaded: str | None, metric: str) -> Update:
+        return {parts.scatter: html.scatter_html(logic.after_baselines(current(loaded).rows), metric)}
 
-    def on_tick(loaded: str | None, ticked: list[str] | None):
+    def on_select(loaded: str | None, ids: list[str] | None) -> Update:
         ablation = current(loaded)
-        return drawn(ablation, comparing.ticked_rows(comparing.beside_twins(ablation.rows), ticked))
+        return show_selected(parts, ablation, logic.selected_rows(logic.after_baselines(ablation.rows), ids))
 
     def current(loaded: str | None) -> Ablation:
         with shown_errors():
-            return comparing.ablation_at(Path(loaded) if loaded else lineup.ablation)
+            return logic.cached_ablation(Path(loaded) if loaded else shipped)
 
-    def on_image(payload: dict[str, Any] | None):
-        if payload is None:
-            yield [gr.skip()] * 3
-            return
-        for text, going_on in judged(lineup, payload, settings.max_megapixels):
-            yield None, gr.Button(visible=going_on), text
-
-    parts_of_metric = [parts.loaded, parts.metric]
-    tab.select(on_open, parts_of_metric, parts.shown, **light)
-    parts.load.upload(on_load, [parts.load, parts.metric], parts.shown, preprocess=False, **light)
-    parts.back.click(on_back, parts.metric, parts.shown, **light)
-    parts.metric.input(on_metric, parts_of_metric, parts.scatter, **light)
+    tab.select(on_open, [parts.loaded, parts.metric], parts.shown, **LIGHT)
+    parts.load.upload(on_load, [parts.load, parts.metric], parts.shown, preprocess=False, **LIGHT)
+    parts.back.click(on_back, parts.metric, parts.shown, **LIGHT)
+    parts.metric.input(on_metric, [parts.loaded, parts.metric], parts.scatter, **LIGHT)
     parts.table.select(
-        on_tick,
-        [parts.loaded, parts.ticked],
-        [parts.drawn, parts.disagreements],
-        js=TICKED_JS,
+        on_select,
+        [parts.loaded, parts.selected],
+        [parts.plots, parts.disagreements],
+        js=SELECTED_JS,
         trigger_mode="always_last",
-        **light,
+        **LIGHT,
     )
-    judging = parts.image.input(
-        on_image,
-        parts.image,
-        [parts.image, parts.stop, parts.answers],
+
+
+def wire_image(parts: Parts, lineup: Lineup, settings: Settings) -> None:
+    """The events around the visitor's own image. The last one chosen wins.
+
+    Choosing takes a turn at once, without waiting for a model, so that whatever still works on an
+    earlier image stops after its present model.
+    """
+
+    def on_choose(payload: dict[str, Any] | None, turns: Turns) -> Update:
+        return {parts.image: None, parts.chosen: payload and (turns.begin(IMAGE), payload)}
+
+    def on_chosen(chosen: tuple[int, dict[str, Any]] | None, turns: Turns) -> Iterator[Update]:
+        if not chosen:
+            return
+        turn, payload = chosen
+        for text, unfinished in answered(lineup, payload, settings.max_megapixels):
+            if not turns.is_current(IMAGE, turn):
+                yield gr.skip()
+                return
+            yield {parts.stop: gr.Button(visible=unfinished), parts.answers: text}
+
+    def on_stop(turns: Turns) -> Update:
+        turns.begin(IMAGE)
+        return {parts.stop: gr.Button(visible=False)}
+
+    parts.image.input(
+        on_choose,
+        [parts.image, parts.turns],
+        [parts.image, parts.chosen],
         preprocess=False,  # gradio would decode the file itself, and clip 16 bits to 8
-        **heavy,
+        trigger_mode="multiple",
+        **LIGHT,
+    ).success(
+        on_chosen,
+        [parts.chosen, parts.turns],
+        [parts.stop, parts.answers],
+        api_visibility="private",
+        concurrency_limit=settings.concurrency,
+        concurrency_id=MODEL_QUEUE,
+        show_progress="hidden",
+        trigger_mode="multiple",  # a page would not ask again before the last answer is complete
     )
-    parts.stop.click(lambda: gr.Button(visible=False), None, parts.stop, cancels=judging, **light)
+    parts.stop.click(on_stop, parts.turns, parts.stop, **LIGHT)
 
 
-def judged(lineup: Lineup, payload: dict[str, Any], max_megapixels: float) -> Iterator[tuple[str, bool]]:
+def answered(lineup: Lineup, payload: dict[str, Any], max_megapixels: float) -> Iterator[tuple[str, bool]]:
     """What the tab shows of an uploaded image, after each model; and whether more will come."""
     try:
         decoded = read_image(uploaded_path(payload), max_megapixels)
     except ChipDemoError as error:
-        yield fragments.message_html(str(error)), False
+        yield html.message_html(str(error)), False
         return
-    name, total = payload.get("orig_name") or "Image", len(lineup.contenders())
+    name, total = payload.get("orig_name") or "Image", len(lineup.models())
     cards = []
-    yield fragments.answers_html(name, cards, total), True
-    for answer in comparing.answers(lineup, decoded):
-        found = answer.inspection
-        picture = comparing.answer_picture(decoded.image, found) if found else ""
-        cards.append(fragments.answer_html(answer, picture))
-        yield fragments.answers_html(name, cards, total), len(cards) < total
+    yield html.answers_html(name, cards, total), True
+    for answer in logic.answers(lineup, decoded):
+        picture = logic.answer_picture(decoded.image, answer.inspection) if answer.inspection else ""
+        cards.append(html.answer_html(answer, picture))
+        yield html.answers_html(name, cards, total), len(cards) < total
 
 
-def drawn(ablation: Ablation, rows: Sequence[Row]) -> list[str]:
+def show_selected(parts: Parts, ablation: Ablation, rows: Sequence[Row]) -> Update:
     """The charts and the disagreements of some rows."""
-    return [
-        fragments.drawn_html(rows, ablation.abnormal, ablation.data.part),
-        fragments.disagreements_html(ablation, rows),
-    ]
+    return {
+        parts.plots: html.plots_html(rows, ablation.abnormal, ablation.data.split),
+        parts.disagreements: html.disagreements_html(ablation, rows),
+    }
 
 
-def shown(loaded: str, path: Path, metric: str) -> list[Any]:
-    """An ablation, for Parts.shown. loaded: what the state will hold. Raises AblationError."""
-    ablation = comparing.ablation_at(path)
-    rows = comparing.beside_twins(ablation.rows)
-    return [
-        loaded,
-        "",
-        gr.Button(visible=loaded != SHIPPED),
-        fragments.about_html(ablation),
-        fragments.table_html(ablation, rows),
-        gr.Radio(visible=True),
-        fragments.scatter_html(rows, metric),
-        *drawn(ablation, rows[: comparing.TICKED]),
-    ]
+def show_ablation(parts: Parts, loaded: str, path: Path, metric: str) -> Update:
+    """A whole ablation. loaded: what the state will hold. Raises AblationError."""
+    ablation = logic.cached_ablation(path)
+    rows = logic.after_baselines(ablation.rows)
+    return {
+        parts.loaded: loaded,
+        parts.message: "",
+        parts.back: gr.Button(visible=loaded != SHIPPED),
+        parts.about: html.about_html(ablation),
+        parts.table: html.table_html(ablation, rows),
+        parts.metric: gr.Radio(visible=True),
+        parts.scatter: html.scatter_html(rows, metric),
+        **show_selected(parts, ablation, rows[: logic.SELECTED]),
+    }
 
 
-def shipped(path: Path | None, metric: str) -> list[Any]:
-    """The ablation that the app brings along, for Parts.shown; where there is none, what to do next."""
+def show_shipped(parts: Parts, path: Path | None, metric: str) -> Update:
+    """The ablation that the app brings along; where there is none, what to do next."""
     message = ""
     if path is not None and path.exists():
         try:
-            return shown(SHIPPED, path, metric)
+            return show_ablation(parts, SHIPPED, path, metric)
         except AblationError as error:
-            message = fragments.message_html(str(error))
-    no_back, no_metric = gr.Button(visible=False), gr.Radio(visible=False)
-    return [SHIPPED, message, no_back, fragments.EMPTY, fragments.published_html(), no_metric, "", "", ""]
+            message = html.message_html(str(error))
+    return {
+        parts.loaded: SHIPPED,
+        parts.message: message,
+        parts.back: gr.Button(visible=False),
+        parts.about: html.EMPTY,
+        parts.table: html.published_html(),
+        parts.metric: gr.Radio(visible=False),
+        parts.scatter: "",
+        parts.plots: "",
+        parts.disagreements: "",
+    }
