@@ -280,7 +280,7 @@ def test_a_visitor_reads_no_private_data_set_with_the_token_of_the_machine(
             event = writes(address, cookies)["on_dataset"]
             body = {"data": ["hf:ada/secrets"], "fn_index": event["id"], "session_hash": "d"}
             said = through_the_queue(address, body, cookies=cookies)
-        assert ("1</strong> new in the queue" if added else "open to everyone at ada/secrets") in said
+        assert ("1</strong> new in the queue" if added else "public dataset ada/secrets") in said
         assert journal.counts().images == added
 
 

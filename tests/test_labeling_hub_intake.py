@@ -114,11 +114,9 @@ def test_without_a_token_only_what_is_open_is_read(hub, journal):
     publish("ada/open", **{"a.png": picture(1)})
     assert len(list(images_of("ada/secrets"))) == len(list(images_of("ada/open", anonymous=True))) == 1
     for name in ("ada/secrets", "ada/nothing"):  # and nobody learns which of them is there
-        with pytest.raises(ExchangeError, match=f"open to everyone at {name}; found none"):
+        with pytest.raises(ExchangeError, match=f"public dataset {name}"):
             list(images_of(name, anonymous=True))
-    with pytest.raises(
-        ExchangeError, match="Expected a dataset of the Hub at ada/nothing; found HTTP status 404"
-    ):
+    with pytest.raises(ExchangeError, match="ada/nothing .*HTTP status 404"):
         list(images_of("ada/nothing"))
 
 
@@ -126,7 +124,7 @@ def test_without_a_token_only_what_is_open_is_read(hub, journal):
     "name", ["", "chips", "../../etc", "ada/chips/data", "ada/chips@main", "a b/c", HOSTILE]
 )
 def test_what_is_no_name_of_a_data_set_is_refused_before_anything_is_asked(hub, name):
-    with pytest.raises(ExchangeError, match="Expected a dataset of the Hugging Face Hub as owner/name"):
+    with pytest.raises(ExchangeError, match="owner/name"):
         list(images_of(name))
     assert hub.requests == []
 
@@ -159,7 +157,7 @@ def test_the_command_line_takes_data_sets_beside_folders(hub, tmp_path, monkeypa
     assert main(["labels", "add", str(tmp_path / "a.png"), "hf:ada/chips"]) == 0
     assert capsys.readouterr().out == "2 images added, 1 known before.\n"
     assert main(["labels", "add", "hf:chips"]) == 2
-    assert "as owner/name; found 'chips'" in capsys.readouterr().err
+    assert "'chips'" in capsys.readouterr().err
 
 
 def test_the_tab_says_how_far_it_is_and_takes_so_many_at_once(hub, journal, monkeypatch):

@@ -29,7 +29,7 @@ ACCOUNTS = {
 }
 CHECKPOINT = {"model.safetensors", "config.json", "metrics.json", "split.json", "README.md"}
 TEST = {
-    "split": "drawn chips, test, 10 images",
+    "split": "drawn chips, test split, 10 images",
     "accuracy": 0.9,
     "recall": 0.8,
     "precision": 0.75,
@@ -44,7 +44,12 @@ MEASURED = {
     "data_license": "",
     "starting_weights": "none (random)",
     "test": TEST,
-    "training": {"train_count": 70, "val_count": 20, "command": "python training/train.py --data chips"},
+    "training": {
+        "train_count": 70,
+        "val_count": 20,
+        "division": "by content hash, 70/20/10",
+        "command": "python training/train.py --data chips",
+    },
 }
 
 

@@ -246,7 +246,9 @@ def test_a_dry_run_needs_no_token_and_no_network(hub, monkeypatch, capsys):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("flags", [["--space", "chips"], ["--model", "../weights"], ["--annotators-per-image", "many"]])
+@pytest.mark.parametrize(
+    "flags", [["--space", "chips"], ["--model", "../weights"], ["--annotators-per-image", "many"]]
+)
 def test_a_dry_run_refuses_what_cannot_be_deployed(flags):
     with pytest.raises(ChipDemoError):
         run(*flags, "--dry-run")

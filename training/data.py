@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,17 +122,18 @@ def load_images(data: LabeledData, to_pixels: Callable, progress: Callable = lam
     no image.
     """
 
-    def load(sample: Sample, source: Source) -> tuple[str, np.ndarray, float] | str:
+    def load(sample: Sample, source: Source | ImageError) -> tuple[str, np.ndarray, float] | str:
         """sha256, pixels and side of a square of the same area; or a line on why it cannot be read."""
         try:
+            if isinstance(source, ImageError):
+                raise source
             decoded = read_image(source)
         except ImageError as error:
             return f"{sample.path}: {error}"
         width, height = decoded.image.size
         return decoded.sha256, to_pixels(decoded.image), math.sqrt(width * height)
 
-    sources = ((sample, sample.source) for sample in data.samples)  # read in order, by one thread
-    results = in_parallel(lambda pair: load(*pair), sources)
+    results = in_parallel(lambda pair: load(*pair), _sources(data.samples))
     loaded = list(progress(results, total=len(data.samples), desc="reading"))
     unreadable = [entry for entry in loaded if isinstance(entry, str)]
     if len(unreadable) > MAX_UNREADABLE * len(loaded):
@@ -164,6 +165,15 @@ def load_images(data: LabeledData, to_pixels: Callable, progress: Callable = lam
         tuple(unreadable),
         round(statistics.median(entry[2] for entry in loaded if not isinstance(entry, str))),
     )
+
+
+def _sources(samples: Iterable[Sample]) -> Iterator[tuple[Sample, Source | ImageError]]:
+    """What to decode for each sample, read in their order: tables are slow to read in any other."""
+    for sample in samples:
+        try:
+            yield sample, sample.source
+        except ImageError as error:
+            yield sample, error
 
 
 def _duplicates(same) -> Iterator[str]:

@@ -359,7 +359,7 @@ def test_a_data_set_of_the_hub_is_added_by_its_name(open_desk, journal, tmp_path
             api = {"repo_id": "ada/chips", "repo_type": "dataset", "path_in_repo": f"{number}.png"}
             HfApi().upload_file(path_or_fileobj=picture(number), **api)
         page = open_desk()
-        for name, answer in ((HOSTILE, "Expected a dataset"), ("hf:ada/chips", "2 new in the queue.")):
+        for name, answer in ((HOSTILE, "owner/name"), ("hf:ada/chips", "2 new in the queue.")):
             page.get_by_label("Or a dataset of the Hugging Face Hub").fill(name)
             page.keyboard.press("Enter")
             wait_for(page, "#label-added", answer)
