@@ -110,7 +110,7 @@ def test_public_opens_a_new_repository_and_leaves_one_that_exists_as_it_is(hub, 
     assert not hub.repository("ada/open").private
     push(folder, "ada/open")
     assert not hub.repository("ada/open").private
-    assert "ada/open is public and stays so" in capsys.readouterr().out
+    assert "ada/open exists and is public" in capsys.readouterr().out
 
 
 def test_the_same_checkpoint_again_adds_nothing(hub, folder):

@@ -114,7 +114,7 @@ def test_a_data_set_that_is_not_there_or_private_is_refused(hub, chips, tmp_path
     err = capsys.readouterr().err
     assert "ada/nothing" in err and "HTTP status 404" in err
     hub.serve(monkeypatch, tmp_path / "elsewhere", "")
-    with pytest.raises(ExchangeError, match="found HTTP status 401.*Sign in by"):
+    with pytest.raises(ExchangeError, match="ada/chips .*HTTP status 401"):
         listed(["hf:ada/chips"])
 
 

@@ -146,7 +146,7 @@ def test_a_full_disk_at_the_end_keeps_the_epochs_and_resumes_to_the_same_weights
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("training.train.model_card", full_disk)  # what is written last
+        patch.setattr("training.checkpoint.model_card", full_disk)  # what is written last
         with pytest.raises(DataError, match="No space left on device.*--resume"):
             train(options(chips, out, epochs=2))
     assert [path.name for path in out.iterdir()] == [STATE]

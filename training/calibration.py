@@ -25,8 +25,11 @@ def choose_threshold(log_odds: np.ndarray, abnormal: np.ndarray, temperature: fl
 
     Taken from a logistic fit to the validation log-odds (Platt). The threshold of best accuracy on a few
     hundred images changes with every single one; the crossing of a fit with two parameters does not.
+    0.5 where the log-odds do not rise with the share of abnormal images.
     """
     platt = LogisticRegression(C=1e4).fit(log_odds[:, None], abnormal)
+    if platt.coef_[0, 0] <= 0:
+        return 0.5
     crossing = -platt.intercept_[0] / platt.coef_[0, 0]
     return round(float(np.clip(expit(crossing / temperature), 0.01, 0.99)), 3)
 

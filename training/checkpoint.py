@@ -91,7 +91,7 @@ def calibrated(spec: ModelSpec, on_val: Predictions, abnormal: np.ndarray) -> Mo
 def measured(
     images: DividedImages, split: str, probabilities: np.ndarray, threshold: float
 ) -> dict[str, Any]:
-    """A split's part of metrics.json."""
+    """What metrics.json has of one split."""
     return {
         "split": images.title(split),
         **measure(probabilities, images.abnormal[split], threshold),
