@@ -1,23 +1,26 @@
 """Chip Inspector in the browser: python app.py, then open the address that it prints.
 
-The composition root: settings -> journal, inspector -> page. `python app.py --help` explains every flag.
+The composition root: settings -> models -> Judge -> page -> launch. `python app.py --help` lists every flag.
 """
 
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from chipdemo.errors import ChipDemoError, SettingsError
 from chipdemo.settings import Settings, command_line
 
 if TYPE_CHECKING:
+    from chipdemo.labeling.hub.publish import Publisher
+    from chipdemo.labeling.journal import Journal
     from chipdemo.teaching import Teacher
 
 EXIT_USAGE = 2
@@ -33,63 +36,75 @@ def read_settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
 def run(settings: Settings) -> NoReturn:
     """Load the model and serve. Raises ChipDemoError, and KeyboardInterrupt when all is put away."""
     from chipdemo.examples import elpv_examples  # imported late: --help and mistakes answer at once
-    from chipdemo.labeling.hub.publish import Publisher
+    from chipdemo.judge import Judge
     from chipdemo.labeling.journal import Journal
     from chipdemo.labeling.scoring import Scorer
     from chipdemo.metrics import Metrics
+    from chipdemo.models import HotReload, Models
+    from chipdemo.monitoring import Recent, log_inspection
+    from chipdemo.ui.label.logic import desk_of
     from chipdemo.ui.page import build_app, serve, stop_serving
-    from chipdemo.vision.predictor import load_inspector
-    from chipdemo.vision.watching import WatchedInspector
+    from chipdemo.vision.checkpoint import latest_revision
+    from chipdemo.vision.predictor import load_model
     from chipdemo.vision.zerogpu import lends
 
+    check_port(settings.host, settings.port)
     with ExitStack() as closing:
+
+        def running(service: Any) -> Any:
+            """Started now, and stopped in the reverse order at the end."""
+            service.start()
+            closing.callback(service.stop)
+            return service
+
         journal = closing.enter_context(Journal(settings.journal_path))
-        load = partial(load_inspector, runtime=settings.runtime, graphs=settings.graphs)
-        inspector = load(settings.model_source)
-        if settings.watch:
-            inspector = WatchedInspector(inspector, settings.model_source, settings.watch, load)
-            inspector.start()
-            closing.callback(inspector.stop)
-        scorer = Scorer(journal, inspector, max_megapixels=settings.max_megapixels)
-        scorer.start()
-        closing.callback(scorer.stop)
-        publisher = None
-        if settings.dataset:
-            publisher = Publisher(
-                journal,
-                settings.dataset,
-                settings.dataset_public,
-                settings.flush_labels,
-                settings.flush_every_s,
-            )
-            publisher.start()
-            closing.callback(publisher.stop)
+        load = partial(load_model, runtime=settings.runtime, graphs=settings.graphs)
+        models, recent = Models(load(settings.model_source)), Recent()
+        if settings.hot_reload:
+            running(HotReload(models, settings.model_source, settings.hot_reload, load, latest_revision))
+        metrics = Metrics(journal) if settings.metrics else None
+        judge = Judge(models, [log_inspection, recent.add, *([metrics.add] if metrics else [])])
+        running(Scorer(journal, judge, max_megapixels=settings.max_megapixels))
+        publisher = running(publisher_of(journal, settings)) if settings.dataset else None
+        desk = desk_of(journal, judge, settings, publisher)
+        closing.callback(desk.close)
         if lends():
             network_teacher()  # what is lent a GPU has to be known before the page is served
-        metrics = Metrics(journal) if settings.metrics else None
         app = build_app(
-            inspector,
+            judge,
             settings,
+            recent,
             elpv_examples(),
             ABLATION,
             load=lambda folder: load(str(folder)),
-            journal=journal,
-            publisher=publisher,
+            desk=desk,
             metrics=metrics,
             teacher=network_teacher,
         )
-        try:
-            serve(app, settings, metrics, prevent_thread_lock=True)
-        except OSError as error:
-            if "port" not in str(error):
-                raise
-            raise SettingsError(
-                f"Expected port {settings.port} to be free on {settings.host}; it could not be opened. "
-                "Stop what uses it, or choose another with --port."
-            ) from error
+        serve(app, settings, metrics, prevent_thread_lock=True)
         closing.callback(stop_serving, app)  # before the last labels are published
         while True:
             time.sleep(3600)
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises SettingsError where the address cannot be listened on; found out before the model is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot listen on {host}, port {port}: {error.strerror or error}. Stop the program that uses "
+            "this port, or choose another one with --port."
+        ) from error
+
+
+def publisher_of(journal: "Journal", settings: Settings) -> "Publisher":
+    from chipdemo.labeling.hub.publish import Publisher
+
+    return Publisher(
+        journal, settings.dataset, settings.dataset_public, settings.flush_labels, settings.flush_every_s
+    )
 
 
 @cache

@@ -23,11 +23,12 @@ from scipy.special import expit
 from chipdemo.vision.checkpoint import CONFIG, METRICS, read_json, read_metrics, write_json
 from chipdemo.vision.transforms import pixels_of
 from chipdemo.vision.weights import load_checkpoint
-from training.data import load_images, split_by_hash
+from training.data import load_images
+from training.distillation import predict_turned
 from training.measure import measure
 from training.resume import STATE
 from training.sources import read_elpv
-from training.teacher import predict_turned
+from training.splits import split_by_hash
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLIT = ROOT / "benchmarks" / "elpv_split.json"

@@ -1,11 +1,11 @@
 """What the fixed scale and the distance limit do on images the model was not fitted on.
 
-    python benchmarks/heat.py --unlike FOLDER [FOLDER ...]
+    python benchmarks/heat.py --others FOLDER [FOLDER ...]
 
-On ELPV's test part: how many normal images that are judged normal show a pixel at or above
-half heat, how many caught defects show a region, how many images are called unlike the
-training ones. FOLDERs hold images of other things, which should be called unlike; drawn
-ones (noise, plain gray, gradients) are always among them.
+On ELPV's test split: how many normal images that are judged normal show a pixel at or above
+half heat, how many detected defects show a region, how many images are out of distribution.
+FOLDERs hold images of other things, which should be out of distribution; drawn ones (noise,
+plain gray, gradients) are always among them.
 """
 
 import argparse
@@ -16,9 +16,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from chipdemo.images import read_image
+from chipdemo.images import decode_image, read_image
+from chipdemo.inspection import CAM
+from chipdemo.judge import Judge
+from chipdemo.models import Models
 from chipdemo.vision.checkpoint import SPLIT, find_checkpoint, read_json, write_json
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 from training.sources import read_elpv
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,36 +44,35 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default=str(ROOT / "chipdemo/weights/elpv-efficientnet-lite0-cbam"))
-    parser.add_argument("--unlike", nargs="*", type=Path, default=[])
+    parser.add_argument("--others", nargs="*", type=Path, default=[])
     parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "heat.json")
     options = parser.parse_args()
-    inspector = load_inspector(options.model)
+    model = load_model(options.model)
+    judge = Judge(Models(model))
     test = set(read_json(find_checkpoint(options.model) / SPLIT)["test"])
     rows = []
     for sample in read_elpv().samples:
         decoded = read_image(sample.path)
         if decoded.sha256 in test:
-            rows.append((sample.label, inspector.inspect(decoded.image)))
+            rows.append((sample.label, judge.inspect(decoded)))
     passed = [i for label, i in rows if label == "normal" and i.verdict == "normal"]
-    caught = [i for label, i in rows if label == "abnormal" and i.verdict == "abnormal"]
-    others = drawn() | {
-        folder.name: [read_image(path).image for path in sorted(folder.rglob("*.[jp][pn]g"))]
-        for folder in options.unlike
+    detected = [i for label, i in rows if label == "abnormal" and i.verdict == "abnormal"]
+    others = {name: list(map(decode_image, images)) for name, images in drawn().items()} | {
+        folder.name: [read_image(path) for path in sorted(folder.rglob("*.[jp][pn]g"))]
+        for folder in options.others
     }
     report = {
         "command": " ".join(["python benchmarks/heat.py", *sys.argv[1:]]),
-        "model": f"{inspector.info.name} {inspector.info.revision}",
-        "split": inspector.info.test["split"],
+        "model": f"{model.info.name} {model.info.revision}",
+        "split": model.info.test["split"],
         "normals_judged_normal": len(passed),
-        "of_them_below_half_heat_everywhere": float(
-            np.mean([i.heat["evidence"].max() < 0.5 for i in passed])
-        ),
-        "defects_caught": len(caught),
-        "of_them_with_a_region": float(np.mean([len(i.regions) > 0 for i in caught])),
-        "called_unlike_the_training_images": {
-            "ELPV test part": float(np.mean([i.out_of_distribution for _, i in rows])),
+        "of_them_below_half_heat_everywhere": float(np.mean([i.heatmaps[CAM].max() < 0.5 for i in passed])),
+        "defects_detected": len(detected),
+        "of_them_with_a_region": float(np.mean([len(i.regions) > 0 for i in detected])),
+        "out_of_distribution": {
+            "ELPV, test split": float(np.mean([i.out_of_distribution for _, i in rows])),
             **{
-                name: float(np.mean([inspector.inspect(image).out_of_distribution for image in images]))
+                name: float(np.mean([judge.inspect(image).out_of_distribution for image in images]))
                 for name, images in others.items()
                 if images
             },

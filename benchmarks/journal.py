@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from chipdemo.labeling.history import disputed
 from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.label import Label, ModelPrediction
 from chipdemo.labeling.queue import ORDERS, Queue
@@ -35,7 +36,6 @@ from chipdemo.labeling.statistics import (
     against_the_model,
     agreement,
     consensus_counts,
-    disagreements,
     likely_errors,
 )
 
@@ -224,7 +224,7 @@ def beside_labeling(journal: Journal, images: int) -> dict:
             "agreement": lambda: agreement(journal),
             "against the model": lambda: against_the_model(journal, THRESHOLD),
             "likely errors": lambda: likely_errors(journal),
-            "disagreements": lambda: disagreements(journal, ANNOTATORS_PER_IMAGE),
+            "disputed": lambda: disputed(journal, ANNOTATORS_PER_IMAGE, NEW),
             "consensus counts": lambda: consensus_counts(journal, ANNOTATORS_PER_IMAGE),
             "keeping all scores": lambda: score(journal, images),
         }.items()

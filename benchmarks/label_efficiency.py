@@ -2,11 +2,11 @@
 
     python benchmarks/label_efficiency.py
 
-The labels of elpv_split.json's train and validation parts are given a batch at a time, in the order
-in which labeling/ranking.py would ask for them, or at random; after each batch, a logistic regression
-on fixed features is trained anew (the pooled ones of EfficientNet-Lite0 as ImageNet left it, since
-a network trained on ELPV would have seen the labels) and judged on the test part. Both orders begin with the
-same random batch. Writes label_efficiency.json and label_efficiency.png.
+The images of elpv_split.json's train and validation splits are labeled in batches, in the order of
+labeling/ranking.py or at random. After each batch a logistic regression is trained on fixed features and
+evaluated on the test split. The features are the pooled ones of EfficientNet-Lite0 with ImageNet weights,
+because a network trained on ELPV has seen the labels. Both orders begin with the same random batch. Writes
+label_efficiency.json and label_efficiency.png.
 """
 
 import argparse
@@ -38,17 +38,17 @@ THRESHOLD = 0.5
 
 
 def features() -> dict[str, np.ndarray]:
-    """Features (N, 1280) and truth (N,) of the parts "pool" and "test"; computed once."""
+    """Features (N, 1280) and labels (N,), abnormal or not, to choose from and to test on; computed once."""
     if not FEATURES.exists():
-        from training.ablate import deep_network, parts_of  # here: they bring torch
+        from training.ablation.seeds import deep_network, pixels_and_truth  # here: they bring torch
         from training.predict import predict
 
         net, spec, source = deep_network()
-        parts = parts_of("elpv", SPLIT)
+        splits = pixels_and_truth("elpv", SPLIT)
         found = {
-            f"{part}_features": predict(net, pixels, spec).embedding for part, (pixels, _) in parts.items()
+            f"{name}_features": predict(net, pixels, spec).embedding for name, (pixels, _) in splits.items()
         }
-        found |= {f"{part}_abnormal": abnormal for part, (_, abnormal) in parts.items()}
+        found |= {f"{name}_abnormal": abnormal for name, (_, abnormal) in splits.items()}
         FEATURES.parent.mkdir(parents=True, exist_ok=True)
         np.savez(FEATURES, source=source, **found)
     found = np.load(FEATURES)
@@ -66,7 +66,7 @@ def fit(data: dict, labeled: np.ndarray):
     return model.fit(data["features"][labeled], data["abnormal"][labeled])
 
 
-def judged(data: dict, model) -> dict[str, float]:
+def evaluate(data: dict, model) -> dict[str, float]:
     probability, abnormal = model.predict_proba(data["test_features"])[:, 1], data["test_abnormal"]
     return {
         "accuracy": float(((probability >= THRESHOLD) == abnormal).mean()),
@@ -77,23 +77,25 @@ def judged(data: dict, model) -> dict[str, float]:
 def most_informative(data: dict, model, labeled: np.ndarray) -> np.ndarray:
     """The images that the queue gives next: (BATCH,) rows."""
     count = len(data["abnormal"])
-    truth = [""] * count
+    consensus = [""] * count
     for row in labeled:
-        truth[row] = ABNORMAL if data["abnormal"][row] else NORMAL
+        consensus[row] = ABNORMAL if data["abnormal"][row] else NORMAL
     probability = model.predict_proba(data["features"])[:, 1]
-    scored = Scored(np.arange(count), truth, np.zeros(count), [""] * count, probability, data["embedding"])
+    scored = Scored(
+        np.arange(count), consensus, np.zeros(count), [""] * count, probability, data["embedding"]
+    )
     priority, _ = rank_scored(scored, THRESHOLD)
     priority[labeled] = -1
     return np.argsort(-priority, kind="stable")[:BATCH]
 
 
 def curve(data: dict, order: str, seed: int) -> list[dict[str, float]]:
-    """What the model is worth after each batch."""
+    """The metrics of the model after each batch."""
     shuffled = np.random.default_rng(seed).permutation(len(data["abnormal"]))
     labeled, points = shuffled[:BATCH], []
     while True:
         model = fit(data, labeled)
-        points.append({"labels": len(labeled), **judged(data, model)})
+        points.append({"labels": len(labeled), **evaluate(data, model)})
         if len(labeled) >= MOST:
             return points
         if order == INFORMATIVE:
@@ -119,7 +121,7 @@ def summarize(curves: dict[str, list]) -> dict:
     return summary
 
 
-def draw(summary: dict, all_labels: dict[str, float], part: str) -> None:
+def draw(summary: dict, all_labels: dict[str, float], split: str) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for ax, metric in zip(axes, ("accuracy", "auroc")):
         for order, color in ((INFORMATIVE, "tab:blue"), (RANDOM, "gray")):
@@ -129,7 +131,7 @@ def draw(summary: dict, all_labels: dict[str, float], part: str) -> None:
         ax.axhline(all_labels[metric], color="black", lw=0.8, ls=":", label="all labels")
         ax.set(xlabel="labels", ylabel={"auroc": "AUROC"}.get(metric, metric))
     axes[0].legend(frameon=False)
-    figure.suptitle(f"{part}; mean and standard deviation over the seeds", fontsize=9)
+    figure.suptitle(f"{split}; mean and standard deviation over the seeds", fontsize=9)
     figure.savefig(REPORT.with_suffix(".png"), dpi=120)
     plt.close(figure)
 
@@ -145,14 +147,14 @@ def main() -> None:
     curves = {
         order: [curve(data, order, seed) for seed in range(options.seeds)] for order in (INFORMATIVE, RANDOM)
     }
-    summary, all_labels = summarize(curves), judged(data, fit(data, np.arange(len(data["abnormal"]))))
-    part = f"ELPV, test, {len(data['test_abnormal'])} images"
+    summary, all_labels = summarize(curves), evaluate(data, fit(data, np.arange(len(data["abnormal"]))))
+    split = f"ELPV, test split, {len(data['test_abnormal'])} images"
     write_json(
         REPORT,
         {
             "command": " ".join(["python benchmarks/label_efficiency.py", *sys.argv[1:]]),
             "date": datetime.date.today().isoformat(),
-            "split": part,
+            "split": split,
             "features": f"EfficientNet-Lite0, pooled, {data['source']}, not trained further",
             "model": f"logistic regression, C = {C}, threshold {THRESHOLD}",
             "batch": BATCH,
@@ -161,7 +163,7 @@ def main() -> None:
             **summary,
         },
     )
-    draw(summary, all_labels, part)
+    draw(summary, all_labels, split)
     for count in SHOWN:
         at = summary["labels"].index(count)
         print(

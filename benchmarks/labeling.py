@@ -26,7 +26,7 @@ from chipdemo.images import read_image
 from chipdemo.labeling.journal import Journal
 from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.vision.checkpoint import write_json
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 from training.sources import read_elpv
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +36,7 @@ ACCOUNTS = {f"person{number:02}": f"word{number:02}" for number in range(PEOPLE)
 
 def fill(journal: Journal, count: int) -> None:
     """The images, and scores under the model's revision, as the order of the queue needs them."""
-    revision = load_inspector(str(DEFAULT_MODEL)).info.revision
+    revision = load_model(str(DEFAULT_MODEL)).info.revision
     for sample in read_elpv().samples[:count]:
         decoded = read_image(sample.path)
         content = sample.path.read_bytes()

@@ -1,8 +1,8 @@
-"""One call of the inspector, in OpenVINO and in PyTorch, against bare networks and pytorch-grad-cam.
+"""One inspection by the Judge, in OpenVINO and in PyTorch, against bare networks and pytorch-grad-cam.
 
     python benchmarks/latency.py --model FOLDER [FOLDER ...]
 
-Decoded image in; verdict, evidence, CBAM map and regions out. The script does with timm and
+Decoded image in; verdict, CAM, CBAM map and regions out. The script does with timm and
 pytorch-grad-cam what a page needs: a forward and GradCAM. Single precision, batch 1. Every contestant
 in turn within one round, so that a machine whose speed drifts is fair to all; each is called twice and
 the second call is timed. Medians of ratios.
@@ -21,26 +21,27 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from PIL import Image
 from pytorch_grad_cam import GradCAM
 
-from chipdemo.images import read_image
+from chipdemo.images import DecodedImage, read_image
+from chipdemo.judge import Judge
+from chipdemo.models import Models
 from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.vision.checkpoint import write_json
-from chipdemo.vision.predictor import load_inspector
-from chipdemo.vision.runtimes.exported import openvino_run
+from chipdemo.vision.predictor import load_model
+from chipdemo.vision.runtimes.graph import openvino_run
 from chipdemo.vision.transforms import normalize, pixels_of
 from training.sources import read_elpv
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = 10  # rounds that are not timed
 GRAPHS = ROOT / "runs" / "graphs"
-FAST, EAGER = "inspector, OpenVINO", "inspector, PyTorch"
+FAST, EAGER = "Judge, OpenVINO", "Judge, PyTorch"
 
 
-def contestants(model: str) -> dict[str, Callable[[Image.Image], object]]:
+def contestants(model: str) -> dict[str, Callable[[DecodedImage], object]]:
     """By name: a function of one image."""
-    fast, eager = (load_inspector(model, runtime=runtime, graphs=GRAPHS) for runtime in ("openvino", "torch"))
+    fast, eager = (load_model(model, runtime=runtime, graphs=GRAPHS) for runtime in ("openvino", "torch"))
     spec = eager.spec
     bare = alone(spec.backbone)
     packed = alone(spec.backbone).to(memory_format=torch.channels_last)
@@ -52,7 +53,8 @@ def contestants(model: str) -> dict[str, Callable[[Image.Image], object]]:
         pixels = pixels_of(image, spec.image_size, spec.interpolation)[None]
         return normalize(torch.from_numpy(pixels), spec.mean, spec.std)
 
-    def script(image):
+    def script(decoded):
+        image = decoded.image
         with GradCAM(bare, [bare.get_submodule(bare.feature_info[-1]["module"])]) as cam:
             heat = cam(prepared(image), targets=[lambda logits: logits[1] - logits[0]])
         return forward(bare, prepared(image)).softmax(1), heat
@@ -62,8 +64,8 @@ def contestants(model: str) -> dict[str, Callable[[Image.Image], object]]:
             return network(given)
 
     return {
-        FAST: fast.inspect,
-        EAGER: eager.inspect,
+        FAST: Judge(Models(fast)).inspect,
+        EAGER: Judge(Models(eager)).inspect,
         "bare forward, OpenVINO": lambda _: bare_graph(numbers),
         "bare forward, timm": lambda _: forward(bare, batch),
         "bare forward, timm, channels last": lambda _: forward(packed, packed_batch),
@@ -89,9 +91,9 @@ def exported(net: torch.nn.Module, batch: torch.Tensor) -> Callable:
 
 
 def measured(model: str, rounds: int) -> dict:
-    """Medians of every contestant, and of the ratios of the inspectors to the others."""
+    """Medians of every contestant, and of the ratios of the Judge to the others."""
     runs = contestants(model)
-    images = [read_image(sample.path).image for sample in read_elpv().samples[: rounds + WARM_UP]]
+    images = [read_image(sample.path) for sample in read_elpv().samples[: rounds + WARM_UP]]
     times = {name: [] for name in runs}
     for number, image in enumerate(images):
         for name, run in runs.items():

@@ -42,7 +42,7 @@ from chipdemo.vision.anomaly.fitting import PLACES
 from chipdemo.vision.anomaly.matching import score_of
 from chipdemo.vision.anomaly.memory_bank import Description
 from chipdemo.vision.checkpoint import MEMORY, write_json
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 from training.localization import aupro, pixel_auroc
 from training.measure import auroc
 
@@ -59,7 +59,7 @@ class Variant:
     backbone: str = "lite0"
     size: int = IMAGE_SIZE
     description: Description = DESCRIPTION
-    places: int = PLACES
+    patches: int = PLACES
 
 
 def described(**changes) -> Variant:
@@ -77,9 +77,9 @@ VARIANTS = {
     "reach 0.2": described(reach=0.2),
     "anywhere": described(reach=float("inf")),
     "320 px": Variant(size=320),
-    "2,000 places": Variant(places=2_000),
-    "5,000 places": Variant(places=5_000),
-    "40,000 places": Variant(places=40_000),
+    "2,000 places": Variant(patches=2_000),
+    "5,000 places": Variant(patches=5_000),
+    "40,000 places": Variant(patches=40_000),
     "MobileNetV2": Variant(backbone="mobilenetv2"),
 }
 
@@ -138,7 +138,7 @@ def _studied(paths: tuple[Path, ...], backbone: str, size: int, strides: tuple, 
 
 def _tried(variant: Variant, learned: list[Path], judged: list[Path], masks: np.ndarray, mobilenet: str):
     about = (variant.backbone, variant.size, variant.description.strides, mobilenet)
-    knowledge = teaching.fill(_studied(tuple(learned), *about), variant.description, variant.places)
+    knowledge = teaching.fill(_studied(tuple(learned), *about), variant.description, variant.patches)
     study = _studied(tuple(judged), *about)
     started = time.process_time()
     maps = [knowledge.anomaly(study, row) for row in range(len(study.names))]
@@ -167,13 +167,13 @@ def test(root: Path, variant: Variant, mobilenet: str) -> dict:
     backbone = sized_backbone(variant.backbone, variant.size, mobilenet)
     started, cpu_started = time.perf_counter(), time.process_time()
     study = study_images(good, backbone)
-    lesson = teaching.learn(study, places=variant.places)
+    lesson = teaching.learn(study, patches=variant.patches)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "taught"
         metrics = teaching.save_taught(out, backbone, lesson, "MVTec AD, transistor")
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
         megabytes = (out / MEMORY).stat().st_size / 1e6
-        inspector = load_inspector(str(out), runtime=AUTO)  # as the app does
+        inspector = load_model(str(out), runtime=AUTO)  # as the app does
     images = [read_image(path).image for path in judged]
     times, cpu_times, maps, stopped, regions, unlike = [], [], [], [], [], []
     for image in images:
@@ -246,7 +246,7 @@ def main() -> None:
             chosen["variants"][name] = row
             write_json(report_path, report)
         return
-    variants = [Variant(backbone=name, places=n) for name in options.backbones for n in options.places]
+    variants = [Variant(backbone=name, patches=n) for name in options.backbones for n in options.patches]
     rows = []
     report["test"] = about | {"data": "MVTec AD, transistor (CC BY-NC-SA 4.0)", "rows": rows}
     for variant in variants:

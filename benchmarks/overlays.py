@@ -24,7 +24,7 @@ from chipdemo.inspection import ABNORMAL, NORMAL
 from chipdemo.vision.anomaly import fitting as teaching
 from chipdemo.vision.anomaly.features import study_images, trained_backbone
 from chipdemo.vision.checkpoint import read_metrics, write_json
-from chipdemo.vision.predictor import NetworkInspector, load_inspector
+from chipdemo.vision.predictor import NetworkModel, load_model
 from training.localization import (
     SHARES,
     area_under,
@@ -57,7 +57,7 @@ def add_memory(folder: Path, trained: Path, good: list[Path]) -> None:
 
 def explain_fold(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
     """Every explanation of every image, and the curves of the defects that are caught."""
-    inspector = load_inspector(str(folder))
+    inspector = load_model(str(folder))
     heat, curves = {}, {}
     for path in tqdm(paths, desc=folder.name, disable=None):
         image = read_image(path).image
@@ -74,7 +74,7 @@ def explain_fold(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
     return {"paths": np.array([str(path) for path in paths]), "methods": np.array(list(heat))} | arrays
 
 
-def curves_of(inspector: NetworkInspector, image, heat: np.ndarray) -> np.ndarray:
+def curves_of(inspector: NetworkModel, image, heat: np.ndarray) -> np.ndarray:
     """Deletion and insertion, (2, len(SHARES)) probabilities of abnormal."""
 
     def probability(pixels: np.ndarray) -> np.ndarray:

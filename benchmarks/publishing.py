@@ -2,12 +2,12 @@
 
     python benchmarks/publishing.py
 
-Two share a journal, two have one each. The Hub is one on this machine, spoken to by the real client.
-While they label it fails, half a second after its last failure was met: 500, 503, 429 with Retry-After,
-413, 507, cut connections, lost answers, and the token is refused for a second. Twice a process is
-ended by kill -9, another one takes its place, and the shards are compacted unless a fault meets that
-too. Then `datasets.load_dataset` in a new process must read every acknowledged label, once, before and
-after a last compaction.
+Two share a journal, two have one each. The Hub is a server on this machine, used by the real client.
+While they label, a new fault follows half a second after the last one was met: 500, 503, 429 with
+Retry-After, 413, 507, cut connections, lost answers, and a second in which the token is refused. Twice a
+process is killed (kill -9), another one replaces it, and the shards are compacted, if no fault stops that.
+At the end `datasets.load_dataset` in a new process must read every acknowledged label exactly once, before
+and after a last compaction.
 """
 
 import argparse
@@ -44,7 +44,7 @@ LOAD = f"import datasets; print(*datasets.load_dataset('{NAME}', split='train')[
 
 
 def work(path: Path, annotator: str, count: int) -> None:
-    """One process: label, say so once it is acknowledged, and publish in the background."""
+    """One process: print the id of each label once it is acknowledged, and publish in the background."""
     with Journal(path) as journal:
         publisher = Publisher(
             journal, NAME, flush_labels=10, flush_every_s=1, first_pause_s=0.2, longest_pause_s=5
@@ -70,7 +70,7 @@ def add_image(journal: Journal, seed: int) -> str:
 
 
 class Labeler:
-    """A process that labels, and what it has acknowledged; another one goes on where it is killed."""
+    """A process that labels, with its acknowledged labels; after a kill, another process continues."""
 
     def __init__(self, path: Path, annotator: str, environment: dict[str, str]):
         self.path, self.annotator, self.environment = path, annotator, environment

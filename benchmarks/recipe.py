@@ -21,12 +21,13 @@ from scipy.special import expit
 from chipdemo.vision.checkpoint import METRICS, read_json, read_metrics, write_json
 from chipdemo.vision.transforms import pixels_of
 from chipdemo.vision.weights import load_checkpoint
-from training.data import load_images, split_by_hash
+from training.data import load_images
+from training.distillation import predict_turned
 from training.measure import measure
 from training.predict import predict
 from training.resume import STATE
 from training.sources import read_csv, read_elpv
-from training.teacher import predict_turned
+from training.splits import split_by_hash
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLIT = ROOT / "benchmarks" / "elpv_split.json"
@@ -37,8 +38,6 @@ PLAIN = {"freeze": 0, "epochs": 10}
 VARIANTS = {
     "plain": PLAIN,
     "frozen": {},
-    "mixup": PLAIN | {"mixup": 0.4},
-    "warp": PLAIN | {"warp": 0.12},
     "rate": PLAIN | {"learning_rate": 1.5e-3, "head_rate": 2.0},
     "300px": PLAIN | {"image_size": 300, "epochs": 8},
     "long": {"epochs": 16},

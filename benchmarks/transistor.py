@@ -22,7 +22,7 @@ from chipdemo.ablation.format import METRICS, Row, read_ablation
 from chipdemo.vision.checkpoint import write_json
 from chipdemo.vision.transforms import pixels_of
 from training import ablate
-from training.ablation_report import markdown_table
+from training.ablation.tables import markdown_table
 from training.data import load_images
 from training.sources import read_data
 

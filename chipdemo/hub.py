@@ -38,13 +38,11 @@ def writer() -> dict[str, Any]:
     try:
         user = with_retries(HfApi().whoami)
     except LocalTokenNotFoundError as error:
-        raise HubError(f"Expected to be signed in to the Hub; found no token. {SIGN_IN}.") from error
+        raise HubError(f"You are not signed in to the Hub. {SIGN_IN}.") from error
     except Exception as error:  # noqa: BLE001 - network, proxy and Hub raise errors of many types
-        raise HubError(
-            f"Expected to learn from the Hub who is signed in; found {describe_error(error)}"
-        ) from error
+        raise HubError(f"The Hub did not say who is signed in: {describe_error(error)}") from error
     if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
-        raise HubError(f"Expected a token that may write; {user['name']}'s may only read. {SIGN_IN}.")
+        raise HubError(f"The token of {user['name']} may only read. {SIGN_IN}.")
     return user
 
 
@@ -54,8 +52,8 @@ def writable(repository: str, user: dict[str, Any], example: str) -> str:
     owner = checked_name(repository, example).partition("/")[0]
     if owner.lower() not in [each.lower() for each in owners]:
         raise HubError(
-            f"Expected an owner among {', '.join(owners)}, as whom you are signed in; found {owner}. "
-            f"For example {example}."
+            f"You may not write to repositories of {owner}, only to those of {', '.join(owners)}, for "
+            f"example {example}."
         )
     return repository
 
@@ -67,8 +65,8 @@ def checked_name(repository: str, example: str) -> str:
         _, _ = repository.split("/")
     except (HFValidationError, ValueError) as error:
         raise HubError(
-            f"Expected owner/name of letters, digits, '-', '_' and '.'; found {repository!r}. "
-            f"For example {example}."
+            f"{repository!r} is not a repository name. Write owner/name with letters, digits, '-', '_' and "
+            f"'.', for example {example}."
         ) from error
     return repository
 

@@ -9,24 +9,24 @@ from PIL import Image
 
 from chipdemo.threshold import OperatingCurve
 
-NORMAL, ABNORMAL = "normal", "abnormal"
-EVIDENCE, CBAM = "evidence", "CBAM"
-CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE = (
-    "class-weight matching",
-    "inverse matching",
-    "inverse matching × evidence",
-)
-# Explanations whose 0.5 is in every image what a held-out normal one hardly ever gets to
-FIXED_SCALE = (EVIDENCE, CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE)
-MATCHINGS = (CLASS_WEIGHTS, INVERSE, INVERSE_EVIDENCE)  # explanations with regions of their own
-UNSTRETCHED = (*FIXED_SCALE, CBAM)  # others are stretched to the own maximum of each image
-Box = tuple[int, int, int, int]  # left, top, right, bottom, pixels
+NORMAL, ABNORMAL, OUT_OF_DISTRIBUTION = "normal", "abnormal", "out_of_distribution"
 CLASSES = (NORMAL, ABNORMAL)  # the order of the network's two logits
+OUTCOMES = (NORMAL, ABNORMAL, OUT_OF_DISTRIBUTION)
+
+# Explanations by name
+CAM, CBAM = "CAM", "CBAM"
+CLASS_WEIGHTS, INVERSE, INVERSE_CAM = "class-weight matching", "inverse matching", "inverse matching × CAM"
+MATCHINGS = (CLASS_WEIGHTS, INVERSE, INVERSE_CAM)
+# Their 0.5 is what held-out normal images hardly ever reach, the same in every image: they find regions
+FIXED_SCALE = (CAM, *MATCHINGS)
+COMPARABLE = (*FIXED_SCALE, CBAM)  # others are stretched to the own maximum of each image
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom, pixels
 
 
 @dataclass(frozen=True)
 class Region:
-    """A place that speaks for "abnormal", in pixels of the upright image.
+    """A part of the image that speaks for "abnormal", in pixels of the upright image.
 
     x, y: left and top edge. score: its highest heat, 0-1. area: pixels within the contour.
     """
@@ -39,23 +39,22 @@ class Region:
     area: int
 
     def scaled(self, scale: float) -> "Region":
-        """The same in an image that is so many times as large."""
+        """The same region in an image that is `scale` times as large."""
         x, y, width, height = (round(scale * side) for side in (self.x, self.y, self.width, self.height))
         return Region(x, y, max(width, 1), max(height, 1), self.score, max(round(scale**2 * self.area), 1))
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the screen says of a model. Numbers come from the checkpoint's metrics.json.
+    """What is shown of a model. Numbers come from the checkpoint's metrics.json.
 
     name, revision: folder or Hub id, and a short content hash or commit.
     data, data_license: what it was trained on, e.g. "ELPV", "CC BY-NC-SA 4.0 (non-commercial)".
     threshold: the one chosen on validation, 0-1.
     validation: the curve behind the threshold slider.
-    test: metrics of the test part by name (fractions), with "split" saying what it is.
-    image_side: of a square as large as the median image it learned from, pixels; 0 where
-        that is not known.
-    runtime: what runs it here.
+    test: metrics of the test split by name (fractions), with "split" naming it.
+    image_side: of a square as large as the median training image, pixels; 0 where unknown.
+    runtime: what runs the network here.
     """
 
     name: str
@@ -75,31 +74,50 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel that CBAM let through most. weight: its attention, 0-1.
+    """One of the channels with the highest CBAM attention. weight: its attention, 0-1.
 
-    heat: (h, w) float32, its feature map scaled to 0-1 by its own maximum.
+    heatmap: (h, w) float32, its feature map scaled to 0-1 by its own maximum.
     """
 
     index: int
     weight: float
-    heat: np.ndarray
+    heatmap: np.ndarray
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model computes for one view: a whole image or a tile of it.
+
+    abnormal_probability: calibrated, 0-1. log_odds: of abnormal against normal, before calibration.
+    distance: from the training images, in units of the model's limit (above 1 is out of distribution).
+    heatmaps: by method, (h, w) float32, 0-1; the first belongs to the verdict. embedding: (C,) float32.
+    """
+
+    abnormal_probability: float
+    log_odds: float
+    distance: float
+    heatmaps: Mapping[str, np.ndarray]
+    channels: tuple[Channel, ...]
+    embedding: np.ndarray
+
+    @property
+    def out_of_distribution(self) -> bool:
+        return self.distance > 1
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """What came of looking at a large image piece by piece too; see tiling.py.
+    """How a large image was inspected in tiles.
 
-    count: of the image's tiles. seen: how many of them were looked at, none where it was to be
-    inspected as a whole. unlike: of those seen, how many are far from what the model was trained on.
-    decide: the tiles speak for the image; otherwise the image as a whole does.
-    ms: what they took, or where none was looked at, about what they would take; whole_ms: what the
-    image as a whole took.
-    whole: the image as a whole, where tiles were looked at.
+    count: tiles that cover the image. seen: how many were inspected; 0 where it was inspected as a whole.
+    out_of_distribution: how many of those seen are. decide: the verdict comes from the tiles.
+    ms: what the tiles took, or an estimate where none was inspected; whole_ms: what the whole took.
+    whole: the inspection of the whole image, where tiles were inspected too.
     """
 
     count: int
     seen: int
-    unlike: int
+    out_of_distribution: int
     decide: bool
     ms: float
     whole_ms: float
@@ -108,21 +126,19 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Inspection:
-    """One image, judged. Complete when built.
+    """The verdict on one image. Complete when built.
 
-    abnormal_probability: calibrated, 0-1. verdict: "abnormal" when it reaches threshold.
-    out_of_distribution: the image is far from what the model was trained on, so that the
-        verdict should not be trusted; distance is in units of the limit (above 1 is unlike).
-    heat: by name of the explanation, (h, w) float32, 0-1, on the network's own grid, which
-        covers the whole upright image; overlay.py resizes it. Those of FIXED_SCALE have one. The
-        first is that of the verdict and the regions: "evidence", or "inverse matching" where the
-        model was taught by good images alone.
-    embedding: (C,) float32, what the network makes of the whole image; like images are
-        near each other. Not in to_json.
-    log_odds: of abnormal against normal, before calibration; evidence sums to it.
+    verdict: "abnormal" when abnormal_probability (calibrated, 0-1) reaches threshold, else "normal".
+    out_of_distribution: too far from the training images to trust the verdict; distance is in units of
+        the model's limit.
+    regions: found in the first heatmap, hottest first.
+    heatmaps: by method, (h, w) float32, 0-1, covering the whole upright image. The first one belongs to
+        the verdict: "CAM", or "inverse matching" for a model that judges by its memory bank.
+    embedding: (C,) float32, the pooled features. Not in to_json.
+    log_odds: of abnormal against normal, before calibration; the mean of the CAM plus the bias.
     image_size: (width, height) in pixels of the upright image.
-    timing_ms: by step, in order, what comes before the network first.
-    tiles: of a large image, if it may be looked at in tiles.
+    timing_ms: by step, in order.
+    tiles: of a large image.
     """
 
     verdict: str
@@ -132,7 +148,7 @@ class Inspection:
     out_of_distribution: bool
     distance: float
     regions: tuple[Region, ...]
-    heat: Mapping[str, np.ndarray]
+    heatmaps: Mapping[str, np.ndarray]
     channels: tuple[Channel, ...]
     embedding: np.ndarray
     model_name: str
@@ -142,30 +158,32 @@ class Inspection:
     timing_ms: Mapping[str, float]
     tiles: Tiles | None = None
 
-    def judged_at(self, threshold: float) -> "Inspection":
-        """The same image under another threshold (0-1), without running the model."""
-        return replace(self, threshold=threshold, verdict=judge(self.abnormal_probability, threshold))
+    @property
+    def outcome(self) -> str:
+        """One of OUTCOMES: what is shown, counted and listed."""
+        return OUT_OF_DISTRIBUTION if self.out_of_distribution else self.verdict
+
+    @property
+    def method(self) -> str:
+        """The explanation that belongs to the verdict."""
+        return next(iter(self.heatmaps))
+
+    def at_threshold(self, threshold: float) -> "Inspection":
+        """The same image at another threshold (0-1), without running the model."""
+        return replace(self, threshold=threshold, verdict=verdict_of(self.abnormal_probability, threshold))
 
     def to_json(self) -> dict[str, Any]:
         """The JSON of an inspection, the same on the screen, in the API and in reports."""
         width, height = self.image_size
         return {
+            "outcome": self.outcome,
             "verdict": self.verdict,
             "abnormal_probability": round(self.abnormal_probability, 6),
             "threshold": round(self.threshold, 6),
             "out_of_distribution": self.out_of_distribution,
             "distance": round(self.distance, 4),
-            "regions": [
-                {
-                    "x": region.x,
-                    "y": region.y,
-                    "width": region.width,
-                    "height": region.height,
-                    "score": round(region.score, 4),
-                    "area": region.area,
-                }
-                for region in self.regions
-            ],
+            "method": self.method,
+            "regions": regions_json(self.regions),
             "model": {"name": self.model_name, "revision": self.model_revision},
             "image": {"sha256": self.image_sha256, "width": width, "height": height},
             "timing_ms": {step: round(ms, 2) for step, ms in self.timing_ms.items()},
@@ -173,19 +191,30 @@ class Inspection:
             and {
                 "count": self.tiles.count,
                 "seen": self.tiles.seen,
-                "unlike": self.tiles.out_of_distribution,
+                "out_of_distribution": self.tiles.out_of_distribution,
                 "decide": self.tiles.decide,
             },
         }
 
 
 @dataclass(frozen=True)
-class NormalPatch:
-    """The part of a learned image that a region is most like.
+class Explanation:
+    """Where one method looks. heatmap: (h, w) float32, 0-1, covering the whole upright image.
 
-    sha256: of that image. x, y, width, height: fractions of that image, 0-1. share: of the
-    region's places that this image matches best, 0-1. image: the part, as large as the region,
-    enlarged from the small copy; None where none were kept.
+    regions: what is found in it, hottest first; none for methods without a fixed scale.
+    """
+
+    method: str
+    heatmap: np.ndarray
+    regions: tuple[Region, ...]
+
+
+@dataclass(frozen=True)
+class NormalPatch:
+    """The part of a training image that a region was matched with.
+
+    sha256: of that image. x, y, width, height: fractions of it, 0-1. share: of the region's patches
+    that this image matches best, 0-1. image: that part, as large as the region; None where no copy is kept.
     """
 
     sha256: str
@@ -197,62 +226,53 @@ class NormalPatch:
     image: Image.Image | None
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """An image in the size of the network, with what is said of the original.
+class Model(Protocol):
+    """What a checkpoint becomes. Safe to call from several threads.
 
-    pixels: (size, size, 3) uint8. image_size: (width, height) in pixels of the upright image.
-    tiles: where each lies in the image, and the same of it, if it is to be looked at in tiles too.
+    methods: the explanations it offers; the first is the verdict's.
     """
 
-    pixels: np.ndarray
-    image_sha256: str
-    image_size: tuple[int, int]
-    prepared_ms: float
-    tiles: tuple[tuple[Box, "Prepared"], ...] = ()
-
-
-def judge(abnormal_probability: float, threshold: float) -> str:
-    """An image at the threshold is stopped."""
-    return ABNORMAL if abnormal_probability >= threshold else NORMAL
-
-
-class Inspector(Protocol):
-    """The seam between the screen and the network."""
-
     info: ModelInfo
-    methods: Sequence[str]  # explanations by name; the first is the default, as in Inspection.heat
+    methods: Sequence[str]
 
-    def current(self) -> "Inspector":
-        """The inspector to keep to for one piece of work: itself, unless a newer model may replace it."""
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """An upright RGB image -> (size, size, 3) uint8, the network's input."""
 
-    @property
-    def whole(self) -> "Inspector":
-        """The same, but for looking at large images in tiles."""
+    def predict(self, pixels: np.ndarray, methods: Sequence[str] = ()) -> list[Prediction]:
+        """(N, size, size, 3) uint8 -> N predictions by one forward pass.
 
-    def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
-        """Judge an upright 8-bit RGB image, at the model's own threshold unless given.
-
-        The inspection holds the heat maps that cost nothing: "evidence", where the model has attention
-        "CBAM", and where it has learned normal chips "inverse matching". Safe to call from several threads.
+        methods: explanations of COMPARABLE that are wanted beside those that cost nothing.
         """
 
-    def prepare(self, image: Image.Image) -> Prepared:
-        """The first part of inspect, which needs no network: many threads may do it side by side."""
+    def explain(self, pixels: np.ndarray, method: str) -> np.ndarray:
+        """One heatmap by a gradient method: (1, size, size, 3) uint8 -> (h, w) float32, 0-1.
 
-    def inspect_batch(self, images: Sequence[Prepared], threshold: float | None = None) -> list[Inspection]:
-        """The rest of inspect, for several images at once; the network's time is shared among them."""
-
-    def explain(self, image: Image.Image, method: str) -> np.ndarray:
-        """One heat map by the method's name: (h, w) float32, 0-1. Raises ValueError if unknown."""
-
-    def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
-        """What one of MATCHINGS finds, hottest first. Raises ValueError where it has not that one."""
+        Raises ValueError for a method that this model does not offer.
+        """
 
     def nearest_normals(
         self, image: Image.Image, regions: Sequence[Region]
     ) -> tuple[tuple[NormalPatch, ...], ...]:
-        """For each region, in pixels of the image, a few patches of normal chips that it was compared with.
+        """For each region, in pixels of the image, the patches of normal images that match it best.
 
-        The one that matches most of it is the first; none where the model has no memory of normal chips.
+        Empty where the model has no memory bank.
         """
+
+
+def verdict_of(abnormal_probability: float, threshold: float) -> str:
+    """An image at the threshold is abnormal."""
+    return ABNORMAL if abnormal_probability >= threshold else NORMAL
+
+
+def regions_json(regions: Sequence[Region]) -> list[dict[str, Any]]:
+    return [
+        {
+            "x": region.x,
+            "y": region.y,
+            "width": region.width,
+            "height": region.height,
+            "score": round(region.score, 4),
+            "area": region.area,
+        }
+        for region in regions
+    ]

@@ -16,9 +16,8 @@ class Metrics:
     def __init__(self, journal: Journal | None = None):
         """journal: open, for how far the labeling is."""
         self._registry = CollectorRegistry()
-        self._judged = Counter("chipdemo_inspections", "Images judged.", ["verdict"], registry=self._registry)
-        self._unlike = Counter(
-            "chipdemo_out_of_distribution", "Images unlike the training ones.", registry=self._registry
+        self._inspections = Counter(
+            "chipdemo_inspections", "Images inspected.", ["outcome"], registry=self._registry
         )
         self._seconds = Histogram(
             "chipdemo_inspection_seconds",
@@ -32,8 +31,7 @@ class Metrics:
             self.ask("chipdemo_images_labeled", "Images labeled.", lambda: journal.counts().labeled)
 
     def add(self, inspection: Inspection) -> None:
-        self._judged.labels(inspection.verdict).inc()
-        self._unlike.inc(inspection.out_of_distribution)
+        self._inspections.labels(inspection.outcome).inc()
         self._seconds.observe(sum(inspection.timing_ms.values()) / 1000)
 
     def ask(self, name: str, help: str, value: Callable[[], float]) -> None:

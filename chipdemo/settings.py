@@ -106,7 +106,7 @@ def _setting(default: Any, parse: Callable[[str], Any], help: str, **more: Any) 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the program can be told. Complete and valid when built by from_env and with_flags."""
+    """All settings. Complete and valid when built by from_env and with_flags."""
 
     host: str = _setting(
         "127.0.0.1",
@@ -124,11 +124,11 @@ class Settings:
         "what runs the network: openvino, onnx, torch, or auto for the fastest that is installed",
         metavar="NAME",
     )
-    watch: int = _setting(
+    hot_reload: int = _setting(
         0,
         _whole(0, 86_400),
-        "seconds between looks for a newer revision of the model, which takes over without a restart; "
-        "0 never looks",
+        "seconds between checks for a newer revision of the model, which is put in use without a restart; "
+        "0 for no checks",
         metavar="SECONDS",
     )
     journal: str = _setting(
@@ -149,7 +149,7 @@ class Settings:
     annotator: str = _setting(
         "",
         _text,
-        "who labels where nobody signs in, on this machine alone; empty for the name of its user",
+        "name of the annotator where nobody signs in (on this machine only); empty for the user's name",
         metavar="NAME",
     )
     labelers: tuple[str, ...] = _setting(
@@ -179,7 +179,7 @@ class Settings:
     queue_size: int = _setting(
         200, _whole(1, 100_000), "requests that may wait; more are turned away", metavar="N"
     )
-    metrics: bool = _setting(False, _switch, "answer /metrics for Prometheus, to whoever asks")
+    metrics: bool = _setting(False, _switch, "answer /metrics for Prometheus, without sign-in")
     dataset: str = _setting(
         "",
         _dataset,
@@ -231,7 +231,7 @@ class Settings:
             return Path(self.journal or DEFAULT_JOURNAL).expanduser().absolute()
         except RuntimeError as error:
             raise SettingsError(
-                f"{variable('journal')}: expected a home folder; found none. Name the file of the journal."
+                f"This user has no home folder for the journal. Name its file with {variable('journal')}."
             ) from error
 
 
@@ -271,12 +271,9 @@ def add_flags(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
 
 
 def _parsed(setting: Any, text: str, source: str) -> Any:
-    """Raises SettingsError with what was expected, what was found (no secrets), and what next."""
+    """Raises SettingsError with the value found, unless it is secret, and what it has to be."""
     try:
         return setting.metadata["parse"](text)
     except ValueError as error:
-        found = "something else" if setting.metadata.get("secret") else repr(text)
-        raise SettingsError(
-            f"{source}: expected {error}; found {found}. Correct it or leave it out "
-            f"({setting.metadata['help']})."
-        ) from None
+        found = "not usable" if setting.metadata.get("secret") else repr(text)
+        raise SettingsError(f"{source} is {found}. It has to be {error}.") from None

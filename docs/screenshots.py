@@ -1,9 +1,9 @@
-"""The README's pictures: the running app in headless Chromium, with a cell that is drawn here.
+"""Take the pictures of the documents: the running app in headless Chromium.
 
     python docs/screenshots.py
 
-The ELPV images may be shown by the app but not be committed, so the pictures show a drawing
-of a monocrystalline cell under electroluminescence, with a crack that has cut an area off.
+The ELPV images may be shown by the app but not committed. The pictures therefore show drawings of a
+monocrystalline cell under electroluminescence, with a crack that cuts off a dark area.
 """
 
 import shutil
@@ -19,18 +19,18 @@ from app import network_teacher
 from chipdemo.labeling.intake import add_paths
 from chipdemo.labeling.journal import Journal
 from chipdemo.settings import AUTO, DEFAULT_MODEL
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 from tests.serving import served
 
 ROOT = Path(__file__).resolve().parent.parent
 ABLATION = ROOT / "chipdemo" / "ablation" / "elpv.json"
-SEEDS = (3, 4, 5, 6, 7, 8, 9)  # of the drawn cells; the first is inspected, the others are labeled
+SEEDS = (3, 4, 5, 6, 7, 8, 9)  # of the drawn cells; the first is inspected, the others are for labeling
 SIDE = 300  # pixels, as the ELPV images
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 
 
 def drawn_cell(seed: int) -> Image.Image:
-    """A gray cell with busbars, finger lines and grain; one crack and the dark area it cut off."""
+    """A gray cell with busbars, finger lines and grain, one crack, and the dark area that it cuts off."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE - 0.5
     cell = 110 - 70 * (x**2 + y**2) + np.sin(np.arange(SIDE) * 2 * np.pi / 5)[None]
@@ -64,7 +64,7 @@ def main() -> None:
         add_paths(journal, cells[1:])
         address = closing.enter_context(
             served(
-                load_inspector(str(DEFAULT_MODEL), runtime=AUTO),
+                load_model(str(DEFAULT_MODEL), runtime=AUTO),
                 ablation=ABLATION,
                 journal=journal,
                 annotator="ada",
@@ -81,7 +81,7 @@ def main() -> None:
             return page
 
         def picture(page: Page, name: str) -> None:
-            page.wait_for_timeout(1500)  # until everything has faded in
+            page.wait_for_timeout(1500)  # until all transitions have ended
             page.screenshot(path=ROOT / "docs" / f"{name}.png")
             page.close()
 

@@ -1,7 +1,7 @@
-"""An Inspector and a Teacher without a network: quick, and deterministic from the pixels alone."""
+"""A Model and a Teacher without a network: quick, and deterministic from the pixels alone."""
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,15 +9,28 @@ from PIL import Image
 
 from chipdemo.errors import DataError
 from chipdemo.files import Found, Limits
-from chipdemo.images import content_sha256
-from chipdemo.inspection import INVERSE, Channel, Inspection, ModelInfo, NormalPatch, Prepared, Region, judge
-from chipdemo.teaching import FEWEST, Draft, Progress, Standout, Taught
+from chipdemo.inspection import (
+    CAM,
+    CBAM,
+    INVERSE,
+    MATCHINGS,
+    Channel,
+    Inspection,
+    Model,
+    ModelInfo,
+    NormalPatch,
+    Prediction,
+    Region,
+)
+from chipdemo.judge import Judge
+from chipdemo.models import Models
+from chipdemo.teaching import MIN_IMAGES, Draft, Outlier, Progress, Taught
 from chipdemo.threshold import OperatingCurve
 
-METHODS = ("evidence", "CBAM", "Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "EigenCAM")
+METHODS = ("CAM", "CBAM", "Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "EigenCAM")
 GRID = 9  # heat is GRID x GRID
 INFO = ModelInfo(
-    name="fake-inspector",
+    name="fake-model",
     revision="0123456789ab",
     backbone="none",
     attention="cbam",
@@ -36,60 +49,49 @@ INFO = ModelInfo(
 )
 
 
-class FakeInspector:
-    """Dark images are abnormal: the probability is 1 - mean brightness. Red is unlike.
+class FakeModel:
+    """Dark images are abnormal: the probability is 1 - mean brightness. Red ones are out of distribution.
 
-    inspections, explanations: how often each was asked for, to show what runs the model again.
+    predictions, explanations: how many views each was asked for, to show what runs the model again.
     """
 
     info, methods = INFO, METHODS
 
     def __init__(self):
-        self.inspections = self.explanations = 0
+        self.predictions = self.explanations = 0
         self._lock = threading.Lock()
 
-    def current(self) -> "FakeInspector":
-        return self
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        side = self.info.image_size
+        return np.asarray(image.resize((side, side), Image.Resampling.BOX))
 
-    @property
-    def whole(self) -> "FakeInspector":
-        return self
+    def predict(self, pixels: np.ndarray, methods: Sequence[str] = ()) -> list[Prediction]:
+        return [self.prediction(Image.fromarray(each), methods) for each in pixels]
 
-    def inspect(self, image: Image.Image, threshold: float | None = None) -> Inspection:
+    def prediction(self, image: Image.Image, methods: Sequence[str]) -> Prediction:
         with self._lock:
-            self.inspections += 1
-        threshold = self.info.threshold if threshold is None else threshold
+            self.predictions += 1
         red, green, _ = np.asarray(image, np.float32).mean((0, 1)) / 255
         probability = float(round(1 - np.asarray(image.convert("L")).mean() / 255, 4))
-        unlike = bool(red > green + 0.3)
-        heat = darkness(image)
-        width, height = image.size
-        region = Region(
-            width // 4, height // 4, width // 3, height // 5, float(heat.max()), width * height // 20
-        )
-        return Inspection(
-            verdict=judge(probability, threshold),
+        heatmap = darkness(image)
+        heatmaps = {CAM: heatmap, CBAM: 1 - heatmap}
+        heatmaps |= {name: np.roll(heatmap, 4, axis=1) for name in methods if name in MATCHINGS}
+        return Prediction(
             abnormal_probability=probability,
-            threshold=threshold,
             log_odds=float(np.log((probability + 1e-6) / (1 - probability + 1e-6))),
-            out_of_distribution=unlike,
-            distance=2.5 if unlike else 0.5,
-            regions=(region,) if heat.max() >= 0.5 else (),
-            heat={"evidence": heat, "CBAM": 1 - heat},
-            channels=tuple(Channel(i, 0.9 - i / 10, np.roll(heat, i, axis=1)) for i in range(6)),
+            distance=2.5 if red > green + 0.3 else 0.5,
+            heatmaps=heatmaps,
+            channels=tuple(Channel(i, 0.9 - i / 10, np.roll(heatmap, i, axis=1)) for i in range(6)),
             embedding=np.asarray(image.resize((GRID, GRID)), np.float32).ravel(),
-            model_name=self.info.name,
-            model_revision=self.info.revision,
-            image_sha256=content_sha256(image),
-            image_size=image.size,
-            timing_ms={"resize": 1.25, "network": 12.5, "heat and regions": 2.0},
         )
 
-    def prepare(self, image: Image.Image) -> Prepared:
-        return Prepared(np.asarray(image), content_sha256(image), image.size, 1.25)
-
-    def inspect_batch(self, images: Sequence[Prepared], threshold: float | None = None) -> list[Inspection]:
-        return [self.inspect(Image.fromarray(each.pixels), threshold) for each in images]
+    def explain(self, pixels: np.ndarray, method: str) -> np.ndarray:
+        if method not in self.methods:
+            raise ValueError(f"method is {method!r}; choose one of {', '.join(self.methods)}")
+        with self._lock:
+            self.explanations += 1
+        heatmap = np.roll(darkness(Image.fromarray(pixels[0])), self.methods.index(method), axis=0)
+        return heatmap / max(float(heatmap.max()), 1e-6)
 
     def nearest_normals(
         self, image: Image.Image, regions: Sequence[Region]
@@ -97,62 +99,63 @@ class FakeInspector:
         gray = Image.new("RGB", (8, 8), "gray")
         return tuple((NormalPatch("0" * 64, 0.1, 0.1, 0.2, 0.2, 0.75, gray),) for _ in regions)
 
-    def regions(self, image: Image.Image, method: str) -> tuple[Region, ...]:
-        return (Region(image.width // 2, 0, 20, 10, 0.75, 200),)
 
-    def explain(self, image: Image.Image, method: str) -> np.ndarray:
-        if method not in self.methods:
-            raise ValueError(f"method is {method!r}; choose one of {', '.join(self.methods)}")
-        with self._lock:
-            self.explanations += 1
-        heat = np.roll(darkness(image), self.methods.index(method), axis=0)
-        return heat / max(float(heat.max()), 1e-6)
+def fake_judge(model: Model | None = None, *listeners: Callable[[Inspection], None]) -> Judge:
+    """A judge with a fake model in use."""
+    return Judge(Models(model or FakeModel()), listeners)
 
 
 class FakeTeacher:
-    """Images called odd stand out. hold: waits in the middle of looking until it is set, if given."""
+    """Images called odd are outliers. hold: waits in the middle of a draft until it is set, if given.
+
+    seen: how many images the drafts had so far.
+    """
 
     def __init__(self, hold: threading.Event | None = None):
-        self.hold, self.looked = hold, 0
+        self.hold, self.seen = hold, 0
 
-    def look(
+    def draft(
         self, goods: Sequence[Found], defects: Sequence[Found], limits: Limits, progress: Progress
     ) -> Draft:
         for row in range(len(goods)):
-            progress(row / len(goods), "looking at images")
+            progress(row / len(goods), "reading images")
             if self.hold and row == len(goods) // 2:
                 self.hold.wait(20)
-            self.looked += 1
+            self.seen += 1
         odd = [row for row, one in enumerate(goods) if "odd" in one.name]
-        standouts = tuple(Standout(row, goods[row].name, 3.5, b"", b"") for row in odd)
-        return Draft(len(goods), (), ("All of them are drawn.",), standouts, 1.0)
+        outliers = tuple(Outlier(row, goods[row].name, 3.5, b"", b"") for row in odd)
+        return Draft(len(goods), (), ("All of them are drawn.",), outliers, 1.0)
 
     def finish(
-        self, draft: Draft, without: Collection[int], false_alarms: float, name: str, progress: Progress
+        self,
+        draft: Draft,
+        without: Collection[int],
+        false_positive_rate: float,
+        name: str,
+        progress: Progress,
     ) -> Taught:
-        progress(0.5, "packing what was learned")
-        count = draft.images - len(without)
-        if count < FEWEST:
-            raise DataError(f"Expected at least {FEWEST} good images that differ; found {count}.")
-        names = {one.row: one.name for one in draft.standouts}
+        progress(0.5, "saving the model")
+        if (count := draft.images - len(without)) < MIN_IMAGES:
+            raise DataError(f"{count} good images are too few.")
+        names = {one.row: one.name for one in draft.outliers}
         return Taught(
-            inspector=TaughtInspector(name),
+            model=TaughtModel(name),
             archive=b"a zip of " + name.encode(),
             images=count,
-            places=20_000,
+            patches=20_000,
             memory_bytes=6_700_000,
-            false_alarms=false_alarms,
+            false_positive_rate_wanted=false_positive_rate,
             false_positive_rate=0.0,
             defects=0,
             recall=None,
-            left_out=tuple(one for row, one in names.items() if row in without),
+            dropped=tuple(one for row, one in names.items() if row in without),
             kept=tuple(one for row, one in names.items() if row not in without),
             warnings=draft.warnings,
             seconds=2.0,
         )
 
 
-class TaughtInspector(FakeInspector):
+class TaughtModel(FakeModel):
     """The same under another name; it can show normal chips."""
 
     methods = (*METHODS, INVERSE)

@@ -275,7 +275,7 @@ class Hub:
         files = {".gitattributes": b""}
         if kind == "space":
             files[CARD] = f"---\ntitle: {asked['name']}\nsdk: {sdk}\n---\n".encode()
-        self._add(repository, "initial commit", files, frozenset())
+        self.add_commit(repository, "initial commit", files, frozenset())
         return Answer({"url": url, "name": repository.id, "id": repository.id})
 
     def validate(self, request: Request) -> Answer:
@@ -361,11 +361,11 @@ class Hub:
                 del files[path]
             elif key == "deletedFolder":
                 files = {name: data for name, data in files.items() if not name.startswith(path)}
-        new = self._add(repository, message, files, frozenset(large))
+        new = self.add_commit(repository, message, files, frozenset(large))
         url = f"{self.address}/{repository.prefix}{repository.id}/commit/{new.oid}"
         return Answer({"success": True, "commitOid": new.oid, "commitUrl": url, "hookOutput": ""})
 
-    def _add(self, repository: Repository, message: str, files: Mapping[str, bytes], large) -> Commit:
+    def add_commit(self, repository: Repository, message: str, files: Mapping[str, bytes], large) -> Commit:
         told = f"{repository.id} {len(repository.commits)} {message} {sorted(files)}".encode()
         commit = Commit(hashlib.sha1(told).hexdigest(), message, files, large)
         repository.commits.append(commit)

@@ -6,34 +6,43 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chipdemo.examples import Example
-from chipdemo.inspection import Inspector
+from chipdemo.inspection import Model
+from chipdemo.judge import Judge
 from chipdemo.labeling.journal import Journal
 from chipdemo.metrics import Metrics
+from chipdemo.models import Models
+from chipdemo.monitoring import Recent, log_inspection
 from chipdemo.settings import Settings
 from chipdemo.teaching import Teacher
+from chipdemo.ui.label.logic import desk_of
 from chipdemo.ui.page import build_app, serve
 
 
 @contextmanager
 def served(
-    inspector: Inspector,
+    model: Model | Models,
     examples: tuple[Example, ...] = (),
     ablation: Path | None = None,
-    load: Callable[[Path], Inspector] | None = None,
+    load: Callable[[Path], Model] | None = None,
     journal: Journal | None = None,
     metrics: Metrics | None = None,
     teacher: Callable[[], Teacher] | None = None,
     **settings,
 ) -> Iterator[str]:
-    """The address of the app while it runs."""
+    """The address of the app while it runs. model: the one in use, or what holds it for a hot reload."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    chosen = Settings(port=port, **settings)
-    app = build_app(inspector, chosen, examples, ablation, load, journal, metrics=metrics, teacher=teacher)
+    chosen, recent = Settings(port=port, **settings), Recent()
+    models = model if isinstance(model, Models) else Models(model)
+    judge = Judge(models, [log_inspection, recent.add, *([metrics.add] if metrics else [])])
+    desk = desk_of(journal, judge, chosen) if journal else None
+    app = build_app(judge, chosen, recent, examples, ablation, load, desk, metrics, teacher)
     # _frontend: gradio's look at itself gives up after 3 s, which a busy machine may need
     serve(app, chosen, metrics, prevent_thread_lock=True, quiet=True, _frontend=False)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
         app.close(verbose=False)
+        if desk:
+            desk.close()

@@ -4,7 +4,7 @@ import torch
 from pytorch_grad_cam import GradCAM
 
 from chipdemo.regions import regions_of
-from chipdemo.vision.cam import GRADIENT_METHODS, fixed_heat, strongest_channels
+from chipdemo.vision.cam import GRADIENT_METHODS, fixed_scale_heatmap, strongest_channels
 from chipdemo.vision.gradients import gradient_heat
 from chipdemo.vision.runtimes.engine import EngineOutput
 from chipdemo.vision.runtimes.pytorch import maps_of
@@ -12,14 +12,14 @@ from tests.tiny import tiny_net
 
 
 def test_heat_has_a_fixed_scale():
-    evidence = np.array([[-1.0, 0.0], [2.0, 8.0]], np.float32)
-    np.testing.assert_allclose(fixed_heat(evidence, heat_scale=2), [[0, 0], [0.5, 1]])
+    cam = np.array([[-1.0, 0.0], [2.0, 8.0]], np.float32)
+    np.testing.assert_allclose(fixed_scale_heatmap(cam, heat_scale=2), [[0, 0], [0.5, 1]])
 
 
 def test_a_normal_chip_shows_no_red():
     faint = np.array([[0.1, 0.3], [0.2, 0.0]], np.float32)
-    assert fixed_heat(faint, heat_scale=2).max() < 0.5
-    assert regions_of(fixed_heat(faint, heat_scale=2), (100, 100)) == ()
+    assert fixed_scale_heatmap(faint, heat_scale=2).max() < 0.5
+    assert regions_of(fixed_scale_heatmap(faint, heat_scale=2), (100, 100)) == ()
 
 
 def test_a_region_is_found_where_the_heat_is_in_pixels_of_the_image():
@@ -54,7 +54,7 @@ def test_the_strongest_channels_are_those_with_the_highest_weight():
     assert [channel.index for channel in channels] == weights.argsort(descending=True)[:6].tolist()
     assert [channel.weight for channel in channels] == weights.sort(descending=True).values[:6].tolist()
     features = output.features[1, channels[0].index].detach().relu()
-    np.testing.assert_allclose(channels[0].heat, features / features.max(), atol=1e-6)
+    np.testing.assert_allclose(channels[0].heatmap, features / features.max(), atol=1e-6)
 
 
 @pytest.mark.parametrize("method", GRADIENT_METHODS)
@@ -83,7 +83,7 @@ def test_evidence_equals_grad_cam_up_to_relu_and_scaling():
         batch = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
         with GradCAM(whole, [whole.cbam_output]) as cam:
             theirs = cam(batch, targets=[lambda logits: logits[1] - logits[0]])[0]
-        ours = np.maximum(net(batch).evidence[0].detach().numpy(), 0)
+        ours = np.maximum(net(batch).cam[0].detach().numpy(), 0)
         repeated = theirs.reshape(ours.shape[0], -1, ours.shape[1], theirs.shape[1] // ours.shape[1])
         if ours.max() > 0:
             shrunk = gradient_heat(net, net(batch).features, "Grad-CAM")

@@ -78,9 +78,9 @@ class Bomb:
 def test_a_malicious_pickle_is_refused_and_never_run(folder, name):
     (folder / WEIGHTS).unlink()
     (folder / name).write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(CheckpointError, match=f"found {name}, a pickle"):
+    with pytest.raises(CheckpointError, match=name):
         load_checkpoint(folder)
-    with pytest.raises(CheckpointError, match="which can run any code"):
+    with pytest.raises(CheckpointError, match="pickle"):
         load_checkpoint(folder / name)
     with pytest.raises(CheckpointError):
         HubChipNet.from_pretrained(folder)
@@ -96,7 +96,7 @@ def test_a_config_without_a_field_says_which(folder):
     config = json.loads((folder / CONFIG).read_text())
     del config["heat_scale"]
     (folder / CONFIG).write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="lacks heat_scale"):
+    with pytest.raises(CheckpointError, match="heat_scale"):
         read_spec(folder)
 
 
@@ -109,7 +109,7 @@ def test_other_classes_are_refused(folder):
 
 def test_metrics_without_validation_say_so(folder):
     (folder / METRICS).write_text('{"data": "x"}')
-    with pytest.raises(CheckpointError, match="lacks 'validation'"):
+    with pytest.raises(CheckpointError, match="validation"):
         load_checkpoint(folder)
 
 
@@ -121,14 +121,14 @@ def test_a_config_that_names_no_known_network_is_an_error(folder):
 
 
 def test_a_name_that_is_neither_folder_nor_hub_id_is_an_error():
-    with pytest.raises(CheckpointError, match="found nothing at nowhere"):
+    with pytest.raises(CheckpointError, match="nowhere"):
         load_checkpoint("nowhere")
 
 
 def test_a_hub_id_out_of_reach_says_what_to_check(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(CheckpointError, match="Check the name, the network"):
+    with pytest.raises(CheckpointError, match="HF_TOKEN"):
         load_checkpoint("nobody/nothing")
 
 

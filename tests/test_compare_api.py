@@ -11,15 +11,15 @@ from PIL import Image
 from chipdemo.ablation.format import write_ablation
 from chipdemo.errors import CheckpointError
 from tests.ablations import ablation_json, small_ablation
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 from tests.serving import served
 from tests.test_api import MARK, call
 
 
-def load(folder: Path) -> FakeInspector:
+def load(folder: Path) -> FakeModel:
     if folder.name == "svm":
         raise CheckpointError("svm has no model.safetensors.")
-    return FakeInspector()
+    return FakeModel()
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def ablation(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(ablation):
-    with served(FakeInspector(), ablation=ablation, load=load) as address:
+    with served(FakeModel(), ablation=ablation, load=load) as address:
         yield address
 
 
@@ -54,7 +54,7 @@ def gray(tmp_path) -> Path:
 
 def test_each_model_answers_and_one_that_fails_says_why(client, gray):
     in_use, plain, svm = client.predict(image=handle_file(gray), api_name="/compare")
-    assert (in_use["id"], in_use["name"]) == ("in-use", "fake-inspector")
+    assert (in_use["id"], in_use["name"]) == ("in-use", "fake-model")
     assert (plain["id"], plain["name"]) == ("plain-cbam", "Plain + CBAM")
     for answer in (in_use, plain):
         assert set(answer) == {"id", "name", "inspection"}

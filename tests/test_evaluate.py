@@ -6,8 +6,11 @@ import pytest
 
 from chipdemo.errors import DataError
 from chipdemo.images import read_image
+from chipdemo.judge import Judge
+from chipdemo.models import Models
 from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.vision.checkpoint import SPLIT, write_json
+from chipdemo.vision.predictor import load_model
 from tests.scripts import run_script
 from tests.tiny import draw_chip, draw_chips, tiny_checkpoint
 from training import evaluate as script
@@ -125,18 +128,13 @@ def test_images_out_of_distribution_are_counted(chips, model, tmp_path):
 
 
 def test_the_verdicts_are_those_of_the_app(chips, model, tmp_path):
-    inspector = script.NetworkInspector(*engine_of(model))
+    judge = Judge(Models(load_model(str(model))))
     flagged = sum(
-        inspector.inspect(read_image(path).image).verdict == "abnormal"
+        judge.inspect(read_image(path), tiles=False).verdict == "abnormal"
         for path in (chips / "normal").glob("*.png")
     )
     out = evaluate(str(model), str(chips), out=str(tmp_path / "out"))
     assert report_of(out)["metrics"]["confusion"][0][1] == flagged
-
-
-def engine_of(model):
-    net, spec, info = script.load_checkpoint(model)
-    return script.TorchEngine(net, spec), spec, info
 
 
 def test_an_error_ends_in_one_line_and_a_status(tmp_path, monkeypatch):

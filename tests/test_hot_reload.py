@@ -18,13 +18,14 @@ from gradio_client import Client, handle_file
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from safetensors.torch import load_file, save_file
 
+from chipdemo.images import decode_image
+from chipdemo.judge import Judge
+from chipdemo.models import HotReload, Models
 from chipdemo.ui.inspect import html as fragments
-from chipdemo.ui.inspect import logic as inspecting
 from chipdemo.ui.inspect import model_in_use
-from chipdemo.vision.checkpoint import CONFIG, METRICS, STATE, WEIGHTS, ModelSpec
-from chipdemo.vision.predictor import load_inspector
-from chipdemo.vision.watching import WatchedInspector
-from tests.fakes import INFO, FakeInspector
+from chipdemo.vision.checkpoint import CONFIG, METRICS, STATE, WEIGHTS, ModelSpec, latest_revision
+from chipdemo.vision.predictor import load_model
+from tests.fakes import INFO, FakeModel
 from tests.hub import CUT, Account, Hub
 from tests.serving import served
 from tests.tiny import SPEC, draw_chip, tiny_checkpoint
@@ -42,12 +43,12 @@ def hub(tmp_path, monkeypatch):
         yield hub
 
 
-class ModelPrediction(logging.Handler):
+class Heard(logging.Handler):
     """What the app's own code logs, as "LEVEL message"; heard is set by a message with `awaited`."""
 
     def __init__(self):
         super().__init__()
-        self.lines, self.awaited, self.heard = [], "is now at revision", threading.Event()
+        self.lines, self.awaited, self.heard = [], "is in use", threading.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(f"{record.levelname} {record.getMessage()}")
@@ -56,9 +57,9 @@ class ModelPrediction(logging.Handler):
 
 
 @pytest.fixture
-def said(caplog) -> Iterator[ModelPrediction]:
+def said(caplog) -> Iterator[Heard]:
     caplog.set_level(logging.INFO, "chipdemo")
-    handler = ModelPrediction()
+    handler = Heard()
     logging.getLogger("chipdemo").addHandler(handler)
     yield handler
     logging.getLogger("chipdemo").removeHandler(handler)
@@ -75,47 +76,42 @@ def pushed(folder: Path, spec: ModelSpec = SPEC) -> str:
 
 
 @pytest.fixture
-def watched(hub, tmp_path) -> WatchedInspector:
+def reload(hub, tmp_path) -> HotReload:
     """At the first of the Hub's revisions, whose threshold is 0.4."""
     pushed(tmp_path / "chips")
-    watched = WatchedInspector(load_inspector("ada/chips"), "ada/chips", every_s=60)
-    watched.look()
-    return watched
+    reload = reload_of("ada/chips")
+    reload.look()
+    return reload
 
 
-def test_a_second_push_takes_over_without_a_restart(watched, tmp_path, said):
+def reload_of(source: str, every_s: float = 60) -> HotReload:
+    return HotReload(Models(load_model(source)), source, every_s, load_model, latest_revision)
+
+
+def test_a_second_push_takes_over_without_a_restart(reload, tmp_path, said):
     commit = pushed(tmp_path / "chips", NEWER)
-    watched.look()
-    assert watched.info.threshold == 0.6
-    assert watched.info.revision == load_inspector(str(tmp_path / "chips")).info.revision
-    assert watched.inspect(draw_chip(1)).model_revision == watched.info.revision
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.6
+    assert reload.models.in_use.info.revision == load_model(str(tmp_path / "chips")).info.revision
+    assert (
+        Judge(reload.models).inspect(decode_image(draw_chip(1))).model_revision
+        == reload.models.in_use.info.revision
+    )
     (line,) = said.lines
-    assert line.startswith("INFO") and commit in line and watched.info.revision in line
+    assert line.startswith("INFO") and commit in line and reload.models.in_use.info.revision in line
 
 
-def test_a_look_at_nothing_new_is_one_small_request(watched, hub):
+def test_a_look_at_nothing_new_is_one_small_request(reload, hub):
     hub.requests.clear()
-    watched.look()
+    reload.look()
     assert hub.requests == ["GET /api/models/ada/chips"]
 
 
-def test_what_began_with_the_old_model_ends_with_it(watched, tmp_path):
-    draw_chip(1, abnormal=True).save(tmp_path / "chip.png")
-    now, old = watched.current(), watched.info
-    seen = inspecting.inspect_image(watched, tmp_path / "chip.png", 0.4, "evidence", 64)
-    pushed(tmp_path / "chips", NEWER)
-    watched.look()
-    assert watched.info.threshold == 0.6
-    assert now.inspect(draw_chip(1)).model_revision == old.revision
-    assert seen.inspector.info == old
-    assert inspecting.explain_current(seen, "Grad-CAM", 64).inspection.model_revision == old.revision
-
-
-def test_a_commit_that_changes_no_more_than_a_note_changes_nothing(watched, said):
-    before = watched.current()
+def test_a_commit_that_changes_no_more_than_a_note_changes_nothing(reload, said):
+    before = reload.models.in_use
     HfApi().create_commit("ada/chips", [CommitOperationAdd("NOTES.md", b"new")], commit_message="card")
-    watched.look()
-    assert watched.current() is before and said.lines == []
+    reload.look()
+    assert reload.models.in_use is before and said.lines == []
 
 
 def nan_weights(folder: Path) -> bytes:
@@ -131,60 +127,60 @@ def changed(name: str, **values):
 BROKEN = {
     "no weights": (WEIGHTS, None, "model.safetensors"),
     "damaged weights": (WEIGHTS, lambda folder: b"half a file", "damaged"),
-    "weights that are no numbers": (WEIGHTS, nan_weights, "found nan"),
-    "no JSON": (CONFIG, lambda folder: b"{", "no readable JSON"),
+    "weights that are no numbers": (WEIGHTS, nan_weights, "nan"),
+    "no JSON": (CONFIG, lambda folder: b"{", "config.json"),
     "another network": (CONFIG, changed(CONFIG, backbone="resnet18"), "does not fit"),
     "other classes": (CONFIG, changed(CONFIG, classes=["cat", "dog"]), "cat"),
-    "a threshold in words": (CONFIG, changed(CONFIG, threshold="high"), "str"),
+    "a threshold in words": (CONFIG, changed(CONFIG, threshold="high"), "high"),
     "colors of two channels": (CONFIG, changed(CONFIG, mean=[0.5, 0.5]), "size"),
-    "metrics without validation": (METRICS, changed(METRICS, validation={}), "lacks 'part'"),
+    "metrics without validation": (METRICS, changed(METRICS, validation={}), "split"),
 }
 
 
 @pytest.mark.parametrize(("name", "content", "reason"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_revision_is_refused_once_with_its_reason_and_the_old_one_goes_on(
-    watched, hub, tmp_path, said, name, content, reason
+    reload, hub, tmp_path, said, name, content, reason
 ):
-    before = watched.current()
+    before = reload.models.in_use
     operation = (
         CommitOperationAdd(name, content(tmp_path / "chips")) if content else CommitOperationDelete(name)
     )
     broken = HfApi().create_commit("ada/chips", [operation], commit_message="broken").oid
-    watched.look()
-    assert watched.current() is before
+    reload.look()
+    assert reload.models.in_use is before
     hub.requests.clear()
-    watched.look()
+    reload.look()
     assert len(hub.requests) == 1  # not fetched again
     (line,) = said.lines
     assert line.startswith("WARNING") and broken in line and reason in line and before.info.revision in line
     pushed(tmp_path / "chips", NEWER)
-    watched.look()
-    assert watched.info.threshold == 0.6
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.6
 
 
 @pytest.mark.parametrize("answer", [401, 403, 404, 429, 500, CUT])
-def test_a_hub_out_of_reach_is_said_once_and_tried_again(watched, hub, tmp_path, said, answer):
+def test_a_hub_out_of_reach_is_said_once_and_tried_again(reload, hub, tmp_path, said, answer):
     pushed(tmp_path / "chips", NEWER)
     hub.fail("GET /api/models", answer, times=3)
     for _ in range(3):
-        watched.look()
-    assert watched.info.threshold == 0.4
+        reload.look()
+    assert reload.models.in_use.info.threshold == 0.4
     (line,) = said.lines
-    assert line.startswith("WARNING") and "tried again every 60 s" in line
-    watched.look()
-    assert watched.info.threshold == 0.6
+    assert line.startswith("WARNING") and "60 s" in line
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.6
 
 
-def test_a_download_that_breaks_off_is_no_refusal(watched, hub, tmp_path, said, monkeypatch):
+def test_a_download_that_breaks_off_is_no_refusal(reload, hub, tmp_path, said, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     pushed(tmp_path / "chips", NEWER)
     hub.fail("GET .*config.json", CUT, times=1000)
-    watched.look()
-    watched.look()
-    assert watched.info.threshold == 0.4 and len(said.lines) == 1
+    reload.look()
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.4 and len(said.lines) == 1
     hub.faults.clear()
-    watched.look()
-    assert watched.info.threshold == 0.6
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.6
 
 
 # A folder
@@ -195,121 +191,123 @@ def folder(tmp_path) -> Path:
     return checkpoint(tmp_path / "ada" / "chips")
 
 
-def looking_at(folder: Path) -> WatchedInspector:
+def looking_at(folder: Path) -> HotReload:
     """Having looked often enough to know the folder as it is."""
-    watched = WatchedInspector(load_inspector(str(folder)), str(folder), every_s=60)
-    watched.look()
-    watched.look()
-    return watched
+    reload = reload_of(str(folder))
+    reload.look()
+    reload.look()
+    return reload
 
 
 def test_a_retrained_folder_takes_over_when_two_looks_agree(folder, said):
-    watched = looking_at(folder)
+    reload = looking_at(folder)
     checkpoint(folder, NEWER)
-    watched.look()
-    assert watched.info.threshold == 0.4
-    watched.look()
-    assert watched.info.threshold == 0.6 and len(said.lines) == 1
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.4
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.6 and len(said.lines) == 1
 
 
 def test_a_folder_that_is_being_copied_is_waited_for(folder, tmp_path):
-    watched = looking_at(folder)
+    reload = looking_at(folder)
     source = checkpoint(tmp_path / "source", NEWER)
     for name in (WEIGHTS, CONFIG, METRICS):
         content = (source / name).read_bytes() + (b"\n" if name == METRICS else b"")
         (folder / name).write_bytes(content[: len(content) // 2])
-        watched.look()
+        reload.look()
         (folder / name).write_bytes(content)
-        watched.look()
-        assert watched.info.threshold == 0.4
-    watched.look()
-    assert watched.info.threshold == 0.6
+        reload.look()
+        assert reload.models.in_use.info.threshold == 0.4
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.6
 
 
 def test_a_folder_in_which_training_is_at_work_is_waited_for(folder, said):
-    watched = looking_at(folder)
+    reload = looking_at(folder)
     (folder / STATE).write_bytes(b"after the first epoch")
     checkpoint(folder, NEWER)
-    watched.look()
-    watched.look()
-    assert watched.info.threshold == 0.4
-    assert len(said.lines) == 1 and "its training run has not ended" in said.lines[0]
+    reload.look()
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.4
+    assert len(said.lines) == 1 and STATE in said.lines[0]
     (folder / STATE).unlink()
-    watched.look()
-    watched.look()
-    assert watched.info.threshold == 0.6
+    reload.look()
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.6
 
 
 def test_a_folder_that_goes_missing_is_not_asked_for_on_the_hub(folder, hub, tmp_path, monkeypatch, said):
     pushed(tmp_path / "other", NEWER)  # as ada/chips, what the folder's path could be taken for
     monkeypatch.chdir(tmp_path)
-    watched = looking_at(Path("ada/chips"))
+    reload = looking_at(Path("ada/chips"))
     hub.requests.clear()
     shutil.rmtree(folder)
-    watched.look()
-    watched.look()
-    assert watched.info.threshold == 0.4 and hub.requests == [] and len(said.lines) == 1
+    reload.look()
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.4 and hub.requests == [] and len(said.lines) == 1
 
 
 # Its thread
 
 
 def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "model watch"]
+    return [thread.name for thread in threading.enumerate() if thread.name == "hot reload"]
 
 
 def test_it_looks_by_itself_from_start_to_stop(folder, said):
-    watched = WatchedInspector(load_inspector(str(folder)), str(folder), every_s=0.01)
+    reload = reload_of(str(folder), every_s=0.01)
     assert threads() == []
-    watched.start()
+    reload.start()
     try:
         checkpoint(folder, NEWER)
         assert said.heard.wait(60)
-        assert watched.info.threshold == 0.6
+        assert reload.models.in_use.info.threshold == 0.6
     finally:
-        watched.stop()
-    watched._thread.join(60)
+        reload.stop()
+    for thread in threading.enumerate():
+        if thread.name == "hot reload":
+            thread.join(60)
     assert threads() == []
 
 
 # The page and the API
 
 
-def test_the_api_answers_with_the_model_in_use(watched, tmp_path):
+def test_the_api_answers_with_the_model_in_use(reload, tmp_path):
     draw_chip(1).save(tmp_path / "chip.png")
-    with served(watched, watch=60) as address:
+    with served(reload.models, watch=60) as address:
         client = Client(address, verbose=False, download_files=tmp_path / "downloads")
         before, _ = client.predict(image=handle_file(tmp_path / "chip.png"), api_name="/inspect")
         pushed(tmp_path / "chips", NEWER)
-        watched.look()
+        reload.look()
         after, _ = client.predict(image=handle_file(tmp_path / "chip.png"), api_name="/inspect")
     assert (before["threshold"], after["threshold"]) == (0.4, 0.6)
-    assert before["model"]["revision"] != after["model"]["revision"] == watched.info.revision
+    assert before["model"]["revision"] != after["model"]["revision"] == reload.models.in_use.info.revision
     assert after["model"]["name"] == "ada/chips"
 
 
-def newer_fake(**changes) -> FakeInspector:
-    newer = FakeInspector()
+def newer_fake(**changes) -> FakeModel:
+    newer = FakeModel()
     newer.info = replace(INFO, revision="fedcba987654", threshold=0.7, **changes)
     return newer
 
 
 def test_a_threshold_nobody_touched_follows_the_model_and_a_chosen_one_stays():
     now = newer_fake()
-    assert model_in_use.carried_over(INFO, now, 0.4, "evidence") == (0.7, "evidence")
-    assert model_in_use.carried_over(INFO, now, 0.25, "evidence") == (0.25, "evidence")
+    assert model_in_use.carried_over(INFO, now, 0.4, "CAM") == (0.7, "CAM")
+    assert model_in_use.carried_over(INFO, now, 0.25, "CAM") == (0.25, "CAM")
 
 
 def test_an_explanation_the_newer_model_lacks_gives_way_to_the_evidence():
     now = newer_fake(attention="none")
-    now.methods = ("evidence", "Grad-CAM")
-    assert model_in_use.carried_over(INFO, now, 0.4, "CBAM") == (0.7, "evidence")
+    now.methods = ("CAM", "Grad-CAM")
+    assert model_in_use.carried_over(INFO, now, 0.4, "CBAM") == (0.7, "CAM")
     assert model_in_use.carried_over(INFO, now, 0.4, "Grad-CAM") == (0.7, "Grad-CAM")
 
 
 def test_header_threshold_and_button_change_together():
     now = newer_fake()
-    shown, header, threshold, button, method, normals = model_in_use.updates(INFO, now, 0.7, "evidence")
+    shown, header, threshold, button, method, normals = model_in_use.updates(INFO, now, 0.7, "CAM")
     assert shown == now.info and threshold == 0.7 and button == "Model's own 0.70"
     assert header == fragments.header_html(now.info) and "fedcba987654" in header
 
@@ -331,7 +329,7 @@ def test_the_app_serves_a_pushed_model_and_takes_the_next_one(hub, tmp_path):
     try:
         assert any(f":{port}" in line for line in app.stdout)
         commit = pushed(tmp_path / "chips", NEWER)
-        assert any("is now at revision" in line and commit in line for line in app.stdout)
+        assert any("is in use" in line and commit in line for line in app.stdout)
         client = Client(f"http://127.0.0.1:{port}", verbose=False, download_files=tmp_path / "downloads")
         result, _ = client.predict(image=handle_file(tmp_path / "chip.png"), api_name="/inspect")
         assert result["threshold"] == 0.6 and result["model"]["name"] == "ada/chips"

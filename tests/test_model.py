@@ -14,14 +14,14 @@ def test_evidence_and_bias_add_up_to_the_log_odds(attention, stages):
     output = net(torch.randn(4, 3, 96, 96))
     log_odds = output.logits[:, 1] - output.logits[:, 0]
     bias = net.head.bias[1] - net.head.bias[0]
-    torch.testing.assert_close(output.evidence.mean((1, 2)) + bias, log_odds, atol=1e-4, rtol=0)
+    torch.testing.assert_close(output.cam.mean((1, 2)) + bias, log_odds, atol=1e-4, rtol=0)
 
 
 def test_one_forward_hands_out_logits_evidence_and_both_attention_maps():
     output = ChipNet(TINY, "cbam").eval()(torch.randn(2, 3, 96, 96))
     channels, (height, width) = output.features.shape[1], output.features.shape[2:]
     assert output.logits.shape == (2, 2)
-    assert output.evidence.shape == output.spatial_attention.shape == (2, height, width)
+    assert output.cam.shape == output.spatial_attention.shape == (2, height, width)
     assert output.channel_attention.shape == output.embedding.shape == (2, channels)
     assert output.distance.shape == (2,)
 
@@ -35,8 +35,8 @@ def test_without_attention_there_are_no_attention_maps():
 
 def test_two_stages_see_on_the_finer_grid():
     batch = torch.randn(1, 3, 128, 128)
-    coarse = ChipNet(TINY, stages=1).eval()(batch).evidence
-    fine = ChipNet(TINY, stages=2).eval()(batch).evidence
+    coarse = ChipNet(TINY, stages=1).eval()(batch).cam
+    fine = ChipNet(TINY, stages=2).eval()(batch).cam
     assert fine.shape[-1] == 2 * coarse.shape[-1]
 
 

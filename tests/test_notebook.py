@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 from tests.serving import served
 
 ROOT = Path(__file__).parent.parent
@@ -22,14 +22,14 @@ def test_the_notebook_runs_from_the_first_cell_to_the_last(cells, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     found = {}
-    with served(FakeInspector()) as address:
+    with served(FakeModel()) as address:
         for cell in cells:
             exec("".join(cell["source"]).replace("http://127.0.0.1:7860", address), found)
-    assert found["result"]["model"]["name"] == "fake-inspector"
+    assert found["result"]["model"]["name"] == "fake-model"
     assert found["overlay"].width == 128
-    assert found["own"].info.backbone == "test_efficientnet"
+    assert found["own"].models.in_use.info.backbone == "test_efficientnet"
     assert (found["folder"] / "model" / "model.safetensors").exists()
-    assert "fake-inspector abnormal" in capsys.readouterr().out
+    assert "fake-model abnormal" in capsys.readouterr().out
 
 
 def test_the_notebook_is_kept_without_outputs(cells):

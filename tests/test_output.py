@@ -33,7 +33,7 @@ def test_no_space_on_the_disk_leaves_what_was_there_and_says_so(tmp_path):
     out.mkdir()
     (out / "a.txt").write_text("earlier")
     with (
-        pytest.raises(DataError, match="No space left on device.*Make room"),
+        pytest.raises(DataError, match="No space left on device"),
         replacing(out, ["a.txt"]) as folder,
     ):
         (folder / "a.txt").write_text("half")
@@ -50,7 +50,7 @@ def test_any_other_error_leaves_what_was_there_too(tmp_path):
 def test_a_folder_with_files_of_ones_own_is_not_replaced(tmp_path):
     (tmp_path / "thesis.txt").write_text("")
     with (
-        pytest.raises(DataError, match=r"holds thesis\.txt\. Choose another"),
+        pytest.raises(DataError, match=r"thesis\.txt"),
         replacing(tmp_path, ["a.txt"]),
     ):
         pytest.fail("the block must not run")

@@ -19,7 +19,6 @@ EXTRAS = {
     for extra, lines in PROJECT["project"]["optional-dependencies"].items()
 }
 OURS = {"app", "chipdemo", "training", "space"}
-OF_GRADIOS_SERVER = {"anyio", "httpx"}  # ui/api/tools.py, until gradio's own tools replace it
 
 
 def serving() -> list[Requirement]:
@@ -65,8 +64,7 @@ def missing(modules: dict[str, str], requirements: list[Requirement]) -> dict[st
 
 def test_the_requirements_name_every_package_that_the_app_imports():
     optional = [*EXTRAS["ray"], *EXTRAS["export"], Requirement("spaces")]  # which ZeroGPU brings
-    found = missing(imports_of("chipdemo"), serving() + optional)
-    assert {module: path for module, path in found.items() if module not in OF_GRADIOS_SERVER} == {}
+    assert missing(imports_of("chipdemo"), serving() + optional) == {}
 
 
 def test_the_extra_for_training_names_the_rest():

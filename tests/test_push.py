@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from chipdemo.errors import CheckpointError, HubError
 from chipdemo.vision.checkpoint import METRICS
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 from tests.hub import CUT, LOST, Account, Hub
 from tests.scripts import run_script
 from tests.tiny import BACKBONE, SPEC, draw_chip, draw_chips, tiny_checkpoint
@@ -99,7 +99,7 @@ def test_a_push_makes_a_private_repository_with_the_checkpoint_alone_in_one_comm
 
 def test_what_was_pushed_is_what_the_app_opens(hub, folder):
     push(folder, "ada/chips")
-    here, there = load_inspector(str(folder)), load_inspector("ada/chips")
+    here, there = load_model(str(folder)), load_model("ada/chips")
     assert there.info.name == "ada/chips" and there.info.revision == here.info.revision
     chip = draw_chip(1, abnormal=True)
     assert there.inspect(chip).abnormal_probability == here.inspect(chip).abnormal_probability

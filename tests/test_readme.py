@@ -1,39 +1,139 @@
-"""What the README promises, held to."""
+"""Every command of README.md, run as it stands, on tiny images, a tiny model and a Hub on this machine."""
 
+import os
 import re
-from dataclasses import fields
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 
-from chipdemo.settings import DEFAULT_MODEL, Settings
-from chipdemo.vision.predictor import load_inspector
-from tests.serving import served
-from tests.tiny import draw_chip
+import datasets
+import httpx
+import pytest
+
+import app
+from chipdemo.__main__ import main
+from tests.hub import Account, Hub
+from tests.scripts import run_script
+from tests.tiny import BACKBONE, draw_chip, draw_chips, tiny_checkpoint
+from training.push import push
+from training.train import parse, train
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SECTIONS = {
+    section.partition("\n")[0]: shlex_lines
+    for section in re.split(r"^##? ", README, flags=re.MULTILINE)[1:]
+    if (shlex_lines := [
+        words
+        for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+        for line in block.replace("\\\n", " ").splitlines()
+        if (words := shlex.split(line, comments=True))
+    ])
+}  # fmt: skip
+TINY = {"backbone": BACKBONE, "init": "none", "image_size": 64, "freeze": 0, "epochs": 1, "batch_size": 8}
+TOKEN, LABELS_TOKEN = "hf_owner", "hf_labels"
 
 
-def test_the_snippet_of_the_api_runs_as_it_stands(tmp_path, monkeypatch, capsys):
-    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    draw_chip(1, size=200).save(tmp_path / "chip.png")
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A folder with all that the commands name, settings for a tiny model, and a Hub with owner/name."""
+    draw_chip(1, size=80).save(tmp_path / "chip.png")
+    for folder, count in (("my_images", 2), ("my_good_chips", 10), ("lot1", 1)):
+        (tmp_path / folder).mkdir()
+        for seed in range(count):
+            draw_chip(seed).save(tmp_path / folder / f"{folder}-{seed}.png")
+    draw_chips(tmp_path / "my_chips", 40, 24)
+    draw_chips(tmp_path / "labeled_chips", 2, 1)
+    for label in ("normal", "abnormal"):
+        (tmp_path / "other_chips" / label).mkdir(parents=True)
+        for seed in range(3):
+            draw_chip(500 + seed, label == "abnormal").save(tmp_path / "other_chips" / label / f"{seed}.png")
+    shutil.make_archive(str(tmp_path / "chips"), "zip", tmp_path / "labeled_chips")
+    (tmp_path / "list.csv").write_text("image,label\nchip.png,normal\nmissing.png,abnormal\n")
+    model = tiny_checkpoint(tmp_path / "tiny")
+    (model / "README.md").write_text("A model with random weights.")
     monkeypatch.chdir(tmp_path)
-    with served(load_inspector(str(DEFAULT_MODEL))) as address:
-        found = {}
-        exec(snippet.replace("http://127.0.0.1:7860", address), found)
-    assert found["result"]["verdict"] in ("normal", "abnormal")
-    assert {"abnormal_probability", "threshold", "regions", "model", "image", "timing_ms"} <= found[
-        "result"
-    ].keys()
-    assert Path(found["overlay"]).suffix == ".png"
-    assert found["result"]["verdict"] in capsys.readouterr().out
+    monkeypatch.setenv("CHIPDEMO_MODEL", str(model))
+    monkeypatch.setenv("CHIPDEMO_RUNTIME", "torch")
+    monkeypatch.setenv("CHIPDEMO_JOURNAL", str(tmp_path / "labels.db"))
+    monkeypatch.setenv("CHIPDEMO_PORT", str(free_port()))
+    monkeypatch.setenv("CHIPS_TOKEN", LABELS_TOKEN)
+    with Hub({TOKEN: Account("owner"), LABELS_TOKEN: Account("owner")}) as hub:
+        hub.serve(monkeypatch, tmp_path / "home", TOKEN)
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.address)
+        push(model, "owner/name")
+        yield tmp_path
 
 
-def test_every_setting_is_documented():
-    for setting in fields(Settings):
-        assert f"--{setting.name.replace('_', '-')}" in README
-        assert f"CHIPDEMO_{setting.name.upper()}" in README
+def run_make(arguments: list[str]) -> None:
+    subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
-def test_every_picture_and_file_it_names_is_there():
-    names = re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    assert names and all((ROOT / name).exists() for name in names)
+def run_app(arguments: list[str]) -> None:
+    """Start it, wait until it answers, and stop it as Ctrl-C does."""
+    health = f"http://127.0.0.1:{os.environ['CHIPDEMO_PORT']}/health"
+    answers = []
+
+    def stop_when_it_answers() -> None:
+        deadline = time.monotonic() + 60
+        while not answers and time.monotonic() < deadline:
+            try:
+                answers.append(httpx.get(health).text)
+            except httpx.TransportError:
+                threading.Event().wait(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    watcher = threading.Thread(target=stop_when_it_answers)
+    watcher.start()
+    try:
+        assert app.main(arguments) == 0
+    finally:
+        answers.append("ended")
+        watcher.join()
+    assert answers[0].strip() == "ok"
+
+
+def run_command(words: list[str], monkeypatch) -> None:
+    match words:
+        case ["make", *targets]:
+            run_make(targets)
+        case ["pip", "install", "-e", "."]:
+            assert (ROOT / "pyproject.toml").read_text().count("chipdemo.__main__:main") == 1
+        case ["hf", *_]:
+            assert [script for script in entry_points(group="console_scripts") if script.name == "hf"]
+        case ["python", "app.py", *arguments]:
+            run_app(arguments)
+        case ["python", "-m", "chipdemo", *arguments]:
+            assert main(arguments) == (1 if "--fail-on" in arguments else 0)
+        case ["python", "training/train.py", *arguments]:
+            train(replace(parse(arguments), **TINY))
+        case ["python", script, *arguments]:
+            assert run_script(monkeypatch, script, *arguments) == ""
+        case _:
+            pytest.fail(f"no way to run {shlex.join(words)}")
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_command_runs_as_it_stands(section, place, monkeypatch):
+    for words in SECTIONS[section]:
+        run_command(words, monkeypatch)
+
+
+def test_each_task_has_a_quick_start():
+    text = " ".join(SECTIONS).lower()
+    assert all(task in text for task in ("inspect", "teach", "label", "train", "batch", "deploy"))
+    assert len(README.encode()) <= 8000

@@ -11,10 +11,11 @@ from gradio.utils import get_upload_folder
 from gradio_client import Client
 
 from chipdemo.labeling.journal import Journal
+from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
 from chipdemo.ui.page import build_app
 from tests.drawn_images import fill
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel, fake_judge
 from tests.serving import served
 from tests.test_api import MARK, call, file_takers
 from tests.test_label_api import forged, through_the_queue, writes
@@ -26,7 +27,7 @@ ADDRESSES = ("http://93.184.216.34/chip.png", "https://huggingface.co/chip.png",
 @pytest.fixture(scope="module")
 def address(tmp_path_factory) -> Iterator[str]:
     path = tmp_path_factory.mktemp("journal") / "labels.db"
-    with Journal(path) as journal, served(FakeInspector(), journal=journal, max_upload_mb=1) as address:
+    with Journal(path) as journal, served(FakeModel(), journal=journal, max_upload_mb=1) as address:
         yield address
 
 
@@ -66,7 +67,10 @@ def test_nobody_can_list_what_others_have_uploaded(address):
 
 
 def test_uploads_are_deleted_after_two_hours():
-    assert build_app(FakeInspector(), Settings()).delete_cache == (600, 7200)  # looks every ten minutes
+    assert build_app(fake_judge(), Settings(), Recent()).delete_cache == (
+        600,
+        7200,
+    )  # looks every ten minutes
 
 
 @pytest.mark.parametrize("name", ["page.html", "drawing.svg"])
@@ -81,7 +85,7 @@ def test_no_writing_endpoint_answers_another_site(tmp_path):
     accounts, elsewhere = (("ada", "secret"),), {"sec-fetch-site": "cross-site"}
     with Journal(tmp_path / "labels.db") as journal:
         sha256 = fill(journal, tmp_path, 1)[0]
-        with served(FakeInspector(), journal=journal, auth=accounts) as address:
+        with served(FakeModel(), journal=journal, auth=accounts) as address:
             cookies = httpx.Cookies(Client(address, auth=accounts[0], verbose=False).cookies)
             events = writes(address, cookies)
             assert {"label", "undo", "queue", "on_queue_files", "on_send"} <= set(events)

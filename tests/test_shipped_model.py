@@ -9,9 +9,12 @@ from PIL import Image
 
 from chipdemo.examples import elpv_examples
 from chipdemo.images import read_image
+from chipdemo.inspection import CAM
+from chipdemo.judge import Judge
+from chipdemo.models import Models
 from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.vision.checkpoint import METRICS, SPLIT, WEIGHTS, read_json, read_metrics
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 from tests.test_runtimes import assert_same
 from training.sources import read_elpv
 
@@ -20,14 +23,14 @@ TRANSISTORS = ROOT.parent / "shared" / "data" / "mvtec-transistor" / "test" / "g
 
 
 @pytest.fixture(scope="module")
-def inspector():
-    return load_inspector(str(DEFAULT_MODEL))
+def model():
+    return load_model(str(DEFAULT_MODEL))
 
 
 @pytest.fixture(scope="module")
 def fast():
     """As the app runs it."""
-    return load_inspector(str(DEFAULT_MODEL), runtime="openvino")
+    return load_model(str(DEFAULT_MODEL), runtime="openvino")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,8 @@ def samples():
 def judged(fast, samples):
     """Every fourth image of the test part with its label and inspection."""
     samples = samples[::4]
-    return [(sample.label, fast.inspect(read_image(sample.path).image)) for sample in samples]
+    judge = Judge(Models(fast))
+    return [(sample.label, judge.inspect(read_image(sample.path))) for sample in samples]
 
 
 def test_the_examples_on_offer_are_of_its_test_part():
@@ -70,45 +74,49 @@ def test_its_verdicts_are_as_good_as_its_card_says(judged):
     assert accuracy == pytest.approx(stated, abs=0.06)  # three standard errors of 164 images
 
 
-def test_openvino_says_of_200_images_what_pytorch_says(fast, inspector, samples):
+def test_openvino_says_of_200_images_what_pytorch_says(fast, model, samples):
     for start in range(0, 200, 25):
         images = [read_image(sample.path).image for sample in samples[start : start + 25]]
-        pixels = np.stack([inspector.prepare(image).pixels for image in images])
-        assert_same(fast.engine.run(pixels), inspector.engine.run(pixels), rtol=1e-3)
+        pixels = np.stack([model.prepare(image) for image in images])
+        assert_same(fast.engine.run(pixels), model.engine.run(pixels), rtol=1e-3)
 
 
 def test_normal_chips_show_no_red(judged):
     passed = [i for label, i in judged if label == i.verdict == "normal"]
     assert len(passed) > 80
-    assert np.mean([inspection.heat["evidence"].max() < 0.5 for inspection in passed]) >= 0.95
+    assert np.mean([inspection.heatmaps[CAM].max() < 0.5 for inspection in passed]) >= 0.95
 
 
-def test_most_caught_defects_show_where(judged):
-    caught = [i for label, i in judged if label == i.verdict == "abnormal"]
-    assert np.mean([len(inspection.regions) > 0 for inspection in caught]) > 0.8
+def test_most_detected_defects_show_where(judged):
+    detected = [i for label, i in judged if label == i.verdict == "abnormal"]
+    assert np.mean([len(inspection.regions) > 0 for inspection in detected]) > 0.8
 
 
-def test_evidence_adds_up_to_the_log_odds(inspector):
-    head = inspector.engine.net.head
+def test_the_cam_adds_up_to_the_log_odds(model):
+    head = model.engine.net.head
     bias = (head.bias[1] - head.bias[0]).item()
     for sample in read_elpv().samples[:5]:
-        image = read_image(sample.path).image
-        pixels = inspector._pixels(image)[None]
-        evidence = inspector.engine.run(pixels).evidence[0]
-        assert evidence.mean() + bias == pytest.approx(inspector.inspect(image).log_odds, abs=1e-4)
+        pixels = model.prepare(read_image(sample.path).image)[None]
+        cam = model.engine.run(pixels).cam[0]
+        assert cam.mean() + bias == pytest.approx(model.predict(pixels)[0].log_odds, abs=1e-4)
 
 
-def test_its_own_kind_of_image_is_familiar(judged):
+def test_its_own_kind_of_image_is_in_distribution(judged):
     assert np.mean([inspection.out_of_distribution for _, inspection in judged]) < 0.03
 
 
-def test_noise_and_plain_grey_are_unlike_the_training_images(inspector):
+def is_unknown(model, image: Image.Image) -> bool:
+    return model.predict(model.prepare(image)[None])[0].out_of_distribution
+
+
+def test_noise_and_plain_gray_are_out_of_distribution(model):
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
-    assert inspector.inspect(Image.fromarray(noise)).out_of_distribution
-    assert inspector.inspect(Image.new("RGB", (300, 300), "gray")).out_of_distribution
+    assert is_unknown(model, Image.fromarray(noise)) and is_unknown(
+        model, Image.new("RGB", (300, 300), "gray")
+    )
 
 
 @pytest.mark.skipif(not TRANSISTORS.exists(), reason=f"no images of transistors at ../shared{os.sep}data")
-def test_another_kind_of_chip_is_unlike_the_training_images(inspector):
+def test_another_kind_of_chip_is_out_of_distribution(model):
     images = [read_image(path).image for path in sorted(TRANSISTORS.glob("*"))[:20]]
-    assert all(inspector.inspect(image).out_of_distribution for image in images)
+    assert all(is_unknown(model, image) for image in images)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
+from chipdemo.labeling.history import disputed, votes_on
 from chipdemo.labeling.label import Label, ModelPrediction, retraction_of
 from chipdemo.labeling.statistics import (
     against_the_model,
@@ -12,7 +13,6 @@ from chipdemo.labeling.statistics import (
     cohen_kappa,
     confidently_wrong,
     consensus_counts,
-    disagreements,
     fleiss,
     likely_errors,
 )
@@ -124,18 +124,14 @@ def test_what_was_undone_or_decided_in_review_is_no_vote_on_agreement(journal):
     assert list(found.pairs) == [("ann", "bob")] and found.pairs["ann", "bob"].value == 1
 
 
-def test_disagreements_are_listed_until_a_reviewer_decides(journal):
+def test_disputed_images_are_listed_until_a_reviewer_decides(journal):
     label(journal, ann="nnn-", bob="anan", cy="-na-")
-    first, *rest = disagreements(journal)
-    assert (first.image.name, first.votes, rest) == (
-        "chip 0",
-        {"ann": "normal", "bob": "abnormal"},
-        [],
-    )
-    assert disagreements(journal, annotators_per_image=3) == []  # a third may still settle it
+    assert [image.name for image in disputed(journal, 2, "cy")] == ["chip 0"]
+    assert votes_on(journal, sha_of(0)) == {"ann": "normal", "bob": "abnormal"}
+    assert disputed(journal, 3, "cy") == []  # a third label may still settle it
     assert consensus_counts(journal) == {"normal": 2, "abnormal": 1, "unsure": 0, "disputed": 1}
     journal.append(Label(sha_of(0), "abnormal", "ruth", decides=True))
-    assert disagreements(journal) == []
+    assert disputed(journal, 2, "cy") == []
     assert consensus_counts(journal, annotators_per_image=3) == {
         "normal": 1,
         "abnormal": 2,
@@ -144,7 +140,7 @@ def test_disagreements_are_listed_until_a_reviewer_decides(journal):
     }
 
 
-def test_people_are_held_against_what_the_model_said_before_the_first_label(journal):
+def test_consensus_is_compared_with_the_prediction_before_the_first_label(journal):
     label(journal, prediction=[0.9, 0.1, 0.5, 0.2, 0.7], ann="anaau", bob="---n-")
     journal.append(
         Label(sha_of(1), "normal", "cy", prediction=ModelPrediction("model", "r2", 0.99))
@@ -162,7 +158,7 @@ def test_people_are_held_against_what_the_model_said_before_the_first_label(jour
     )
 
 
-def test_labels_that_the_model_contradicts_with_confidence_are_listed_the_surest_first(journal):
+def test_likely_errors_are_ordered_by_margin(journal):
     label(journal, prediction=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5, 0.99], ann="nnnnaaaau")
     found = likely_errors(journal)
     assert [(one.image.name, one.label) for one in found] == [
@@ -173,7 +169,7 @@ def test_labels_that_the_model_contradicts_with_confidence_are_listed_the_surest
     assert len(likely_errors(journal, limit=1)) == 1
 
 
-def test_a_second_look_is_over_when_somebody_labeled_again_or_decided(journal):
+def test_an_image_labeled_again_or_decided_is_no_likely_error(journal):
     label(journal, prediction=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5], ann="nnnnaaaa")
     journal.append(Label(sha_of(6), "abnormal", "ann", prediction=ModelPrediction("model", "r", 0.0)))
     assert [one.image.name for one in likely_errors(journal)] == ["chip 2"]
@@ -181,7 +177,7 @@ def test_a_second_look_is_over_when_somebody_labeled_again_or_decided(journal):
     assert likely_errors(journal) == []
 
 
-def test_likely_errors_can_be_only_those_of_an_annotator_or_of_enough_votes(journal):
+def test_likely_errors_may_be_limited_to_an_annotator_or_to_enough_votes(journal):
     label(journal, prediction=[0.1, 0.2, 0.95, 0.5, 0.9, 0.8, 0.0, 0.5], ann="nnnnaaaa", bob="--n-----")
     assert [one.image.name for one in likely_errors(journal, 1)] == ["chip 6"]
     assert [one.image.name for one in likely_errors(journal, 1, labeled_by="bob")] == ["chip 2"]
@@ -198,5 +194,5 @@ def test_confident_learning_has_a_threshold_for_each_class():
     assert confidently_wrong(abnormal[:3], probability[:3])[0].tolist() == []  # one class alone
 
 
-def test_no_label_no_errors(journal):
-    assert likely_errors(journal) == [] and disagreements(journal) == []
+def test_without_labels_there_are_no_likely_errors(journal):
+    assert likely_errors(journal) == []

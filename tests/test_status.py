@@ -32,31 +32,31 @@ def hashes(journal):
         return [row["sha256"] for row in database.execute("SELECT sha256 FROM images ORDER BY id")]
 
 
-def test_it_counts_images_by_what_holds_and_those_the_model_has_not_seen(journal):
+def test_it_counts_images_by_consensus_and_those_the_model_has_not_seen(journal):
     seen = hashes(journal)[1:]
     agreed = {"normal": 1, "abnormal": 1, "unsure": 1}
-    assert status_of(journal, seen) == Status(5, 4, agreed, disagreements=1, pending=5, new=1)
+    assert status_of(journal, seen) == Status(5, 4, agreed, disputed=1, pending=5, new=1)
     assert status_of(journal, ()).new == 2
     assert status_of(journal).new is None
 
 
-def test_most_votes_and_decisions_count(journal):
+def test_majorities_and_decisions_count(journal):
     *_, torn, other = hashes(journal)
     journal.append(
         Label(torn, "abnormal", "cy"), Label(other, "normal", "ann"), Label(other, "normal", "bob")
     )
     journal.append(Label(other, "abnormal", "ruth", decides=True))
     assert status_of(journal).agreed == {"normal": 1, "abnormal": 3, "unsure": 1}
-    assert status_of(journal).disagreements == 0
+    assert status_of(journal).disputed == 0
 
 
-def test_what_a_model_has_seen_is_in_its_split(tmp_path):
+def test_the_images_a_model_has_seen_are_in_its_split(tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({"train": ["a"], "val": ["b"], "test": ["c"], "seed": 0}))
     assert images_seen(str(tmp_path)) == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "no JSON", '{"train": 5, "val": [], "test": []}'])
-def test_a_split_that_cannot_be_read_says_nothing(tmp_path, text):
+def test_a_split_that_cannot_be_read_is_none(tmp_path, text):
     assert images_seen("owner/name") is None
     (tmp_path / "split.json").write_text(text)
     assert images_seen(str(tmp_path)) is None
@@ -66,7 +66,7 @@ FRESH = Status(9, 9, {"normal": 5, "abnormal": 4, "unsure": 0}, 0, 0, new=None)
 TRAIN = "python training/train.py --data"
 
 
-def test_training_begins_with_an_export_where_nothing_is_published():
+def test_without_a_dataset_training_begins_with_an_export():
     export, train = training_commands(Settings(journal="/data/my labels.db"), FRESH)
     folder = re.fullmatch(
         r"python -m chipdemo labels export (labels-[\d-]+) --journal '/data/my labels.db'", export
@@ -74,11 +74,11 @@ def test_training_begins_with_an_export_where_nothing_is_published():
     assert train == f"{TRAIN} {folder}"
 
 
-def test_training_reads_the_data_set_where_labels_are_published():
+def test_with_a_dataset_training_reads_it():
     assert training_commands(Settings(), FRESH, "ada/chips") == [f"{TRAIN} hf:ada/chips"]
 
 
-def test_the_next_model_takes_the_place_of_the_one_that_is_watched(tmp_path):
+def test_the_next_model_replaces_one_that_is_reloaded(tmp_path):
     place = tmp_path / "my model"
     place.mkdir()
     watching = Settings(model=str(place), watch=60)

@@ -15,7 +15,7 @@ from chipdemo.errors import DataError
 from chipdemo.images import read_image
 from chipdemo.vision.checkpoint import WEIGHTS
 from chipdemo.vision.model import ChipNet
-from chipdemo.vision.predictor import load_inspector
+from chipdemo.vision.predictor import load_model
 from tests.scripts import run_script
 from tests.tiny import BACKBONE, draw_chip, draw_chips
 from training.resume import STATE, save_state
@@ -68,7 +68,7 @@ def trained(chips, tmp_path_factory):
 
 
 def test_training_ends_in_a_checkpoint_that_tells_the_classes_apart(trained):
-    inspector = load_inspector(str(trained))
+    inspector = load_model(str(trained))
     fresh = [(draw_chip(5000 + i, i % 2 == 1), i % 2 == 1) for i in range(30)]
     probability = np.array([inspector.inspect(chip).abnormal_probability for chip, _ in fresh])
     abnormal = np.array([truth for _, truth in fresh])

@@ -44,7 +44,7 @@ def predict(net: ChipNet, pixels: np.ndarray, spec: ModelSpec) -> Predictions:
         )
         output = net(batch)
         log_odds = output.logits[:, 1] - output.logits[:, 0]  # (N, 2) -> (N,)
-        highest = output.evidence.amax((1, 2))  # (N, h, w) -> (N,)
+        highest = output.cam.amax((1, 2))  # (N, h, w) -> (N,)
         rows.append((log_odds, highest, output.distance, output.embedding))
     net.train(was_training)
     return Predictions(*(torch.cat(column).float().cpu().numpy() for column in zip(*rows)))

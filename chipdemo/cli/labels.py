@@ -1,4 +1,4 @@
-"""python -m chipdemo labels: images and labels, in and out."""
+"""python -m chipdemo labels: add, import, export, publish and count labels."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,7 @@ HUB = "hf:"  # before the owner/name of a dataset
 
 
 def add_to(rooms: argparse._SubParsersAction) -> None:
-    labels = rooms.add_parser("labels", help="images and labels: in, out, and how many there are")
+    labels = rooms.add_parser("labels", help="add images, import, export and publish labels")
     commands = labels.add_subparsers(required=True, metavar="COMMAND")
     add = add_command(commands, "add", labels_add, "add images to the queue", "journal")
     add.add_argument(
@@ -22,13 +22,13 @@ def add_to(rooms: argparse._SubParsersAction) -> None:
         metavar="PATH",
         help="folder, zip or image; or hf:owner/name, a dataset of the Hugging Face Hub",
     )
-    export = add_command(commands, "export", labels_export, "write what people agree on", "journal")
+    export = add_command(commands, "export", labels_export, "export labels by consensus", "journal")
     export.add_argument("folder", type=Path, metavar="DIR", help="new folder")
     export.add_argument("--format", choices=EXPORTS, default=EXPORTS[0], help="default: %(default)s")
-    take = add_command(commands, "import", labels_import, "take labels in; again, it adds nothing", "journal")
+    take = add_command(commands, "import", labels_import, "import labels", "journal")
     take.add_argument("path", type=Path, metavar="PATH", help="labeled folder, CSV or COCO JSON")
     take.add_argument("--annotator", required=True, metavar="NAME", help="whose labels they are")
-    take.add_argument("--format", choices=IMPORTS, default="", help="default: by what is there")
+    take.add_argument("--format", choices=IMPORTS, default="", help="default: guessed from the files")
     for label in ("normal", "abnormal"):
         take.add_argument(
             f"--{label}",
@@ -38,9 +38,9 @@ def add_to(rooms: argparse._SubParsersAction) -> None:
             help=f"a folder of {label} images, if its name does not say so; may be repeated",
         )
     publishing = ("journal", "dataset", "dataset_public")
-    add_command(commands, "publish", labels_publish, "publish what waits, now", *publishing)
-    add_command(commands, "compact", labels_compact, "make one file of the dataset's many", "dataset")
-    add_command(commands, "status", labels_status, "how far the labeling is", "journal", "model", "dataset")
+    add_command(commands, "publish", labels_publish, "publish pending labels now", *publishing)
+    add_command(commands, "compact", labels_compact, "merge the small files of the dataset", "dataset")
+    add_command(commands, "status", labels_status, "count images and labels", "journal", "model", "dataset")
 
 
 def labels_add(flags: argparse.Namespace, settings: Settings) -> None:
@@ -68,7 +68,7 @@ def labels_export(flags: argparse.Namespace, settings: Settings) -> None:
 
     with Journal(settings.journal_path) as journal:
         exported = export_labels(journal, flags.folder, flags.format, show_progress)
-    print(f"{exported.folder}: {counted(exported.labels) or 'no labels yet'}.")
+    print(f"{exported.folder}: {counted(exported.labels) or 'no labels'}.")
     if exported.left_out:
         print(f"Left out: {counted(exported.left_out)}.")
 
@@ -111,21 +111,20 @@ def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
         status = status_of(journal, images_seen(settings.model_source))
     new = "not known for this model" if status.new is None else f"{status.new:,}"
     print(f"journal        {settings.journal_path}")
-    print(f"images    {status.images:,}, {status.labeled:,} of them labeled")
+    print(f"images         {status.images:,}, {status.labeled:,} of them labeled")
     print(f"agreed         {counted(status.agreed)}")
-    print(f"disagreements  {status.disagreements:,}")
+    print(f"disputed       {status.disputed:,}")
     print(f"unpublished    {status.pending:,} events")
     print(f"new            {new} (normal or abnormal, and not seen by {settings.model_source})")
     print("To train from them:", *training_commands(settings, status), sep="\n  ")
     if settings.dataset:
         commands = training_commands(settings, status, settings.dataset)
-        print("or, from all that is published:", *commands, sep="\n  ")
+        print("Or, from the published dataset:", *commands, sep="\n  ")
 
 
 def _dataset(settings: Settings) -> str:
     if not settings.dataset:
         raise SettingsError(
-            f"Expected a dataset of the Hugging Face Hub; found none. Name it with {flag('dataset')} "
-            f"owner/name or {variable('dataset')}."
+            f"No dataset is set. Name one by {flag('dataset')} owner/name or {variable('dataset')}."
         )
     return settings.dataset

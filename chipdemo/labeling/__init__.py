@@ -1,1 +1,1 @@
-"""What people say of images. No torch, no gradio."""
+"""Labels of images: journal, queue, agreement, exchange with files and the Hub. No torch, no gradio."""

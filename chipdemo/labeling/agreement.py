@@ -1,9 +1,8 @@
-"""From what many people said, at different times, to what holds now.
+"""The consensus on each image, from the label events of many annotators.
 
-A label is an event and is never edited. An event that retracts another undoes it, and is itself
-no label; it can be retracted like any other, and then what it undid holds again. Of each
-annotator the latest label that was not undone is their vote; an image is what most of its
-annotators say it is, or what a reviewer has decided since.
+A label is an event and is never edited. A retraction is an event that makes another one void; it can be
+retracted itself, and then the first one stands again. An annotator's vote on an image is their latest
+label that stands. The consensus is the label with the most votes, or what a reviewer has decided since.
 """
 
 from collections import Counter, defaultdict
@@ -21,11 +20,11 @@ DISPUTED = "disputed"
 
 
 class LabelEvent(Protocol):
-    """What matters here of one event.
+    """The fields of an event that count here.
 
-    label: "normal", "abnormal" or "unsure". created_at: UTC, and all events with a time zone or
+    label: "normal", "abnormal" or "unsure". created_at: UTC; all events with a time zone or
     all without. defect_type: "" or None when not given. retracts: the event_id that this event
-    undoes; "" or None for a label. decides: given in a review of a disagreement; None is no.
+    retracts; "" or None for a label. decides: given in the review of a disputed image; None is no.
     """
 
     event_id: str
@@ -40,9 +39,9 @@ class LabelEvent(Protocol):
 
 @dataclass(frozen=True)
 class Consensus:
-    """What holds of one image.
+    """What the annotators of one image agree on.
 
-    label: "normal", "abnormal", "unsure", or "disputed" where the most votes are tied.
+    label: "normal", "abnormal", "unsure", or "disputed" where the leading labels are tied.
     votes: annotators by label, e.g. {"abnormal": 2, "normal": 1}.
     defect_type: the one most often given with that label, "" when none was.
     """
@@ -53,7 +52,7 @@ class Consensus:
 
     @property
     def probability(self) -> float:
-        """Of being abnormal, 0-1: the share of the votes; who is unsure gives half a vote to each."""
+        """Of abnormal, 0-1: its share of the votes. An unsure vote counts half for each class."""
         abnormal = self.votes.get(ABNORMAL, 0) + self.votes.get(UNSURE, 0) / 2
         return abnormal / sum(self.votes.values())
 
@@ -62,40 +61,38 @@ class Consensus:
 
 
 def consensus_of(events: Iterable[LabelEvent]) -> dict[str, Consensus]:
-    """What holds of every image that somebody labeled, by its sha256.
+    """The consensus of every labeled image, by its sha256.
 
-    The order of the events does not matter, and an event that comes twice counts once. Events of
-    one moment are taken in the order of their ids. Raises DataError if events retract each other.
+    The order of the events does not matter, and duplicates count once. Events with the same time are
+    ordered by their ids. Raises DataError if events retract each other in a circle.
     """
     votes: dict[str, dict[str, LabelEvent]] = defaultdict(dict)  # by image, then annotator
     for event in sorted(standing(events), key=lambda event: (event.created_at, event.event_id)):
         if not event.retracts:
-            votes[event.image_sha256].pop(event.annotator, None)  # a later one replaces an earlier one, ...
-            votes[event.image_sha256][event.annotator] = event  # ... at its own place in time
+            votes[event.image_sha256].pop(event.annotator, None)  # replaces the earlier vote, ...
+            votes[event.image_sha256][event.annotator] = event  # ... and comes last in the dict
     return {sha256: _majority(list(of_image.values())) for sha256, of_image in sorted(votes.items())}
 
 
 def standing(events: Iterable[LabelEvent]) -> list[LabelEvent]:
-    """The events that were not undone, by anything that was not undone itself."""
+    """The events that no standing event retracts."""
     by_id = {event.event_id: event for event in events}
-    undone_by = {event_id: [] for event_id in by_id}
+    retracted_by = {event_id: [] for event_id in by_id}
     for event in by_id.values():
-        if event.retracts in undone_by:
-            undone_by[event.retracts].append(event.event_id)
+        if event.retracts in retracted_by:
+            retracted_by[event.retracts].append(event.event_id)
     stands: dict[str, bool] = {}
     try:
-        for event_id in TopologicalSorter(undone_by).static_order():  # what undoes before what is undone
-            stands[event_id] = not any(stands[other] for other in undone_by[event_id])
+        for event_id in TopologicalSorter(retracted_by).static_order():  # retractions first
+            stands[event_id] = not any(stands[other] for other in retracted_by[event_id])
     except CycleError as error:
         circle = ", ".join(dict.fromkeys(error.args[1]))
-        raise DataError(
-            f"Expected events that retract earlier ones; {circle} retract each other. Remove one of them."
-        ) from error
+        raise DataError(f"These events retract each other: {circle}. Remove one of them.") from error
     return [event for event_id, event in by_id.items() if stands[event_id]]
 
 
 def _majority(votes: list[LabelEvent]) -> Consensus:
-    """votes: by time. The latest that decides counts alone, without one each counts once."""
+    """votes: by time. The latest decision counts alone; without one, each vote counts once."""
     deciding = [vote for vote in votes if vote.decides]
     counts = Counter(vote.label for vote in deciding[-1:] or votes)
     most = max(counts.values())

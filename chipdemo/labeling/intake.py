@@ -1,7 +1,7 @@
-"""Images on their way into the journal: from folders, zips, uploads, or anywhere else.
+"""Adds images to the journal: from folders, zips, uploads, or anywhere else.
 
-They are decoded side by side and in passing; a few are in memory at a time. What an image is
-called is kept for people and never used as a path.
+Images are decoded in parallel with a few in memory at a time. The name of an image is only shown, never used
+as a path.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,14 +25,14 @@ from chipdemo.files import (
 from chipdemo.images import read_image
 from chipdemo.labeling.journal import Journal, NewImage
 
-BATCH, BATCH_BYTES = 64, 32_000_000  # images, and bytes of them, that one transaction adds
+BATCH, BATCH_BYTES = 64, 32_000_000  # images, and their bytes, of one transaction
 
-Progress = Callable[[int], None]  # is told how many images were looked at so far; may raise to stop
+Progress = Callable[[int], None]  # gets the number of images processed so far; may raise to stop
 
 
 @dataclass(frozen=True)
 class Intake:
-    """What became of images. refused: those not taken, a line each with name and reason."""
+    """The result. known: in the journal before. refused: a line with name and reason for each other one."""
 
     added: int
     known: int
@@ -45,13 +45,13 @@ def add_paths(
     progress: Progress = lambda done: None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Intake:
-    """Folders (all that is below them), images and zips that stay where they are.
+    """Add folders with everything below them, images and zips.
 
-    Images are kept by path until they are first labeled, those in a zip by content. Links are
-    not followed, hidden files are passed over. Raises ExchangeError, before anything is added, where
-    one of paths leads nowhere.
+    The journal keeps the path of an image until it is first labeled, and the content of one in a zip. Links
+    and hidden files are passed over. Raises ExchangeError, before anything is added, if a path does not
+    exist.
     """
-    found = [found_at(path, limits) for path in paths]  # so that a mistyped path is told before anything
+    found = [found_at(path, limits) for path in paths]  # a list: a wrong path raises before anything is added
     return _add(journal, chain.from_iterable(found), progress, limits, keep=False)
 
 
@@ -61,7 +61,7 @@ def add_uploads(
     progress: Progress = lambda done: None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Intake:
-    """Uploaded files, as (name, path): images, of which the content is kept, and zips of them."""
+    """Add uploaded files, as (name, path), with their content: images and zips of images."""
     found = (in_zip(path, name, limits) if is_zip(path) else [Found(name, path)] for name, path in uploads)
     return _add(journal, chain.from_iterable(found), progress, limits)
 
@@ -72,30 +72,27 @@ def add_contents(
     progress: Progress = lambda done: None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Intake:
-    """Images from anywhere, as (name, content of the file), and lines about what was not taken.
-
-    They are asked for one after the other.
-    """
+    """Add images as (name, content of the file). images: these, and lines about those refused before."""
     found = (one if isinstance(one, str) else Found(*one) for one in images)
     return _add(journal, found, progress, limits)
 
 
 def add_one(journal: Journal, source: Path | bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> str:
-    """One image, of which the content is kept; gives its sha256. Raises ImageError."""
+    """Add one image with its content; returns its sha256. Raises ImageError."""
     image = read_file(Found(name, source), limits)
     journal.add_images(image)
     return image.sha256
 
 
 def is_full(batch: Sequence[NewImage]) -> bool:
-    """Whether these should be kept before there are more."""
+    """Whether a transaction should have no more images than these."""
     return len(batch) >= BATCH or sum(len(image.content) for image in batch) > BATCH_BYTES
 
 
 def _add(
     journal: Journal, found: Iterable[Found | str], progress: Progress, limits: Limits, keep: bool = True
 ) -> Intake:
-    """found: files, and lines about what was not taken. keep: as read_file has it."""
+    """found: files, and lines about refused ones. keep: as in read_file."""
 
     def read(one: Found | str) -> NewImage | str:
         try:
@@ -119,23 +116,23 @@ def _add(
                     add()
                 progress(done)
     finally:
-        add()  # also when it is stopped
+        add()  # also when progress raises
     return Intake(added, known, tuple(refused))
 
 
 def read_file(found: Found, limits: Limits = DEFAULT_LIMITS, keep: bool = True) -> NewImage:
-    """The image in a file. keep: its content, not just where it lies. Raises ImageError."""
+    """The image in a file. keep: with its content, not only its path. Raises ImageError."""
     path = found.source.absolute() if isinstance(found.source, Path) else None
-    # A path that is no text could not be found again
-    source = path if path and not keep and _is_text(str(path)) else content_of(found, limits)
+    # A path that is not valid UTF-8 cannot be stored
+    source = path if path and not keep and _is_utf8(str(path)) else content_of(found, limits)
     decoded = read_image(source, limits.megapixels)
     content = source if isinstance(source, bytes) else b""
     name = found.name.encode(errors="backslashreplace").decode()
     return NewImage(decoded.sha256, decoded.image.size, name, content, path)
 
 
-def _is_text(text: str) -> bool:
-    """Whether UTF-8 can carry it. A file name need not be text."""
+def _is_utf8(text: str) -> bool:
+    """Whether UTF-8 can encode it: a file name on Linux may be any bytes."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,8 +1,7 @@
-"""A label: what somebody said of an image at some moment. It is an event and is never edited."""
+"""A label: one annotator's judgment of one image at one moment. It is an event and is never edited."""
 
 import re
 import uuid
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
 from datetime import datetime, timezone
 
@@ -13,13 +12,14 @@ UNSURE = "unsure"
 LABELS = (NORMAL, ABNORMAL, UNSURE)
 MAX_NOTE, MAX_NAME = 10_000, 200  # characters of a note; of an annotator, a defect type, a model
 MAX_BOXES = 100
-MAX_EDGE = 1_000_000  # pixels; no image is larger
+MAX_EDGE = 1_000_000  # pixels; larger than any image
 MAX_MASK_BYTES = 16_000_000  # of its PNG
+PNG = b"\x89PNG\r\n\x1a\n"  # its first bytes
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where a defect is, in pixels of the upright image. x, y: left and top edge."""
+    """A box around a defect, in pixels of the upright image. x, y: left and top edge."""
 
     x: int
     y: int
@@ -29,7 +29,7 @@ class Box:
 
 @dataclass(frozen=True)
 class ModelPrediction:
-    """What the model said of the image when it was labeled. abnormal_probability: 0-1."""
+    """The model's prediction for an image when it was labeled. abnormal_probability: 0-1."""
 
     name: str
     revision: str
@@ -40,11 +40,11 @@ class ModelPrediction:
 class Label:
     """One event. Valid when built; raises LabelError.
 
-    image_sha256: images.content_sha256 of the image. label: one of LABELS; "" where the event
-    only retracts. boxes, mask (PNG of one channel, 0 or 255, as large as the upright image;
-    b"" for none): where the defect is. created_at: UTC. prediction: None where no model was asked.
-    retracts: event_id of the annotator's own event that this one undoes, or "". decides: given in
-    a review of a disagreement, and settles it.
+    image_sha256: images.content_sha256 of the image. label: one of LABELS; "" for a retraction.
+    boxes, mask (PNG of one channel, 0 or 255, of the size of the upright image; b"" for none): where the
+    defect is. created_at: UTC. prediction: None where no model was asked. retracts: event_id of the
+    annotator's own event that this one retracts, or "". decides: given in the review of a disputed image,
+    and settles it.
     """
 
     image_sha256: str
@@ -62,13 +62,14 @@ class Label:
 
     def __post_init__(self) -> None:
         if not re.fullmatch("[0-9a-f]{64}", self.image_sha256):
-            raise _wrong("an image by its sha256, 64 hex digits", self.image_sha256)
+            raise LabelError(f"{_shown(self.image_sha256)} is not a sha256 of 64 hex digits.")
         if self.label not in (LABELS if not self.retracts else ("",)):
-            raise _wrong(f"one of {', '.join(LABELS)}, or a retraction without a label", self.label)
+            allowed = "empty in a retraction" if self.retracts else f"one of {', '.join(LABELS)}"
+            raise LabelError(f"The label {_shown(self.label)} is not valid; it must be {allowed}.")
         if not _is_id(self.event_id) or not (self.retracts == "" or _is_id(self.retracts)):
-            raise _wrong("event ids that are UUIDs", f"{self.event_id}, {self.retracts}")
+            raise LabelError(f"Event ids must be UUIDs: {_shown(self.event_id)}, {_shown(self.retracts)}.")
         if not self.annotator.strip():
-            raise _wrong("the name of the person who labels", self.annotator)
+            raise LabelError("The name of the annotator is empty.")
         names = (
             self.annotator,
             self.defect_type,
@@ -77,20 +78,18 @@ class Label:
         for text, most in (*((name, MAX_NAME) for name in names), (self.note, MAX_NOTE)):
             _check_text(text, most)
         if self.created_at.utcoffset() is None or self.created_at.utcoffset().total_seconds():
-            raise _wrong("a time in UTC", str(self.created_at))
+            raise LabelError(f"The time {self.created_at} is not in UTC.")
         if self.prediction and not 0 <= self.prediction.abnormal_probability <= 1:
-            raise _wrong("a probability of 0-1", str(self.prediction.abnormal_probability))
-        if len(self.boxes) > MAX_BOXES or any(
-            min(box.x, box.y, box.width - 1, box.height - 1) < 0 or max(astuple(box)) > MAX_EDGE
-            for box in self.boxes
-        ):
-            raise _wrong(f"at most {MAX_BOXES} boxes of a pixel or more inside the image", self.boxes)
-        if self.mask and (len(self.mask) > MAX_MASK_BYTES or not self.mask.startswith(b"\x89PNG\r\n\x1a\n")):
-            raise _wrong(f"a mask as a PNG of at most {MAX_MASK_BYTES:,} bytes", f"{len(self.mask):,} bytes")
+            raise LabelError(f"Probability {self.prediction.abnormal_probability} is not between 0 and 1.")
+        _check_boxes(self.boxes)
+        if self.mask and not self.mask.startswith(PNG):
+            raise LabelError("The mask is not a PNG.")
+        if len(self.mask) > MAX_MASK_BYTES:
+            raise LabelError(f"The mask has {len(self.mask):,} bytes; the limit is {MAX_MASK_BYTES:,}.")
 
 
 def retraction_of(event: Label, annotator: str) -> Label:
-    """The event that undoes another one. A retraction can be retracted too."""
+    """An event that retracts another one, which may be a retraction itself."""
     return Label(event.image_sha256, "", annotator, retracts=event.event_id)
 
 
@@ -102,14 +101,22 @@ def _is_id(text: str) -> bool:
 
 
 def _check_text(text: str, most: int) -> None:
-    """Any character may stand in it, but UTF-8 must be able to carry it."""
+    """Any character is allowed that UTF-8 can encode."""
     if len(text) > most:
-        raise _wrong(f"at most {most:,} characters", f"{len(text):,}")
+        raise LabelError(f"{_shown(text)} has {len(text):,} characters; the limit is {most:,}.")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise _wrong("text that UTF-8 can carry", f"half a character at {error.start}") from error
+        raise LabelError(f"{_shown(text)} has half a character at position {error.start}.") from error
 
 
-def _wrong(expected: str, found: str | Sequence) -> LabelError:
-    return LabelError(f"Expected {expected}; found {str(found)[:80]!r}. The label was not kept; correct it.")
+def _check_boxes(boxes: tuple[Box, ...]) -> None:
+    if len(boxes) > MAX_BOXES:
+        raise LabelError(f"{len(boxes)} boxes are too many; the limit is {MAX_BOXES}.")
+    for box in boxes:
+        if min(box.x, box.y, box.width - 1, box.height - 1) < 0 or max(astuple(box)) > MAX_EDGE:
+            raise LabelError(f"The {box} is empty or outside the image.")
+
+
+def _shown(text: str) -> str:
+    return repr(text[:80])

@@ -1,9 +1,9 @@
-"""Which images tell a model most: those are labeled first.
+"""Orders the queue by how much a label would tell the model (active learning).
 
-First where people disagree, then where the model and people do; after them, half and half, what the
-model is undecided about and what is unlike everything labeled or chosen before it (k-center, greedy:
-Sener and Savarese, ICLR 2018). The reason says which it was, but not who said what: whoever is still to
-label an image must not learn that.
+First come disputed images, then those where the model contradicts the consensus. The others are ordered by
+the mean of two numbers: how uncertain the model is, and how far the image is from everything labeled or
+chosen before it (greedy k-center: Sener and Savarese, ICLR 2018). The reason that is shown with an image
+does not tell its labels, because the next annotator must not know them.
 """
 
 import time
@@ -18,23 +18,24 @@ from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
 from chipdemo.labeling.agreement import DISPUTED
 from chipdemo.labeling.journal import Journal
 
-SIZE = 64  # numbers kept of an embedding
-HEAD = 1_000  # images chosen one after the other; the others follow by what is left of their difference
+SIZE = 64  # dimensions kept of an embedding
+HEAD = 1_000  # images chosen greedily; the others follow by their remaining distance
 BATCH = 500  # rows written in one transaction: a few milliseconds
-PAUSE_S = 0.01  # between two, so that labelers come first
+PAUSE_S = 0.01  # between two, to let labelers write
 CHUNK = 1_024  # embeddings compared at a time, with as many others
-LABELED = 10_000  # of more labeled images, as many, evenly spread, stand for all
-PEOPLE_DISAGREE, MODEL_DISAGREES = 2.0, 1.0  # priorities; those below 1 are what an image could tell
-TORN = "people disagree"  # a reason, even where no model was asked
-LITTLE = 0.25  # less than this is no reason
+LABELED = 10_000  # labeled images compared with; of more, an evenly spaced sample
+DISPUTED_FIRST, MODEL_DISAGREES = 2.0, 1.0  # added to the priority, which is otherwise 0-1
+DISPUTED_REASON = "annotators disagree"  # also without a model
+UNCERTAIN = "the model is uncertain"
+LITTLE = 0.25  # below this, neither number is a reason
 
 
 @dataclass(frozen=True)
 class Scored:
-    """All images, in the order of their ids, and what a model says of them.
+    """All images in the order of their ids, with the scores of one model.
 
-    id: (N,). consensus: N labels, "" for none. priority, reason: as they are now.
-    probability: (N,) of abnormal; NaN where the model was not asked.
+    id: (N,). consensus: N labels, "" for none. priority, reason: current values.
+    probability: (N,) of abnormal; NaN without a score.
     embedding: (N, SIZE) float32 of unit length; 0 where there is none.
     """
 
@@ -49,10 +50,10 @@ class Scored:
 def set_scores(
     journal: Journal, revision: str, scores: Iterable[tuple[str, float, np.ndarray | None]]
 ) -> None:
-    """Keep what a model says: (sha256, probability of abnormal, embedding (C,) or None) of each.
+    """Store scores: (sha256, probability of abnormal, embedding (C,) or None) of each image.
 
-    Longer embeddings are projected at random to SIZE numbers, which hardly changes who is near whom
-    (Johnson and Lindenstrauss), and keeps 100,000 images in 26 MB.
+    Longer embeddings are projected at random to SIZE dimensions, which approximately preserves distances
+    (Johnson and Lindenstrauss), so that 100,000 images take 26 MB.
     """
     rows = [
         (sha256, revision, float(p), b"" if embedding is None else shorten(embedding).astype("<f4").tobytes())
@@ -63,15 +64,15 @@ def set_scores(
 
 
 def rank(journal: Journal, threshold: float, revision: str) -> int:
-    """Write priority and reason of what that revision has scored; gives how many of them changed.
+    """Update priority and reason of the images that this revision has scored; returns how many changed.
 
-    threshold: of the model, 0-1. Labelers are not held up: it reads without a lock, and writes in
+    threshold: of the model, 0-1. Labelers do not have to wait: it reads without a lock, and writes in
     short transactions.
     """
     scored = _read(journal, revision)
     if not len(scored.id):
         return 0
-    with threadpool_limits(1):  # a core, so that the others are for those who wait
+    with threadpool_limits(1):  # leaves the other cores to the app
         priority, reason = rank_scored(scored, threshold)
     changed = [
         (float(priority[i]), reason[i], int(scored.id[i]))
@@ -88,36 +89,36 @@ def rank(journal: Journal, threshold: float, revision: str) -> int:
 
 
 def rank_scored(scored: Scored, threshold: float) -> tuple[np.ndarray, list[str]]:
-    """Priority (N,), NaN where there is nothing to go by, and its reason, of every image."""
+    """Priority (N,), NaN where unknown, and reason of every image."""
     known = ~np.isnan(scored.probability)
     consensus = np.array(scored.consensus)
     verdict = np.where(scored.probability >= threshold, ABNORMAL, NORMAL)
-    undecided = undecidedness(scored.probability, threshold)
-    unlike = differences(scored.embedding, undecided, labeled=consensus != "")
-    priority = (undecided + unlike) / 2
+    uncertain = uncertainty(scored.probability, threshold)
+    distance = differences(scored.embedding, uncertain, labeled=consensus != "")
+    priority = (uncertain + distance) / 2
     against = known & np.isin(consensus, CLASSES) & (consensus != verdict)
-    priority[against] = MODEL_DISAGREES + 1 - undecided[against]  # the surer the model, the sooner
-    torn = consensus == DISPUTED
-    priority[torn] = PEOPLE_DISAGREE + np.nan_to_num(undecided[torn])
-    priority[~torn & ~known & (np.array(scored.reason) == TORN)] = 0  # settled since
+    priority[against] = MODEL_DISAGREES + 1 - uncertain[against]  # the more certain the model, the sooner
+    disputed = consensus == DISPUTED
+    priority[disputed] = DISPUTED_FIRST + np.nan_to_num(uncertain[disputed])
+    priority[~disputed & ~known & (np.array(scored.reason) == DISPUTED_REASON)] = 0  # decided since
     reasons = np.select(
-        [torn, against, ~known, np.fmax(undecided, unlike) < LITTLE, undecided < unlike],
+        [disputed, against, ~known, np.fmax(uncertain, distance) < LITTLE, uncertain < distance],
         [
-            TORN,
-            "the model and people disagree",
+            DISPUTED_REASON,
+            "the model disagrees with the annotators",
             "",
-            "much like what is labeled, and the model is sure",
-            "unlike anything labeled so far",
+            "similar to labeled images, and the model is certain",
+            "different from all labeled images",
         ],
-        "undecided",
+        UNCERTAIN,
     ).tolist()
-    for i in (i for i, reason in enumerate(reasons) if reason == "undecided"):
-        reasons[i] = f"the model is undecided ({scored.probability[i]:.2f})"
-    return priority.round(4), reasons  # rounded: what hardly changed is not written again
+    for i in (i for i, reason in enumerate(reasons) if reason == UNCERTAIN):
+        reasons[i] = f"{UNCERTAIN} ({scored.probability[i]:.2f})"
+    return priority.round(4), reasons  # rounded: tiny changes are not written
 
 
-def undecidedness(probability: np.ndarray, threshold: float) -> np.ndarray:
-    """(N,) probabilities -> (N,): 1 at the threshold, 0 where the model is sure."""
+def uncertainty(probability: np.ndarray, threshold: float) -> np.ndarray:
+    """(N,) probabilities -> (N,): 1 at the threshold, 0 at probability 0 or 1."""
     below, above = max(threshold, 1e-6), max(1 - threshold, 1e-6)
     return 1 - np.where(
         probability < threshold, (threshold - probability) / below, (probability - threshold) / above
@@ -125,27 +126,28 @@ def undecidedness(probability: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def differences(
-    embedding: np.ndarray, undecided: np.ndarray, labeled: np.ndarray, head: int = HEAD
+    embedding: np.ndarray, uncertain: np.ndarray, labeled: np.ndarray, head: int = HEAD
 ) -> np.ndarray:
-    """How far each image is from everything labeled, and from what comes before it in the queue.
+    """How far each image is from all labeled ones and from those before it in the queue.
 
-    embedding: (N, C) float32 of unit length. undecided: (N,), what else decides who comes first; NaN
-    for who does not. labeled: (N,) bool. Gives (N,): 1 is as far as two images usually are.
+    embedding: (N, C) float32 of unit length. uncertain: (N,), added to the distance when choosing the next
+    image; NaN for images that are not to be chosen. labeled: (N,) bool. Returns (N,): 1 is the median
+    distance of two images.
     """
     usual = _usual_distance(embedding)
-    compared = ~labeled & embedding.any(1)  # without an embedding, nothing is known of it
+    compared = ~labeled & embedding.any(1)  # without an embedding there is no distance
     nearest = np.zeros(len(embedding), np.float32)
     known = embedding[labeled]
     known = known[:: len(known) // LABELED + 1]
     nearest[compared] = _distance_to_nearest(embedding[compared], known) / usual
     nearest = np.minimum(nearest, 1)
-    waiting = ~labeled & ~np.isnan(undecided)
-    result, score = nearest.copy(), np.where(waiting, undecided + nearest, -1)
+    waiting = ~labeled & ~np.isnan(uncertain)
+    result, score = nearest.copy(), np.where(waiting, uncertain + nearest, -1)
     for _ in range(min(head, int(waiting.sum()))):
         first = int(score.argmax())
         result[first], waiting[first] = nearest[first], False
         nearest = np.minimum(nearest, (1 - embedding @ embedding[first]) / usual)
-        score = np.where(waiting, undecided + nearest, -1)
+        score = np.where(waiting, uncertain + nearest, -1)
     return np.where(waiting, nearest, result)
 
 
@@ -167,7 +169,7 @@ def _usual_distance(embedding: np.ndarray) -> float:
 
 
 def shorten(embedding: np.ndarray) -> np.ndarray:
-    """(C,) -> at most SIZE numbers of unit length, float32; none of zeros or of what is not finite."""
+    """(C,) -> at most SIZE numbers of unit length, float32; (0,) for zeros or values that are not finite."""
     vector = np.asarray(embedding, np.float32).ravel()
     if len(vector) > SIZE:
         vector = vector @ _projection(len(vector))
@@ -177,7 +179,7 @@ def shorten(embedding: np.ndarray) -> np.ndarray:
 
 @cache
 def _projection(channels: int) -> np.ndarray:
-    """(C, SIZE), the same for ever: RandomState's numbers are frozen, default_rng's are not."""
+    """(C, SIZE), always the same: RandomState's numbers are frozen, default_rng's are not."""
     return np.random.RandomState(0).standard_normal((channels, SIZE)).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""The model's say on every image of the journal, in the background: it orders the queue."""
+"""Scores every image of the journal with the model in use, in the background; the scores order the queue."""
 
 import logging
 import threading
@@ -8,7 +8,8 @@ import numpy as np
 
 from chipdemo.errors import ImageError, LabelError
 from chipdemo.images import MAX_MEGAPIXELS
-from chipdemo.inspection import Inspector
+from chipdemo.inspection import Model
+from chipdemo.judge import Judge
 from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.ranking import rank, set_scores
 
@@ -29,12 +30,12 @@ class Scorer:
     def __init__(
         self,
         journal: Journal,
-        inspector: Inspector,
+        judge: Judge,
         every_s: float = 5.0,
         max_megapixels: float = MAX_MEGAPIXELS,
     ):
         """every_s: between two looks for new images, labels and models, seconds."""
-        self.journal, self.inspector = journal, inspector
+        self.journal, self.judge = journal, judge
         self.every_s, self.max_megapixels = every_s, max_megapixels
         self._revision, self._after = "", 0  # of the model, and the last id it was asked about
         self._scored = 0  # images, since the start
@@ -66,20 +67,20 @@ class Scorer:
 
     def work(self) -> bool:
         """Score a few images, and rank if it is time and something changed. False if none was left."""
-        inspector = self.inspector.current()
-        revision = inspector.info.revision
+        model = self.judge.models.in_use
+        revision = model.info.revision
         if revision != self._revision:
             self._revision, self._after = revision, 0
-        more = self._score_some(inspector)
+        more = self._score_some(model)
         basis = (revision, self._scored, self.journal.counts().events)
         if basis != self._ranked and time.monotonic() >= self._rank_at and not self._stopping.is_set():
             started = time.monotonic()
-            rank(self.journal, inspector.info.threshold, revision)
+            rank(self.journal, model.info.threshold, revision)
             took = time.monotonic() - started
             self._ranked, self._rank_at = basis, started + took + max(self.every_s, REST * took)
         return more
 
-    def _score_some(self, inspector: Inspector) -> bool:
+    def _score_some(self, model: Model) -> bool:
         """Ask about the next BATCH that this revision has not scored, each once; False if none is left."""
         with self.journal.read() as database:
             newest = database.execute("SELECT MAX(id) FROM images").fetchone()[0] or 0
@@ -92,19 +93,19 @@ class Scorer:
         for row in rows:
             if self._stopping.is_set():
                 break
-            scores += self._score(inspector, row["sha256"])
+            scores += self._score(model, row["sha256"])
             after = row["id"]
         if scores:
             set_scores(self.journal, self._revision, scores)
         self._scored, self._after = self._scored + len(scores), after
         return bool(rows)
 
-    def _score(self, inspector: Inspector, sha256: str) -> list[tuple[str, float, np.ndarray]]:
+    def _score(self, model: Model, sha256: str) -> list[tuple[str, float, np.ndarray]]:
         """What ranking.set_scores takes; none where the image cannot be read."""
         try:
             decoded = self.journal.picture(sha256, self.max_megapixels)
         except (ImageError, LabelError) as error:
             log.info("an image of the queue is not scored: %s", error)
             return []
-        inspection = inspector.inspect(decoded.image)
+        inspection = self.judge.inspect(decoded, model=model)
         return [(sha256, inspection.abnormal_probability, inspection.embedding)]

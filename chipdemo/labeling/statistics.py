@@ -1,8 +1,8 @@
-"""How well people agree, with each other and with the model, and which labels deserve a second look.
+"""Agreement of annotators with each other and with the model, and labels that may be wrong.
 
-Read from the votes in their order, a portion at a time: a million take seconds and little memory.
-Intervals are of 95 %, by bootstrap over images: only how often each way of voting occurs
-matters, so that resampling images is drawing these counts anew from a multinomial distribution.
+Votes are streamed from the journal: a million take seconds and little memory.
+Intervals are 95 % bootstrap intervals over images. Only the number of images with each combination of
+votes matters, so resampling images means drawing these numbers from a multinomial distribution.
 """
 
 from array import array
@@ -18,7 +18,7 @@ from chipdemo.labeling.journal import Journal, JournalImage
 from chipdemo.labeling.label import LABELS
 
 RESAMPLES = 1_000
-# What the model said of each image when it was first labeled, and could not have learned from that
+# The model's prediction of each image at its first label, from which it cannot have learned yet
 FIRST_PREDICTION = """(
     SELECT image_sha256, prediction, MIN(seq) FROM votes WHERE prediction IS NOT NULL GROUP BY image_sha256
 )"""
@@ -37,11 +37,10 @@ UNREVIEWED = """
 
 @dataclass(frozen=True)
 class Kappa:
-    """Agreement beyond chance: 1 is complete, 0 what chance gives; NaN where all labels are the same.
+    """Agreement beyond chance: 1 is perfect, 0 is chance; NaN where all labels are the same.
 
-    low, high: of the 95 % interval, which has no width where nobody ever disagreed. agreement: share
-    of the pairs of votes that agree, 0-1; of one class: of the votes for it, how many others' agree.
-    images: with two votes or more.
+    low, high: 95 % interval; of no width where nobody ever disagreed. agreement: share of the pairs of
+    votes that agree, 0-1; for one class, among the pairs with a vote for it. images: with two votes or more.
     """
 
     value: float
@@ -53,7 +52,7 @@ class Kappa:
 
 @dataclass(frozen=True)
 class Agreement:
-    """overall, by_class: Fleiss' kappa. pairs: Cohen's, by two names in their order."""
+    """overall, by_class: Fleiss' kappa. pairs: Cohen's kappa by two names, sorted."""
 
     overall: Kappa
     by_class: dict[str, Kappa]
@@ -61,19 +60,11 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Disagreement:
-    """An image on which most votes are tied, and its votes: label by annotator."""
-
-    image: JournalImage
-    votes: dict[str, str]
-
-
-@dataclass(frozen=True)
 class LikelyError:
     """An image whose label the model contradicts.
 
-    label: what people say. probability: of abnormal, before anybody labeled it. margin: by how much
-    the other class is likelier; it may be below 0, where the model says that class less often.
+    label: the consensus. probability: of abnormal, predicted before the first label. margin: probability of
+    the other class minus that of the label; it may be below 0 where the model rarely predicts that class.
     """
 
     image: JournalImage
@@ -83,7 +74,7 @@ class LikelyError:
 
 
 def agreement(journal: Journal) -> Agreement:
-    """Of all standing votes, but for those that decided a review: their givers knew the others'."""
+    """Of all standing votes except decisions, whose reviewers knew the other votes."""
     annotators, votes = _votes(journal)
     counts = votes @ np.tile(np.eye(len(LABELS)), (len(annotators), 1))  # (images, labels)
     ways, times = np.unique(counts[counts.sum(1) >= 2], axis=0, return_counts=True)
@@ -99,7 +90,7 @@ def agreement(journal: Journal) -> Agreement:
 
 
 def consensus_counts(journal: Journal, annotators_per_image: int = 1) -> dict[str, int]:
-    """Images with at least so many votes, by what holds of them: a label or "disputed"."""
+    """Images with at least so many votes, by consensus: a label or "disputed"."""
     with journal.read() as database:
         rows = database.execute(
             "SELECT consensus, COUNT(*) FROM images WHERE consensus != '' AND votes >= ? GROUP BY consensus",
@@ -108,47 +99,31 @@ def consensus_counts(journal: Journal, annotators_per_image: int = 1) -> dict[st
     return dict.fromkeys((*LABELS, DISPUTED), 0) | dict(map(tuple, rows))
 
 
-def disagreements(journal: Journal, annotators_per_image: int = 1, limit: int = 100) -> list[Disagreement]:
-    """For review: images with at least so many votes, tied, and not decided since."""
-    with journal.read() as database:
-        rows = database.execute(
-            "SELECT * FROM images WHERE consensus = ? AND votes >= ? ORDER BY id LIMIT ?",
-            (DISPUTED, annotators_per_image, limit),
-        ).fetchall()
-        votes = "SELECT annotator, label FROM votes WHERE image_sha256 = ?"
-        return [
-            Disagreement(
-                JournalImage.from_row(row), dict(map(tuple, database.execute(votes, (row["sha256"],))))
-            )
-            for row in rows
-        ]
-
-
 def against_the_model(
     journal: Journal, threshold: float, annotators_per_image: int = 1
 ) -> dict[str, dict[str, int]]:
-    """Images with at least so many votes, by what people say now and by what the model said before.
+    """Images with at least so many votes: number by consensus, then by the model's earlier verdict.
 
-    threshold: 0-1, from which on the model's probability counts as abnormal.
+    threshold: 0-1; a probability of at least this counts as abnormal.
     """
     table = {consensus: dict.fromkeys(CLASSES, 0) for consensus in (*LABELS, DISPUTED)}
     with journal.read() as database:
-        for consensus, stopped, count in database.execute(
+        for consensus, flagged, count in database.execute(
             f"SELECT consensus, prediction >= ?, COUNT(*) FROM {FIRST_PREDICTION} "
             "JOIN images ON sha256 = image_sha256 WHERE votes >= ? GROUP BY 1, 2",
             (threshold, annotators_per_image),
         ):
-            table[consensus][ABNORMAL if stopped else NORMAL] = count
+            table[consensus][ABNORMAL if flagged else NORMAL] = count
     return table
 
 
 def likely_errors(
     journal: Journal, limit: int = 100, labeled_by: str = "", annotators_per_image: int = 1
 ) -> list[LikelyError]:
-    """Labels that deserve a second look, the likeliest errors first; not those that had one.
+    """Labels that may be wrong, the likeliest errors first, without those labeled again or decided since.
 
-    labeled_by: an annotator, for only what this one labeled too. annotators_per_image: only of images with at
-    least so many votes. A second look was had where somebody labeled it again, or decided.
+    labeled_by: only images that this annotator labeled; "" for all. annotators_per_image: only images with
+    at least so many votes.
     """
     with journal.read() as database:
         rows = database.execute(
@@ -171,10 +146,10 @@ def likely_errors(
 def confidently_wrong(abnormal: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Confident learning (Northcutt et al., JAIR 2021): rows off the diagonal of the confident joint.
 
-    abnormal: (N,) bool, as labeled. probability: (N,) of abnormal, out of sample. A row belongs to a
-    class whose probability reaches its mean over all that are labeled so, and to the likelier if both
-    do. Gives the rows that belong to the class they are not labeled as, and by what margin of
-    probability, the largest first.
+    abnormal: (N,) bool, labels. probability: (N,) of abnormal, out of sample. A row belongs to a class if
+    its probability of that class reaches the mean of all rows labeled so, and to the likelier one if it
+    reaches both. Returns the rows that belong to the class they are not labeled as, and the margin of
+    probability of each, the largest first.
     """
     if not 0 < abnormal.sum() < len(abnormal):
         return np.zeros(0, int), np.zeros(0)
@@ -189,7 +164,7 @@ def confidently_wrong(abnormal: np.ndarray, probability: np.ndarray) -> tuple[np
 
 
 def cohen(tables: np.ndarray) -> np.ndarray:
-    """Cohen's kappa (1960). tables: (..., J, J), how often one said what while the other said what."""
+    """Cohen's kappa (1960). tables: (..., J, J), images by the label of the one and of the other."""
     shares = tables / tables.sum((-1, -2), keepdims=True)
     agreed = np.trace(shares, axis1=-2, axis2=-1)
     by_chance = (shares.sum(-1) * shares.sum(-2)).sum(-1)
@@ -199,8 +174,8 @@ def cohen(tables: np.ndarray) -> np.ndarray:
 def fleiss(ways: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Fleiss' kappa (1971), overall and by class, for any number of votes an image.
 
-    ways: (W, J) votes for each class, two or more a way. times: (..., W), how many images have
-    them. Gives (..., 1 + J). Unequal numbers as in Fleiss, Levin and Paik (2003), equation 18.40.
+    ways: (W, J) votes for each class, two or more in each combination. times: (..., W), images with that
+    combination. Returns (..., 1 + J). Unequal numbers as in Fleiss, Levin and Paik (2003), equation 18.40.
     """
     votes = ways.sum(1)  # (W,)
     images, given = times.sum(-1, keepdims=True), (times @ votes)[..., None]
@@ -244,7 +219,7 @@ def _fleiss_kappas(ways: np.ndarray, times: np.ndarray) -> list[Kappa]:
     shares = (_ratio(agreed.sum(), possible.sum()), *_ratio(agreed, possible))
     if not images:
         return [Kappa(np.nan, np.nan, np.nan, np.nan, 0)] * len(shares)
-    values, bounds = fleiss(ways, times), _interval(fleiss(ways, _drawn_anew(times)))
+    values, bounds = fleiss(ways, times), _interval(fleiss(ways, _resampled(times)))
     return [
         Kappa(float(value), float(low), float(high), float(share), images)
         for value, low, high, share in zip(values, *bounds, shares)
@@ -253,26 +228,26 @@ def _fleiss_kappas(ways: np.ndarray, times: np.ndarray) -> list[Kappa]:
 
 def cohen_kappa(table: np.ndarray) -> Kappa:
     """table: (J, J)."""
-    low, high = _interval(cohen(_drawn_anew(table.ravel()).reshape(-1, *table.shape)))
+    low, high = _interval(cohen(_resampled(table.ravel()).reshape(-1, *table.shape)))
     return Kappa(
         float(cohen(table)), float(low), float(high), float(np.trace(table) / table.sum()), int(table.sum())
     )
 
 
-def _drawn_anew(times: np.ndarray) -> np.ndarray:
-    """(W,) images of each way -> (RESAMPLES, W), as many drawn with replacement."""
+def _resampled(times: np.ndarray) -> np.ndarray:
+    """(W,) images with each combination -> (RESAMPLES, W), as many images drawn with replacement."""
     total = int(times.sum())
     return np.random.default_rng(0).multinomial(total, times / total, RESAMPLES)
 
 
 def _interval(values: np.ndarray) -> np.ndarray:
-    """(RESAMPLES, ...) -> (2, ...): 2.5 and 97.5 %, without the draws where everything was the same."""
+    """(RESAMPLES, ...) -> (2, ...): 2.5 and 97.5 %, without draws in which all labels are the same."""
     undefined = np.isnan(values).all(0)
     low_high = np.nanpercentile(np.where(undefined, 0, values), (2.5, 97.5), axis=0)
     return np.where(undefined, np.nan, low_high)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """NaN where the whole is 0, but for rounding."""
+    """NaN where the whole is 0, up to rounding."""
     whole = np.asarray(whole, float)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 1e-12)

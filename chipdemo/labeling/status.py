@@ -1,4 +1,4 @@
-"""How far the labeling is, and what a next model could learn from it."""
+"""Progress of the labeling, and the commands that train the next model from it."""
 
 import json
 import shlex
@@ -17,22 +17,22 @@ from chipdemo.settings import Settings
 
 @dataclass(frozen=True)
 class Status:
-    """images: known. labeled: with a standing label. pending: events not yet published.
+    """images: in the journal. labeled: with a standing label. pending: events not yet published.
 
-    agreed: images by what holds of them. disagreements: images on which votes are tied.
-    new: normal and abnormal ones that the model has not seen; None where that is not known.
+    agreed: images by consensus. disputed: images without a majority. new: images agreed to be normal or
+    abnormal that the model has not seen; None where that is not known.
     """
 
     images: int
     labeled: int
     agreed: dict[str, int]
-    disagreements: int
+    disputed: int
     pending: int
     new: int | None
 
 
 def status_of(journal: Journal, seen: Collection[str] | None = None) -> Status:
-    """seen: sha256 of the images that the model was trained and measured on; None for unknown."""
+    """seen: sha256 of the images that the model was trained and evaluated on; None if unknown."""
     counts = journal.counts()
     labels, new = Counter(), 0
     with journal.read() as database:
@@ -52,24 +52,24 @@ def status_of(journal: Journal, seen: Collection[str] | None = None) -> Status:
 
 
 def images_seen(checkpoint: str) -> frozenset[str] | None:
-    """The sha256 in the split.json of a checkpoint folder; None where there is none that can be read."""
+    """The sha256 in the split.json of a checkpoint folder; None where it cannot be read."""
     try:
         split = json.loads((Path(checkpoint).expanduser() / "split.json").read_bytes())
-        return frozenset(sha256 for part in ("train", "val", "test") for sha256 in split[part])
+        return frozenset(sha256 for name in ("train", "val", "test") for sha256 in split[name])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def training_commands(settings: Settings, status: Status, dataset: str = "") -> list[str]:
-    """What to type to train the next model: from the dataset (owner/name), or from an export made first.
+    """The commands that train the next model, from the dataset (owner/name) or from an export.
 
-    Where the model in use learned from some of these images, its test images stay so; where
-    the app watches a model, the next one takes its place.
+    Where the model in use was trained on some of these images, the split is kept. Where the app reloads its
+    model, the next one replaces it.
     """
     model, ending = Path(settings.model_source).expanduser(), ""
     if status.new is not None and status.new < sum(status.agreed[label] for label in CLASSES):
         ending += f" --split {shlex.quote(str(model / 'split.json'))}"
-    if settings.watch and settings.model:
+    if settings.hot_reload and settings.model:
         place = "--out" if model.is_dir() else "--push-to-hub"
         ending += f" {place} {shlex.quote(str(model))}"
     if dataset:

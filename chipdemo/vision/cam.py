@@ -10,12 +10,12 @@ CHANNELS = 6  # strongest CBAM channels that are shown
 GRADIENT_METHODS = ("Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "EigenCAM")
 
 
-def fixed_heat(evidence: np.ndarray, heat_scale: float) -> np.ndarray:
+def fixed_scale_heatmap(cam: np.ndarray, heat_scale: float) -> np.ndarray:
     """(h, w) evidence -> (h, w) float32 heat, 0-1, on the model's own scale.
 
     heat_scale shows as 0.5 in every image; evidence for "normal" shows as 0.
     """
-    return np.clip(HALF * evidence / heat_scale, 0, 1).astype(np.float32)
+    return np.clip(HALF * cam / heat_scale, 0, 1).astype(np.float32)
 
 
 def strongest_channels(output: EngineOutput) -> tuple[Channel, ...]:

@@ -18,7 +18,7 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Which places matter: sigmoid of a 7x7 convolution over the channels' mean and max (eq. 3)."""
+    """Which patches matter: sigmoid of a 7x7 convolution over the channels' mean and max (eq. 3)."""
 
     def __init__(self, kernel: int = 7):
         super().__init__()

@@ -6,7 +6,7 @@ A checkpoint is a folder or a Hub model repository:
     metrics.json        what was measured, on what, from which starting weights
     split.json          sha256 of every train, val and test image
     README.md           the model card
-    memory.safetensors  what was learned of normal chips, where matching was fitted (normals.py)
+    memory.safetensors  the memory bank of normal images, if there is one (anomaly_model.py)
 While training is at work in a folder, state.safetensors lies beside them.
 """
 
@@ -80,12 +80,12 @@ def find_checkpoint(model: str, revision: str | None = None) -> Path:
         return path
     if path.suffix.lower() in PICKLES:
         raise CheckpointError(
-            f"Expected a checkpoint folder or a Hub id; {model} is a pickle, which can run any code when "
-            f"it is loaded. Convert it to {WEIGHTS} where you trust it."
+            f"{model} is a pickle, which can run any code when it is loaded, so it is never loaded. Convert "
+            f"it to {WEIGHTS} if you trust it."
         )
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         raise CheckpointError(
-            f"Expected a checkpoint folder or a Hub id owner/name; found nothing at {model}."
+            f"There is no model at {model}. Name a checkpoint folder or a Hub id such as owner/name."
         )
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
@@ -95,7 +95,7 @@ def find_checkpoint(model: str, revision: str | None = None) -> Path:
 
 def _out_of_reach(model: str, error: Exception) -> CheckpointOutOfReachError:
     return CheckpointOutOfReachError(
-        f"{model} is no folder here and could not be fetched from the Hub ({type(error).__name__}). "
+        f"{model} is not a folder and could not be fetched from the Hub ({type(error).__name__}). "
         f"Check the name, the network, and for a private model HF_TOKEN or `hf auth login`."
     )
 
@@ -114,14 +114,14 @@ def latest_revision(model: str) -> str:
             raise _out_of_reach(model, error) from error
     if (folder / STATE).exists():
         raise CheckpointOutOfReachError(
-            f"Expected a finished checkpoint in {folder}; found {STATE}, so its training run has not ended. "
-            f"Let it end, or go on with it by --resume."
+            f"The training run in {folder} has not ended ({STATE} is there). Let it end, or continue it with "
+            "--resume."
         )
     try:
         return _content_revision(folder, [name for name in FILES if (folder / name).exists()])
     except OSError as error:
         raise CheckpointOutOfReachError(
-            f"{folder} could not be read ({error}); it is tried again later."
+            f"{folder} cannot be read ({error}). It is tried again later."
         ) from error
 
 
@@ -130,13 +130,16 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"Expected {path.name} in {path.parent}; it is not there.") from error
+        raise CheckpointError(f"{path.parent} has no {path.name}. Fetch or train the model again.") from error
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path} is no readable JSON ({error}); fetch or train the model again."
+            f"{path} is not readable JSON ({error}). Fetch or train the model again."
         ) from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"Expected an object in {path}; found {type(content).__name__}.")
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__} instead of a JSON object. Fetch or train the model "
+            "again."
+        )
     return content
 
 
@@ -160,17 +163,17 @@ def read_spec(folder: Path) -> ModelSpec:
     expected = {field.name for field in fields(ModelSpec)}
     if missing := expected - LATER - content.keys():
         raise CheckpointError(
-            f"{folder / CONFIG} lacks {', '.join(sorted(missing))}; is it a Chip Inspector model?"
+            f"{folder / CONFIG} lacks {', '.join(sorted(missing))}. It is not a model of Chip Inspector."
         )
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k in expected}
     if values["classes"] != CLASSES:
         raise CheckpointError(
-            f"Expected the classes {CLASSES} in {folder / CONFIG}; found {values['classes']}."
+            f"{folder / CONFIG} has the classes {values['classes']}; only {CLASSES} can be used."
         )
     if values.get("verdict_by", HEAD) not in (HEAD, JUDGE_BY_MEMORY):
         raise CheckpointError(
-            f"Expected verdict_by {HEAD} or {JUDGE_BY_MEMORY} in {folder / CONFIG}; found "
-            f"{values['verdict_by']!r}. Update Chip Inspector."
+            f"{folder / CONFIG} has verdict_by {values['verdict_by']!r}, which this version does not know. "
+            "Update Chip Inspector."
         )
     return ModelSpec(**values)
 

@@ -17,27 +17,27 @@ ATTENTIONS = ("cbam", "none")
 
 
 class ChipNetOutput(NamedTuple):
-    """What one forward gives. N images, C channels, (h, w) places.
+    """What one forward gives. N images, C channels, (h, w) patches.
 
     logits: (N, 2), in the order of CLASSES, before calibration.
-    evidence: (N, h, w), each place's share in the log-odds: its mean plus the difference of
-        the biases is logits[:, 1] - logits[:, 0] exactly, because the pooled head is linear.
+    cam: (N, h, w), the class activation map: each patch's share in the log-odds. Its mean plus the
+        difference of the biases is logits[:, 1] - logits[:, 0] exactly, because the pooled head is linear.
     features: (N, C, h, w), what the head pools (behind the attention, where there is one).
     channel_attention: (N, C), 0-1; None without attention.
     spatial_attention: (N, h, w), 0-1; None without attention.
     embedding: (N, C), the backbone's pooled features before the attention.
     distance: (N,), of the embedding from those of the training images.
-    middle: the backbone's features of the strides that were asked for, each (N, C, h, w).
+    intermediates: the backbone's features of the strides that were asked for, each (N, C, h, w).
     """
 
     logits: Tensor
-    evidence: Tensor
+    cam: Tensor
     features: Tensor
     channel_attention: Tensor | None
     spatial_attention: Tensor | None
     embedding: Tensor
     distance: Tensor
-    middle: tuple[Tensor, ...]
+    intermediates: tuple[Tensor, ...]
 
 
 def weighed(features: Tensor, weights: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def weighed(features: Tensor, weights: Tensor) -> Tensor:
 
 
 class ChipNet(nn.Module):
-    """A chip classifier that says where.
+    """A chip classifier with an exact class activation map.
 
     backbone: any timm convolutional model's name. attention: "cbam" or "none".
     stages: how many of the backbone's last resolutions are joined; with 2, the finer one
@@ -96,13 +96,13 @@ class ChipNet(nn.Module):
             return self.backbone.forward_features(batch), ()
         last, maps = self.backbone.forward_intermediates(batch, indices=wanted)
         by_stage = dict(zip(wanted, maps))
-        middle = tuple(by_stage[stage] for stage in stages)
+        intermediates = tuple(by_stage[stage] for stage in stages)
         if not self.finer:
-            return last, middle
+            return last, intermediates
         maps = [by_stage[stage] for stage in self.finer]
         size = maps[0].shape[2:]  # the finest grid
         maps = [F.interpolate(m, size, mode="bilinear") if m.shape[2:] != size else m for m in maps]
-        return torch.cat((*maps, F.interpolate(last, size, mode="bilinear")), 1), middle
+        return torch.cat((*maps, F.interpolate(last, size, mode="bilinear")), 1), intermediates
 
     def refine(self, features: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """(N, C, h, w) -> refined features, channel weights (N, C), spatial weights (N, h, w)."""
@@ -113,16 +113,16 @@ class ChipNet(nn.Module):
         return self.head(self.dropout(features.mean((2, 3))))
 
     def forward(self, batch: Tensor, strides: Sequence[int] = ()) -> ChipNetOutput:
-        """(N, 3, H, W) normalized images -> everything the inspector needs.
+        """(N, 3, H, W) normalized images -> logits, maps and features.
 
-        strides: of middle features that are wanted too, such as 8 and 16.
+        strides: of intermediate features that are wanted too, such as 8 and 16.
         """
-        raw, middle = self._features(batch, self.stages_of(strides) if strides else ())
+        raw, intermediates = self._features(batch, self.stages_of(strides) if strides else ())
         features, channel, spatial = self.refine(raw)
         direction = self.head.weight[1] - self.head.weight[0]  # (C,)
-        evidence = weighed(features, direction)
+        cam = weighed(features, direction)
         embedding = raw.mean((2, 3))  # (N, C, h, w) -> (N, C)
         distance = self.ood(embedding)
         return ChipNetOutput(
-            self.classify(features), evidence, features, channel, spatial, embedding, distance, middle
+            self.classify(features), cam, features, channel, spatial, embedding, distance, intermediates
         )

@@ -1,4 +1,4 @@
-"""How far an image is from the training images, so that the model can say "I don't know"."""
+"""How far an image is from the training images: out-of-distribution detection."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ class OODDetector(nn.Module):
     Tipping and Bishop, J. R. Stat. Soc. B 61 (1999): the covariance is its AXES strongest
     directions plus one variance for all others, which is well determined by a few hundred
     images where a full covariance of 1,280 channels is not. Lee et al., NeurIPS 2018,
-    use such a distance to find images unlike the training ones.
+    use such a distance to detect images that are out of distribution.
     Before fit() every image is at distance 0.
     """
 

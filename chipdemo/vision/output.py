@@ -21,8 +21,7 @@ def replacing(folder: Path, files: Collection[str], advice: str = "") -> Iterato
     folder = folder.resolve()
     if foreign := sorted({path.name for path in folder.glob("*")} - set(files)):
         raise DataError(
-            f"Expected a new folder for --out, or one of an earlier run; {folder} holds {foreign[0]}. "
-            "Choose another folder."
+            f"{folder} holds {foreign[0]}, which no earlier run wrote. Choose another folder for --out."
         )
     part, old = (folder.with_name(f".{folder.name}.{ending}") for ending in ("part", "replaced"))
 
@@ -41,8 +40,8 @@ def replacing(folder: Path, files: Collection[str], advice: str = "") -> Iterato
         part.rename(folder)
     except (OSError, SafetensorError) as error:
         raise DataError(
-            f"Expected room and permission to write {folder}; found: {error}. Make room or choose another "
-            f"--out, then start again{advice}."
+            f"{folder} cannot be written: {error}. Make room or choose another --out, then start "
+            f"again{advice}."
         ) from error
     finally:
         tidy()

@@ -43,25 +43,25 @@ def load_weights(net: ChipNet, path: Path) -> None:
     """Fill a network, strictly: a missing, extra or misshapen tensor is a CheckpointError."""
     if not path.exists():
         pickles = [p.name for p in sorted(path.parent.iterdir()) if p.suffix.lower() in PICKLES]
-        found = f"found {pickles[0]}, a pickle, which is never loaded" if pickles else "it is not there"
-        raise CheckpointError(f"Expected {path.name} in {path.parent}; {found}.")
+        found = f"; the pickle {pickles[0]} is never loaded" if pickles else ""
+        raise CheckpointError(f"{path.parent} has no {path.name}{found}.")
     try:
         tensors = load(path.read_bytes())  # not mapped: a file that is written over would end the process
         net.load_state_dict(
             {
-                _today(name): tensor.float() if tensor.is_floating_point() else tensor
+                current_name(name): tensor.float() if tensor.is_floating_point() else tensor
                 for name, tensor in tensors.items()
             },
             strict=True,
         )
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); fetch or train the model again.") from error
+        raise CheckpointError(f"{path} is damaged ({error}). Fetch or train the model again.") from error
     except RuntimeError as error:  # load_state_dict's word for missing, extra and misshapen
         raise CheckpointError(f"{path} does not fit its {CONFIG}: {error}") from error
 
 
-def _today(name: str) -> str:
-    """What a tensor is called now: checkpoints before called the OOD detector "familiarity"."""
+def current_name(name: str) -> str:
+    """The name of a tensor today; earlier checkpoints call the OOD detector "familiarity"."""
     return f"ood.{name.removeprefix('familiarity.')}" if name.startswith("familiarity.") else name
 
 

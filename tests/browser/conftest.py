@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from chipdemo.examples import Example
-from tests.fakes import FakeInspector
+from tests.fakes import FakeModel
 from tests.serving import served
 
 WAIT_MS = 20_000  # for a condition, on a slow machine
@@ -30,7 +30,7 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory):
-    """Folder with dark.png (abnormal), light.png (normal), red.png (unlike) and two bad files."""
+    """dark.png (abnormal), light.png (normal), red.png (out of distribution), and others."""
     folder = tmp_path_factory.mktemp("images")
     values = np.linspace(0, 70, 120 * 90).astype(np.uint8).reshape(90, 120)
     Image.fromarray(values).save(folder / "dark.png")
@@ -43,13 +43,13 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def inspector() -> FakeInspector:
-    return FakeInspector()
+def model() -> FakeModel:
+    return FakeModel()
 
 
 @pytest.fixture(scope="session")
-def address(inspector, images):
-    with served(inspector, (Example(images / "dark.png", "a dark drawing"),)) as address:
+def address(model, images):
+    with served(model, (Example(images / "dark.png", "a dark drawing"),)) as address:
         yield address
 
 

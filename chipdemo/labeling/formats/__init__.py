@@ -15,6 +15,7 @@ from chipdemo.labeling.formats.entry import Entry, entries_of
 from chipdemo.labeling.formats.reading import Imported, keep_rows
 from chipdemo.labeling.intake import Progress
 from chipdemo.labeling.journal import Journal
+from chipdemo.labeling.label import UNSURE, Label
 
 WRITERS = {  # write(folder, entries) -> how many it left out, by reason
     "imagefolder": imagefolder.write,
@@ -103,6 +104,7 @@ def import_labels(
     normal, abnormal: names of further class folders, for the format folder. Raises ExchangeError if nothing
     can be read there, LabelError for an invalid name of an annotator; labels added before that stay.
     """
+    Label("0" * 64, UNSURE, annotator)  # raises LabelError before anything is read
     path = path.expanduser()
     format = format or _guess(path)
     read = _chosen(READERS, format)

@@ -64,7 +64,6 @@ def keep_rows(
     An imported label is an event like any other: it becomes the annotator's latest label of that image. So
     it replaces the standing one, unless that says the same and more (boxes, a mask, a note).
     """
-    Label("0" * 64, "unsure", annotator)  # raises LabelError before anything is read
 
     def read(row: Row | str) -> tuple[Row, NewImage, Label] | str:
         try:

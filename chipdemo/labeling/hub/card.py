@@ -1,8 +1,8 @@
-"""The dataset card: what the labels are, how many, how to train from them.
+"""The dataset card: what the labels are, how many there are, how to train from them.
 
-Our part stands between two marks and is rewritten; everything else belongs to people and stays.
-Every flush adds its events to the counts that the card already has, so that many writers need not
-read each other's files; a census, made where all is read anyway, tells what holds now.
+The part between two marks is rewritten by Chip Inspector; everything else belongs to the owner and is kept.
+Each flush adds its events to the numbers that are in the card, so that writers need not read each other's
+files. A census counts all events anew where they are read anyway, and adds the consensus.
 """
 
 import re
@@ -19,7 +19,7 @@ from chipdemo.labeling.label import LABELS, UNSURE
 
 START = "<!-- Chip Inspector writes from here -->"
 END = "<!-- to here; what stands elsewhere is yours -->"
-RETRACTED = "taken back"
+RETRACTED, RETRACTED_BEFORE = "retracted", "taken back"  # in the table, now and in older cards
 NONE: Counter[str] = Counter()
 OURS = re.compile(re.escape(START) + ".*?" + re.escape(END), re.DOTALL)
 
@@ -39,14 +39,15 @@ configs:
 
 # Labels of {name}
 
-Images of chips, and what people say of them. License: unknown, until whoever owns the images
-names one at the top of this file, as `license:`.
+Images of chips with labels of annotators. License: unknown. The owner of the images may name one at the
+top of this file, as `license:`.
 
 """
 
 OUR_PART = """{start}
-Each row is an event: what one person said of one image at one moment. Nothing is edited; an event
-can take an earlier one back (`retracts`). What holds of an image is what most people last said of it.
+Each row is an event: the label that one annotator gave one image at one time. Rows are never edited; an
+event can retract an earlier one (`retracts`). The consensus on an image is the majority of its annotators'
+latest labels.
 
 | label | events |
 |---|---|
@@ -64,52 +65,52 @@ In a program: `datasets.load_dataset("{name}", split="train")`.
 
 @dataclass(frozen=True)
 class Census:
-    """All events counted, and what they add up to."""
+    """The numbers of all events, and of the images by consensus."""
 
-    events: Counter[str]  # by label, and RETRACTED
-    images: Counter[str]  # by agreement.Consensus's label
+    events: Counter[str]  # by label, and retractions as RETRACTED
+    images: Counter[str]  # by Consensus.label
     annotators: int
     shared: int  # images with labels of two annotators or more
-    unanimous: int  # of these
+    unanimous: int  # of the shared ones
 
 
-def kinds(labels: Iterable[LabelEvent]) -> Counter[str]:
-    """How many events of each label, or taking another one back."""
+def count_events(labels: Iterable[LabelEvent]) -> Counter[str]:
+    """Number of events by label, and of retractions as RETRACTED."""
     return Counter(RETRACTED if label.retracts else label.label for label in labels)
 
 
 def census(rows: Sequence[dict[str, Any]]) -> Census:
-    """rows: every event of the dataset, with the columns of shards.SAID."""
+    """rows: every event of the dataset, with the columns shards.SMALL_COLUMNS."""
     events = list({row["event_id"]: SimpleNamespace(**row) for row in rows}.values())
-    consensus_counts = consensus_of(events).values()
-    shared = [consensus for consensus in consensus_counts if sum(consensus.votes.values()) > 1]
+    by_image = consensus_of(events).values()
+    shared = [consensus for consensus in by_image if sum(consensus.votes.values()) > 1]
     return Census(
-        kinds(events),
-        Counter(consensus.label for consensus in consensus_counts),
+        count_events(events),
+        Counter(consensus.label for consensus in by_image),
         len({event.annotator for event in events}),
         len(shared),
         sum(len(consensus.votes) == 1 for consensus in shared),
     )
 
 
-def can_add(card: str) -> bool:
-    """Whether the card has counts of ours to add to."""
-    ours = OURS.search(card)
-    return bool(ours) and all(_count(kind).search(ours[0]) for kind in (*LABELS, RETRACTED))
+def has_numbers(card: str) -> bool:
+    """Whether add_events can add to the numbers in this card."""
+    ours = _our_part(card) if OURS.search(card) else ""
+    return all(_number(kind).search(ours) for kind in (*LABELS, RETRACTED))
 
 
-def added(card: str, more: Counter[str]) -> str:
-    """The card with these events counted too. can_add(card) must hold."""
-    ours = OURS.search(card)[0]
+def add_events(card: str, more: Counter[str]) -> str:
+    """The card with more events added to its numbers. has_numbers(card) must be true."""
+    ours = _our_part(card)
     for kind, count in more.items():
-        ours = _count(kind).sub(lambda match, n=count: f"{match[1]}{int(match[2]) + n} |", ours, 1)
-    return _with(card, ours)
+        ours = _number(kind).sub(lambda match, n=count: f"{match[1]}{int(match[2]) + n} |", ours, 1)
+    return _with_our_part(card, ours)
 
 
-def rewritten(card: str, name: str, counted: Census, more: Counter[str] = NONE) -> str:
-    """The card with our part anew. card: "" for none yet. name: of the dataset, owner/name.
+def rewrite(card: str, name: str, counted: Census, more: Counter[str] = NONE) -> str:
+    """The card with our part written anew. card: "" for none yet. name: of the dataset, owner/name.
 
-    more: events that come on top of the counted ones, by kind.
+    more: events in addition to the counted ones.
     """
     events = counted.events + more
     ours = OUR_PART.format(
@@ -117,26 +118,30 @@ def rewritten(card: str, name: str, counted: Census, more: Counter[str] = NONE) 
         end=END,
         name=name,
         rows="\n".join(f"| {kind} | {events[kind]} |" for kind in (*LABELS, RETRACTED)),
-        census=f"\n{_told(counted)}\n" if counted.images else "",
+        census=f"\n{_census_text(counted)}\n" if counted.images else "",
     )
-    return _with(card or FIRST.format(name=name), ours)
+    return _with_our_part(card or FIRST.format(name=name), ours)
 
 
-def _told(counted: Census) -> str:
+def _census_text(counted: Census) -> str:
     today = f"{datetime.now(timezone.utc):%Y-%m-%d}"
-    consensus_counts = ", ".join(f"{counted.images[kind]} {kind}" for kind in (*CLASSES, UNSURE, DISPUTED))
+    images = ", ".join(f"{counted.images[kind]} {kind}" for kind in (*CLASSES, UNSURE, DISPUTED))
     return (
-        f"Counted on {today}: images {counted.images.total()} ({consensus_counts}); annotators "
+        f"Counted on {today}: images {counted.images.total()} ({images}); annotators "
         f"{counted.annotators}; images labeled by two or more {counted.shared}, unanimous "
         f"{counted.unanimous}."
     )
 
 
-def _count(kind: str) -> re.Pattern[str]:
+def _our_part(card: str) -> str:
+    return OURS.search(card)[0].replace(f"| {RETRACTED_BEFORE} |", f"| {RETRACTED} |")
+
+
+def _number(kind: str) -> re.Pattern[str]:
     return re.compile(rf"(\| {kind} \| )(\d{{1,15}}) \|")
 
 
-def _with(card: str, ours: str) -> str:
+def _with_our_part(card: str, ours: str) -> str:
     if OURS.search(card):
         return OURS.sub(lambda _: ours, card, 1)
     return f"{card}{ours}\n" if card.endswith("\n\n") else f"{card}\n\n{ours}\n"

@@ -1,4 +1,4 @@
-"""Many small shards of the dataset into few, while others go on writing."""
+"""Merges the small shards of the dataset, while others go on writing."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from chipdemo.labeling.hub.publish import CARD, COMPACTED, SHARD_BYTES, Change, 
 
 @dataclass(frozen=True)
 class Compacted:
-    """How many shards there were, and how many there are."""
+    """Number of shards before and after."""
 
     before: int
     after: int
@@ -19,30 +19,29 @@ class Compacted:
 def compact(dataset: str, shard_bytes: int = SHARD_BYTES) -> Compacted:
     """Merge the shards of the dataset owner/name into ones of up to shard_bytes. Raises HubError.
 
-    One commit a merged shard: it comes, exactly those that were read go, and their names are noted, so
-    that a writer who does not know whether its own arrived still finds out. Where somebody commits
-    meanwhile, it is done anew upon that. Events that are there twice stay once. At the end the card's
-    figures are counted anew.
+    Each commit adds one merged shard, deletes exactly the shards that it was made of, and notes their names,
+    by which a writer finds out that its own shard had arrived. After a commit of somebody else in between,
+    the merge is repeated. Duplicate events are dropped. At the end the numbers in the card are counted anew.
     """
     repository = Repository(dataset, public=None)
     try:
         before = len(repository.head().shards)
         ids: dict[str, list[str]] = {}  # of the events, by shard; a shard never changes
-        while repository.amend(lambda head: _merge(repository, head, shard_bytes, ids)):
+        while repository.commit(lambda head: _merge(repository, head, shard_bytes, ids)):
             pass
-        repository.amend(lambda head: _recount(repository, head))
+        repository.commit(lambda head: _recount(repository, head))
         head = repository.head()
     except ChipDemoError:
         raise
     except Exception as error:  # noqa: BLE001 - network, proxy, storage and Hub raise errors of many types
         raise HubError(
-            f"Expected to compact {dataset}; found {describe_error(error)} No label is lost: run it again."
+            f"{dataset} was not compacted completely: {describe_error(error)} No label is lost. Run it again."
         ) from error
     return Compacted(before, len(head.shards))
 
 
 def _merge(repository: Repository, head: Head, shard_bytes: int, ids: dict[str, list[str]]) -> Change | None:
-    """The first shards that together are no more than shard_bytes as one; None where there are no two."""
+    """Merges the oldest shards that together have at most shard_bytes; None where there are no two."""
     from chipdemo.labeling.hub.shards import merged, parquet_of
 
     group = _group(head, shard_bytes)
@@ -53,12 +52,12 @@ def _merge(repository: Repository, head: Head, shard_bytes: int, ids: dict[str, 
     elsewhere = {event_id for shard in set(head.shards) - set(group) for event_id in ids[shard]}
     table = merged([repository.table(head, shard) for shard in group], elsewhere)
     files = {new_shard(): parquet_of(table)} if len(table) else {}
-    gone = "\n".join(sorted(head.compacted | set(group))) + "\n"
-    return Change(f"{len(group)} shards into one", files | {COMPACTED: gone.encode()}, group)
+    compacted = "\n".join(sorted(head.compacted | set(group))) + "\n"
+    return Change(f"{len(group)} shards into one", files | {COMPACTED: compacted.encode()}, group)
 
 
 def _group(head: Head, shard_bytes: int) -> list[str]:
-    """Shards, oldest first, of up to shard_bytes together; none unless they are two or more."""
+    """The oldest two or more consecutive shards of up to shard_bytes together; or none."""
     group: list[str] = []
     for shard in sorted(head.shards):
         if sum(head.sizes[one] for one in [*group, shard]) <= shard_bytes:
@@ -71,7 +70,7 @@ def _group(head: Head, shard_bytes: int) -> list[str]:
 
 
 def _recount(repository: Repository, head: Head) -> Change | None:
-    text = card.rewritten(head.card, repository.name, repository.census(head))
+    text = card.rewrite(head.card, repository.name, repository.census(head))
     if text == head.card:
         return None
     return Change("Labels counted anew", {CARD: text.encode("utf-8", "surrogateescape")})

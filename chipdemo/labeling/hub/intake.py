@@ -1,4 +1,4 @@
-"""Images of a dataset of the Hugging Face Hub, on their way into the journal."""
+"""Adds the images of a Hugging Face dataset to the journal."""
 
 from collections.abc import Iterator
 
@@ -15,17 +15,16 @@ Image = tuple[str, bytes]  # its name, and the content of its file
 def add_dataset(
     journal: Journal, name: str, progress: Progress = lambda done: None, limits: Limits = DEFAULT_LIMITS
 ) -> Intake:
-    """The images of a dataset, with their content. See images_of."""
+    """Add the images of a dataset, with their content. See images_of."""
     return add_contents(journal, images_of(name, limits), progress, limits)
 
 
 def images_of(name: str, limits: Limits = DEFAULT_LIMITS, anonymous: bool = False) -> Iterator[Image | str]:
-    """The images of a dataset, owner/name, one after the other, and lines about what is not taken.
+    """The images of a dataset, owner/name, one by one, and a line about each one that cannot be read.
 
-    They are the rows of its Parquet files, in the column `image`, or where it has no Parquet the
-    images that lie in it; at most limits.files and limits.total_bytes. anonymous: without the token
-    of this machine. Raises ExchangeError where the dataset cannot be read at all; where reading breaks
-    off, the last line says so.
+    They come from the column `image` of its Parquet files, or from its image files where it has no Parquet;
+    at most limits.files and limits.total_bytes. anonymous: without the token of this machine. Raises
+    ExchangeError where the dataset cannot be opened; a later failure is the last line.
     """
     data = open_data(name, anonymous)
     found = _in_tables(data) if data.tables else _in_files(data, limits)
@@ -36,18 +35,18 @@ def images_of(name: str, limits: Limits = DEFAULT_LIMITS, anonymous: bool = Fals
                 count, total = count + 1, total + len(one[1])
             if count > limits.files or total > limits.total_bytes:
                 yield (
-                    f"{name}: more than {limits.files:,} images or {limits.total_bytes / 1e9:g} GB, of "
-                    f"which the rest was not taken. Add all by: python -m chipdemo labels add hf:{name}"
+                    f"{name} has more than {limits.files:,} images or {limits.total_bytes / 1e9:g} GB. The "
+                    f"rest was not added. Add all by: python -m chipdemo labels add hf:{name}"
                 )
                 return
             yield one
     except Exception as error:  # noqa: BLE001 - network, storage, Hub and Parquet raise errors of many types
         yield (
-            f"{name}: not read to its end: {describe_error(error)} Add it again to go on: nothing is "
+            f"{name} was not read completely: {describe_error(error)} Add it again to continue; no image is "
             "added twice."
         )
     if not count and not data.tables:
-        yield f"{name}: expected Parquet files with a column image, or images; found neither."
+        yield f"{name} has neither image files nor Parquet files with a column image."
 
 
 def _in_tables(data: HubData) -> Iterator[Image | str]:

@@ -1,9 +1,8 @@
-"""Labels from the journal into a Hugging Face dataset that many append to, each exactly once.
+"""Publishes labels from the journal to a Hugging Face dataset with many writers, each label exactly once.
 
-Which events go together into which file is written into the journal before anything is sent, and
-a commit is made only upon the commit that was looked at (parent_commit) and only if that file is
-not there yet. So it does not matter how often or by how many processes a batch is tried, whether
-an answer was lost, or where anybody crashed.
+The journal stores which events go into which file before anything is sent. A commit is made only on top of
+the commit that was read (parent_commit), and only if that file is not there yet. So a batch may be tried any
+number of times by any number of processes, whether an answer was lost or a process crashed.
 """
 
 import logging
@@ -33,17 +32,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CARD = "README.md"
-COMPACTED = ".compacted"  # names of the shards whose events now are in others; hidden from load_dataset
+COMPACTED = ".compacted"  # names of the shards that were merged into others; hidden from load_dataset
 SHARD = re.compile(r"data/labels-\d{8}T\d{6}Z-[0-9a-f]{12}\.parquet")
-SHARD_LABELS, SHARD_BYTES = 1_000, 100_000_000  # at most, in one commit
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 2, 600  # before another try after a failure
-CONFLICTS = 20  # times that others may have been faster, in one try
-LOOK_S = 0.5  # between looks whether there is something to publish
+SHARD_LABELS, SHARD_BYTES = 1_000, 100_000_000  # most of one commit
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 2, 600  # before the next try after a failure
+CONFLICTS = 20  # commits of others in between, at most, in one try
+LOOK_S = 0.5  # between checks for labels to publish
 
 
 @dataclass(frozen=True)
 class Head:
-    """The dataset at one commit. sizes: of its files, bytes by path. card: its README.md or ""."""
+    """The dataset at one commit. sizes: bytes of its files by path. card: README.md, or "" for none."""
 
     oid: str
     sizes: Mapping[str, int]
@@ -55,30 +54,30 @@ class Head:
         return [path for path in self.sizes if SHARD.fullmatch(path)]
 
     def holds(self, shard: str) -> bool:
-        """Whether the events of this shard are in the dataset, under this name or another."""
+        """Whether the events of this shard are in the dataset, in this file or merged into another."""
         return shard in self.sizes or shard in self.compacted
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a commit does. files: content by path. without: paths that go."""
+    """A commit to be made. files: content by path. deleted: paths."""
 
     message: str
     files: Mapping[str, bytes]
-    without: Sequence[str] = ()
+    deleted: Sequence[str] = ()
 
 
 class Repository:
-    """A dataset repository of the Hub. name: owner/name. public: if it is made; None never makes it."""
+    """A dataset repository of the Hub. name: owner/name. public: of a new one; None never creates one."""
 
     def __init__(self, name: str, public: bool | None = False):
         self.name, self.public = name, public
         self.api, self.files = HfApi(), HfFileSystem(skip_instance_cache=True)
 
     def head(self) -> Head:
-        """What it holds now. Makes it, private unless told otherwise, where there is none."""
+        """The latest commit. Creates the repository where there is none, unless public is None."""
         if get_token() is None:
-            raise HubError(f"Expected to be signed in to the Hub; found no token. {SIGN_IN}.")
+            raise HubError(f"There is no Hub token on this machine. {SIGN_IN}.")
         try:
             info = self.api.dataset_info(self.name, files_metadata=True)
         except RepositoryNotFoundError:
@@ -87,7 +86,7 @@ class Repository:
             self.api.create_repo(self.name, repo_type="dataset", private=not self.public, exist_ok=True)
             info = self.api.dataset_info(self.name, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        # Whatever bytes a person wrote must come back as they were
+        # Bytes that are not UTF-8 must be written back as they were
         text = {
             path: self.files.read_bytes(self._path(info.sha, path)).decode("utf-8", "surrogateescape")
             for path in (CARD, COMPACTED)
@@ -96,28 +95,30 @@ class Repository:
         return Head(info.sha, sizes, text.get(CARD, ""), frozenset(text.get(COMPACTED, "").split()))
 
     def table(self, head: Head, shard: str, columns: Sequence[str] | None = None) -> "pa.Table":
-        """The rows of a shard; of some columns only these are fetched."""
+        """The rows of a shard. columns: only these are fetched; None for all."""
         import pyarrow.parquet as pq
 
         return pq.read_table(self._path(head.oid, shard), columns=columns, filesystem=self.files)
 
     def census(self, head: Head) -> card.Census:
-        """All events counted: reads the small columns of every shard."""
-        from chipdemo.labeling.hub.shards import SAID  # here, since importing datasets takes a second or two
-
-        return card.census(
-            [row for shard in head.shards for row in self.table(head, shard, SAID).to_pylist()]
+        """Counts all events, from the small columns of every shard."""
+        from chipdemo.labeling.hub.shards import (
+            SMALL_COLUMNS,  # here, since importing datasets takes a second or two
         )
 
-    def amend(self, change: Callable[[Head], Change | None]) -> bool:
-        """Commit what `change` makes of the head; where others were faster, of the new head, and so on.
+        return card.census(
+            [row for shard in head.shards for row in self.table(head, shard, SMALL_COLUMNS).to_pylist()]
+        )
 
-        False where `change` has nothing to do. What fails otherwise raises what the client raises.
+    def commit(self, change_of: Callable[[Head], Change | None]) -> bool:
+        """Commit the change that change_of makes for the head; after a conflict, for the new head.
+
+        False where change_of returns None. Other failures raise the errors of the client.
         """
         conflicts = 0
-        while wanted := change(head := self.head()):
+        while change := change_of(head := self.head()):
             try:
-                self._commit(wanted, head)
+                self._commit_on(head, change)
                 return True
             except HfHubHTTPError as error:
                 conflicts += 1
@@ -126,20 +127,20 @@ class Repository:
                 time.sleep(random.uniform(0, 0.05 * 2 ** min(conflicts, 6)))
         return False
 
-    def _commit(self, wanted: Change, head: Head) -> None:
+    def _commit_on(self, head: Head, change: Change) -> None:
         try:
-            self._create_commit(wanted, head)
-        except ValueError:  # the Hub does not take the card, as a person left it: labels go without it
-            files = {path: content for path, content in wanted.files.items() if path != CARD}
-            self._create_commit(replace(wanted, files=files), head)
+            self._create_commit(head, change)
+        except ValueError:  # the Hub refuses the card as its owner left it: publish the labels without it
+            files = {path: content for path, content in change.files.items() if path != CARD}
+            self._create_commit(head, replace(change, files=files))
 
-    def _create_commit(self, wanted: Change, head: Head) -> None:
-        operations = [CommitOperationAdd(path, content) for path, content in wanted.files.items()]
-        operations += [CommitOperationDelete(path) for path in wanted.without]
+    def _create_commit(self, head: Head, change: Change) -> None:
+        operations = [CommitOperationAdd(path, content) for path, content in change.files.items()]
+        operations += [CommitOperationDelete(path) for path in change.deleted]
         self.api.create_commit(
             self.name,
             operations,
-            commit_message=wanted.message,
+            commit_message=change.message,
             repo_type="dataset",
             parent_commit=head.oid,
         )
@@ -150,10 +151,10 @@ class Repository:
 
 @dataclass(frozen=True)
 class Status:
-    """Where publishing stands, for the screen.
+    """The state of publishing.
 
-    pending: events not yet published. published_at: the last commit of this process, UTC. error: why
-    the last try failed, "" if it did not; next_try_at: UTC, then.
+    pending: events not yet published. published_at: time of this process's last commit, UTC. error: of the
+    last try, "" for none. next_try_at: UTC, after an error.
     """
 
     pending: int
@@ -163,12 +164,12 @@ class Status:
 
 
 class Publisher:
-    """Publishes what the journal has to a dataset, in the background once started.
+    """Publishes the labels of the journal to a dataset, in the background after start.
 
-    dataset: owner/name; made when first needed, private unless public. A flush comes as soon as
-    flush_labels wait, or flush_every_s seconds after the first of them came, and at the stop. After
-    failures it comes after growing pauses, or as the Hub's Retry-After says; the labels stay in the
-    journal meanwhile. shard_labels: most of one commit.
+    dataset: owner/name; created when first needed, private unless public. Labels are published when
+    flush_labels of them are pending, flush_every_s seconds after the first of them, and at the stop. After a
+    failure they stay in the journal, and the next try follows after growing pauses or the Hub's Retry-After.
+    shard_labels: most of one commit.
     """
 
     def __init__(
@@ -188,7 +189,7 @@ class Publisher:
         self.first_pause_s, self.longest_pause_s = first_pause_s, longest_pause_s
         self._last = Status(0)
         self._failures = 0
-        self._waiting_since: float | None = None  # time.monotonic() when labels were first seen to wait
+        self._waiting_since: float | None = None  # time.monotonic() when pending labels were first seen
         self._not_before = 0.0
         self._flushing = threading.Lock()
         self._stopping = threading.Event()
@@ -199,21 +200,21 @@ class Publisher:
         return replace(self._last, pending=self.journal.counts().pending)
 
     def start(self) -> None:
-        """Publish from now on, in a thread of its own that does not keep the process alive."""
+        """Publish in a daemon thread from now on."""
         self._stopping.clear()
-        self._thread = threading.Thread(target=self._publish_on, name="label publisher", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="label publisher", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_s: float = 30) -> None:
-        """Publish what is there, once more, and end. What does not succeed in time stays in the journal."""
+        """Publish once more and end the thread. Labels not published in time stay in the journal."""
         self._stopping.set()
         if self._thread:
             self._thread.join(timeout_s)
 
     def flush(self) -> int:
-        """Publish all that waits, now; how many events it was. Raises HubError, JournalError.
+        """Publish all pending events now; returns their number. Raises HubError, JournalError.
 
-        A long backlog goes in several commits, and what was published before a failure counts.
+        Many events take several commits; those before a failure stay published.
         """
         with self._flushing:
             published = 0
@@ -233,52 +234,49 @@ class Publisher:
         return (shard, labels) if labels else None
 
     def _publish(self, shard: str, labels: Sequence[Label]) -> None:
-        """One commit with one new file, unless it is there already; then, and only then, say so."""
+        """Commit one new file, unless it is there already; only after that, mark its events as published."""
         from chipdemo.labeling.hub.shards import parquet_of, table_of
 
         content = parquet_of(table_of(labels, self.journal.content))
         repository = Repository(self.dataset, self.public)
 
-        def change(head: Head) -> Change | None:
+        def change_of(head: Head) -> Change | None:
             if head.holds(shard):
                 return None
-            if card.can_add(head.card):
-                text = card.added(head.card, card.kinds(labels))
+            more = card.count_events(labels)
+            if card.has_numbers(head.card):
+                text = card.add_events(head.card, more)
             else:
-                text = card.rewritten(head.card, self.dataset, repository.census(head), card.kinds(labels))
+                text = card.rewrite(head.card, self.dataset, repository.census(head), more)
             files = {shard: content, CARD: text.encode("utf-8", "surrogateescape")}
             return Change(f"{len(labels)} labels", files)
 
-        repository.amend(change)
+        repository.commit(change_of)
         self.journal.mark_published([label.event_id for label in labels], shard)
 
     def _failed(self, error: Exception) -> ChipDemoError:
-        """Note the failure, with a warning in the log, and when to try again; what to raise."""
+        """Log the failure and schedule the next try; returns the error to raise."""
         pause_s = min(self.longest_pause_s, self.first_pause_s * 2 ** min(self._failures, 20))
         pause_s = max(pause_s * random.uniform(0.5, 1), retry_after_s(error))
         self._failures += 1
         self._not_before = time.monotonic() + pause_s
-        said = (
-            str(error)
-            if isinstance(error, ChipDemoError)
-            else f"Expected to publish; found {describe_error(error)}"
-        )
+        message = str(error) if isinstance(error, ChipDemoError) else describe_error(error)
         self._last = replace(
-            self._last, error=said, next_try_at=datetime.now(timezone.utc) + timedelta(seconds=pause_s)
+            self._last, error=message, next_try_at=datetime.now(timezone.utc) + timedelta(seconds=pause_s)
         )
-        log.warning("labels not published, next try in %.0f s: %s", pause_s, said)
+        log.warning("labels not published, next try in %.0f s: %s", pause_s, message)
         if isinstance(error, ChipDemoError):
             return error
-        return HubError(f"{said} The labels are safe in {self.journal.path} and are tried again.")
+        return HubError(f"{message} The labels stay in {self.journal.path} and are published later.")
 
-    def _publish_on(self) -> None:
+    def _run(self) -> None:
         while not self._stopping.wait(min(LOOK_S, self.flush_every_s / 4)):
             if self._is_due():
                 self._try_to_flush()
         self._try_to_flush()
 
     def _try_to_flush(self) -> None:
-        with suppress(ChipDemoError):  # noted and logged; the thread goes on
+        with suppress(ChipDemoError):  # logged; the thread continues
             self.flush()
 
     def _is_due(self) -> bool:
@@ -296,12 +294,12 @@ class Publisher:
 
 
 def new_shard() -> str:
-    """A name that nobody else has: the time, for people, and chance."""
+    """A unique name: the time, then random digits."""
     return f"data/labels-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:12]}.parquet"
 
 
 def retry_after_s(error: Exception) -> float:
-    """What the Hub asked to wait, seconds; 0 where it did not. An hour at most."""
+    """Seconds of the Hub's Retry-After, an hour at most; 0 where there is none."""
     cause = cause_of(error)
     text = cause.response.headers.get("Retry-After", "") if isinstance(cause, HfHubHTTPError) else ""
     return min(3_600, int(text)) if text.isdecimal() else 0

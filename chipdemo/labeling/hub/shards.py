@@ -1,7 +1,7 @@
-"""Label events as Parquet, the files that the shared dataset is made of.
+"""Label events as Parquet files, of which the shared dataset consists.
 
-With the features written into it, `datasets.load_dataset` and the Hub's viewer show images
-and class names. An event is a row; what is not given is empty, or null where the type has no empty.
+They contain their `datasets` features, so that load_dataset and the Hub's viewer show the images. An event
+is a row; a field without a value is empty, or null where its type has no empty value.
 """
 
 import io
@@ -19,7 +19,7 @@ FEATURES = Features(
         "event_id": Value("string"),  # UUID
         "image": Image(),
         "image_sha256": Value("string"),  # images.content_sha256
-        "label": Value("string"),  # normal, abnormal, unsure; empty where the event only retracts
+        "label": Value("string"),  # normal, abnormal, unsure; empty for a retraction
         "defect_type": Value("string"),
         "boxes": List({name: Value("int32") for name in ("x", "y", "width", "height")}),  # pixels
         "mask": Image(),
@@ -34,12 +34,12 @@ FEATURES = Features(
     }
 )
 SCHEMA = FEATURES.arrow_schema
-SAID = [name for name in FEATURES if name not in ("image", "boxes", "mask", "note")]  # small columns
-ROWS = 100  # a row group; the viewer reads one to show a page
+SMALL_COLUMNS = [name for name in FEATURES if name not in ("image", "boxes", "mask", "note")]
+ROWS = 100  # of a row group; the viewer reads one group to show a page
 
 
 def table_of(labels: Sequence[Label], content: Callable[[str], bytes]) -> pa.Table:
-    """A row an event. content: gives the image's file by its sha256."""
+    """One row an event. content: returns the image's file by its sha256."""
     return pa.Table.from_pylist([_row(label, content(label.image_sha256)) for label in labels], SCHEMA)
 
 
@@ -65,14 +65,14 @@ def _row(label: Label, image: bytes) -> dict:
 
 
 def parquet_of(table: pa.Table) -> bytes:
-    """The same table gives the same bytes."""
+    """A Parquet file. Equal tables give equal bytes."""
     file = io.BytesIO()
     pq.write_table(table, file, row_group_size=ROWS)
     return file.getvalue()
 
 
 def merged(tables: Sequence[pa.Table], without: Iterable[str] = ()) -> pa.Table:
-    """The rows of all, each event once, and none whose event_id is in `without`."""
+    """The rows of all tables, each event once, without those whose event_id is in `without`."""
     table = pa.concat_tables(tables)
     seen, kept = set(without), []
     for index, event_id in enumerate(table["event_id"].to_pylist()):

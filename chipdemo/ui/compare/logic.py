@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from chipdemo.ablation.format import Ablation, Row, read_ablation
 from chipdemo.errors import AblationError, ChipDemoError
 from chipdemo.examples import elpv_image
 from chipdemo.images import DecodedImage, read_image
-from chipdemo.inspection import Inspection, Inspector
-from chipdemo.overlay import overlay_rgba
+from chipdemo.inspection import Inspection, Model
+from chipdemo.judge import Judge
+from chipdemo.models import Models
+from chipdemo.overlay import data_uri, overlay
 from chipdemo.ui.compare.charts import SERIES
-from chipdemo.ui.inspect.html import data_uri
 
 IN_USE = "in-use"  # id of the app's own model, where it is no row of the ablation
 SELECTED = 4  # rows that are plotted at first
@@ -65,18 +65,19 @@ class Lineup:
 
     def __init__(
         self,
-        inspector: Inspector,
+        models: Models,
         source: str = "",
         ablation: Path | None = None,
-        load: Callable[[Path], Inspector] | None = None,
+        load: Callable[[Path], Model] | None = None,
     ):
-        self.inspector, self.source, self.ablation, self.load = inspector, source, ablation, load
-        self._loaded: dict[Path, Inspector] = {}
+        self.judge = Judge(models)  # without listeners: a comparison is not counted as an inspection
+        self.source, self.ablation, self.load = source, ablation, load
+        self._loaded: dict[Path, Model] = {}
         self._lock = threading.Lock()
 
     def models(self) -> list[ComparedModel]:
         """The model in use, then the rows in the order of the ablation."""
-        in_use = ComparedModel(IN_USE, self.inspector.current().info.name, None)
+        in_use = ComparedModel(IN_USE, self.judge.models.in_use.info.name, None)
         others = []
         for row, folder in self._folders():
             if self.source and folder == Path(self.source).resolve():
@@ -87,10 +88,10 @@ class Lineup:
 
     def inspect_with(self, model: ComparedModel, decoded: DecodedImage) -> Inspection:
         """Raises ChipDemoError where the checkpoint cannot be loaded."""
-        inspector = self.inspector.current() if model.folder is None else self._load_once(model.folder)
-        return inspector.inspect(decoded.image)
+        loaded = None if model.folder is None else self._load_once(model.folder)
+        return self.judge.inspect(decoded, model=loaded)
 
-    def _load_once(self, folder: Path) -> Inspector:
+    def _load_once(self, folder: Path) -> Model:
         with self._lock:  # another visitor may be loading it right now
             if folder not in self._loaded:
                 self._loaded[folder] = self.load(folder)
@@ -123,9 +124,8 @@ def answer_picture(image: Image.Image, inspection: Inspection) -> str:
     """The image under the heatmap of the verdict, small, as a data URI."""
     small = image.copy()
     small.thumbnail((ANSWER_SIDE, ANSWER_SIDE), reducing_gap=2.0)
-    overlay = overlay_rgba(next(iter(inspection.heat.values())), small.size)
-    small.paste(overlay.convert("RGB"), mask=overlay.getchannel("A"))
-    return _jpeg(small)
+    method = inspection.method
+    return data_uri(overlay(small, inspection.heatmaps[method], method), "JPEG")
 
 
 @lru_cache(maxsize=CACHED_ABLATIONS)
@@ -179,10 +179,4 @@ def picture_of(file: str, sha256: str) -> str:
         return ""
     small = decoded.image.copy()
     small.thumbnail((TEST_SIDE, TEST_SIDE))
-    return _jpeg(small)
-
-
-def _jpeg(image: Image.Image) -> str:
-    stream = BytesIO()
-    image.save(stream, "JPEG", quality=88)
-    return data_uri(stream.getvalue(), "jpeg")
+    return data_uri(small, "JPEG")

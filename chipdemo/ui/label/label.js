@@ -1,53 +1,67 @@
-// The screen of the Label tab. The next images are here before they are needed: a key shows the
-// next one at once and sends the label meanwhile; where that fails, the image comes back with the
-// reason. All text goes in by textContent: names, notes and types come from strangers.
+// The desk of the Label tab. The next images are fetched before they are needed: a key shows the next one
+// at once and sends the label meanwhile. A label that fails brings its image back after the one on the
+// screen, never in place of it, so that no key lands on an image that the annotator has not seen.
+// All text goes in by textContent: names, notes and types come from strangers.
 (() => {
-  const AHEAD = 3; // images waiting behind the one on the screen
+  const PREFETCHED = 3; // images behind the one on the screen
   const REMEMBERED = 50; // own last ones
+  const TIMEOUT_MS = 60000;
   const KEYS = [
     ["1", "normal"],
     ["2", "abnormal"],
     ["3", "unsure"],
-    ["letters", "abnormal, of that type"],
     ["Z", "undo my last label or skip"],
     ["S", "skip"],
-    ["\u2190 and \u2192", "back and forth through my last ones; a new label replaces the old"],
-    ["H", "heat on or off"],
+    ["\u2190 and \u2192", "back and forth through my last images; a new label replaces the old one"],
+    ["H", "heatmap on or off"],
     ["B", "add a box; arrows move it, Shift+arrows size it, Delete removes it"],
     ["X", "delete the last box"],
     ["P", "paint a mask; again or Escape: boxes"],
-    ["E", "erase what is painted"],
-    ["[ and ]", "brush thinner or thicker"],
+    ["E", "erase parts of the mask"],
+    ["[ and ]", "thinner or thicker brush"],
     ["N", "write a note; Escape leaves it"],
-    ["V", "show the model's verdict first, or not"],
+    ["V", "show the model's verdict before I label, or not"],
     ["?", "these keys"],
   ];
-  let root = null; // the element, once gradio has made it
-  let wanted = false; // the tab was opened
+  const ORDERS = {
+    informative: "most informative first",
+    plain: "as they came",
+    random: "random",
+    review: "disputed images, for review",
+  };
+  let root = null; // .desk, once gradio has made it
+  let opened = false; // the tab was opened
   let started = false;
-  let boxes = null; // label_boxes.js
-  let brush = null; // label_brush.js
-  let told = null; // what /label_desk said
-  let ahead = []; // entries; the first one is to be labeled now
+  let boxes = null; // boxes.js
+  let brush = null; // brush.js
+  let desk = null; // the answer of /label_desk
+  let ahead = []; // entries; the first is to be labeled now
   let past = []; // own labeled entries, the oldest first
-  let at = null; // index into past while going back; null for the one to be labeled
+  let at = null; // the one of past that is on the screen; null for the first of ahead
   let skips = []; // entries skipped since the last label, for undo
+  let given = []; // event ids of the labels of this page, for undo
   let order = "informative";
-  let shown = null;
-  let filling = false;
-  let more = false;
-  let asking = 0; // what arrives from before a change of order is dropped
+  let shown = null; // the entry on the screen
+  let heat = false; // is wanted over it
+  let paused = false; // an image is about to come or go: nothing is labeled
+  let filling = null; // a promise while images are being fetched
+  let more = false; // fetch again after that
   let line = Promise.resolve(); // labels, undos and skips reach the server in the order of the keys
   let unsent = 0;
+  let asked = 0; // calls so far
+  let newest = 0; // the call whose progress is shown
 
   const one = (selector) => root.querySelector(selector);
-  const make = (tag, className, text) => {
-    const element = document.createElement(tag);
-    if (className) element.className = className;
-    if (text !== undefined) element.textContent = text;
+  const make = (tag, properties, ...children) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
     return element;
   };
-  const visible = () => root && root.offsetParent !== null;
+  const current = () => at || ahead[0] || null;
+  const without = (entries, sha256) => entries.filter((entry) => entry.sha256 !== sha256);
+  const count = (number) => number.toLocaleString("en");
+  const words = (event) => (event ? [event.label, event.defect_type].filter(Boolean).join(", ") : "");
+  const probability = (model) => model.abnormal_probability.toFixed(2);
 
   // crypto.randomUUID is missing where the page comes by plain HTTP from another machine
   function newId() {
@@ -58,26 +72,41 @@
     return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
   }
 
-  // data: values, or promises of them
+  // The server leases images to this page. The id survives a reload, but is not in the storage while the
+  // page lives: a duplicated tab copies the storage and has to make an id of its own.
+  const PAGE = "chip-label-page";
+  const page = sessionStorage.getItem(PAGE) || newId();
+  sessionStorage.removeItem(PAGE);
+
+  // Talking to the server
+
   async function ask(name, ...data) {
     const { root: base = "", api_prefix = "/gradio_api" } = window.gradio_config || {};
-    const body = JSON.stringify({ data: await Promise.all(data) });
-    let answer;
+    const body = JSON.stringify({ data });
+    const number = (asked += 1);
+    let response;
     try {
-      answer = await fetch(`${base}${api_prefix}/run/${name}`, {
+      response = await fetch(`${base}${api_prefix}/run/${name}`, {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         credentials: "include",
         keepalive: body.length < 60000, // a page that is closed still sends it; browsers allow 64 KB
+        signal: AbortSignal.timeout(TIMEOUT_MS),
         body,
       });
     } catch {
       throw new Error("The server does not answer. Check the connection and try again.");
     }
-    if (answer.status === 401) throw new Error("You are no longer signed in. Load the page again.");
-    const said = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw new Error(said.error || `The server could not do that (${answer.status}). Try again.`);
-    return said.data[0];
+    if (response.status === 401) throw new Error("You are signed out. Load the page again.");
+    const answer = await response.json().catch(() => ({}));
+    if (!response.ok)
+      throw Object.assign(new Error(answer.error || `The server failed (${response.status}). Try again.`), { refused: true });
+    const [value] = answer.data;
+    if (value.progress && number > newest) {
+      newest = number;
+      showProgress(value.progress);
+    }
+    return value;
   }
 
   function inLine(name, ...data) {
@@ -87,42 +116,45 @@
     return answer;
   }
 
-  // Entries: an image with what is being said of it
+  // Runs what puts another image on the screen once the server has answered
+  async function pause(action) {
+    if (paused) return;
+    paused = true;
+    if (root.dataset.state === "ready") root.dataset.state = "waiting";
+    try {
+      await action();
+    } catch (error) {
+      tell("failed", error.message);
+    }
+    paused = false;
+    if (current()) render();
+  }
 
-  function entryOf(image) {
-    const entry = { ...image, boxes: [], mask: "", note: "", type: "", event: image.event || null };
-    if (entry.event) takeOver(entry, entry.event);
-    paint(entry);
+  // Entries: an image with the answer that is being given. saved: the own event that the server has, if any.
+  // event: the same, or the one that is on its way there.
+
+  function entryOf({ event = null, ...image }) {
+    const entry = { ...image, boxes: [], mask: "", note: "", type: "", trouble: "", event, saved: event };
+    if (event) takeOver(entry, event);
+    if (entry.picture) {
+      entry.image = make("img", { className: "photo", alt: entry.name, draggable: false, src: entry.picture });
+      entry.image.decode().catch(() => {}); // decoded before it is shown
+    }
     return entry;
   }
 
-  function takeOver(entry, event) {
-    Object.assign(entry, {
-      boxes: event.boxes.map((box) => ({ ...box })),
-      mask: event.mask,
-      note: event.note,
-      type: event.defect_type,
-    });
+  function takeOver(entry, { boxes, mask, note, defect_type }) {
+    Object.assign(entry, { boxes: boxes.map((box) => ({ ...box })), mask, note, type: defect_type });
   }
 
-  function paint(entry) {
-    if (!entry.picture) return;
-    entry.image = new Image();
-    entry.image.src = entry.picture;
-    entry.image.decode().catch(() => {}); // decoded ahead: showing it costs nothing
-  }
-
-  const current = () => (at === null ? ahead[0] : past[at]) || null;
-
-  // What was drawn and not yet sent survives a reload of the page; a mask, where there is room for it
-  const DRAFT_MASK = 1e6; // characters
+  // What was drawn and not yet sent survives a reload; a mask, where there is room for it
   const DRAFT = "chip-label-draft";
+  const DRAFT_MASK = 1e6; // characters
   function saveDraft() {
-    const entry = at === null && ahead[0];
-    if (!entry) return;
-    const { sha256, boxes, note, type } = entry;
-    const mask = entry.mask.length < DRAFT_MASK ? entry.mask : ""; // a promise has no length
-    sessionStorage.setItem(DRAFT, JSON.stringify({ sha256, boxes, mask, note, type }));
+    if (at || !ahead[0]) return;
+    const { sha256, boxes, note, type, mask } = ahead[0];
+    const draft = { sha256, boxes, note, type, mask: mask.length < DRAFT_MASK ? mask : "" };
+    sessionStorage.setItem(DRAFT, JSON.stringify(draft));
   }
   function withDraft(entry) {
     try {
@@ -137,119 +169,99 @@
   // Getting images
 
   async function start() {
-    if (started || !root || !wanted) return;
+    if (started || !root || !opened) return;
     started = true;
     try {
-      told = await ask("label_desk");
-      past = told.mine.map(entryOf);
+      desk = await ask("label_desk");
+      showProgress(desk.progress);
+      past = desk.own.map(entryOf);
       const chosen = localStorage.getItem("chip-label-order");
-      order = told.orders.includes(chosen) ? chosen : told.orders[0];
-      fillChoices();
-      setProgress(told.progress);
+      order = desk.orders.includes(chosen) ? chosen : desk.orders[0];
+      showChoices();
       await fill();
     } catch (error) {
       started = false;
-      stop("Nothing can be labeled here now", error.message);
+      stop("Labeling is not possible here", error.message);
     }
   }
 
-  // Asked again meanwhile, it looks again: what came may have been labeled before it was here
-  async function fill() {
+  // Called again meanwhile, it fetches once more: the images on their way may have been labeled since
+  function fill() {
     more = true;
-    if (filling) return;
-    filling = true;
-    let complaint = "";
-    while (more && !complaint) {
-      more = false;
-      if (ahead.length <= AHEAD) complaint = await fetchNext();
-    }
-    filling = false;
-    if (complaint && !ahead.length) stop("The next images did not come", complaint);
-    else if (current() !== shown || !shown) render();
-    if (complaint && ahead.length) trouble(complaint);
+    return (filling ??= fetchAll());
   }
 
-  // An own earlier label is no reason to leave an image out of a review
-  const isSettled = (entry) => order !== "review" || entry.sending || entry.event?.decides;
-
-  // What went wrong, or ""
-  async function fetchNext() {
-    const serial = asking;
-    try {
-      await line; // what is still on its way to the server would come again
-      const answer = await ask("queue", AHEAD + 1, order, ahead.map((entry) => entry.sha256));
-      if (serial !== asking) return "";
-      const here = new Set([...ahead, ...skips, ...past.filter(isSettled)].map((entry) => entry.sha256));
-      for (const image of answer.images)
-        if (!here.has(image.sha256) && (image.picture || image.error)) ahead.push(withDraft(entryOf(image)));
-      setProgress(answer.progress);
-      return "";
-    } catch (error) {
-      return error.message;
+  async function fetchAll() {
+    let problem = "";
+    while (more && !problem) {
+      more = false;
+      await line; // else images whose labels are on their way would come again
+      if (ahead.length <= PREFETCHED) problem = await fetchNext().then(() => "", (error) => error.message);
     }
+    filling = null;
+    if (problem && !current()) stop("The next images did not come", problem);
+    else if (current() !== shown || !shown) render();
+    if (problem && current()) trouble(problem);
+  }
+
+  // For a review, an own earlier label is no reason to leave an image out
+  const isDone = (entry) => order !== "review" || entry.event !== entry.saved || entry.event?.decides;
+
+  async function fetchNext() {
+    const { images } = await ask("queue", PREFETCHED + 1, order, ahead.map((entry) => entry.sha256), page);
+    const here = new Set([...ahead, ...skips, ...past.filter(isDone)].map((entry) => entry.sha256));
+    for (const image of images)
+      if (!here.has(image.sha256) && (image.picture || image.error)) ahead.push(withDraft(entryOf(image)));
   }
 
   function stop(word, next) {
     root.dataset.state = "empty";
     one(".desk-empty .word").textContent = word;
     one(".desk-empty .next").textContent = next;
-    one(".bring-back").hidden = !told?.progress.skipped;
+    one(".bring-back").hidden = !desk?.progress.skipped;
     shown = null;
   }
 
   function stopEmpty() {
-    const { images, done, skipped } = told.progress;
-    const number = (value) => value.toLocaleString("en");
-    const [word, next] =
-      order === "review"
-        ? ["No disagreement waits", "What enough people labeled has a majority or was decided. Choose another order to go on labeling."]
-        : !images
-          ? ["The queue is empty", "Add images below: choose many files or drop them there. Or inspect one and send it to labeling."]
-          : done === images
-            ? ["All done", `All ${number(images)} images are labeled. Add more below, or train the next model from the labels.`]
-            : skipped
-              ? ["Nothing left but what you skipped", `You skipped ${number(skipped)}. Bring them back, or add images below.`]
-              : ["Nothing left for you now", "You labeled the others, or they are with somebody else. Look again in a while, or add images below."];
-    stop(word, next);
+    const { images, done, skipped } = desk.progress;
+    if (order === "review") stop("No disputed images", "Every image with enough labels has a majority or a decision. Choose another order to label more.");
+    else if (!images) stop("The queue is empty", "Add images below, or inspect one and send it to labeling.");
+    else if (done === images) stop("All done", `All ${count(images)} images are labeled. Add more below, or train the next model.`);
+    else if (skipped) stop("Only skipped images are left", `You skipped ${count(skipped)}. Bring them back, or add images below.`);
+    else stop("No image for you now", "The remaining images are open on another page, yours or somebody else's. Look again later, or add images below.");
   }
 
   // Showing
 
   function render() {
-    const entry = current();
-    shown = entry;
-    if (!entry) return filling ? waitForNext() : stopEmpty();
-    root.dataset.state = "ready";
+    const entry = (shown = current());
+    if (!entry) return filling ? showWaiting() : desk && stopEmpty();
+    root.dataset.state = paused ? "waiting" : "ready";
+    const back = at ? past.length - past.indexOf(at) : 0;
     one(".desk-name strong").textContent = entry.name;
-    one(".reason").textContent = at === null ? (entry.reason ? `why this one: ${entry.reason}` : "") : `one of your last ones, ${past.length - at} back`;
-    trouble(entry.trouble || entry.error || "");
-    const paper = one(".paper");
-    paper.style.setProperty("--aspect", entry.width / entry.height);
-    const photo = entry.image || make("img");
-    photo.className = "photo";
-    photo.alt = entry.name;
-    photo.draggable = false;
-    one(".photo").replaceWith(photo);
-    if (!entry.image && !entry.error) fetchLook(entry);
-    showHeat(false);
+    one(".reason").textContent = back ? `${back} back` : entry.reason && `first because: ${entry.reason}`;
+    trouble(entry.trouble || entry.error, entry.conflict);
+    one(".paper").style.setProperty("--aspect", entry.width / entry.height);
+    one(".photo").replaceWith(entry.image || make("img", { className: "photo", alt: entry.name }));
+    heat = false;
+    renderHeat();
     boxes.render();
     brush.render();
     renderBrush();
     one('[data-do="unbox"]').disabled = !entry.boxes.length;
     one(".note").value = entry.note;
-    one(".other").value = told.defects.some(([, name]) => name === entry.type) ? "" : entry.type;
+    one(".other").value = desk.defects.some(([, name]) => name === entry.type) ? "" : entry.type;
     for (const button of root.querySelectorAll(".choice, .defects button"))
       button.setAttribute("aria-pressed", Boolean(entry.event) && isGiven(button, entry.event));
-    one(".desk-given").textContent = at === null ? "" : `You said: ${words(entry.event)}. A new label replaces it.`;
-    renderPrevious();
-    one(".verdict-first").textContent = "";
-    if (one(".peek").checked && at === null) fetchLook(entry);
+    one(".desk-given").textContent = at ? `Your label: ${words(entry.event)}. A new one replaces it.` : "";
+    renderPast();
+    renderVerdict();
   }
 
-  // Faster than the images come
-  function waitForNext() {
+  // Labels are given faster than images come
+  function showWaiting() {
     if (root.dataset.state === "ready") root.dataset.state = "waiting";
-    one(".desk-name strong").textContent = "The next image is coming";
+    one(".desk-name strong").textContent = "Loading the next image";
     one(".reason").textContent = "";
   }
 
@@ -262,271 +274,281 @@
 
   const isGiven = (button, event) =>
     button.dataset.type ? event.defect_type === button.dataset.type : event.label === button.dataset.label;
-  const words = (event) => (event ? [event.label, event.defect_type].filter(Boolean).join(", ") : "");
-  const probability = (model) => model.abnormal_probability.toFixed(2);
 
-  function trouble(message) {
-    one(".desk-trouble").textContent = message;
+  // conflict: whether the own label of another page stands, which may be kept
+  function trouble(message, conflict = false) {
+    one(".desk-trouble").hidden = !message;
+    one(".desk-trouble span").textContent = message;
+    one(".desk-trouble button").hidden = !conflict;
+    one(".desk-trouble button").textContent = conflict ? `Keep ${words(current().saved)}` : "";
   }
 
-  function renderPrevious() {
-    const strip = one(".previous .strip");
-    const last = past.slice(-5);
-    one(".previous").hidden = !last.length;
-    strip.replaceChildren(
-      ...last.map((entry, index) => {
-        const button = make("button");
-        button.type = "button";
-        const image = make("img");
-        image.alt = "";
-        if (entry.picture) image.src = entry.picture;
-        button.append(image, make("span", `said ${entry.event?.label || ""}`, entry.event?.label || "..."));
-        button.title = `${entry.name}: ${words(entry.event)}`;
+  function tell(state, text) {
+    one(".desk-kept").dataset.state = state;
+    one(".desk-kept").textContent = text;
+  }
+
+  function renderPast() {
+    one(".previous").hidden = !past.length;
+    one(".previous .strip").replaceChildren(
+      ...past.slice(-5).map((entry) => {
+        const label = entry.event?.label || "";
+        const text = make("span", { className: `given ${label}`, textContent: label });
+        const image = make("img", { alt: "", ...(entry.picture && { src: entry.picture }) });
+        const button = make("button", { type: "button", title: `${entry.name}: ${words(entry.event)}`, onclick: () => go(entry) }, image, text);
         button.setAttribute("aria-label", button.title);
-        const place = past.length - last.length + index;
-        button.setAttribute("aria-current", place === at);
-        button.onclick = () => go(place);
+        button.setAttribute("aria-current", entry === at);
         return button;
       })
     );
   }
 
-  function setProgress(progress) {
-    told.progress = progress;
-    const number = (value) => value.toLocaleString("en");
-    one(".facts").replaceChildren(
-      ...[
-        `${number(progress.done)} of ${number(progress.images)} done`,
-        `${number(progress.own)} yours`,
-        `${number(progress.own_last_hour)} in the last hour`,
-        ...published(progress, number),
-        `as ${told.annotator}`,
-      ].map((fact) => make("span", "", fact))
-    );
+  function showProgress(progress) {
+    if (!desk) return; // the desk's own answer
+    desk.progress = progress;
+    const facts = [
+      `${count(progress.done)} of ${count(progress.images)} done`,
+      `${count(progress.own)} by you`,
+      `${count(progress.own_last_hour)} in the last hour`,
+      ...published(progress),
+      `signed in as ${desk.annotator}`,
+    ];
+    one(".facts").replaceChildren(...facts.map((fact) => make("span", {}, fact)));
     one(".meter span").style.width = `${progress.images ? (100 * progress.done) / progress.images : 0}%`;
   }
 
-  function published(progress, number) {
-    if (!progress.publishes) return [`${number(progress.pending)} kept here, not published`];
-    const pending = `${number(progress.pending)} to publish`;
-    if (progress.publish_error) return [pending, `not published: ${progress.publish_error}`];
-    if (!progress.published_at) return [pending, "none published yet"];
-    const when = new Date(progress.published_at);
-    return [pending, `published ${when.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })}`];
+  function published({ publishes, pending, publish_error, published_at }) {
+    if (!publishes) return [`${count(pending)} not published`];
+    const waiting = `${count(pending)} to publish`;
+    if (publish_error) return [waiting, `not published: ${publish_error}`];
+    if (!published_at) return [waiting, "none published yet"];
+    const time = new Date(published_at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+    return [waiting, `published at ${time}`];
   }
 
-  function fillChoices() {
-    one(".defects").replaceChildren(
-      ...told.defects.map(([letter, name]) => {
-        const button = make("button");
-        button.type = "button";
-        button.dataset.type = name;
-        button.append(make("kbd", "", letter.toUpperCase()), ` ${name}`);
-        button.onclick = () => give("abnormal", name);
-        return button;
-      })
-    );
-    one("#desk-types").replaceChildren(...told.defects.map(([, name]) => Object.assign(make("option"), { value: name })));
-    const names = {
-      informative: "most informative first",
-      plain: "as they came",
-      random: "random",
-      review: "review of disagreements",
-    };
-    one(".order").replaceChildren(...told.orders.map((name) => Object.assign(make("option", "", names[name] || name), { value: name })));
+  function showChoices() {
+    const buttons = desk.defects.map(([letter, name]) => {
+      const onclick = () => give("abnormal", name);
+      const button = make("button", { type: "button", onclick }, make("kbd", {}, letter.toUpperCase()), ` ${name}`);
+      button.dataset.type = name;
+      return button;
+    });
+    one(".defects").replaceChildren(...buttons);
+    one("#desk-types").replaceChildren(...desk.defects.map(([, value]) => make("option", { value })));
+    one(".order").replaceChildren(...desk.orders.map((value) => make("option", { value }, ORDERS[value])));
     one(".order").value = order;
   }
 
-  // What the model says: only when asked
+  // What the model predicts: only when asked for
 
-  async function fetchLook(entry) {
+  async function look(entry) {
     try {
-      entry.look = entry.look || (await ask("label_look", entry.sha256));
+      return await (entry.look ??= ask("label_look", entry.sha256));
     } catch (error) {
+      entry.look = null;
       if (current() === entry) trouble(error.message);
       return null;
     }
-    if (!entry.image) {
-      entry.picture = entry.look.picture;
-      paint(entry);
-      if (current() === entry) render();
-    }
-    if (current() === entry && one(".peek").checked && at === null)
-      one(".verdict-first").textContent = `The model says ${entry.look.model.verdict}, ${probability(entry.look.model)}.`;
-    return entry.look;
   }
 
-  function showHeat(on) {
-    one(".heat").hidden = !on;
-    one('[data-do="heat"]').setAttribute("aria-pressed", on);
+  async function renderVerdict() {
+    const entry = shown;
+    const wanted = () => one(".peek").checked && !at && current() === entry;
+    one(".verdict-first").textContent = "";
+    const found = wanted() && (await look(entry));
+    if (found && wanted()) one(".verdict-first").textContent = `Model: ${found.model.verdict}, ${probability(found.model)} abnormal`;
   }
 
-  async function toggleHeat() {
-    const entry = current();
-    if (!entry) return;
-    if (!one(".heat").hidden) return showHeat(false);
-    const look = await fetchLook(entry);
-    if (!look || current() !== entry) return;
-    one(".heat").src = look.heat;
-    showHeat(true);
+  async function renderHeat() {
+    const entry = shown;
+    one(".heat").hidden = true;
+    one('[data-do="heat"]').setAttribute("aria-pressed", heat);
+    const found = heat && (await look(entry));
+    if (!heat || current() !== entry) return;
+    heat = Boolean(found);
+    if (found) one(".heat").src = found.heat;
+    one(".heat").hidden = !found;
+    one('[data-do="heat"]').setAttribute("aria-pressed", heat);
   }
 
-  // Saying what it is
+  function toggleHeat() {
+    heat = !heat && Boolean(shown);
+    renderHeat();
+  }
+
+  // Labeling
 
   async function give(label, type = "") {
     const entry = current();
-    if (!entry || (entry.error && !entry.image)) return;
-    type = type || (label === "abnormal" ? one(".other").value.trim() : "");
-    entry.note = one(".note").value;
-    const before = { event: entry.event, place: at };
-    const decides = Boolean(entry.decides) || (order === "review" && at === null);
-    const said = { label, defect_type: type, boxes: entry.boxes.map((box) => ({ ...box })), mask: entry.mask, note: entry.note };
-    entry.event = { ...said };
-    entry.trouble = "";
-    entry.type = type;
-    entry.sending = true;
-    if (at === null) {
-      ahead.shift();
-      past.push(entry);
-      past.splice(0, Math.max(0, past.length - REMEMBERED));
+    if (paused || !entry?.image) return;
+    const event = {
+      event_id: newId(),
+      label,
+      defect_type: type || (label === "abnormal" ? one(".other").value.trim() : ""),
+      boxes: entry.boxes.map((box) => ({ ...box })),
+      mask: entry.mask,
+      note: one(".note").value,
+    };
+    const decides = Boolean(entry.decides) || (order === "review" && !at);
+    const replaces = entry.saved?.event_id || "";
+    Object.assign(entry, { event, note: event.note, type: event.defect_type, trouble: "", conflict: false });
+    if (at) at = past[past.indexOf(at) + 1] || null;
+    else {
+      past = [...past, ahead.shift()].slice(-REMEMBERED);
       skips = [];
-    } else {
-      at = at + 1 < past.length ? at + 1 : null;
     }
+    given.push(event.event_id);
     sessionStorage.removeItem(DRAFT);
     document.activeElement?.blur?.();
-    const sent = inLine("label", entry.sha256, label, type, said.boxes, said.note, newId(), decides, said.mask);
-    render();
-    kept("sending", `Saving ${entry.name} ...`);
+    const sent = inLine("label", entry.sha256, label, event.defect_type, event.boxes, event.note, event.event_id, decides, event.mask, page, replaces);
     fill();
+    render();
+    tell("sending", `Saving ${entry.name} ...`);
     try {
       const answer = await sent;
-      entry.event = answer.event;
-      entry.sending = false;
-      setProgress(answer.progress);
-      tellKept(entry, answer.votes);
+      entry.saved = answer.event;
+      if (entry.event === event) entry.event = answer.event;
+      tellSaved(entry.name, answer);
+      renderPast();
     } catch (error) {
-      entry.sending = false;
-      takeBack(entry, before, error.message);
+      given = given.filter((id) => id !== event.event_id);
+      await failed(entry, event, error.message);
     }
-    renderPrevious();
     fill();
   }
 
-  function takeBack(entry, before, message) {
-    entry.event = before.event;
-    entry.trouble = `Not saved: ${message} What you drew and wrote is still here.`;
-    if (before.place === null) {
-      past = past.filter((each) => each !== entry);
-      if (at !== null) at = null;
-      ahead.unshift(entry);
-    } else {
-      at = past.indexOf(entry);
+  function tellSaved(name, { event, votes }) {
+    let text = `Saved: ${name}, ${words(event)}.`;
+    if (event.model) text += ` Model: ${probability(event.model)} abnormal.`;
+    if (votes) text += ` Votes now: ${Object.entries(votes).map(([label, number]) => `${number} ${label}`).join(", ")}.`;
+    tell("saved", text);
+  }
+
+  async function failed(entry, event, message) {
+    const stands = await ask("label_again", entry.sha256).then((found) => found.event, () => entry.saved);
+    if (stands?.event_id === event.event_id) {
+      given.push(stands.event_id); // only the answer was lost
+      entry.saved = stands;
+      if (entry.event === event) entry.event = stands;
+      return tellSaved(entry.name, { event: stands });
     }
-    kept("failed", `Not saved: ${entry.name}`);
+    tell("failed", `Not saved: ${entry.name}, ${words(event)}. ${message}`);
+    if (entry.event !== event) return; // labeled again meanwhile
+    entry.conflict = Boolean(stands) && stands.event_id !== entry.saved?.event_id;
+    entry.event = entry.saved = stands;
+    entry.trouble = entry.conflict
+      ? `You labeled this image ${words(stands)} on another page, so ${words(event)} was not saved. Keep that label, or choose one to replace it.`
+      : `Not saved: ${message} Your boxes, mask and note are still here.`;
+    if (entry.conflict || !stands) comesNext(entry);
+    else if (current() === entry) render();
+  }
+
+  // After the image on the screen, which stays
+  function comesNext(entry) {
+    const stays = at === entry;
+    if (stays) at = null;
+    past = without(past, entry.sha256);
+    ahead = without(ahead, entry.sha256);
+    ahead.splice(stays || at ? 0 : 1, 0, entry);
+    if (current() === entry) render();
+    else renderPast();
+  }
+
+  // The label of another page
+  function keepOther() {
+    const entry = current();
+    Object.assign(entry, { trouble: "", conflict: false });
+    takeOver(entry, entry.saved);
+    ahead = without(ahead, entry.sha256);
+    past = [...without(past, entry.sha256), entry];
+    at = null;
+    tell("saved", `Kept: ${entry.name}, ${words(entry.saved)}.`);
     render();
-  }
-
-  function kept(state, text) {
-    const line = one(".desk-kept");
-    line.dataset.state = state;
-    line.textContent = text;
-  }
-
-  function tellKept(entry, votes) {
-    const { model } = entry.event;
-    let text = `Saved: ${entry.name}, ${words(entry.event)}.`;
-    if (model) text += ` The model said ${probability(model)} abnormal.`;
-    if (votes) text += ` Votes now: ${Object.entries(votes).map(([label, count]) => `${count} ${label}`).join(", ")}.`;
-    kept("saved", text);
+    fill();
   }
 
   async function skip() {
-    const entry = at === null && ahead[0];
-    if (!entry) return;
+    const entry = !at && ahead[0];
+    if (!entry || paused) return;
     ahead.shift();
     skips.push(entry);
     const sent = inLine("label_skip", entry.sha256);
-    render();
-    kept("sending", `Skipping ${entry.name} ...`);
     fill();
+    render();
+    tell("sending", `Skipping ${entry.name} ...`);
     try {
-      setProgress((await sent).progress);
-      kept("saved", `Skipped: ${entry.name}. Z brings it back.`);
+      await sent;
+      tell("saved", `Skipped: ${entry.name}. Z brings it back.`);
     } catch (error) {
-      skips = skips.filter((each) => each !== entry);
+      skips = without(skips, entry.sha256);
       entry.trouble = `Not skipped: ${error.message}`;
-      ahead.unshift(entry);
-      render();
+      comesNext(entry);
     }
     fill();
   }
 
-  async function undo() {
-    const skipped = skips.pop();
-    try {
-      if (skipped) {
-        setProgress((await inLine("label_bring_back", [skipped.sha256])).progress);
-        return putFirst(skipped, `Back again: ${skipped.name}`);
-      }
-      const answer = await inLine("undo", newId());
-      setProgress(answer.progress);
-      const { sha256 } = answer.image;
-      const entry = past.find((each) => each.sha256 === sha256) || entryOf(answer.image);
-      takeOver(entry, answer.undone);
-      entry.event = null;
-      past = past.filter((each) => each.sha256 !== sha256);
-      putFirst(entry, `Undone: ${entry.name}, ${words(answer.undone)}. Label it again or go on.`);
-    } catch (error) {
-      if (skipped) skips.push(skipped);
-      kept("failed", error.message);
+  const undo = () => pause(() => (skips.length ? undoSkip(skips.at(-1)) : undoLabel()));
+
+  async function undoSkip(entry) {
+    await inLine("label_bring_back", [entry.sha256]);
+    skips = without(skips, entry.sha256);
+    putFirst(entry, `Brought back: ${entry.name}`);
+  }
+
+  async function undoLabel() {
+    const last = given.at(-1) || "";
+    const forget = () => (given = given.filter((id) => id !== last));
+    const { undone, image } = await inLine("undo", newId(), page, last).catch((error) => {
+      if (error.refused) forget(); // it does not stand any more
+      throw error;
+    });
+    forget();
+    const found = entryOf(image);
+    past = past.map((entry) => (entry.sha256 === found.sha256 ? found : entry));
+    if (found.event && past.includes(found)) {
+      at = found; // an earlier label stands again
+      return tell("saved", `Undone: ${found.name}, ${words(undone)}. Your label is ${words(found.event)} again.`);
     }
+    past = without(past, found.sha256);
+    takeOver(found, undone);
+    putFirst(found, `Undone: ${found.name}, ${words(undone)}. Label it again or go on.`);
   }
 
   function putFirst(entry, text) {
     at = null;
-    ahead = [entry, ...ahead.filter((each) => each.sha256 !== entry.sha256)];
-    kept("saved", text);
+    ahead = [entry, ...without(ahead, entry.sha256)];
+    tell("saved", text);
+  }
+
+  function go(entry) {
+    if (paused) return;
+    at = entry || null;
     render();
   }
+  const back = () => past.length && go(past[Math.max(0, (at ? past.indexOf(at) : past.length) - 1)]);
+  const forth = () => at && go(past[past.indexOf(at) + 1]);
 
-  function go(place) {
-    at = place >= past.length ? null : Math.max(0, place);
-    render();
-  }
-  const back = () => past.length && go((at === null ? past.length : at) - 1);
-  const forth = () => at !== null && go(at + 1);
+  // A likely label error, once more. decides: the label given now settles it
+  const lookAgain = (sha256, decides) =>
+    pause(async () => {
+      const reason = decides ? "a second look, which decides" : "a second look";
+      const entry = Object.assign(entryOf(await ask("label_again", sha256)), { decides, reason });
+      past = without(past, sha256);
+      putFirst(entry, `${entry.name}: ${entry.event ? `your label is ${words(entry.event)}. ` : ""}Label it, or skip it.`);
+    });
 
-  // An image whose label may be wrong, once more. decides: what is said of it now settles it
-  async function lookAgain(sha256, decides) {
-    const found = await ask("label_again", sha256);
-    past = past.filter((each) => each.sha256 !== sha256);
-    const entry = { ...entryOf(found), decides, reason: decides ? "a second look, which decides" : "a second look" };
-    putFirst(entry, `${entry.name}: ${entry.event ? `you said ${words(entry.event)}. ` : ""}Label it, or skip it.`);
-  }
+  const chooseOrder = (name) =>
+    pause(async () => {
+      one(".order").value = order = name;
+      localStorage.setItem("chip-label-order", name);
+      await filling;
+      const leased = ahead.map((entry) => entry.sha256);
+      [ahead, skips, at] = [[], [], null];
+      await inLine("label_give_back", leased, page).catch(() => {}); // the leases end by themselves
+      await fill();
+    });
 
-  const chooseOrder = (name) => {
-    one(".order").value = name;
-    return setOrder(name);
-  };
-
-  async function setOrder(name) {
-    const given = ahead.map((entry) => entry.sha256);
-    order = name;
-    localStorage.setItem("chip-label-order", name);
-    asking += 1;
-    ahead = [];
-    skips = [];
-    at = null;
-    try {
-      await inLine("label_give_back", given);
-    } catch (error) {
-      trouble(error.message);
-    }
-    await fill();
-  }
-
-  // Keys
+  // Keys and buttons
 
   const ACTIONS = {
     1: () => give("normal"),
@@ -549,19 +571,22 @@
     v: () => one(".peek").click(),
     arrowleft: back,
     arrowright: forth,
-    "?": () => window.chip.showKeys([...KEYS.slice(0, 3), ...told.defects.map(([letter, name]) => [letter.toUpperCase(), `abnormal, ${name}`]), ...KEYS.slice(4)]),
+    "?": () => {
+      const types = desk.defects.map(([letter, name]) => [letter.toUpperCase(), `abnormal, ${name}`]);
+      window.chip.showKeys([...KEYS.slice(0, 3), ...types, ...KEYS.slice(3)]);
+    },
   };
   const TOOLS = { back, forth, undo, skip, heat: toggleHeat, box: ACTIONS.b, unbox: ACTIONS.x, paint: ACTIONS.p, erase: ACTIONS.e, thinner: ACTIONS["["], thicker: ACTIONS["]"], keys: ACTIONS["?"] };
 
   function onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || !visible() || !told) return;
-    if (window.chip.typing(event.target)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    if (!root?.offsetParent || !desk || window.chip.typing(event.target)) return;
     const key = event.key.toLowerCase();
     if (document.querySelector("dialog[open]") && key !== "?") return;
     if (event.repeat && !key.startsWith("arrow")) return; // a key that is held down is one label
     if (boxes.onKey(event)) return event.preventDefault();
     if (root.dataset.state !== "ready" && !["z", "?", "arrowleft"].includes(key)) return;
-    const defect = told.defects.find(([letter]) => letter === key);
+    const defect = desk.defects.find(([letter]) => letter === key);
     const action = ACTIONS[key] || (defect && (() => give("abnormal", defect[1])));
     if (!action) return;
     event.preventDefault();
@@ -572,13 +597,14 @@
     root = element.querySelector(".desk");
     for (const button of root.querySelectorAll("[data-do]")) button.onclick = () => TOOLS[button.dataset.do]();
     for (const button of root.querySelectorAll(".choice")) button.onclick = () => give(button.dataset.label);
+    one(".desk-trouble button").onclick = keepOther;
     one(".again").onclick = moreToLabel;
-    one(".bring-back").onclick = () => inLine("label_bring_back", []).then(moreToLabel, (error) => stop("Not brought back", error.message));
-    one(".order").onchange = (event) => setOrder(event.target.value);
+    one(".bring-back").onclick = bringBack;
+    one(".order").onchange = (event) => chooseOrder(event.target.value);
     one(".peek").checked = localStorage.getItem("chip-label-peek") === "yes";
     one(".peek").onchange = (event) => {
       localStorage.setItem("chip-label-peek", event.target.checked ? "yes" : "no");
-      if (current()) render();
+      renderVerdict();
     };
     one(".note").oninput = (event) => {
       if (current()) current().note = event.target.value;
@@ -599,26 +625,39 @@
       renderBrush();
       saveDraft();
     });
-    if (!window.CompressionStream) for (const name of ["paint", "erase"]) one(`[data-do="${name}"]`).hidden = true;
     start();
   }
 
   function openDesk() {
-    wanted = true;
+    opened = true;
     start();
   }
 
   // Images may have come: after an upload, from Inspect, from others
   function moreToLabel() {
-    if (!root || !wanted) return;
-    if (!started) return start();
-    skips = [];
-    fill();
+    if (!root || !opened) return;
+    if (started) fill();
+    else start();
+  }
+
+  async function bringBack() {
+    try {
+      await inLine("label_bring_back", []);
+      skips = [];
+      fill();
+    } catch (error) {
+      stop("Not brought back", error.message);
+    }
   }
 
   document.addEventListener("keydown", onKey);
   addEventListener("beforeunload", (event) => {
     if (unsent) event.preventDefault();
   });
+  addEventListener("pagehide", () => {
+    sessionStorage.setItem(PAGE, page);
+    if (ahead.length) ask("label_give_back", ahead.map((entry) => entry.sha256), page).catch(() => {});
+  });
+  addEventListener("pageshow", (event) => event.persisted && location.reload()); // the leases were given back
   Object.assign(window.chip, { mountDesk, openDesk, moreToLabel, lookAgain, chooseOrder });
 })();

@@ -1,4 +1,4 @@
-// The buttons in what stands under the desk: look again, settle, copy. The server wrote them.
+// The buttons of the review section, which the server renders: look again, review, copy.
 (() => {
   async function act(button) {
     const { again, decides, order } = button.dataset;

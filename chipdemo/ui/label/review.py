@@ -1,16 +1,15 @@
-"""What stands under the desk, when asked for: agreement, second looks, and the next training.
+"""The review section of the Label tab: consensus, agreement, likely label errors, and the next training.
 
-Nobody may see another's label before giving theirs. Hence:
-- Numbers of images are of those that have as many labels as wanted, which the queue gives to nobody
-  any more; so even the number 1 tells nothing of what anyone is still to label. Kappas and their shares
-  name no image. All of that is for every annotator.
+Nobody may see another's label before giving their own. Hence:
+- Only images with as many labels as wanted are counted. The queue gives these to nobody any more, so even
+  the number 1 tells nothing about an image that somebody still has to label. Kappas and their shares name
+  no image. All annotators may see these numbers.
 - An image is shown with its label only to those who have labeled it themselves. Reviewers that
-  were named (--reviewers) are shown others too, of those that have as many labels as wanted: what they
-  then say decides, and is no vote on agreement. Where all may review, nobody sees more than the others.
+  were named (--reviewers) see others too, of those that have as many labels as wanted: their label then
+  decides, and is no vote on agreement. Where everyone may review, nobody sees more than the others.
 """
 
 from dataclasses import dataclass
-from io import BytesIO
 
 from chipdemo.errors import ChipDemoError
 from chipdemo.inspection import ModelInfo
@@ -24,8 +23,8 @@ from chipdemo.labeling.statistics import (
     likely_errors,
 )
 from chipdemo.labeling.status import Status, images_seen, status_of, training_commands
+from chipdemo.overlay import data_uri
 from chipdemo.settings import Settings
-from chipdemo.ui.inspect import html as fragments
 from chipdemo.ui.label.logic import Desk
 
 SECOND_LOOKS = 12  # images, at most, that are listed
@@ -34,18 +33,19 @@ THUMBNAIL = 112  # pixels
 
 @dataclass(frozen=True)
 class SecondLook:
-    """A likely error, with a small picture as a data URI; "" where the image cannot be read."""
+    """A likely label error, with a thumbnail as a data URI; "" where the image cannot be read."""
 
     error: LikelyError
-    picture: str
+    thumbnail: str
 
 
 @dataclass(frozen=True)
 class Review:
-    """What is shown. consensus_counts, against_model: images with as many labels as wanted.
+    """What is shown to one annotator. consensus_counts, against_model: images with as many labels as wanted.
 
-    model: in use; against_model is at its threshold. looks: for this annotator alone. may_settle: reviews
-    disagreements. decides: what this one says of looks decides. commands: to train the next model.
+    model: in use; against_model is at its threshold. looks: for this annotator alone. may_settle: may review
+    disputed images. decides: this annotator's label of one of looks decides. commands: to train the next
+    model.
     """
 
     settings: Settings
@@ -60,16 +60,16 @@ class Review:
     commands: tuple[str, ...]
 
     @property
-    def disagreements(self) -> int:
+    def disputed(self) -> int:
         return self.consensus_counts[DISPUTED]
 
 
 def review(desk: Desk, annotator: str, reviews: bool) -> Review:
-    """Counted anew from the whole journal, which takes seconds where it is large.
+    """Counted from the whole journal, which takes seconds for a large one.
 
-    reviews: whether this annotator settles disagreements. Raises JournalError.
+    reviews: whether this annotator may settle disputed images. Raises JournalError.
     """
-    journal, settings, model = desk.journal, desk.settings, desk.verdicts.info
+    journal, settings, model = desk.journal, desk.settings, desk.predictions.model
     decides = reviews and bool(settings.reviewers)
     whose = {"annotators_per_image": settings.annotators_per_image} if decides else {"labeled_by": annotator}
     status = status_of(journal, images_seen(settings.model_source))
@@ -80,7 +80,7 @@ def review(desk: Desk, annotator: str, reviews: bool) -> Review:
         agreement(journal),
         against_the_model(journal, model.threshold, settings.annotators_per_image),
         tuple(
-            SecondLook(error, _picture(desk, error.image.sha256))
+            SecondLook(error, _thumbnail(desk, error.image.sha256))
             for error in likely_errors(journal, SECOND_LOOKS, **whose)
         ),
         reviews,
@@ -90,12 +90,10 @@ def review(desk: Desk, annotator: str, reviews: bool) -> Review:
     )
 
 
-def _picture(desk: Desk, sha256: str) -> str:
+def _thumbnail(desk: Desk, sha256: str) -> str:
     try:
         image = desk.journal.picture(sha256, desk.settings.max_megapixels).image
     except ChipDemoError:
         return ""
     image.thumbnail((THUMBNAIL, THUMBNAIL), reducing_gap=2.0)
-    stream = BytesIO()
-    image.save(stream, "JPEG", quality=85)
-    return fragments.data_uri(stream.getvalue(), "jpeg")
+    return data_uri(image, "JPEG")

@@ -1,4 +1,4 @@
-"""What reviewing.py gives, as HTML. Every text that comes from outside is escaped here."""
+"""The review section as HTML. Every text that comes from outside is escaped here."""
 
 import math
 from html import escape
@@ -8,42 +8,45 @@ from chipdemo.labeling.statistics import Kappa
 from chipdemo.settings import Settings
 from chipdemo.ui.label.review import Review, SecondLook
 
-PAIRS = 20  # lines, at most
+MOST_PAIRS = 20  # lines of the table
 
 
 def review_html(review: Review) -> str:
     """The whole section."""
-    parts = (_truths(review), _agreement(review), _against_the_model(review), _looks(review), _next(review))
+    parts = (
+        _consensus(review),
+        _agreement(review),
+        _against_the_model(review),
+        _looks(review),
+        _next(review),
+    )
     return f"<div class='review'>{''.join(parts)}</div>"
 
 
-def _truths(review: Review) -> str:
-    people, settled = review.settings.annotators_per_image, sum(review.consensus_counts.values())
-    wanted = f"{people} labels or more" if people > 1 else "a label"
-    if not settled:
-        text = f"No image has {wanted.removesuffix(' or more')} yet. Label some, then look here again."
-        return f"<section><h2>What holds</h2><p>{text}</p></section>"
+def _consensus(review: Review) -> str:
+    wanted, images = review.settings.annotators_per_image, sum(review.consensus_counts.values())
+    labels = f"{wanted} labels or more" if wanted > 1 else "a label"
+    if not images:
+        text = f"No image has {labels.removesuffix(' or more')} yet."
+        return f"<section class='consensus'><h2>Consensus</h2><p>{text}</p></section>"
     numbers = "".join(
-        f"<li><strong>{count:,}</strong> {word}</li>"
+        f"<li data-consensus='{word}'><strong>{count:,}</strong> {word}</li>"
         for word, count in review.consensus_counts.items()
         if count
     )
     return (
-        f"<section><h2>What holds <small>of the {settled:,} images with {wanted}</small></h2>"
+        f"<section class='consensus'><h2>Consensus <small>of {images:,} images with {labels}</small></h2>"
         f"<ul class='numbers'>{numbers}</ul>{_settle(review)}</section>"
     )
 
 
 def _settle(review: Review) -> str:
-    if not review.disagreements:
+    if not review.disputed:
         return ""
     if not review.may_settle:
-        return "<p>Reviewers settle the disagreements.</p>"
-    one = review.disagreements == 1
-    return (
-        "<button type='button' data-order='review'>Settle "
-        f"{'the disagreement' if one else f'the {review.disagreements:,} disagreements'}</button>"
-    )
+        return "<p>Reviewers decide the disputed images.</p>"
+    images = "image" if review.disputed == 1 else "images"
+    return f"<button type='button' data-order='review'>Review {review.disputed:,} disputed {images}</button>"
 
 
 def _agreement(review: Review) -> str:
@@ -55,33 +58,33 @@ def _agreement(review: Review) -> str:
     rows += [_kappa(f"{label} (Fleiss)", found.by_class[label]) for label in LABELS]
     rows += [
         _kappa(f"{' and '.join(map(_name, pair))} (Cohen)", kappa)
-        for pair, kappa in sorted(found.pairs.items(), key=lambda item: -item[1].images)[:PAIRS]
+        for pair, kappa in sorted(found.pairs.items(), key=lambda item: -item[1].images)[:MOST_PAIRS]
     ]
-    more = len(found.pairs) - PAIRS
-    left_out = f" The {PAIRS} pairs with the most images; {more:,} more." if more > 0 else ""
+    more = len(found.pairs) - MOST_PAIRS
+    left_out = f" {more:,} pairs with fewer common images are not listed." if more > 0 else ""
     return (
-        f"{title} <small>kappa: 1 is complete, 0 what chance gives</small></h2>"
+        f"{title} <small>kappa: 1 is complete agreement, 0 is chance</small></h2>"
         "<table><thead><tr><td></td><th scope='col'>kappa</th><th scope='col'>95&nbsp;% interval</th>"
-        "<th scope='col'>same label</th><th scope='col'>photo&shy;graphs</th></tr></thead>"
+        "<th scope='col'>same label</th><th scope='col'>images</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
-        f"<p class='note'>Images with two labels or more. Intervals by bootstrap over images. "
-        f"Labels that decided a review do not count.{left_out}</p></section>"
+        "<p class='note'>Measured on images with at least two labels. Intervals by bootstrap over images. "
+        f"Labels that decided a disputed image do not count.{left_out}</p></section>"
     )
 
 
 def _how_to_agree(settings: Settings) -> str:
     if settings.annotators_per_image > 1:
-        return "No image has two labels yet. Another person has to sign in and label too."
+        return "No image has two labels yet. A second annotator has to sign in and label."
     return (
-        "Two people have to label the same images: start the app with <code>--annotators-per-image 2</code>, "
-        "and each image goes to two."
+        "Agreement needs two labels an image. Start the app with <code>--annotators-per-image 2</code>; "
+        "each image then goes to two annotators."
     )
 
 
 def _kappa(what: str, kappa: Kappa) -> str:
     share = "" if math.isnan(kappa.agreement) else f"{100 * kappa.agreement:.0f}&nbsp;%"
     if math.isnan(kappa.value):
-        figures = "<td colspan='2' class='none'>none: only one class was said</td>"
+        figures = "<td colspan='2' class='none'>none: all labels are of one class</td>"
     else:
         figures = f"<td>{_figure(kappa.value)}</td><td>{_figure(kappa.low)} to {_figure(kappa.high)}</td>"
     return f"<tr><th scope='row'>{what}</th>{figures}<td>{share}</td><td>{kappa.images:,}</td></tr>"
@@ -97,44 +100,45 @@ def _name(annotator: str) -> str:
 
 def _against_the_model(review: Review) -> str:
     model, table = review.model, review.against_model
-    title = "<section><h2>People and the model"
+    title = "<section class='against'><h2>Annotators and the model"
     if not sum(sum(row.values()) for row in table.values()):
-        return f"{title}</h2><p>No image with labels enough was judged by a model before.</p></section>"
+        return f"{title}</h2><p>No image with enough labels has a prediction of a model yet.</p></section>"
     rows = "".join(
-        f"<tr><th scope='row'>{label}</th>{''.join(f'<td>{count:,}</td>' for count in row.values())}</tr>"
+        f"<tr data-consensus='{label}'><th scope='row'>{label}</th>"
+        f"{''.join(f'<td>{count:,}</td>' for count in row.values())}</tr>"
         for label, row in table.items()
         if label in LABELS or row != dict.fromkeys(row, 0)
     )
     heads = "".join(f"<th scope='col'>model: {label}</th>" for label in next(iter(table.values())))
     return (
-        f"{title} <small>images</small></h2><table><thead><tr><td>people</td>{heads}</tr></thead>"
-        f"<tbody>{rows}</tbody></table><p class='note'>What the model of that time said before the first "
-        f"label, at the threshold {model.threshold:.2f} of the one in use now, {escape(model.name)} "
+        f"{title} <small>images</small></h2><table><thead><tr><td>consensus</td>{heads}</tr></thead>"
+        f"<tbody>{rows}</tbody></table><p class='note'>The prediction stored with the first label of each "
+        f"image, at the threshold {model.threshold:.2f} of the model in use, {escape(model.name)} "
         f"<code>{escape(model.revision)}</code>.</p></section>"
     )
 
 
 def _looks(review: Review) -> str:
-    whose = "" if review.decides else " among those that you labeled"
+    whose = "" if review.decides else " among your labels"
     title = f"<section class='looks'><h2>Likely label errors{whose}"
     if not review.looks:
         return (
-            f"{title}</h2><p>None now. Images are listed here when there are normal and abnormal ones "
-            "and the model is sure of the other class.</p></section>"
+            f"{title}</h2><p>None. An image is listed here when the model is confident of the other class; "
+            "this needs both normal and abnormal images.</p></section>"
         )
-    says = "What you say decides." if review.decides else "A new label replaces yours."
+    effect = "Your label decides." if review.decides else "A new label replaces yours."
     cards = "".join(_look(look, review.decides) for look in review.looks)
     return (
-        f"{title} <small>the model is sure of the other class. {says}</small></h2>"
+        f"{title} <small>the model is confident of the other class. {effect}</small></h2>"
         f"<ul class='cards'>{cards}</ul></section>"
     )
 
 
 def _look(look: SecondLook, decides: bool) -> str:
     error, name = look.error, escape(look.error.image.name)
-    picture = f"<img src='{look.picture}' alt=''>" if look.picture else ""
+    thumbnail = f"<img src='{look.thumbnail}' alt=''>" if look.thumbnail else ""
     return (
-        f"<li>{picture}<p class='name' title='{name}'><bdi>{name}</bdi></p>"
+        f"<li>{thumbnail}<p class='name' title='{name}'><bdi>{name}</bdi></p>"
         f"<p>labeled <strong>{error.label}</strong></p>"
         f"<p>model: {error.probability:.2f} abnormal</p>"
         f"<button type='button' data-again='{error.image.sha256}' data-decides='{int(decides)}' "
@@ -144,33 +148,33 @@ def _look(look: SecondLook, decides: bool) -> str:
 
 def _next(review: Review) -> str:
     status, model = review.status, escape(review.settings.model_source)
+    labeled = sum(status.agreed[label] for label in LABELS[:2])
+    title = "<section class='next'><h2>Train the next model</h2>"
+    if not labeled:
+        return f"{title}<p>Label some images normal and some abnormal first.</p></section>"
     if status.new is None:
-        new = "How many of them the model in use has not seen is not known: it has no split.json here."
+        new = "The model in use has no split.json here, so it is unknown how many of them it was trained on."
     else:
-        new = f"The model in use has not seen <strong>{status.new:,}</strong> of them."
-    agreed = sum(status.agreed[label] for label in LABELS[:2])
-    title = "<section class='next'><h2>The next model</h2>"
-    if not agreed:
-        return f"{title}<p>Nothing to train from yet: label normal and abnormal images.</p></section>"
+        new = f"The model in use has not seen <strong data-new>{status.new:,}</strong> of them."
     pending = ""
     if review.settings.dataset and status.pending:
-        pending = f" {status.pending:,} events wait to be published first."
+        pending = f" <strong data-pending>{status.pending:,}</strong> events are not published yet."
     return (
-        f"{title}<p>{agreed:,} images are agreed to be normal or abnormal. {new}{pending} To train from "
-        "them:</p><div class='commands'><pre><code>"
+        f"{title}<p><strong data-labeled>{labeled:,}</strong> images have the consensus normal or abnormal. "
+        f"{new}{pending} To train on them, run:</p><div class='commands'><pre><code>"
         f"{escape(chr(10).join(review.commands))}</code></pre>"
         "<button type='button' data-copy>Copy</button></div>"
-        f"<p>{_going_over(review.settings, model)}</p></section>"
+        f"<p class='reload'>{_hot_reload(review.settings, model)}</p></section>"
     )
 
 
-def _going_over(settings: Settings, model: str) -> str:
-    if settings.watch and settings.model:
+def _hot_reload(settings: Settings, model: str) -> str:
+    if settings.hot_reload and settings.model:
         return (
-            f"This app looks every {settings.watch} s whether {model} is newer, and goes over to it without "
-            "a restart."
+            f"This app looks for a newer {model} every {settings.hot_reload} s and loads it without a "
+            "restart."
         )
     return (
-        "Then start the app with <code>--model FOLDER --watch 60</code>, with the folder that training names "
-        "at its end: it goes over by itself to each newer model that is trained there."
+        "Then start the app with <code>--model FOLDER --hot-reload 60</code>, where FOLDER is the folder "
+        "that training prints at its end. The app then loads each newer model of that folder without a restart."
     )

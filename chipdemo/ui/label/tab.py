@@ -1,19 +1,20 @@
-"""The Label tab: layout, then wiring. What it does is in labeling.py; label.js is its screen."""
+"""The Label tab: layout, then wiring. The desk itself is label.html and label.js, which use the API."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from chipdemo.errors import ChipDemoError
+from chipdemo.labeling.intake import Intake
 from chipdemo.ui.auth import Annotators
+from chipdemo.ui.events import shown_errors
 from chipdemo.ui.inspect import tab as inspect_tab
 from chipdemo.ui.inspect.logic import Current
-from chipdemo.ui.label import html as label_fragments
-from chipdemo.ui.label import logic as labeling
-from chipdemo.ui.label import review as reviewing
-from chipdemo.ui.label import review_html as review_fragments
+from chipdemo.ui.label import adding, html, review_html
 from chipdemo.ui.label.logic import Desk
+from chipdemo.ui.label.review import review
 from chipdemo.ui.theme import desk_template
 from chipdemo.ui.uploads import uploaded_files
 
@@ -46,7 +47,7 @@ def layout(annotators: Annotators) -> Parts:
     files = gr.File(file_count="multiple", label="Add images to the queue", elem_id="label-files", height=150)
     with gr.Row(elem_id="label-dataset"):
         dataset = gr.Textbox(
-            label="Or a dataset of the Hugging Face Hub",
+            label="Or add a dataset of the Hugging Face Hub",
             placeholder="owner/name",
             max_length=200,
             scale=1,
@@ -55,46 +56,61 @@ def layout(annotators: Annotators) -> Parts:
         add = gr.Button("Add", scale=0, min_width=64)
         stop = gr.Button("Stop", visible=False, scale=0, min_width=64)
     added = gr.HTML("", apply_default_css=False, elem_id="label-added")
-    count = gr.Button("Agreement and second looks", elem_id="review-count")
+    count = gr.Button("Show agreement and likely errors", elem_id="review-count")
     review = gr.HTML("", apply_default_css=False, elem_id="review")
     return Parts(desk, files, dataset, add, stop, added, review, count)
 
 
 def wire(parts: Parts, tab: gr.Tab, desk: Desk, annotators: Annotators) -> None:
-    """The events. Labels do not come this way: label_api.py."""
+    """The events. Labels do not come this way but by the API."""
+    tab.select(None, js=OPEN_JS, api_visibility="private")
+    wire_files(parts, desk, annotators)
+    wire_dataset(parts, desk, annotators)
+    wire_review(parts, desk, annotators)
 
+
+def wire_files(parts: Parts, desk: Desk, annotators: Annotators) -> None:
     def on_queue_files(
         payload: list[dict[str, Any]] | None, request: gr.Request, profile: gr.OAuthProfile | None
-    ):
+    ) -> dict[Any, Any]:
         try:
             annotators.name(request, profile)
-            return None, label_fragments.added_html(labeling.add_files(desk, uploaded_files(payload)))
+            added = adding.add_files(desk.journal, uploaded_files(payload), desk.settings.max_megapixels)
         except ChipDemoError as error:
-            return None, label_fragments.refused_html(str(error))
+            return {parts.files: None, parts.added: html.refused_html(str(error))}
+        return {parts.files: None, parts.added: html.added_html(added)}
 
-    def on_dataset(name: str | None, request: gr.Request, profile: gr.OAuthProfile | None):
-        running = gr.Button(visible=True)
+    parts.files.upload(
+        on_queue_files,
+        parts.files,
+        [parts.files, parts.added],
+        preprocess=False,
+        trigger_mode="multiple",  # files that are dropped while others are added
+        api_visibility="private",
+        concurrency_limit=2,
+    ).then(None, js=MORE_JS, api_visibility="private")
+
+
+def wire_dataset(parts: Parts, desk: Desk, annotators: Annotators) -> None:
+    def on_dataset(
+        name: str | None, request: gr.Request, profile: gr.OAuthProfile | None
+    ) -> Iterator[dict[Any, Any]]:
+        name, added = (name or "").strip().removeprefix("hf:"), Intake(0, 0, ())
+        hidden = gr.Button(visible=False)
         try:
             annotators.name(request, profile)
-            name = (name or "").strip().removeprefix("hf:")
-            yield gr.skip(), label_fragments.reading_html(name), running
-            html = label_fragments.added_html(labeling.NOTHING)
-            for so_far in labeling.add_dataset(desk, name, not annotators.owns_machine(request)):
-                html = label_fragments.added_html(so_far)
-                yield gr.skip(), label_fragments.reading_html(name) + html, running
-            yield "", html, gr.Button(visible=False)
+            yield {parts.added: html.reading_html(name), parts.stop: gr.Button(visible=True)}
+            anonymous = not annotators.owns_machine(request)
+            for added in adding.add_dataset(desk.journal, name, anonymous, desk.settings):
+                yield {parts.added: html.reading_html(name) + html.added_html(added)}
+            yield {parts.dataset: "", parts.added: html.added_html(added), parts.stop: hidden}
         except ChipDemoError as error:
-            yield gr.skip(), label_fragments.refused_html(str(error)), gr.Button(visible=False)
+            yield {parts.added: html.refused_html(str(error)), parts.stop: hidden}
 
-    def on_review(request: gr.Request, profile: gr.OAuthProfile | None):
-        try:
-            annotator = annotators.name(request, profile)
-            review = reviewing.review(desk, annotator, annotators.reviews(annotator))
-        except ChipDemoError as error:
-            return label_fragments.refused_html(str(error)), gr.skip()
-        return review_fragments.review_html(review), gr.Button("Count anew")
+    def on_stop() -> dict[Any, Any]:
+        return {parts.stop: gr.Button(visible=False), parts.added: html.STOPPED}
 
-    adding = gr.on(
+    adding_dataset = gr.on(
         [parts.dataset.submit, parts.add.click],
         on_dataset,
         parts.dataset,
@@ -103,41 +119,44 @@ def wire(parts: Parts, tab: gr.Tab, desk: Desk, annotators: Annotators) -> None:
         concurrency_limit=1,
         show_progress="hidden",
     )
-    adding.then(None, js=MORE_JS, api_visibility="private")
+    adding_dataset.then(None, js=MORE_JS, api_visibility="private")
     parts.stop.click(
-        lambda: (gr.Button(visible=False), label_fragments.STOPPED),
+        on_stop,
         None,
         [parts.stop, parts.added],
-        cancels=adding,
+        cancels=adding_dataset,
         api_visibility="private",
         show_progress="hidden",
     ).then(None, js=MORE_JS, api_visibility="private")
-    # One at a time: all votes are read
+
+
+def wire_review(parts: Parts, desk: Desk, annotators: Annotators) -> None:
+    def on_review(request: gr.Request, profile: gr.OAuthProfile | None) -> dict[Any, Any]:
+        try:
+            annotator = annotators.name(request, profile)
+            found = review(desk, annotator, annotators.reviews(annotator))
+        except ChipDemoError as error:
+            return {parts.review: html.refused_html(str(error))}
+        return {parts.review: review_html.review_html(found), parts.count: gr.Button("Update")}
+
+    # One at a time: it reads all votes
     parts.count.click(
         on_review, None, [parts.review, parts.count], api_visibility="private", concurrency_limit=1
     )
-    tab.select(None, js=OPEN_JS, api_visibility="private")
-    parts.files.upload(
-        on_queue_files,
-        parts.files,
-        [parts.files, parts.added],
-        preprocess=False,
-        api_visibility="private",
-        concurrency_limit=2,
-    ).then(None, js=MORE_JS, api_visibility="private")
 
 
 def wire_sending(parts: inspect_tab.Parts, desk: Desk, annotators: Annotators) -> None:
     """The Inspect tab's "Send to labeling"."""
 
     def on_send(current: Current | None, request: gr.Request, profile: gr.OAuthProfile | None) -> None:
-        with inspect_tab.shown_errors():
+        with shown_errors():
             annotators.name(request, profile)
             current = inspect_tab.needed(current)
-            added = labeling.add_files(desk, [(current.name, current.path)])
+            uploads = [(current.name, current.path)]
+            added = adding.add_files(desk.journal, uploads, desk.settings.max_megapixels)
         if added.refused:
             raise gr.Error(added.refused[0], print_exception=False)
-        gr.Info("In the queue of the Label tab." if added.added else "It was in the queue already.")
+        gr.Info("Added to the queue of the Label tab." if added.added else "It is in the queue already.")
 
     parts.send.click(
         on_send, parts.current, None, api_visibility="private", concurrency_limit=None, show_progress="hidden"

@@ -1,4 +1,4 @@
-"""The seam under the inspector: pixels -> numbers, whatever runs the network."""
+"""The protocol of the runtimes: pixels in, numbers out."""
 
 from typing import NamedTuple, Protocol
 
@@ -6,21 +6,20 @@ import numpy as np
 
 
 class EngineOutput(NamedTuple):
-    """What an engine gives for N images, as float32 arrays. C channels, (h, w) places.
+    """What an engine gives for N images, as float32 arrays. C channels, (h, w) patches.
 
-    log_odds: (N,) of abnormal, before calibration. evidence: (N, h, w), whose mean plus the
-    difference of the head's biases is log_odds. abnormal_map: (N, h, w), the features matched with
+    log_odds: (N,) of abnormal, before calibration. cam: (N, h, w), the class activation map; its mean plus
+    the difference of the head's biases is log_odds. abnormal_map: (N, h, w), the features matched with
     the head's weights of "abnormal" alone. embedding: (N, C), the pooled features.
     distance: (N,) from the training images.
     channel_attention: (N, C) and spatial_attention: (N, h, w), 0-1; strongest: (N, K) int64, the
     channels of the highest attention, highest first, and strongest_maps: (N, K, h, w), their
-    features; all four None without attention. places: (N, H, W, D), what the memory of normal
-    chips is searched for, on its own grid; None without one. anomaly: (N, H, W), 0-1, of each
-    place against the memory, as the inspector adds it.
+    features; all four None without attention. patches: (N, H, W, D), the descriptors that the memory
+    bank is searched for, on its own grid; None without one.
     """
 
     log_odds: np.ndarray
-    evidence: np.ndarray
+    cam: np.ndarray
     abnormal_map: np.ndarray
     embedding: np.ndarray
     distance: np.ndarray
@@ -28,8 +27,7 @@ class EngineOutput(NamedTuple):
     spatial_attention: np.ndarray | None = None
     strongest: np.ndarray | None = None
     strongest_maps: np.ndarray | None = None
-    places: np.ndarray | None = None
-    anomaly: np.ndarray | None = None
+    patches: np.ndarray | None = None
 
     def of(self, index: int) -> "EngineOutput":
         """What it gives for one of the images, N = 1."""
@@ -43,7 +41,7 @@ class Engine(Protocol):
         """(N, size, size, 3) uint8 pixels -> EngineOutput."""
 
     def gradient_heat(self, pixels: np.ndarray, method: str) -> np.ndarray:
-        """One of explain.GRADIENT_METHODS: (1, size, size, 3) uint8 pixels -> (h, w) float32, 0-1.
+        """One of cam.GRADIENT_METHODS: (1, size, size, 3) uint8 pixels -> (h, w) float32, 0-1.
 
         Raises CheckpointError where the network behind an exported one cannot be loaded any more.
         """

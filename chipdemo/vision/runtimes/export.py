@@ -6,7 +6,7 @@ neither PyTorch nor this package: normalization, temperature and heat scale are 
     pixels             (N, size, size, 3) uint8, RGB
     probability        (N,) of abnormal, calibrated, 0-1
     heat               (N, h, w) evidence on the model's own scale, 0-1; red starts at 0.5
-    and what EngineOutput has: without attention no maps of it, places where normal chips were learned
+    and what EngineOutput has: without attention no maps of it; patches where there is a memory bank
 """
 
 import json
@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from chipdemo.errors import DataError
 from chipdemo.inspection import ModelInfo
-from chipdemo.vision.anomaly.patches import describe
-from chipdemo.vision.anomaly.stored import Normals
+from chipdemo.vision.anomaly.anomaly_model import FittedBank
+from chipdemo.vision.anomaly.patches import describe_patches
 from chipdemo.vision.cam import HALF
 from chipdemo.vision.checkpoint import HEAD, ModelSpec
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.output import replacing
-from chipdemo.vision.runtimes.exported import ONNX, PIXELS, require
 from chipdemo.vision.runtimes.pytorch import maps_of
+from chipdemo.vision.runtimes.select import ONNX, PIXELS, require
 from chipdemo.vision.transforms import normalize
 
 FILES = ("model.onnx", "model.xml", "model.bin")
@@ -37,25 +37,27 @@ OPSET = 18
 
 
 class Graph(nn.Module):
-    """What is put into the file. normals: what places are to be described for, if anything."""
+    """What the file holds. bank: the memory bank that patches are described for, if there is one."""
 
-    def __init__(self, net: ChipNet, spec: ModelSpec, normals: Normals | None = None):
+    def __init__(self, net: ChipNet, spec: ModelSpec, bank: FittedBank | None = None):
         super().__init__()
-        self.net, self.spec, self.normals = net, spec, normals
+        self.net, self.spec, self.bank = net, spec, bank
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """(N, size, size, 3) uint8 -> what is above, by name."""
-        strides = self.normals.description.strides if self.normals else ()
+        strides = self.bank.descriptor.strides if self.bank else ()
         output = self.net(normalize(pixels, self.spec.mean, self.spec.std), strides)
         named = maps_of(self.net, output)
         named["probability"] = torch.sigmoid(named["log_odds"] / self.spec.temperature)
-        named["heat"] = (HALF * output.evidence / self.spec.heat_scale).clamp(0, 1)
-        if self.normals:
-            named["places"] = describe(output.middle, self.normals.scale, self.normals.description)
+        named["heat"] = (HALF * output.cam / self.spec.heat_scale).clamp(0, 1)
+        if self.bank:
+            named["patches"] = describe_patches(
+                output.intermediates, self.bank.statistics, self.bank.descriptor
+            )
         return named
 
 
-def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, normals: Normals | None = None) -> bytes:
+def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, bank: FittedBank | None = None) -> bytes:
     """The graph as an ONNX file for any number of images at a time, with what a client has to know in
     its metadata: name, revision, image_size, interpolation, classes, threshold, distance_limit.
 
@@ -64,7 +66,7 @@ def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, normals: Normals 
     require("onnx")
     import onnx  # here, since only who exports needs it
 
-    graph = Graph(net.cpu(), spec, normals).eval()
+    graph = Graph(net.cpu(), spec, bank).eval()
     example = torch.zeros(2, spec.image_size, spec.image_size, 3, dtype=torch.uint8)
     names = list(graph(example))
     stream = BytesIO()
@@ -112,8 +114,8 @@ def save_graph(
     """
     if spec.verdict_by != HEAD:
         raise DataError(
-            f"Expected a trained classifier; {info.name} judges by its memory of normal chips, which is "
-            "searched beside the network. Use python -m chipdemo inspect where it is to judge."
+            f"{info.name} judges by its memory bank, which is searched outside the network, so it cannot be "
+            "exported. Run it with python -m chipdemo inspect."
         )
     require(*(() if format == ONNX else ("openvino",)), *(("nncf",) if images else ()))
     content = onnx_bytes(net, spec, info)

@@ -1,0 +1,123 @@
+"""The model in use, and its replacement by a newer one while the app runs. No torch, no gradio."""
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from chipdemo.errors import CheckpointError, CheckpointOutOfReachError
+from chipdemo.inspection import Model
+from chipdemo.threshold import checked_threshold
+
+log = logging.getLogger(__name__)
+
+
+class Models:
+    """Holds the model in use. Whoever works on an image asks for it once and keeps to it."""
+
+    def __init__(self, model: Model):
+        self._in_use = model
+
+    @property
+    def in_use(self) -> Model:
+        return self._in_use
+
+    def replace(self, model: Model) -> None:
+        """Use this model from now on. Work that has begun ends with the model it began with."""
+        self._in_use = model
+
+
+class HotReload:
+    """Looks for a newer revision of the model every few seconds and puts it in use.
+
+    A newer one is loaded and tried on a gray image beside the one in use. One that cannot be used is
+    refused for good, and the model in use stays.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        source: str,
+        every_s: float,
+        load: Callable[[str, str | None], Model],
+        latest_revision: Callable[[str], str],
+    ):
+        """source: the checkpoint folder or Hub id. load: of a source and a revision. latest_revision: of a
+        source; raises CheckpointOutOfReachError while it cannot tell."""
+        folder = Path(source).expanduser()
+        # Absolute, so that a folder that goes missing is never asked for on the Hub as owner/name
+        self.source = str(folder.resolve()) if folder.is_dir() else source
+        self.models, self.every_s = models, every_s
+        self._load, self._latest_revision = load, latest_revision
+        self._settled = ""  # the revision that was last taken or refused
+        self._seen = ""  # the revision at the last look
+        self._in_reach = True
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Look from now on, in a thread that does not keep the process alive."""
+        threading.Thread(target=self._run, name="hot reload", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop looking. A download in progress ends with the process."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self.every_s):
+            self.look()
+
+    def look(self) -> None:
+        """Look once. Never raises: errors are logged, and the model in use stays."""
+        try:
+            revision = self._latest_revision(self.source)
+            if revision != self._settled and self._is_whole(revision):
+                self._take_or_refuse(revision)
+            self._seen = revision
+        except Exception as error:  # noqa: BLE001 - mostly out of reach; the thread outlives any answer
+            if self._in_reach:  # logged once, not at every look
+                log.warning("cannot look for a newer model; next try in %g s: %s", self.every_s, error)
+            self._in_reach = False
+        else:
+            self._in_reach = True
+
+    def _is_whole(self, revision: str) -> bool:
+        """Commits are whole. A folder may still be being copied: it is whole when two looks agree."""
+        return not Path(self.source).is_dir() or revision == self._seen
+
+    def _take_or_refuse(self, revision: str) -> None:
+        """Raises CheckpointOutOfReachError where it cannot be fetched now; it is tried again."""
+        used = self.models.in_use.info
+        try:
+            newer = self._load(self.source, revision)
+            try_out(newer)
+            if self._latest_revision(self.source) != revision:
+                return  # the folder changed while it was read: the next look sees it as new
+        except CheckpointOutOfReachError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a file holds, the model in use must go on
+            log.warning(
+                "refused revision %s of %s; %s stays in use: %s", revision, self.source, used.revision, error
+            )
+        else:
+            if newer.info != used:  # a commit may change the card alone
+                self.models.replace(newer)
+                log.info(
+                    "%s: revision %s (%s) is in use, before %s",
+                    self.source,
+                    newer.info.revision,
+                    revision,
+                    used.revision,
+                )
+        self._settled = revision
+
+
+def try_out(model: Model) -> None:
+    """Judge a gray image, which also warms the network up. Raises CheckpointError where it cannot."""
+    side = model.info.image_size
+    (prediction,) = model.predict(np.full((1, side, side, 3), 128, np.uint8))
+    model.info.validation.at(checked_threshold(model.info.threshold))
+    if not math.isfinite(prediction.log_odds):
+        raise CheckpointError(f"The model gives {prediction.log_odds} for a gray image. Train it again.")

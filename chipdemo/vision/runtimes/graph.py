@@ -1,0 +1,95 @@
+"""Engines that run an exported graph in OpenVINO or ONNX Runtime. See export.py for what it holds.
+
+Nothing here needs PyTorch, but for the gradient methods.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from chipdemo.vision.runtimes.engine import EngineOutput
+from chipdemo.vision.runtimes.select import PIXELS
+
+if TYPE_CHECKING:
+    import openvino
+
+    from chipdemo.vision.runtimes.pytorch import TorchEngine
+
+Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]  # a graph: inputs -> outputs, by name
+
+
+class GraphEngine:
+    """Runs a graph for verdicts and maps, and PyTorch for the gradients that only it has.
+
+    run_graph: may be called from several threads.
+    load_torch: called when gradients are first asked for.
+    """
+
+    def __init__(self, run_graph: Run, load_torch: "Callable[[], TorchEngine]"):
+        self.run_graph, self._load_torch = run_graph, load_torch
+
+    @cached_property
+    def in_torch(self) -> "TorchEngine":
+        return self._load_torch()
+
+    def run(self, pixels: np.ndarray) -> EngineOutput:
+        """See Engine."""
+        found = self.run_graph({PIXELS: np.ascontiguousarray(pixels)})
+        return EngineOutput(**{name: found[name] for name in EngineOutput._fields if name in found})
+
+    def gradient_heat(self, pixels: np.ndarray, method: str) -> np.ndarray:
+        """See Engine."""
+        return self.in_torch.gradient_heat(pixels, method)
+
+
+def _threads() -> int:
+    """OMP_NUM_THREADS, which sets a cluster worker's share of the cores; 0 for all."""
+    return int(os.environ.get("OMP_NUM_THREADS", "0").partition(",")[0])
+
+
+def openvino_run(content: bytes) -> Run:
+    """A graph in OpenVINO, in single precision. content: an ONNX file."""
+    import openvino
+
+    core = openvino.Core()
+    hints = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": _threads(),
+    }
+    local = threading.local()  # a request holds its own inputs and outputs
+
+    @cache
+    def compiled(single: bool) -> "openvino.CompiledModel":
+        model = core.read_model(content)
+        if single:  # what the page asks; of a known shape, it is a tenth faster
+            shape = model.input(0).partial_shape
+            shape[0] = 1
+            model.reshape(shape)
+        return core.compile_model(model, "CPU", hints)
+
+    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        single = all(len(values) == 1 for values in inputs.values())
+        requests = local.__dict__.setdefault("requests", {})
+        if single not in requests:
+            requests[single] = compiled(single).create_infer_request()
+        found = requests[single].infer(inputs, share_inputs=True)
+        return {name: values for output, values in found.items() for name in output.get_names()}
+
+    compiled(True)
+    return run
+
+
+def onnx_run(content: bytes) -> Run:
+    """A graph in ONNX Runtime. content: an ONNX file."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _threads()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda inputs: dict(zip(names, session.run(names, dict(inputs))))

@@ -1,0 +1,241 @@
+"""The judging path, with a fake model. Its tiles are 672 pixels wide; dark is abnormal, red is unknown."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from chipdemo.images import DecodedImage, decode_image
+from chipdemo.inspection import CAM, CBAM, CLASS_WEIGHTS, Region
+from chipdemo.judge import explanation_of
+from tests.fakes import METHODS, FakeModel, TaughtModel, fake_judge
+
+SIDE = 672
+
+
+def drawn(size=(1600, 1600), dark=(1200, 300, 1300, 400)) -> DecodedImage:
+    """A light image with a dark square: (left, top, right, bottom)."""
+    image = Image.new("RGB", size, (240, 240, 240))
+    image.paste((0, 0, 0), dark)
+    return decode_image(image)
+
+
+def plain(color, size=(60, 40)) -> DecodedImage:
+    return decode_image(Image.new("RGB", size, color))
+
+
+class Close(FakeModel):
+    """Its tiles are 224 pixels wide, so that a small image has many."""
+
+    info = replace(FakeModel.info, image_side=224)
+
+
+class Batches(Close):
+    """Keeps how many views it got in each forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def predict(self, pixels, methods=()):
+        self.sizes.append(len(pixels))
+        return super().predict(pixels, methods)
+
+
+def test_an_inspection_says_what_the_model_predicts():
+    inspection = fake_judge().inspect(plain("black"))
+    assert (inspection.verdict, inspection.outcome) == ("abnormal", "abnormal")
+    assert inspection.abnormal_probability == 1.0 and inspection.threshold == 0.4
+    assert inspection.image_size == (60, 40) and inspection.image_sha256 == plain("black").sha256
+    assert inspection.method == CAM and list(inspection.heatmaps) == [CAM, CBAM]
+    assert inspection.tiles is None and len(inspection.regions) == 1
+
+
+def test_the_verdict_follows_the_threshold_without_running_the_model():
+    model = FakeModel()
+    inspection = fake_judge(model).inspect(plain((128, 128, 128)), threshold=0.9)
+    assert inspection.verdict == "normal"
+    assert inspection.at_threshold(0.4).verdict == "abnormal" and model.predictions == 1
+
+
+def test_out_of_distribution_is_an_outcome_of_its_own():
+    inspection = fake_judge().inspect(plain("red"))
+    assert inspection.outcome == inspection.to_json()["outcome"] == "out_of_distribution"
+    assert inspection.verdict in ("normal", "abnormal") and inspection.out_of_distribution
+
+
+def test_several_images_share_one_forward_pass():
+    model = Batches()
+    judge = fake_judge(model)
+    images = [plain((level,) * 3) for level in (0, 100, 200)]
+    together = judge.inspect_batch([judge.prepare(image) for image in images])
+    assert model.sizes == [3]
+    for image, inspection in zip(images, together):
+        alone = judge.inspect(image)
+        assert replace_times(inspection.to_json()) == replace_times(alone.to_json())
+
+
+def replace_times(content: dict) -> dict:
+    return content | {"timing_ms": 0}
+
+
+def test_what_began_with_one_model_ends_with_it():
+    judge = fake_judge()
+    prepared = judge.prepare(plain("black"))
+    judge.models.replace(TaughtModel("newer"))
+    (inspection,) = judge.inspect_batch([prepared])
+    assert inspection.model_revision == FakeModel.info.revision
+    assert judge.inspect(plain("black")).model_name == "newer"
+
+
+def test_listeners_are_called_once_with_each_inspection_and_not_with_tiles():
+    heard = []
+    judge = fake_judge(None, heard.append)
+    judge.inspect(drawn())
+    judge.inspect(drawn(), tiles=False)
+    judge.inspect_batch([judge.prepare(plain("white")), judge.prepare(plain("black"))])
+    assert [inspection.tiles and inspection.tiles.seen for inspection in heard] == [9, 0, None, None]
+
+
+# Explanations
+
+
+def test_a_map_that_costs_nothing_is_at_hand():
+    model = FakeModel()
+    inspection = fake_judge(model).inspect(plain("black"), methods=[CBAM])
+    explanation = explanation_of(inspection, CBAM)
+    assert explanation.regions == () and explanation.heatmap is inspection.heatmaps[CBAM]
+    assert (model.predictions, model.explanations) == (1, 0)
+
+
+def test_a_matching_comes_with_its_regions_by_the_same_forward_pass():
+    model = FakeModel()
+    model.methods = (*METHODS, CLASS_WEIGHTS)
+    image = drawn((448, 448), (100, 100, 200, 200))
+    inspection = fake_judge(model).inspect(image, methods=[CLASS_WEIGHTS])
+    found = explanation_of(inspection, CLASS_WEIGHTS)
+    assert model.predictions == 1 and found.regions and found.regions != inspection.regions
+    alone = fake_judge(model).explain(image, CLASS_WEIGHTS)
+    assert model.predictions == 2 and alone.regions == found.regions
+    assert all(region.area <= region.width * region.height for region in found.regions)
+
+
+def test_a_gradient_method_is_asked_of_the_model():
+    model = FakeModel()
+    explanation = fake_judge(model).explain(plain("black"), "Grad-CAM")
+    assert explanation.heatmap.shape == (9, 9) and explanation.regions == ()
+    assert (model.predictions, model.explanations) == (0, 1)
+
+
+def test_a_method_that_the_model_lacks_is_refused():
+    with pytest.raises(ValueError, match="guess"):
+        fake_judge().explain(plain("black"), "guess")
+
+
+# Tiles
+
+
+def test_a_small_image_is_inspected_as_a_whole():
+    model = FakeModel()
+    image = drawn((1300, 1000), (0, 0, 400, 400))
+    assert fake_judge(model).inspect(image).tiles is None and model.predictions == 1
+
+
+def test_a_defect_that_vanishes_in_the_whole_is_found_in_its_tile():
+    image = drawn(dark=(1000, 100, 1590, 690))
+    assert fake_judge().inspect(image, tiles=False).verdict == "normal"
+    inspection = fake_judge().inspect(image)
+    assert inspection.verdict == "abnormal" and inspection.abnormal_probability > 0.6
+    assert inspection.image_size == (1600, 1600)
+    assert any(
+        1000 <= r.x + r.width / 2 <= 1590 and 100 <= r.y + r.height / 2 <= 690 for r in inspection.regions
+    )
+
+
+def test_the_cost_is_one_view_for_each_tile_and_one_for_the_whole():
+    model = FakeModel()
+    tiles = fake_judge(model).inspect(drawn()).tiles
+    assert model.predictions == 10
+    assert (tiles.count, tiles.seen, tiles.out_of_distribution, tiles.decide) == (9, 9, 0, True)
+    assert tiles.whole.verdict == "normal" and tiles.ms > 0 and tiles.whole_ms > 0
+
+
+def test_the_heatmap_is_where_the_defect_is_and_as_fine_as_that_of_a_tile():
+    heatmap = fake_judge().inspect(drawn()).heatmaps[CAM]
+    assert heatmap.shape == (22, 22)  # 9 patches a tile of 672 pixels
+    y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
+    assert 1150 < (x + 0.5) / 22 * 1600 < 1350 and 250 < (y + 0.5) / 22 * 1600 < 450
+
+
+def test_comparable_maps_are_stitched_and_stretched_ones_explain_the_whole():
+    model = Batches()
+    judge = fake_judge(model)
+    image = drawn((896, 728), (600, 300, 700, 400))
+    assert judge.explain(image, CBAM).heatmap.shape == (30, 36) and model.sizes == [1, 16, 4]
+    assert judge.explain(image, "Grad-CAM").heatmap.shape == (9, 9) and model.explanations == 1
+    assert judge.explain(image, CBAM, tiles=False).heatmap.shape == (9, 9)
+
+
+def test_a_matching_of_a_large_image_takes_as_many_forward_passes_as_its_inspection():
+    model = Batches()
+    model.methods = (*METHODS, CLASS_WEIGHTS)
+    image = drawn((896, 728), (600, 300, 700, 400))
+    inspection = fake_judge(model).inspect(image, methods=[CLASS_WEIGHTS])
+    assert model.sizes == [1, 16, 4] and explanation_of(inspection, CLASS_WEIGHTS).regions
+
+
+def test_a_defect_in_two_tiles_is_one_region():
+    (region,) = fake_judge().inspect(drawn(dark=(500, 300, 900, 400))).regions
+    assert 400 < region.x < 550 and 850 < region.x + region.width < 1000
+
+
+def test_where_most_tiles_are_out_of_distribution_the_whole_decides():
+    image = Image.new("RGB", (1600, 1600), (0, 255, 255))
+    image.paste((200, 0, 0), (0, 0, 1100, 1600))
+    image = decode_image(image)
+    whole, inspection = fake_judge().inspect(image, tiles=False), fake_judge().inspect(image)
+    tiles = inspection.tiles
+    assert (tiles.seen, tiles.out_of_distribution, tiles.decide) == (9, 6, False)
+    assert inspection.abnormal_probability == whole.abnormal_probability
+    assert inspection.outcome == whole.verdict and inspection.regions == whole.regions
+    assert inspection.heatmaps[CAM].shape == (9, 9)
+
+
+def test_it_stops_after_a_batch_of_unknown_tiles():
+    model = Batches()
+    tiles = fake_judge(model).inspect(plain("red", (1120, 896))).tiles
+    assert (tiles.count, tiles.seen, tiles.out_of_distribution) == (35, 16, 16) and model.sizes == [1, 16]
+
+
+class KnowsTilesAlone(FakeModel):
+    """The whole of a large image is out of distribution, its tiles are not."""
+
+    def predict(self, pixels, methods=()):
+        predictions = super().predict(pixels, methods)
+        return [replace(one, distance=2.0 if len(pixels) == 1 else 0.5) for one in predictions]
+
+
+def test_a_whole_that_the_model_does_not_know_has_no_say_where_it_knows_the_tiles():
+    inspection = fake_judge(KnowsTilesAlone()).inspect(drawn(dark=(1000, 100, 1590, 690)))
+    assert inspection.outcome == "abnormal" and len(inspection.regions) == 1
+
+
+def test_as_a_whole_the_number_of_tiles_is_said():
+    model = FakeModel()
+    tiles = fake_judge(model).inspect(drawn(), tiles=False).tiles
+    assert (tiles.count, tiles.seen, tiles.decide, model.predictions) == (9, 0, False, 1)
+    assert tiles.ms > 0
+
+
+def test_a_region_is_matched_with_normal_patches_in_the_tile_around_it():
+    asked = []
+
+    class Asked(FakeModel):
+        def nearest_normals(self, image, regions):
+            asked.append((image.size, *regions))
+            return super().nearest_normals(image, regions)
+
+    region = Region(x=1250, y=320, width=20, height=30, score=0.9, area=600)
+    patches = fake_judge(Asked()).nearest_normals(drawn(), [region])
+    assert len(patches) == 1 and asked == [((SIDE, SIDE), replace(region, x=1250 - 928))]
