@@ -16,7 +16,7 @@ from chipdemo.ablation.format import (
     Row,
 )
 from chipdemo.examples import ELPV_CREDIT
-from chipdemo.inspection import ABNORMAL, NORMAL, OUT_OF_DISTRIBUTION
+from chipdemo.inspection import ABNORMAL, NORMAL
 from chipdemo.ui.compare import charts
 from chipdemo.ui.compare.logic import SELECTED, Answer, disagreements, picture_of
 from chipdemo.ui.html import outcome_text
