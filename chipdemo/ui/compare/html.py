@@ -16,10 +16,13 @@ from chipdemo.ablation.format import (
     Row,
 )
 from chipdemo.examples import ELPV_CREDIT
+<<<<<<< HEAD
 from chipdemo.inspection import ABNORMAL, NORMAL
+=======
+from chipdemo.inspection import ABNORMAL, NORMAL, outcome_text
+>>>>>>> refs/heads/inspect
 from chipdemo.ui.compare import charts
 from chipdemo.ui.compare.logic import SELECTED, Answer, disagreements, picture_of
-from chipdemo.ui.html import outcome_text
 
 GALLERY = 12  # images shown on which rows disagree
 
@@ -316,7 +319,7 @@ def answer_html(answer: Answer, picture: str) -> str:
             f"<p>{escape(answer.error)}</p></article>"
         )
     outcome, ms = inspection.outcome, sum(inspection.timing_ms.values())
-    word = outcome_text(outcome)
+    word = outcome_text(outcome).capitalize()
     return (
         f"<article class='answer {outcome}'><img src='{picture}' alt='Heatmap of {name}: {word}'>{heading}"
         f"<p class='word'>{word}</p><p>probability <strong>{inspection.abnormal_probability:.2f}</strong>, "
