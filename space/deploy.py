@@ -38,7 +38,7 @@ NO_TOKEN = (
     f"Set it with --secret {TOKEN}=VARIABLE."
 )
 # that become variables of the Space
-MORE_SETTINGS = ("journal", "watch", "labelers", "reviewers", "annotators_per_image")
+MORE_SETTINGS = ("journal", "hot_reload", "labelers", "reviewers", "annotators_per_image")
 
 
 @dataclass(frozen=True)

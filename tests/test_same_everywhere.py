@@ -15,6 +15,9 @@ from chipdemo.judge import Judge
 from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.scoring import Scorer
 from chipdemo.models import Models
+from chipdemo.settings import Settings
+from chipdemo.ui.label import logic
+from chipdemo.ui.label.logic import Answer, desk_of
 from chipdemo.vision.predictor import load_model
 from tests.serving import served
 from tests.tiny import SPEC, draw_chip, tiny_checkpoint
@@ -128,3 +131,19 @@ def test_the_scores_of_the_queue_are_the_same(judge, paths, expected, tmp_path):
             )
     for name, sha256 in shas.items():
         assert scores[sha256] == pytest.approx(expected[name]["abnormal_probability"], abs=1e-5), name
+
+
+def test_the_label_tab_gives_the_same(judge, paths, expected, tmp_path):
+    with Journal(tmp_path / "labels.db") as journal:
+        desk = desk_of(journal, judge, Settings())
+        for path in paths:
+            image = read_image(path)
+            journal.add_image(image.sha256, image.image.size, path.name, path.read_bytes())
+            looked = logic.look(desk, image.sha256)["model"]
+            stored = logic.save(desk, "ann", Answer(image.sha256, "unsure"))["event"]["model"]
+            wanted = expected[path.name]
+            assert looked["verdict"] == wanted["verdict"], path.name
+            assert looked["abnormal_probability"] == stored["abnormal_probability"], path.name
+            probability = pytest.approx(wanted["abnormal_probability"], abs=1e-5)
+            assert stored["abnormal_probability"] == probability, path.name
+        desk.close()

@@ -188,7 +188,7 @@ def _histogram(sums: Sums, threshold: float) -> str:
     line = threshold * width
     anchor = "end" if threshold > 0.8 else "start"
     ticks = "".join(
-        f"<text x='{share * width:.0f}' y='{height + 18}' text-anchor='{where}'>{share:g}</text>"
+        f"<text x='{share * width:.0f}' y='{height + 6}' class='tick' text-anchor='{where}'>{share:g}</text>"
         for share, where in ((0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1, "end"))
     )
     return (

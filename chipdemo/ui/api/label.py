@@ -4,6 +4,7 @@ gr.api will do here, unlike in inspect.py: no value is a file. Nothing waits in 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -23,12 +24,21 @@ def add_label_api(desk: Desk, annotators: Annotators) -> None:
 
     Annotators decides who may call. Each endpoint raises gr.Error with the reason where the caller may not.
     """
-    add_public_endpoints(desk, annotators)
+    endpoints = PublicEndpoints(desk, annotators)
+    for function in (endpoints.queue, endpoints.label, endpoints.undo):
+        gr.api(function, api_name=function.__name__, **AT_ONCE)
     add_page_endpoints(desk, annotators)
 
 
-def add_public_endpoints(desk: Desk, annotators: Annotators) -> None:
+@dataclass(frozen=True)
+class PublicEndpoints:
+    """The functions behind /queue, /label and /undo; their docstrings are the API's documentation."""
+
+    desk: Desk
+    annotators: Annotators
+
     def queue(
+        self,
         request: gr.Request,
         profile: gr.OAuthProfile | None,
         count: int = 1,
@@ -44,10 +54,11 @@ def add_public_endpoints(desk: Desk, annotators: Annotators) -> None:
         upright image), mask_size, picture (data URI), error}, ...], progress.
         """
         with shown_errors():
-            who = annotators.reviewer if order == REVIEW else annotators.name
-            return logic.next_images(desk, who(request, profile), count, order, known, page)
+            who = self.annotators.reviewer if order == REVIEW else self.annotators.name
+            return logic.next_images(self.desk, who(request, profile), count, order, known, page)
 
     def label(
+        self,
         request: gr.Request,
         profile: gr.OAuthProfile | None,
         sha256: str,
@@ -72,11 +83,12 @@ def add_public_endpoints(desk: Desk, annotators: Annotators) -> None:
         prediction), progress, and for a decision the votes by label.
         """
         with shown_errors():
-            who = annotators.reviewer if decides else annotators.name
+            who = self.annotators.reviewer if decides else self.annotators.name
             answer = Answer(sha256, label, defect_type, boxes, mask, note, event_id, decides, page, replaces)
-            return logic.save(desk, who(request, profile), answer)
+            return logic.save(self.desk, who(request, profile), answer)
 
     def undo(
+        self,
         request: gr.Request,
         profile: gr.OAuthProfile | None,
         event_id: str = "",
@@ -90,10 +102,7 @@ def add_public_endpoints(desk: Desk, annotators: Annotators) -> None:
         (the label), image and progress.
         """
         with shown_errors():
-            return logic.undo(desk, annotators.name(request, profile), event_id, page, label_id)
-
-    for function in (queue, label, undo):
-        gr.api(function, api_name=function.__name__, **AT_ONCE)
+            return logic.undo(self.desk, self.annotators.name(request, profile), event_id, page, label_id)
 
 
 def add_page_endpoints(desk: Desk, annotators: Annotators) -> None:

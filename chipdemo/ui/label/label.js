@@ -175,6 +175,7 @@
       desk = await ask("label_desk");
       showProgress(desk.progress);
       past = desk.own.map(entryOf);
+      renderPast();
       const chosen = localStorage.getItem("chip-label-order");
       order = desk.orders.includes(chosen) ? chosen : desk.orders[0];
       showChoices();
@@ -228,7 +229,7 @@
     else if (!images) stop("The queue is empty", "Add images below, or inspect one and send it to labeling.");
     else if (done === images) stop("All done", `All ${count(images)} images are labeled. Add more below, or train the next model.`);
     else if (skipped) stop("Only skipped images are left", `You skipped ${count(skipped)}. Bring them back, or add images below.`);
-    else stop("No image for you now", "The remaining images are open on another page, yours or somebody else's. Look again later, or add images below.");
+    else stop("No image for you now", "The remaining images are open on another page, yours or somebody else's. Check again later, or add images below.");
   }
 
   // Showing
@@ -318,8 +319,8 @@
   }
 
   function published({ publishes, pending, publish_error, published_at }) {
-    if (!publishes) return [`${count(pending)} not published`];
-    const waiting = `${count(pending)} to publish`;
+    if (!publishes) return [`${count(pending)} labels not published`];
+    const waiting = `${count(pending)} labels to publish`;
     if (publish_error) return [waiting, `not published: ${publish_error}`];
     if (!published_at) return [waiting, "none published yet"];
     const time = new Date(published_at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
@@ -356,7 +357,7 @@
     const wanted = () => one(".peek").checked && !at && current() === entry;
     one(".verdict-first").textContent = "";
     const found = wanted() && (await look(entry));
-    if (found && wanted()) one(".verdict-first").textContent = `Model: ${found.model.verdict}, ${probability(found.model)} abnormal`;
+    if (found && wanted()) one(".verdict-first").textContent = `Model: ${found.model.verdict}, probability of abnormal ${probability(found.model)}`;
   }
 
   async function renderHeat() {
@@ -419,7 +420,7 @@
 
   function tellSaved(name, { event, votes }) {
     let text = `Saved: ${name}, ${words(event)}.`;
-    if (event.model) text += ` Model: ${probability(event.model)} abnormal.`;
+    if (event.model) text += ` Model: probability of abnormal ${probability(event.model)}.`;
     if (votes) text += ` Votes now: ${Object.entries(votes).map(([label, number]) => `${number} ${label}`).join(", ")}.`;
     tell("saved", text);
   }

@@ -84,7 +84,7 @@ def _how_to_agree(settings: Settings) -> str:
 def _kappa(what: str, kappa: Kappa) -> str:
     share = "" if math.isnan(kappa.agreement) else f"{100 * kappa.agreement:.0f}&nbsp;%"
     if math.isnan(kappa.value):
-        figures = "<td colspan='2' class='none'>none: all labels are of one class</td>"
+        figures = "<td colspan='2' class='none'>undefined: no label differs</td>"
     else:
         figures = f"<td>{_figure(kappa.value)}</td><td>{_figure(kappa.low)} to {_figure(kappa.high)}</td>"
     return f"<tr><th scope='row'>{what}</th>{figures}<td>{share}</td><td>{kappa.images:,}</td></tr>"
@@ -176,5 +176,6 @@ def _hot_reload(settings: Settings, model: str) -> str:
         )
     return (
         "Then start the app with <code>--model FOLDER --hot-reload 60</code>, where FOLDER is the folder "
-        "that training prints at its end. The app then loads each newer model of that folder without a restart."
+        "that training prints at its end. The app then loads each newer model of that folder without a "
+        "restart."
     )
