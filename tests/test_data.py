@@ -7,7 +7,7 @@ from PIL import Image
 from chipdemo.errors import DataError
 from tests.tiny import draw_chip, draw_chips
 from training.data import load_images
-from training.sources import read_folder
+from training.folders import read_folder
 
 
 def small(image):

@@ -5,7 +5,8 @@ import pytest
 
 from chipdemo.errors import DataError
 from tests.tiny import draw_chip
-from training.sources import group_by_path, read_data, read_elpv, read_folder
+from training.folders import read_folder
+from training.sources import group_by_path, read_data, read_elpv
 
 TRANSISTORS = Path(__file__).parents[2] / "shared" / "data" / "mvtec-transistor"
 

@@ -13,7 +13,8 @@ from chipdemo.errors import DataError
 from chipdemo.images import read_image
 from tests.tiny import draw_chip, draw_chips
 from training.data import load_images
-from training.sources import group_by_path, read_elpv, read_folder
+from training.folders import read_folder
+from training.sources import group_by_path, read_elpv
 from training.splits import SPLITS, divide, read_split, split_by_hash
 
 ROOT = Path(__file__).parent.parent

@@ -18,7 +18,7 @@ from chipdemo.labeling.agreement import consensus_of
 from chipdemo.labeling.hub.read import CARD, HubData, download, open_folder
 from chipdemo.labeling.label import UNSURE
 from training.data import LabeledData, Sample, sample_of
-from training.sources import read_folder
+from training.folders import read_folder
 
 ADDRESS = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?(@(?P<revision>.+))?")
 LABELS = ("image", "label")

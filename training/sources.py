@@ -2,17 +2,17 @@
 
 import importlib.util
 import re
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 from chipdemo.errors import DataError
 from chipdemo.inspection import ABNORMAL, NORMAL
-from chipdemo.labeling.folders import label_of, labeled_files, split_of
+from chipdemo.labeling.folders import label_of
 from chipdemo.labeling.label import UNSURE
 from chipdemo.spreadsheet import unescaped
 from chipdemo.tables import local_path, read_rows
 from training.data import LabeledData, Sample, sample_of
+from training.folders import read_folder
 
 DATA_HELP = (
     "elpv, a CSV, a folder with normal/ and abnormal/ or as of MVTec AD, "
@@ -104,28 +104,3 @@ def read_csv(path: Path) -> LabeledData:
     if not samples:
         raise DataError(f"{path} has no labeled image.")
     return LabeledData(path.resolve().stem, "", tuple(samples), tuple(left_out))
-
-
-def read_folder(root: Path) -> LabeledData:
-    """A folder of images whose class folders give the labels; see labeled_folders for the layouts.
-
-    In `train/`, `val/` and `test/` these give the splits too. Images in `unsure/` are left out and listed.
-    Raises DataError unless both classes have images.
-    """
-    if not root.is_dir():
-        raise DataError(f"{root} is not a CSV or a folder. --data takes {DATA_HELP}.")
-    samples, left_out = [], []
-    for path, label, defect_type in labeled_files(root):
-        if label == UNSURE:
-            left_out.append(f"{path}: unsure")
-        else:
-            stratum = f"{ABNORMAL}, {defect_type}" if label == ABNORMAL else NORMAL
-            target, split = float(label == ABNORMAL), split_of(path, root)
-            samples.append(Sample(path, label, target, stratum, defect_type, split=split))
-    counts = Counter(sample.label for sample in samples)
-    if not (counts[NORMAL] and counts[ABNORMAL]):
-        raise DataError(
-            f"{root} has {counts[NORMAL]} normal and {counts[ABNORMAL]} abnormal images. Training needs "
-            "both, each in a folder of its name: normal/ and abnormal/."
-        )
-    return LabeledData(root.resolve().name, "", tuple(samples), tuple(left_out))

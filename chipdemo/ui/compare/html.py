@@ -16,11 +16,7 @@ from chipdemo.ablation.format import (
     Row,
 )
 from chipdemo.examples import ELPV_CREDIT
-<<<<<<< HEAD
-from chipdemo.inspection import ABNORMAL, NORMAL
-=======
 from chipdemo.inspection import ABNORMAL, NORMAL, outcome_text
->>>>>>> refs/heads/inspect
 from chipdemo.ui.compare import charts
 from chipdemo.ui.compare.logic import SELECTED, Answer, disagreements, picture_of
 
