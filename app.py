@@ -60,8 +60,8 @@ def run(settings: Settings) -> NoReturn:
         journal = closing.enter_context(Journal(settings.journal_path))
         load = partial(load_model, runtime=settings.runtime, graphs=settings.graphs)
         models, recent = Models(load(settings.model_source)), Recent()
-        if settings.watch:
-            running(HotReload(models, settings.model_source, settings.watch, load, latest_revision))
+        if settings.hot_reload:
+            running(HotReload(models, settings.model_source, settings.hot_reload, load, latest_revision))
         metrics = Metrics(journal) if settings.metrics else None
         judge = Judge(models, [log_inspection, recent.add, *([metrics.add] if metrics else [])])
         running(Scorer(journal, judge, max_megapixels=settings.max_megapixels))

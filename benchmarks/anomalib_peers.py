@@ -9,10 +9,10 @@ it. Its torch models get our backbone's weights and our pixels, and keep their d
 with layers of stride 8 and 16, PaDiM of stride 4, 8 and 16 with 100 features; all maps are judged by the
 same code.
 
-PatchCore keeps 10 % of the 218,112 places of 213 images, chosen greedily, which takes more than an
+PatchCore keeps 10 % of the 218,112 patches of 213 images, chosen greedily, which takes more than an
 hour. So its greedy choice is run for 1 %, and the time for 10 % is that of a step times the number of steps
-(a step costs the same however many places are chosen already). What a memory of 10 % is worth, and what one
-image then takes, is measured with places drawn at random.
+(a step costs the same however many patches are chosen already). The accuracy of a bank of 10 %, and the
+time of one image with it, are measured with patches drawn at random.
 """
 
 import argparse
@@ -32,17 +32,16 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from training.localization import aupro, pixel_auroc  # noqa: E402
-
 from benchmarks import matching  # noqa: E402
 from chipdemo.images import read_image  # noqa: E402
 from chipdemo.vision.anomaly.features import IMAGE_SIZE, Backbone  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
 from chipdemo.vision.transforms import normalize, pixels_of  # noqa: E402
+from training.localization import aupro, pixel_auroc  # noqa: E402
 from training.measure import auroc  # noqa: E402
 
 BATCH = 32  # images, anomalib's default
-RATIO, LESS = 0.1, 0.01  # of the places: PatchCore's default, and what is chosen greedily here
+RATIO, LESS = 0.1, 0.01  # of the patches: PatchCore's default, and what is chosen greedily here
 PADIM_FEATURES = 100  # anomalib's default with ResNet-18; it has none for other small backbones
 Model = PatchcoreModel | PadimModel
 
@@ -66,7 +65,7 @@ def layers_of(backbone: Backbone, strides: Sequence[int]) -> list[str]:
 
 
 def show(model: Model, paths: list[Path], backbone: Backbone) -> float:
-    """Let a model see the good images; seconds."""
+    """Pass the good images through a model; seconds."""
     started = perf_counter()
     model.train()
     for first in range(0, len(paths), BATCH):
@@ -77,7 +76,7 @@ def show(model: Model, paths: list[Path], backbone: Backbone) -> float:
 
 @torch.inference_mode()
 def judged(model: Model, images: list[Image.Image], masks: np.ndarray, backbone: Backbone) -> dict:
-    """What matching.test says of ours."""
+    """The figures that matching.test gives of ours."""
     model.eval()
     maps, scores, times = [], [], []
     for image in images:
@@ -125,11 +124,11 @@ def compare(root: Path, name: str, mobilenet: str) -> dict[str, dict]:
 
     patchcore = with_weights(PatchcoreModel(layers_of(backbone, (8, 16)), timm_name, False), backbone)
     seconds = show(patchcore, good, backbone)
-    places = torch.vstack(patchcore.embedding_store)
-    patchcore.memory_bank = places[torch.randperm(len(places))[: int(RATIO * len(places))]]
+    patches = torch.vstack(patchcore.embedding_store)
+    patchcore.memory_bank = patches[torch.randperm(len(patches))[: int(RATIO * len(patches))]]
     at_random = judged(patchcore, images, masks, backbone) | {"memory_mb": megabytes(patchcore.memory_bank)}
     print(at_random, flush=True)
-    patchcore.embedding_store = [places]
+    patchcore.embedding_store = [patches]
     started = perf_counter()
     patchcore.subsample_embedding(LESS)
     greedy = perf_counter() - started
@@ -139,9 +138,9 @@ def compare(root: Path, name: str, mobilenet: str) -> dict[str, dict]:
         "seconds_to_fit": round(seconds + greedy, 1),
     }
     rows["PatchCore, 10 %"] = at_random | {
-        "seconds_to_fit": round(seconds + step * int(RATIO * len(places)), 1),
-        "note": "places drawn at random; seconds_to_fit is extrapolated to a greedy choice from the row of "
-        f"1 %, {step:.3f} s a place",
+        "seconds_to_fit": round(seconds + step * int(RATIO * len(patches)), 1),
+        "note": "patches drawn at random; seconds_to_fit is extrapolated to a greedy choice from the row of "
+        f"1 %, {step:.3f} s a patch",
     }
     return rows
 

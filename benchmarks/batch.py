@@ -1,15 +1,14 @@
-"""Many images at once: images per second, memory, and what limits them; beside others' ways.
+"""A batch of images: images per second, memory, and what limits them, beside other ways to do it.
 
     python benchmarks/batch.py                # all of it: about half an hour on 2 cores
-    python benchmarks/batch.py --images 100 --memory 100 200    # does it work?
+    python benchmarks/batch.py --images 100 --memory 100 200    # a quick try
     python benchmarks/batch.py --ray          # and the same images on Ray, 2 workers on this machine
 
-Each row runs in a process of its own. Batch: `batch.inspect_all` on the ELPV images as files, decoding,
-heat, regions and results on disk included. Bare: the timm backbone with its own classifier, 16 random
-images at a time, without decoding, before and after the batch in the same process, since a machine's
-speed drifts. Alone: decoding, hashing and scaling on the same cores. Memory: the resident one, of the set
-repeated under other places. Where anomalib is installed (see anomalib_peers.py), its PatchCore
-with the same backbone is timed too.
+Each row runs in a process of its own. Batch: `inspect_all` on the ELPV images as files, with decoding,
+heatmaps, regions and results on disk. Bare: the timm backbone with its own classifier, 16 random images at a
+time, without decoding, before and after the batch in the same process, since a machine's speed drifts.
+Alone: decoding, hashing and scaling on the same cores. Memory: resident, of the set repeated under other
+paths. Where anomalib is installed (see anomalib_peers.py), its PatchCore with the same backbone is timed too.
 """
 
 import argparse
@@ -22,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,28 +30,28 @@ from time import perf_counter
 import numpy as np
 import psutil
 
+from chipdemo.batch.run import BATCH, Task, inspect_all, read
+from chipdemo.batch.sources import ImageList, find_images
+from chipdemo.files import in_parallel
+from chipdemo.images import read_image
+from chipdemo.judge import Judge
+from chipdemo.models import Models
+from chipdemo.settings import DEFAULT_MODEL, Settings
+from chipdemo.vision.predictor import load_model
+from training.sources import read_elpv
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from chipdemo.batch.run import BATCH, inspect_all, read  # noqa: E402
-from chipdemo.batch.sources import Listing, listed  # noqa: E402
-from chipdemo.files import in_parallel  # noqa: E402
-from chipdemo.images import read_image  # noqa: E402
-from chipdemo.settings import DEFAULT_MODEL, Settings  # noqa: E402
-from chipdemo.vision.predictor import load_model  # noqa: E402
-from training.sources import read_elpv  # noqa: E402
-
 RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # and their packages
 MODEL, GRAPHS = str(DEFAULT_MODEL), Settings().graphs
 MEMORY = (1_000, 10_000, 100_000)  # images
-SINGLY = 100  # images for those that take one after the other
+SINGLY = 100  # images for those that take one at a time
 BARE_S, WARM_UP = 5, 3  # seconds that the bare network is run each time; batches that are not timed
 FEW = 32  # images that get a process going before it is timed
 MANY = 10_000_000
 
 
-def places(folder: Path, count: int) -> Listing:
-    """So many images: the ELPV ones, as often as needed, each time under another place."""
+def elpv_images(folder: Path, count: int) -> ImageList:
+    """So many images: the ELPV ones, as often as needed, each time under another path."""
     paths = [sample.path for sample in read_elpv().samples]
     root = Path(os.path.commonpath(paths))
     for turn in range(-(-count // len(paths))):
@@ -64,11 +64,17 @@ def places(folder: Path, count: int) -> Listing:
         for number in range(count):
             turn, index = divmod(number, len(paths))
             file.write(f"{turn:05}/{paths[index].relative_to(root)}\n")
-    return listed([str(chosen)])
+    return find_images([str(chosen)])
+
+
+def task_of(runtime: str = "torch") -> Task:
+    """The shipped model with its own threshold."""
+    model = load_model(MODEL, runtime=runtime, graphs=GRAPHS)
+    return Task(Judge(Models(model)), model, model.info.threshold)
 
 
 def measured(run: Callable[[], int]) -> dict:
-    """run: gives how many images it took."""
+    """run: gives the number of images it processed."""
     started, cpu = perf_counter(), cpu_s()
     count = run()
     seconds, cpu = perf_counter() - started, cpu_s() - cpu
@@ -89,32 +95,32 @@ def counted(results: Iterable) -> int:
 
 
 def decoding(count: int) -> dict:
-    """Reading, decoding, hashing and scaling, side by side as the batch does it."""
+    """Reading, decoding, hashing and scaling in threads, as the batch does it."""
     with tempfile.TemporaryDirectory() as folder:
-        inspector, images = load_model(MODEL), places(Path(folder), count)
+        task, images = task_of(), elpv_images(Path(folder), count)
 
-        def prepare(one):
-            return inspector.prepare(read(one).image)
+        def prepare(image):
+            return task.judge.prepare(read(image))
 
         return measured(lambda: counted(in_parallel(prepare, images)))
 
 
 def batch(runtime: str, count: int) -> dict:
     """The batch, between two runs of the bare network."""
-    inspector = load_model(MODEL, runtime=runtime, graphs=GRAPHS)
+    task = task_of(runtime)
     with tempfile.TemporaryDirectory() as folder:
-        images = places(Path(folder), count)
-        inspect_all(inspector, places(Path(folder), FEW), Path(folder) / "few")
-        network = bare(runtime, inspector.spec)
+        images = elpv_images(Path(folder), count)
+        inspect_all(task, elpv_images(Path(folder), FEW), Path(folder) / "few")
+        network = bare(runtime, task.model.spec)
         before = network()
-        row = measured(lambda: counted(inspect_all(inspector, images, Path(folder) / "out", tiles=True)))
+        row = measured(lambda: counted(inspect_all(task, images, Path(folder) / "out")))
         bare_rate = (before + network()) / 2
     share = round(row["per_second"] / bare_rate, 3) if bare_rate else None
     return row | {"bare_network_per_second": round(bare_rate, 1) or None, "share_of_bare": share}
 
 
 def bare(runtime: str, spec) -> Callable[[], float]:
-    """What gives images per second of the timm network alone; 0 in a runtime that has none here."""
+    """A function that measures images per second of the timm network alone; 0 in a runtime without it."""
     import timm
     import torch
 
@@ -153,33 +159,33 @@ def bare(runtime: str, spec) -> Callable[[], float]:
 
 def memory(runtime: str, count: int) -> dict:
     """Resident memory when the first images are done, and the most until the last one is."""
-    inspector, process, used = load_model(MODEL, runtime=runtime, graphs=GRAPHS), psutil.Process(), []
+    task, process, used = task_of(runtime), psutil.Process(), []
 
     def progress(done: int) -> None:
         used.append(process.memory_info().rss / 1e6)
 
     with tempfile.TemporaryDirectory() as folder:
-        inspect_all(inspector, places(Path(folder), FEW), Path(folder) / "few")
-        images = places(Path(folder), count)
-        row = measured(lambda: counted(inspect_all(inspector, images, Path(folder) / "out", None, progress)))
+        inspect_all(task, elpv_images(Path(folder), FEW), Path(folder) / "few")
+        images = elpv_images(Path(folder), count)
+        row = measured(lambda: counted(inspect_all(task, images, Path(folder) / "out", progress)))
     return row | {"first_mb": round(used[0]), "most_mb": round(max(used))}
 
 
 def on_ray(runtime: str, count: int, workers: int = 2) -> dict:
-    """On Ray on this machine; the rate also without what it and its workers take to start."""
+    """On Ray on this machine; the rate with and without the time that it and its workers take to start."""
     from chipdemo.batch.ray import inspect_on_ray
 
-    inspector, times = load_model(MODEL, runtime=runtime, graphs=GRAPHS), []
+    load = partial(load_model, MODEL, runtime=runtime, graphs=GRAPHS)
+    task, times = task_of(runtime), []
 
     def progress(done: int) -> None:
         if done:
             times.append((perf_counter(), done))
 
     with tempfile.TemporaryDirectory() as folder:
-        images, out = places(Path(folder), count), Path(folder) / "out"
-        how = {"progress": progress, "workers": workers, "model": MODEL, "runtime": runtime, "graphs": GRAPHS}
+        images, out = elpv_images(Path(folder), count), Path(folder) / "out"
         started = perf_counter()
-        inspect_on_ray(inspector, images, out, tiles=True, **how)
+        inspect_on_ray(task, images, out, progress, load=load, workers=workers)
         seconds = perf_counter() - started
     (first, done), (last, _) = times[0], times[-1]
     running = round((count - done) / (last - first), 1) if last > first else None
@@ -188,7 +194,7 @@ def on_ray(runtime: str, count: int, workers: int = 2) -> dict:
 
 
 def timm_and_grad_cam(count: int) -> dict:
-    """As a short script would do it: image, verdict and GradCAM, one after the other."""
+    """As a short script does it: image, verdict and Grad-CAM, one image at a time."""
     import timm
     import torch
     from PIL import Image
@@ -213,7 +219,7 @@ def timm_and_grad_cam(count: int) -> dict:
 
 
 def anomalib(count: int) -> dict:
-    """PatchCore, its memory a tenth of the places of as many normal images, drawn at random."""
+    """PatchCore; its memory bank is a random tenth of the patches of as many normal images."""
     import timm
     import torch
     from anomalib.models.image.patchcore.torch_model import PatchcoreModel

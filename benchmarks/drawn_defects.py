@@ -1,4 +1,4 @@
-"""Defects drawn into images of good chips, to choose by without a real defect being looked at."""
+"""Defects drawn into images of good chips, to choose settings without looking at a real defect."""
 
 from collections.abc import Callable
 
@@ -12,10 +12,10 @@ Draw = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def _box(side: int, generator: np.random.Generator, least: float, most: float) -> tuple[int, int, int, int]:
-    """top, left, height, width of a box near the middle of a square, in pixels."""
+    """top, left, height, width of a box near the center of a square, in pixels."""
     height, width = generator.integers(round(least * side), round(most * side), 2)
-    middle = np.clip(generator.normal(0.5, 0.17, 2), 0.15, 0.85) * side
-    top, left = np.clip(middle - (height / 2, width / 2), 0, (side - height, side - width)).astype(int)
+    center = np.clip(generator.normal(0.5, 0.17, 2), 0.15, 0.85) * side
+    top, left = np.clip(center - (height / 2, width / 2), 0, (side - height, side - width)).astype(int)
     return top, left, height, width
 
 
@@ -67,18 +67,18 @@ def removed(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 def bent(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """A part pulled aside smoothly."""
     side = len(pixels)
-    middle = np.clip(generator.normal(0.5, 0.17, 2), 0.15, 0.85) * side
+    center = np.clip(generator.normal(0.5, 0.17, 2), 0.15, 0.85) * side
     radius, angle = generator.uniform(0.06, 0.16) * side, generator.uniform(0, 2 * np.pi)
     pull = generator.uniform(0.4, 0.9) * radius * np.array([np.sin(angle), np.cos(angle)])
     grid = np.mgrid[:side, :side]
-    weight = np.exp(-np.square(grid - middle[:, None, None]).sum(0) / (2 * radius**2))
+    weight = np.exp(-np.square(grid - center[:, None, None]).sum(0) / (2 * radius**2))
     from_where = grid + pull[:, None, None] * weight
     moved = [ndimage.map_coordinates(pixels[..., c], from_where, order=1, mode="reflect") for c in range(3)]
     return np.stack(moved, -1)
 
 
 def turned(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """The middle turned around."""
+    """The center turned around."""
     side = len(pixels)
     angle = generator.uniform(12, 180) * generator.choice([-1, 1])
     shift = tuple(int(pixel) for pixel in generator.normal(0, 0.04 * side, 2))

@@ -3,8 +3,8 @@
     python benchmarks/few_images.py --data FOLDER
 
 FOLDER as for benchmarks/matching.py. The network sees every image once. Each draw takes so many of
-the 213 good images at random, fills a memory with them and judges the 100 test images; of all
-213, only the places that are kept differ from draw to draw.
+the 213 good images at random, fits a memory bank to them and judges the 100 test images; of all
+213, only the patches that are kept differ from draw to draw.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chipdemo.vision.anomaly import fitting as teaching  # noqa: E402
-from chipdemo.vision.anomaly.features import Study, starting_backbone, study_images  # noqa: E402
-from chipdemo.vision.anomaly.matching import score_of  # noqa: E402
+from benchmarks.matching import files  # noqa: E402
+from chipdemo.vision.anomaly.features import ImageFeatures, extract_features, starting_backbone  # noqa: E402
+from chipdemo.vision.anomaly.fitting import fit_bank, scores_of  # noqa: E402
 from chipdemo.vision.checkpoint import write_json  # noqa: E402
 from training.measure import auroc  # noqa: E402
 
@@ -29,12 +29,12 @@ COUNTS = (10, 25, 50, 100, 213)
 DRAWS = 5
 
 
-def image_auroc(good: Study, judged: Study, abnormal: np.ndarray, count: int, draw: int) -> float:
-    """Of the judged images, by a memory of so many good ones. draw: seed of which."""
+def image_auroc(
+    good: ImageFeatures, test: ImageFeatures, abnormal: np.ndarray, count: int, draw: int
+) -> float:
+    """Of the test images, by a memory bank of so many good ones. draw: seed of which."""
     rows = np.random.default_rng(draw).permutation(len(good.names))[:count]
-    knowledge = teaching.fill(good.of(rows.tolist()))
-    scores = [score_of(knowledge.anomaly(judged, row)) for row in range(len(judged.names))]
-    return auroc(np.array(scores), abnormal)
+    return auroc(scores_of(fit_bank(good.of(rows.tolist())), test), abnormal)
 
 
 def main() -> None:
@@ -48,12 +48,12 @@ def main() -> None:
     backbone = starting_backbone()
     paths = sorted((options.data / "test").glob("*/*"))
     abnormal = np.array([path.parent.name != "good" for path in paths])
-    judged = study_images(paths, backbone)
-    good = study_images(sorted((options.data / "train" / "good").iterdir()), backbone)
+    test = extract_features(files(paths), backbone)
+    good = extract_features(files(sorted((options.data / "train" / "good").iterdir())), backbone)
     rows = []
     for count in options.counts:
         draws = tqdm(range(options.draws), desc=f"{count} images", disable=None)
-        values = [image_auroc(good, judged, abnormal, count, draw) for draw in draws]
+        values = [image_auroc(good, test, abnormal, count, draw) for draw in draws]
         mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
         rows.append({"good": count, "mean": mean, "sd": sd, "image_auroc": values})
         print(f"{count:4} good images: image AUROC {mean:.4f} ± {sd:.4f}", flush=True)

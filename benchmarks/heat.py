@@ -67,9 +67,7 @@ def main() -> None:
         "model": f"{model.info.name} {model.info.revision}",
         "split": model.info.test["split"],
         "normals_judged_normal": len(passed),
-        "of_them_below_half_heat_everywhere": float(
-            np.mean([i.heatmaps[CAM].max() < 0.5 for i in passed])
-        ),
+        "of_them_below_half_heat_everywhere": float(np.mean([i.heatmaps[CAM].max() < 0.5 for i in passed])),
         "defects_detected": len(detected),
         "of_them_with_a_region": float(np.mean([len(i.regions) > 0 for i in detected])),
         "out_of_distribution": {

@@ -1,9 +1,9 @@
-"""Learning from 1, 10 and 100 times as many good images: time and memory, and where one machine ends.
+"""Teaching from 1, 10 and 100 times as many good images: time and memory, and how many a machine can take.
 
     python benchmarks/many_images.py --data FOLDER
 
 FOLDER as for benchmarks/matching.py. Its 213 good images, shifted and brightened a little, are written
-as JPEGs of 512 px until there are enough. Each number of them is learned as `python -m chipdemo teach` does,
+as JPEGs of 512 px until there are enough. Each number of them is taught as `python -m chipdemo teach` does,
 in a process of its own, whose highest resident memory is told. What is not in --times is drawn on as a
 straight line through the least and the most that were measured, and says so.
 """
@@ -26,15 +26,17 @@ from PIL import Image, ImageChops, ImageEnhance
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from chipdemo.vision.anomaly import fitting as teaching  # noqa: E402
-from chipdemo.vision.anomaly.features import starting_backbone, study_images  # noqa: E402
+from benchmarks.matching import files  # noqa: E402
+from chipdemo.vision.anomaly.features import extract_features, starting_backbone  # noqa: E402
+from chipdemo.vision.anomaly.fitting import fit  # noqa: E402
+from chipdemo.vision.anomaly.saving import save_taught  # noqa: E402
 from chipdemo.vision.checkpoint import MEMORY, write_json  # noqa: E402
 
-TOLD = (1, 10, 100)  # times as many images
+REPORTED = (1, 10, 100)  # times as many images
 SIDE = 512  # pixels, of the copies
 SHIFT, LIGHT = 8, 0.05  # most that a copy is moved, pixels, and brightened, fraction
 USABLE = 0.8  # of a machine's memory
-STEPS = ("looking_s", "learning_s", "saving_s")
+STEPS = ("extracting_s", "fitting_s", "saving_s")
 
 
 def write_copies(images: list[Path], times: int, folder: Path) -> None:
@@ -48,21 +50,21 @@ def write_copies(images: list[Path], times: int, folder: Path) -> None:
             lit.save(folder / f"{copy:03}-{path.stem}.jpg", quality=90)
 
 
-def learned(folder: Path, count: int) -> dict:
+def taught(folder: Path, count: int) -> dict:
     """Teach with the first so many images of a folder. Runs in a process of its own."""
     backbone = starting_backbone()
     before = peak_mb()
     marks = [perf_counter()]
-    study = study_images(sorted(folder.iterdir())[:count], backbone)
+    features = extract_features(files(sorted(folder.iterdir())[:count]), backbone)
     marks.append(perf_counter())
-    lesson = teaching.learn(study)
+    fitted = fit(features)
     marks.append(perf_counter())
     with tempfile.TemporaryDirectory() as out:
-        teaching.save_taught(Path(out) / "taught", backbone, lesson, "transistor")
+        save_taught(Path(out) / "taught", backbone, fitted, "transistor")
         memory_mb = (Path(out) / "taught" / MEMORY).stat().st_size / 1e6
     marks.append(perf_counter())
     return {
-        "images": len(study.names),
+        "images": len(features.names),
         "measured": True,
         **{step: round(float(seconds), 1) for step, seconds in zip(STEPS, np.diff(marks))},
         "peak_mb": round(peak_mb()),
@@ -78,7 +80,7 @@ def peak_mb() -> float:
 
 def in_a_process(folder: Path, count: int) -> dict:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(learned, folder, count).result()
+        return pool.submit(taught, folder, count).result()
 
 
 def line_through(rows: list[dict], name: str) -> np.ndarray:
@@ -115,7 +117,7 @@ def main() -> None:
         "date": datetime.date.today().isoformat(),
         "data": f"MVTec AD, transistor (CC BY-NC-SA 4.0), copies of {SIDE} px",
         "threads": torch.get_num_threads(),
-        "rows": rows + [extrapolated(rows, n * len(good)) for n in TOLD if n not in times],
+        "rows": rows + [extrapolated(rows, n * len(good)) for n in REPORTED if n not in times],
         "usable_memory_mb": round(usable),
         "images_that_fit": round((usable - offset) / slope),
     }

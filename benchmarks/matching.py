@@ -1,11 +1,11 @@
-"""Inverse feature matching on MVTec AD's transistors, learned from good images alone.
+"""Inverse feature matching on MVTec AD's transistors, taught from good images alone.
 
     python benchmarks/matching.py --data FOLDER --choose     the settings, by drawn defects
     python benchmarks/matching.py --data FOLDER              what they are worth, on the test images
 
 FOLDER is mvtec_anomaly_detection/transistor (Bergmann et al., CVPR 2019; CC BY-NC-SA 4.0): 213 good
-images to learn from, 60 good and 40 abnormal ones to judge. --choose reads the 213 alone: three
-quarters of them are learned, the others judge, as they are and with two defects each drawn into them.
+images to teach from, 60 good and 40 abnormal ones to judge. --choose reads the 213 alone: a bank is fitted
+to three quarters of them; the others are judged, as they are and with two defects each drawn into them.
 """
 
 import argparse
@@ -29,44 +29,52 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.drawn_defects import KINDS, draw_defect  # noqa: E402
 from chipdemo.errors import DataError  # noqa: E402
-from chipdemo.images import read_image  # noqa: E402
-from chipdemo.inspection import INVERSE  # noqa: E402
+from chipdemo.files import Found  # noqa: E402
+from chipdemo.images import DecodedImage, read_image  # noqa: E402
+from chipdemo.inspection import ABNORMAL  # noqa: E402
+from chipdemo.judge import Judge  # noqa: E402
+from chipdemo.models import Models  # noqa: E402
 from chipdemo.settings import AUTO  # noqa: E402
-from chipdemo.vision.anomaly import fitting as teaching  # noqa: E402
+from chipdemo.teaching import FALSE_POSITIVE_RATE  # noqa: E402
+from chipdemo.vision.anomaly.descriptor import PatchDescriptor  # noqa: E402
 from chipdemo.vision.anomaly.features import (  # noqa: E402
-    DESCRIPTION,
+    DESCRIPTOR,
     IMAGE_SIZE,
     Backbone,
-    Study,
+    ImageFeatures,
     backbone_of,
+    extract_features,
     starting_backbone,
-    study_images,
 )
-from chipdemo.vision.anomaly.fitting import PLACES  # noqa: E402
-from chipdemo.vision.anomaly.matching import score_of  # noqa: E402
-from chipdemo.vision.anomaly.memory_bank import Description  # noqa: E402
-from chipdemo.vision.checkpoint import MEMORY, write_json  # noqa: E402
-from chipdemo.vision.predictor import load_model  # noqa: E402
+from chipdemo.vision.anomaly.fitting import PATCHES, anomaly_map, fit, fit_bank, heat_limit  # noqa: E402
+from chipdemo.vision.anomaly.matching import black_patches, score_of  # noqa: E402
+from chipdemo.vision.anomaly.saving import save_taught  # noqa: E402
+from chipdemo.vision.checkpoint import MEMORY, read_metrics, write_json  # noqa: E402
+from chipdemo.vision.predictor import NetworkModel, load_model  # noqa: E402
 from training.localization import aupro, pixel_auroc  # noqa: E402
 from training.measure import auroc  # noqa: E402
 
 MASK_SIDE = 256  # pixels, at which heat and masks are compared
-TIMED = 20  # images, of which the median time is told
+TIMED = 20  # images, of which the median time is reported
 MOBILENET = "mobilenetv2_100"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of matching. size: side of the network's input, pixels. places: kept in the memory."""
+    """One way of matching. size: side of the network's input, pixels. patches: in the memory bank."""
 
     backbone: str = "lite0"
     size: int = IMAGE_SIZE
-    description: Description = DESCRIPTION
-    patches: int = PLACES
+    descriptor: PatchDescriptor = DESCRIPTOR
+    patches: int = PATCHES
 
 
 def described(**changes) -> Variant:
-    return Variant(description=replace(DESCRIPTION, **changes))
+    return Variant(descriptor=replace(DESCRIPTOR, **changes))
+
+
+def files(paths: Sequence[Path]) -> list[Found]:
+    return [Found(path.name, path) for path in paths]
 
 
 VARIANTS = {
@@ -80,9 +88,9 @@ VARIANTS = {
     "reach 0.2": described(reach=0.2),
     "anywhere": described(reach=float("inf")),
     "320 px": Variant(size=320),
-    "2,000 places": Variant(patches=2_000),
-    "5,000 places": Variant(patches=5_000),
-    "40,000 places": Variant(patches=40_000),
+    "2,000 patches": Variant(patches=2_000),
+    "5,000 patches": Variant(patches=5_000),
+    "40,000 patches": Variant(patches=40_000),
     "MobileNetV2": Variant(backbone="mobilenetv2"),
 }
 
@@ -116,7 +124,7 @@ def figures(maps: Sequence[np.ndarray], masks: np.ndarray) -> dict[str, float]:
 def choose(good: list[Path], mobilenet: str, names: Sequence[str]) -> Iterator[tuple[str, dict]]:
     """Name and figures of each variant on good images that are held out and defects drawn into them."""
     order = np.random.default_rng(0).permutation(len(good))
-    held_out, learned = np.split(order, [len(order) // 4])
+    held_out, fitted = np.split(order, [len(order) // 4])
     with tempfile.TemporaryDirectory() as folder:
         paths, masks = (
             [good[row] for row in held_out],
@@ -131,25 +139,26 @@ def choose(good: list[Path], mobilenet: str, names: Sequence[str]) -> Iterator[t
                 masks.append(np.asarray(Image.fromarray(mask).resize((MASK_SIDE, MASK_SIDE))))
         for name in names:
             variant = VARIANTS[name]
-            yield name, _tried(variant, [good[row] for row in learned], paths, np.stack(masks), mobilenet)
+            yield name, _tried(variant, [good[row] for row in fitted], paths, np.stack(masks), mobilenet)
 
 
 @cache
-def _studied(paths: tuple[Path, ...], backbone: str, size: int, strides: tuple, mobilenet: str) -> Study:
-    return study_images(paths, sized_backbone(backbone, size, mobilenet), strides=strides)
+def _features(
+    paths: tuple[Path, ...], backbone: str, size: int, strides: tuple, mobilenet: str
+) -> ImageFeatures:
+    return extract_features(files(paths), sized_backbone(backbone, size, mobilenet), strides=strides)
 
 
-def _tried(variant: Variant, learned: list[Path], judged: list[Path], masks: np.ndarray, mobilenet: str):
-    about = (variant.backbone, variant.size, variant.description.strides, mobilenet)
-    knowledge = teaching.fill(_studied(tuple(learned), *about), variant.description, variant.patches)
-    study = _studied(tuple(judged), *about)
+def _tried(variant: Variant, good: list[Path], judged: list[Path], masks: np.ndarray, mobilenet: str):
+    about = (variant.backbone, variant.size, variant.descriptor.strides, mobilenet)
+    bank = fit_bank(_features(tuple(good), *about), variant.descriptor, variant.patches)
+    features = _features(tuple(judged), *about)
+    if features.unusable:
+        raise DataError(f"These images cannot be judged: {features.unusable}")
     started = time.process_time()
-    maps = [knowledge.anomaly(study, row) for row in range(len(study.names))]
-    if study.left_out:
-        raise DataError(f"Expected every image to be judged; left out: {study.left_out}")
-    return figures(maps, masks) | {
-        "search_cpu_ms": round((time.process_time() - started) / len(maps) * 1000, 1)
-    }
+    maps = [anomaly_map(bank, features, row) for row in range(len(features.names))]
+    search_ms = (time.process_time() - started) / len(maps) * 1000
+    return figures(maps, masks) | {"search_cpu_ms": round(search_ms, 1)}
 
 
 def read_masks(paths: Sequence[Path], root: Path) -> np.ndarray:
@@ -169,55 +178,68 @@ def test(root: Path, variant: Variant, mobilenet: str) -> dict:
     masks = read_masks(judged, root)
     backbone = sized_backbone(variant.backbone, variant.size, mobilenet)
     started, cpu_started = time.perf_counter(), time.process_time()
-    study = study_images(good, backbone)
-    lesson = teaching.learn(study, patches=variant.patches)
+    fitted = fit(extract_features(files(good), backbone), patches=variant.patches)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "taught"
-        metrics = teaching.save_taught(out, backbone, lesson, "MVTec AD, transistor")
+        save_taught(out, backbone, fitted, "MVTec AD, transistor")
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
         megabytes = (out / MEMORY).stat().st_size / 1e6
-        inspector = load_model(str(out), runtime=AUTO)  # as the app does
-    images = [read_image(path).image for path in judged]
-    times, cpu_times, maps, stopped, regions, unlike = [], [], [], [], [], []
-    for image in images:
-        pixels = inspector.prepare(image).pixels
-        output = inspector._run(pixels[None])
-        maps.append(inspector.matchings[INVERSE].anomaly(output, pixels))
-        log_odds, distance = inspector._judged(output, pixels)
-        stopped.append(log_odds >= 0)
-        unlike.append(distance > 1)
-        regions.append(len(inspector.matchings[INVERSE].match(output, pixels, "", image.size).regions))
-    for image in images[: TIMED + 1]:
-        started, cpu_started = time.perf_counter(), time.process_time()
-        inspector.inspect(image)
-        times.append(1000 * (time.perf_counter() - started))
-        cpu_times.append(1000 * (time.process_time() - cpu_started))
-    abnormal, stopped, regions, unlike = masks.any((1, 2)), *map(np.array, (stopped, regions, unlike))
+        starting_weights = read_metrics(out)["starting_weights"]
+        model = load_model(str(out), runtime=AUTO)  # as the app does
+    images = [read_image(path) for path in judged]
     return (
-        figures(maps, masks)
+        _judged(model, images, masks)
         | {
-            "false_alarms_chosen": teaching.FALSE_ALARMS,
-            "false_positive_rate": float(stopped[~abnormal].mean()),
-            "recall": float(stopped[abnormal].mean()),
-            "good_without_a_region": float((regions[~abnormal] == 0).mean()),
-            "held_out_good_without_a_region": float((lesson.highest < _heat_limit(lesson)).mean()),
-            "abnormal_with_a_region": float((regions[abnormal] > 0).mean()),
-            "unlike_good_and_abnormal": [int(unlike[~abnormal].sum()), int(unlike[abnormal].sum())],
-            "stand_out": [study.names[row] for row in lesson.outliers],
+            "false_positive_rate_wanted": FALSE_POSITIVE_RATE,
+            "held_out_good_without_a_region": float((fitted.highest < heat_limit(fitted.highest)).mean()),
+            "outliers": [fitted.features.names[row] for row in fitted.outliers],
             "seconds_to_teach": round(seconds, 1),
-            "cpu_seconds_to_teach": round(cpu_seconds, 1),  # what a busy machine does not falsify
-            "one_image_ms": round(float(np.median(times[1:])), 1),
-            "one_image_cpu_ms": round(float(np.median(cpu_times[1:])), 1),
-            "runtime": inspector.info.runtime,
+            "cpu_seconds_to_teach": round(cpu_seconds, 1),  # not affected by a busy machine
+            "runtime": model.info.runtime,
             "memory_mb": round(megabytes, 2),
-            "places": len(lesson.knowledge.memory.features),
-            "starting_weights": metrics["starting_weights"],
+            "patches": len(fitted.bank.memory_bank.features),
+            "starting_weights": starting_weights,
         }
+        | _times(model, images[: TIMED + 1])
     )
 
 
-def _heat_limit(lesson: teaching.Lesson) -> float:
-    return teaching.limits_of(lesson, teaching.FALSE_ALARMS, np.empty(0)).heat
+def _judged(model: NetworkModel, images: Sequence[DecodedImage], masks: np.ndarray) -> dict:
+    """What a model finds in test images, each judged as a whole."""
+    judge, maps, found = Judge(Models(model)), [], []
+    for image in images:
+        pixels = model.prepare(image.image)
+        patches = model.engine.run(pixels[None]).patches[0]
+        maps.append(model.anomaly_model.anomaly_map(patches, black_patches(pixels, patches.shape[:2])))
+        found.append(judge.inspect(image, tiles=False))
+    abnormal = masks.any((1, 2))
+    flagged = np.array([one.verdict == ABNORMAL for one in found])
+    regions = np.array([len(one.regions) for one in found])
+    unknown = np.array([one.out_of_distribution for one in found])
+    return figures(maps, masks) | {
+        "false_positive_rate": float(flagged[~abnormal].mean()),
+        "recall": float(flagged[abnormal].mean()),
+        "good_without_a_region": float((regions[~abnormal] == 0).mean()),
+        "abnormal_with_a_region": float((regions[abnormal] > 0).mean()),
+        "out_of_distribution_good_and_abnormal": [
+            int(unknown[~abnormal].sum()),
+            int(unknown[abnormal].sum()),
+        ],
+    }
+
+
+def _times(model: NetworkModel, images: Sequence[DecodedImage]) -> dict[str, float]:
+    """Median time of one image; the first one warms up."""
+    judge, times, cpu_times = Judge(Models(model)), [], []
+    for image in images:
+        started, cpu_started = time.perf_counter(), time.process_time()
+        judge.inspect(image, tiles=False)
+        times.append(1000 * (time.perf_counter() - started))
+        cpu_times.append(1000 * (time.process_time() - cpu_started))
+    return {
+        "one_image_ms": round(float(np.median(times[1:])), 1),
+        "one_image_cpu_ms": round(float(np.median(cpu_times[1:])), 1),
+    }
 
 
 def main() -> None:
@@ -228,7 +250,7 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true", help="compare settings without the test images")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="of --choose")
     parser.add_argument("--backbones", nargs="+", choices=("lite0", "mobilenetv2"), default=["lite0"])
-    parser.add_argument("--places", nargs="+", type=int, default=[PLACES], help="in the memory")
+    parser.add_argument("--patches", nargs="+", type=int, default=[PATCHES], help="in the memory bank")
     parser.add_argument("--mobilenet", default="", help=f"ImageNet weights of {MOBILENET} (.safetensors)")
     options = parser.parse_args()
     report_path = ROOT / "benchmarks" / "matching.json"

@@ -3,9 +3,9 @@
     python benchmarks/overlays.py --data FOLDER
 
 after benchmarks/transistor.py --data FOLDER, whose EfficientNet-Lite0 + CBAM of each fold, trained on normal
-and abnormal images by their labels alone, gets a memory of its good training images and explains
+and abnormal images by their labels alone, gets a memory bank of its good training images and explains
 the images it has not seen. Heat is judged as the app shows it, on its scale; the curves of deletion
-and insertion are of the defects that the classifier caught. Folds that are finished in --runs are kept.
+and insertion are of the defects that the classifier detects. Folds that are finished in --runs are kept.
 """
 
 import argparse
@@ -15,18 +15,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from scipy.special import expit
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.matching import enlarged, read_masks  # noqa: E402
+from benchmarks.matching import enlarged, files, read_masks  # noqa: E402
 from benchmarks.transistor import FOLDS, folds  # noqa: E402
 from chipdemo.images import read_image  # noqa: E402
 from chipdemo.inspection import ABNORMAL, NORMAL  # noqa: E402
-from chipdemo.vision.anomaly import fitting as teaching  # noqa: E402
-from chipdemo.vision.anomaly.features import study_images, trained_backbone  # noqa: E402
+from chipdemo.judge import Judge  # noqa: E402
+from chipdemo.models import Models  # noqa: E402
+from chipdemo.vision.anomaly.features import extract_features, trained_backbone  # noqa: E402
+from chipdemo.vision.anomaly.fitting import fit  # noqa: E402
+from chipdemo.vision.anomaly.saving import save_with_memory_bank  # noqa: E402
 from chipdemo.vision.checkpoint import read_metrics, write_json  # noqa: E402
 from chipdemo.vision.predictor import NetworkModel, load_model  # noqa: E402
 from training.localization import (  # noqa: E402
@@ -41,50 +45,52 @@ from training.localization import (  # noqa: E402
 from training.sources import read_data  # noqa: E402
 
 ROW = "lite0-cbam-0"
-MIDDLE = "a spot in the middle"  # what a map is worth that knows nothing but where chips lie
+CENTER = "a spot in the center"  # a baseline that uses nothing but where chips lie
 WIDTH = 0.2  # of a side, the standard deviation of that spot
 
 
 def spot(side: int = 32) -> np.ndarray:
-    """(side, side) float32, 0-1: MIDDLE."""
+    """(side, side) float32, 0-1: CENTER."""
     away = (np.arange(side) + 0.5) / side - 0.5
     profile = np.exp(-0.5 * (away / WIDTH) ** 2)
     return np.outer(profile, profile).astype(np.float32)
 
 
-def add_memory(folder: Path, trained: Path, good: list[Path]) -> None:
-    """A copy of a trained classifier with a memory of good images."""
-    study = study_images(good, trained_backbone(trained))
-    teaching.save_with_memory(folder, trained, teaching.learn(study))
+def add_memory_bank(folder: Path, trained: Path, good: list[Path]) -> None:
+    """A copy of a trained classifier with a memory bank of good images."""
+    features = extract_features(files(good), trained_backbone(trained))
+    save_with_memory_bank(folder, trained, fit(features))
 
 
 def explain_fold(folder: Path, paths: list[Path]) -> dict[str, np.ndarray]:
-    """Every explanation of every image, and the curves of the defects that are caught."""
-    inspector = load_model(str(folder))
+    """Every explanation of every image, and the curves of the defects that are detected."""
+    model = load_model(str(folder))
+    judge = Judge(Models(model))
     heat, curves = {}, {}
     for path in tqdm(paths, desc=folder.name, disable=None):
-        image = read_image(path).image
-        found = inspector.inspect(image)
-        maps = found.heat | {MIDDLE: spot()}
-        maps |= {name: inspector.explain(image, name) for name in inspector.methods if name not in maps}
-        caught = path.parent.name != "good" and found.verdict == ABNORMAL
+        image = read_image(path)
+        found = judge.inspect(image, tiles=False)
+        maps = dict(found.heatmaps) | {CENTER: spot()}
+        for method in model.methods:
+            if method not in maps:
+                maps[method] = judge.explain(image, method, tiles=False).heatmap
+        detected = path.parent.name != "good" and found.verdict == ABNORMAL
         for name, one in maps.items():
             heat.setdefault(name, []).append(one)
-            if caught:
-                curves.setdefault(name, []).append(curves_of(inspector, image, one))
+            if detected:
+                curves.setdefault(name, []).append(curves_of(model, image.image, one))
     arrays = {f"heat of {name}": np.stack(maps) for name, maps in heat.items()}
     arrays |= {f"curves of {name}": np.stack(pairs) for name, pairs in curves.items()}
     return {"paths": np.array([str(path) for path in paths]), "methods": np.array(list(heat))} | arrays
 
 
-def curves_of(inspector: NetworkModel, image, heat: np.ndarray) -> np.ndarray:
+def curves_of(model: NetworkModel, image: Image.Image, heat: np.ndarray) -> np.ndarray:
     """Deletion and insertion, (2, len(SHARES)) probabilities of abnormal."""
 
     def probability(pixels: np.ndarray) -> np.ndarray:
-        logits = inspector.engine.forward(pixels).logits.numpy()
-        return expit((logits[:, 1] - logits[:, 0]) / inspector.spec.temperature)
+        return expit(model.engine.run(pixels).log_odds / model.spec.temperature)
 
-    pixels = inspector.prepare(image).pixels
+    pixels = model.prepare(image)
     return np.stack(removal_curves(probability, pixels, enlarged([heat], len(pixels))[0]))
 
 
@@ -126,7 +132,7 @@ def main() -> None:
         if not result.exists():
             learned = [samples[sha256] for sha256 in division["train"]]
             good = [sample.path for sample in learned if sample.label == NORMAL]
-            add_memory(folder, options.trained / f"fold{number}" / ROW, good)
+            add_memory_bank(folder, options.trained / f"fold{number}" / ROW, good)
             arrays = explain_fold(folder, [samples[sha256].path for sha256 in division["test"]])
             np.savez(result, **arrays)
         explained.append(dict(np.load(result)))

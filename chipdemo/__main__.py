@@ -1,4 +1,4 @@
-"""Everything but the browser, from the command line: python -m chipdemo --help."""
+"""Chip Inspector from the command line; see python -m chipdemo --help."""
 
 import argparse
 import logging
@@ -6,16 +6,21 @@ import os
 import sys
 from collections.abc import Sequence
 
-from chipdemo.cli import export, inspect, labels, teach
+from chipdemo.cli import EXIT_ERROR, EXIT_FOUND, export, inspect, labels, teach
 from chipdemo.errors import ChipDemoError
 from chipdemo.settings import Settings
 
-EXIT_USAGE = 2
+EXITS = (
+    "Exit status: 0 when all went well; "
+    f"{EXIT_FOUND} when inspect found what --fail-on names; {EXIT_ERROR} for an error."
+)
 
 
 def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m chipdemo", description="Chip Inspector from the command line."
+        prog="python -m chipdemo",
+        description="Inspect images of chips, teach a new chip, keep labels, and export models.",
+        epilog=f"COMMAND --help shows the flags of a command. {EXITS}",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (inspect, labels, teach, export):
@@ -30,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return flags.run(flags, Settings.from_env(os.environ).with_flags(flags)) or 0
     except ChipDemoError as error:
         print(f"chipdemo: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return EXIT_ERROR
 
 
 if __name__ == "__main__":

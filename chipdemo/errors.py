@@ -10,13 +10,13 @@
     |- HubError               nothing could be pushed to the Hub; what is here stays as it is
     |- DataError              training data that cannot be used
     |- AblationError          an ablation.json that cannot be used
-    |- BatchError             many images cannot be judged, or their results not be kept
+    |- BatchError             a batch of images cannot be inspected, or its results not be kept
     |- LabelError             a label that cannot be kept
     |- ExchangeError          images or labels that cannot be taken in or written out
     `- JournalError           the journal of labels cannot be read or written
 
-Every message says what was expected, what was found, and what to do next, in words that
-may be shown to the person who caused it. ui/ alone turns them into gr.Error.
+A message says what is wrong, the value that was found, and what to do, in one or two short sentences
+that may be shown to the person who caused it. ui/ alone turns them into gr.Error.
 """
 
 
@@ -61,7 +61,7 @@ class AblationError(ChipDemoError):
 
 
 class BatchError(ChipDemoError):
-    """Many images cannot be judged, or their results not be kept; what is there stays."""
+    """A batch of images cannot be inspected, or its results not be kept; what is there stays."""
 
 
 class LabelError(ChipDemoError):

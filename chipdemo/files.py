@@ -1,7 +1,7 @@
-"""Files that may be images: one by one, below folders and in zips, found and read safely.
+"""Files that may be images: single ones, below folders and in zips, found and read safely.
 
-What a file is called is kept for people and never used as a path. Links are not followed, hidden
-files are passed over, and a zip is unpacked in memory, within limits, one file after the other.
+The name of a file is only shown, never used as a path. Links are not followed, hidden files are skipped,
+and a zip is unpacked in memory, within limits, one file after the other.
 """
 
 import os
@@ -20,7 +20,7 @@ from chipdemo.errors import ExchangeError, ImageError
 from chipdemo.images import MAX_MEGAPIXELS
 
 WORKERS = min(os.cpu_count() or 1, 8)
-SMALL_BYTES = 10_000_000  # what a file of a zip may unpack to whatever its ratio: a black BMP packs well
+SMALL_BYTES = 10_000_000  # a file of a zip may unpack to this at any ratio: a black BMP packs well
 ZIP = b"PK\x03\x04"
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError)
 
@@ -29,9 +29,10 @@ In, Out = TypeVar("In"), TypeVar("Out")
 
 @dataclass(frozen=True)
 class Limits:
-    """What is taken in. file_bytes: of one image; the next two: of one zip, unpacked, or dataset.
+    """How large images and archives may be.
 
-    ratio: unpacked to packed bytes of one file. megapixels: millions of pixels of one image.
+    file_bytes: of one image. files, total_bytes: of one dataset, or of one zip when unpacked.
+    ratio: unpacked to packed bytes of one file in a zip. megapixels: millions of pixels of one image.
     """
 
     file_bytes: int = 400_000_000
@@ -43,8 +44,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Found:
-    """A file that may be an image. name: for people. source: where it lies, its content, or
-    what gives its content when it is wanted."""
+    """A file that may be an image. name: to be shown. source: its path, its content, or a function that
+    gives its content."""
 
     name: str
     source: Path | bytes | Callable[[], bytes]
@@ -54,21 +55,21 @@ DEFAULT_LIMITS = Limits()
 
 
 def found_at(path: Path, limits: Limits = DEFAULT_LIMITS) -> Iterable[Found | str]:
-    """What is at a path: a folder with all below it, a zip, or one file; and lines on what is passed over.
+    """The files at a path, which is a folder, a zip or one file; and a line on each thing that is skipped.
 
-    Raises ExchangeError where it leads nowhere.
+    Raises ExchangeError where nothing is there.
     """
     if path.is_dir():
         return _in_folder(path.resolve())
     if not path.exists():
         raise ExchangeError(
-            f"Expected a folder, a zip or an image at {shown(str(path))}; found nothing. Check the path."
+            f"Nothing is at {shown(str(path))}. Give the path of a folder, a zip or an image."
         )
     return in_zip(path, path.name, limits) if is_zip(path) else [Found(path.name, path)]
 
 
 def _in_folder(root: Path) -> Iterator[Found | str]:
-    """Every file below a folder, in the order of their names."""
+    """Every file below a folder, sorted by name."""
     unreadable, hidden = [], 0
     for folder, folders, files in os.walk(root, onerror=unreadable.append):
         visible = sorted(name for name in folders if not name.startswith("."))
@@ -84,9 +85,9 @@ def _in_folder(root: Path) -> Iterator[Found | str]:
             else:
                 yield Found(path.relative_to(root).as_posix(), path)
     for error in unreadable:
-        yield f"{shown(str(error.filename))}: a folder that cannot be read ({error.strerror})."
+        yield f"{shown(str(error.filename))}: the folder cannot be read ({error.strerror})."
     if hidden:
-        yield f"{shown(root.name)}: {hidden:,} hidden files and folders were passed over."
+        yield f"{shown(root.name)}: {hidden:,} hidden files and folders are skipped."
 
 
 def _is_link(path: Path) -> bool:
@@ -97,23 +98,23 @@ def _is_link(path: Path) -> bool:
 
 
 def _link(path: Path, root: Path) -> str:
-    return f"{shown(path.relative_to(root).as_posix())}: a link, which is not followed. Add what it leads to."
+    return f"{shown(path.relative_to(root).as_posix())}: links are not followed. Add the file itself."
 
 
 def in_zip(path: Path, name: str, limits: Limits) -> Iterator[Found | str]:
-    """Every file of a zip. name: what it is called."""
+    """Every file of a zip. name: of the zip, to be shown."""
     name = shown(name)
     try:
         archive = _Zip(path)
     except ZIP_ERRORS as error:
-        yield f"{name}: a zip that is damaged or cannot be read ({shown(str(error))}). Pack it again."
+        yield f"{name}: the zip is damaged ({shown(str(error))}). Pack it again."
         return
     files = [info for info in archive.infolist() if not info.is_dir()]
     total = sum(info.file_size for info in files)
     if len(files) > limits.files or total > limits.total_bytes:
         yield (
-            f"{name}: a zip of {len(files):,} files and {total / 1e9:,.1f} GB when unpacked; expected at "
-            f"most {limits.files:,} and {limits.total_bytes / 1e9:g} GB. Pack several."
+            f"{name}: the zip has {len(files):,} files of {total / 1e9:,.1f} GB; the limit is "
+            f"{limits.files:,} files and {limits.total_bytes / 1e9:g} GB. Split it into several zips."
         )
         return
     hidden = 0
@@ -123,13 +124,13 @@ def in_zip(path: Path, name: str, limits: Limits) -> Iterator[Found | str]:
         elif reason := _refusal(info, limits):
             yield f"{shown(info.filename)}: {reason}"
         else:
-            yield Found(info.filename, partial(_unpacked, archive, info))  # which keeps the zip open
+            yield Found(info.filename, partial(_unpacked, archive, info))  # this keeps the zip open
     if hidden:
-        yield f"{name}: {hidden:,} hidden files were passed over."
+        yield f"{name}: {hidden:,} hidden files are skipped."
 
 
 class _Zip(zipfile.ZipFile):
-    """Sent to another process, it is opened there again."""
+    """A zip that is opened again where it is sent to another process."""
 
     def __reduce__(self) -> tuple:
         return _Zip, (self.filename,)
@@ -155,17 +156,17 @@ def _is_hidden(info: zipfile.ZipInfo) -> bool:
 def _refusal(info: zipfile.ZipInfo, limits: Limits) -> str:
     """Why a file of a zip is not unpacked; "" where it is."""
     if PureWindowsPath(info.filename).anchor or ".." in _parts(info):
-        return "a path that leads out of the zip. Pack it again with plain names."
+        return "its path leads out of the zip. Pack it under a plain name."
     if stat.S_ISLNK(info.external_attr >> 16):
-        return "a link, which is not followed. Pack what it leads to."
+        return "links in a zip are not followed. Pack the file itself."
     if info.flag_bits & 1:
-        return "encrypted. Pack it again without a password."
+        return "it is encrypted. Pack it without a password."
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "packed in a way that is not read. Pack it again with Deflate."
+        return "its compression is not supported. Pack it with Deflate."
     if info.file_size > limits.file_bytes:
         return too_large(info.file_size, limits)
     if info.file_size > max(SMALL_BYTES, limits.ratio * info.compress_size):
-        return f"unpacks to more than {limits.ratio} times its size, as zip bombs do. Add it unpacked."
+        return f"it unpacks to more than {limits.ratio} times its size, as a zip bomb does. Add it unpacked."
     return ""
 
 
@@ -173,7 +174,7 @@ def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     try:
         return archive.read(info)  # never more than its header said
     except ZIP_ERRORS as error:
-        raise ImageError(f"damaged ({shown(str(error))}). Pack it again.") from error
+        raise ImageError(f"The zip is damaged here ({shown(str(error))}). Pack it again.") from error
 
 
 def content_of(found: Found, limits: Limits = DEFAULT_LIMITS) -> bytes:
@@ -192,25 +193,22 @@ def _read(path: Path, limits: Limits) -> bytes:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise ImageError("Expected a file; found a folder, a pipe or a device. Check the path.")
+            raise ImageError("This is a folder, a pipe or a device, not a file. Check the path.")
         if found.st_size > limits.file_bytes:
             raise ImageError(too_large(found.st_size, limits))
         return path.read_bytes()
     except OSError as error:
-        raise ImageError(
-            f"Expected an image that can be read; found {error.strerror}. Check that it is still there."
-        ) from error
+        raise ImageError(f"The file cannot be opened: {error.strerror}.") from error
 
 
 def too_large(size: int, limits: Limits) -> str:
-    return (
-        f"Expected a file of at most {limits.file_bytes / 1e6:,.0f} MB; found {size / 1e6:,.0f} MB. "
-        "Save the image smaller."
-    )
+    """What to say of a file above the limit."""
+    limit = limits.file_bytes / 1e6
+    return f"The file has {size / 1e6:,.0f} MB; the limit is {limit:,.0f} MB. Save the image smaller."
 
 
 def in_parallel(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """function of every item, in their order; a few items are asked for ahead."""
+    """The function applied to each item in threads, in the order of the items; a few items run ahead."""
     with ThreadPoolExecutor(WORKERS) as pool:
         waiting = deque()
         try:
@@ -226,7 +224,7 @@ def in_parallel(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[
 
 
 def prefetch(items: Iterable[In]) -> Iterator[In]:
-    """The same items, a few of them asked for before they are wanted, in a thread of their own."""
+    """The same items, a few of them fetched early, in a thread."""
     iterator, end = iter(items), object()
     with ThreadPoolExecutor(1) as pool:
         waiting = deque(pool.submit(next, iterator, end) for _ in range(2 * WORKERS))
@@ -239,6 +237,11 @@ def prefetch(items: Iterable[In]) -> Iterator[In]:
                 future.cancel()
 
 
+def as_text(name: str) -> str:
+    """A file name as text that UTF-8 can carry: a name may hold bytes that are no text."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def shown(name: str) -> str:
-    """A name fit for one line of a message: the end of it, without characters that cannot be seen."""
+    """A name for one line of a message: its end, without characters that cannot be seen."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name[-80:])

@@ -1,4 +1,4 @@
-"""Any upload -> upright 8-bit RGB, safely; and the hash of what it shows. Pillow stays the decoder.
+"""A file -> an upright 8-bit RGB image, and the hash of its pixels. Pillow decodes.
 
 The reader is chosen by the first bytes, never by the name, from a short table. The readers are
 Pillow's own classes, called without Image.open, for two reasons: no other plugin (EPS, FITS, PSD,
@@ -9,13 +9,13 @@ process, is neither obeyed (it would refuse images below our limit) nor changed.
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from time import perf_counter
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import (
@@ -28,10 +28,10 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from chipdemo.errors import ImageError, ImageTooLargeError, UnreadableImageError
+from chipdemo.errors import ImageTooLargeError, UnreadableImageError
 
 MAX_MEGAPIXELS = 64.0  # millions of pixels, before any turning or scaling
-HEAD_BYTES = 2048  # looked at to tell what a file is
+HEAD_BYTES = 2048  # that tell what a file is
 CHUNK_PIXELS = 1 << 20  # handled at a time, so that no 64-megapixel float64 copy is ever made
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
@@ -47,9 +47,8 @@ READERS = (
 
 SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
 
-# What people drop by mistake, by its first bytes after white space and a byte order mark.
+# Files that are no images, by their first bytes after white space and a byte order mark.
 OTHER_KINDS = (
-    (rb"$", "an empty file"),
     (rb"%!PS|\xc5\xd0\xd3\xc6", "an EPS or PostScript drawing"),
     (rb"%PDF", "a PDF document"),
     (rb"SIMPLE  =", "a FITS file"),
@@ -75,6 +74,7 @@ TURNS = {
 }
 ORIENTATION = 0x0112  # EXIF tag; the others are TIFF tags
 BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR_CONFIGURATION = 0x0102, 0x0106, 0x011C
+TOO_LARGE = (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 DEEP_MODES = {"I": "Integer", "F": "Floating-point"}  # and I;16 with its byte orders: "16-bit"
 
 
@@ -86,7 +86,7 @@ class DecodedImage:
     sha256: content_sha256(image).
     notes: what was done on the way, for the screen, e.g. "First of 12 frames".
     format: "PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP"; "" if it came decoded.
-    read_ms: what reading, decoding and hashing took.
+    read_ms: time of reading, decoding and hashing.
     """
 
     image: Image.Image
@@ -103,8 +103,11 @@ def read_image(source: Source, max_megapixels: float = MAX_MEGAPIXELS) -> Decode
     UnreadableImageError for everything else that is not a whole image.
     """
     started = perf_counter()
-    with _refusing_damage(_shown_name(source)), _opened(source) as stream:
-        decoded = _decoded_image(_identified(stream), max_megapixels)
+    with _in_memory(), _opened(source) as stream:
+        reader = _reader_of(stream)
+        with _decoding():
+            image = reader(stream)
+        decoded = _decoded(image, max_megapixels)
     return replace(decoded, read_ms=1000 * (perf_counter() - started))
 
 
@@ -115,8 +118,8 @@ def decode_image(image: Image.Image, max_megapixels: float = MAX_MEGAPIXELS) -> 
     not, since Pillow keeps only its upper byte. The image given is loaded, but not changed.
     Raises the same errors.
     """
-    with _refusing_damage("the image"):
-        return _decoded_image(image, max_megapixels)
+    with _in_memory():
+        return _decoded(image, max_megapixels)
 
 
 def file_suffix(content: bytes) -> str:
@@ -138,16 +141,18 @@ def content_sha256(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def _decoded_image(image: Image.Image, max_megapixels: float) -> DecodedImage:
+def _decoded(image: Image.Image, max_megapixels: float) -> DecodedImage:
     _check_size(image, max_megapixels)
-    _check_layout(image)
+    tags = _tags(image)
+    _check_layout(image, tags)
     notes = _frame_note(image)
     rawmode = _rawmode(image)
-    # Pillow turns a TIFF while it loads, and then takes the tag away. Others are asked afterwards:
-    # to read the EXIF of a PNG is to decode it, and a failure there would go unnoticed.
+    # Pillow turns a TIFF while it loads, and then removes the tag. Of other formats the EXIF is read after
+    # loading: to read that of a PNG is to decode it, and a failure there would go unnoticed.
     turned = image.format == "TIFF" and _orientation(image) in TURNS
-    image.load()
-    rgb, conversion_notes = _to_rgb(image, rawmode)
+    with _decoding():
+        image.load()
+    rgb, conversion_notes = _to_rgb(image, rawmode, tags)
     notes += conversion_notes
     if (turn := TURNS.get(_orientation(image))) is not None:
         rgb = rgb.transpose(turn)
@@ -158,37 +163,31 @@ def _decoded_image(image: Image.Image, max_megapixels: float) -> DecodedImage:
 
 
 @contextmanager
-def _refusing_damage(name: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside into an ImageError about the named image.
+def _decoding() -> Iterator[None]:
+    """Around calls of Pillow, and of nothing else: turns what they raise into an ImageError.
 
-    Pillow's readers run into hostile bytes wherever those lead: OSError, SyntaxError, ValueError,
-    TypeError, KeyError, IndexError, AttributeError, AssertionError, OverflowError, EOFError,
-    struct.error, zlib.error, and whatever the next release adds. No list of them would stay whole,
-    so Exception is caught, here (and around EXIF); the cause stays attached for the log.
+    Damaged files make Pillow's readers raise OSError, SyntaxError, ValueError, TypeError, KeyError,
+    IndexError, AttributeError, AssertionError, OverflowError, EOFError, struct.error, zlib.error, and
+    whatever the next release adds, so Exception is caught; the cause stays attached for the log. An error
+    of our own code is none of these: it must stay outside.
     """
     try:
         yield
-    except ImageError:
+    except TOO_LARGE:
         raise
-    except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLargeError(
-            f"Expected an image that fits into memory; {name} does not. Scale it down and try again."
-        ) from error
     except Exception as error:
         raise UnreadableImageError(
-            f"Expected a whole image; {name} is damaged or cut short, or of a variant that is "
-            "not read. Export it again as 8-bit PNG or JPEG and try again."
+            "The file is damaged or cut short, or a variant of its format that is not read. "
+            "Export it again as 8-bit PNG or JPEG."
         ) from error
 
 
-def _shown_name(source: Source) -> str:
-    """A name fit for a message: the last part of the path, harmless characters, at most 40."""
-    path = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "")
-    if not isinstance(path, (str, os.PathLike)):  # a temporary file's name is its number
-        return "the file"
-    last = re.split(r"[/\\]", os.fsdecode(path))[-1]
-    # Messages are rendered as Markdown and HTML; \w also leaves out control and right-to-left marks
-    return re.sub(r"[^\w .()-]", "_", last)[-40:] or "the file"
+@contextmanager
+def _in_memory() -> Iterator[None]:
+    try:
+        yield
+    except TOO_LARGE as error:
+        raise ImageTooLargeError("The file does not fit into memory. Scale it down.") from error
 
 
 def _opened(source: Source) -> AbstractContextManager[BinaryIO]:
@@ -201,82 +200,86 @@ def _opened(source: Source) -> AbstractContextManager[BinaryIO]:
 
 
 def _opened_path(path: str | os.PathLike[str]) -> BinaryIO:
-    """Raises UnreadableImageError; a pipe is refused as well, since opening it could block."""
+    """Raises UnreadableImageError, also for a pipe, since opening that could block."""
     try:
         if Path(path).is_file():
-            # A stream rather than the path, so that Pillow never maps a file that may still shrink
+            # A stream instead of the path, so that Pillow never maps a file that may still shrink
             return Path(path).open("rb")
-        found = "a folder" if Path(path).is_dir() else "no such file"
+        reason = "is a folder." if Path(path).is_dir() else "does not exist or is no regular file."
     except OSError as error:
-        found = f"a file that cannot be opened ({error.strerror})"
-    raise UnreadableImageError(
-        f"Expected an image at {_shown_name(path)}; found {found}. "
-        "Check the path and its permissions and try again."
-    )
+        reason = f"cannot be opened: {error.strerror}."
+    raise UnreadableImageError(f"The file {reason}")
 
 
-def _identified(stream: BinaryIO) -> Image.Image:
-    """The opened, not yet decoded image. Raises UnreadableImageError naming what it is instead."""
-    stream.seek(0)
-    head = stream.read(HEAD_BYTES)
-    stream.seek(0)
+def _reader_of(stream: BinaryIO) -> Callable[[BinaryIO], Image.Image]:
+    """Pillow's reader for this content. Raises UnreadableImageError, which says what it is instead."""
+    try:
+        stream.seek(0)
+        head = stream.read(HEAD_BYTES)
+        stream.seek(0)
+    except OSError as error:
+        raise UnreadableImageError(f"The file cannot be read: {error.strerror or error}.") from error
+    if not head:
+        raise UnreadableImageError("The file is empty. Export it again.")
     for signature, reader in READERS:
         if re.match(signature, head, re.DOTALL):
-            return reader(stream)
+            return reader
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip() or head
     kinds = (k for sign, k in OTHER_KINDS if re.match(sign, text, re.DOTALL | re.IGNORECASE))
-    raise UnreadableImageError(
-        "Expected an image (PNG, JPEG, BMP, TIFF, WebP or GIF); "
-        f"found {next(kinds, 'data of an unknown kind')}. Export it as PNG and try again."
-    )
+    kind = next(kinds, "data of an unknown kind")
+    raise UnreadableImageError(f"The file is {kind}. Use a PNG, JPEG, BMP, TIFF, WebP or GIF file.")
 
 
 def _check_size(image: Image.Image, max_megapixels: float) -> None:
     width, height = image.size
     if not width or not height:
-        raise UnreadableImageError(
-            f"Expected an image; found an image without pixels ({width} x {height}). Take or export it again."
-        )
+        raise UnreadableImageError(f"The image has no pixels ({width} x {height}). Export it again.")
     if width * height > max_megapixels * 1e6:
         raise ImageTooLargeError(
-            f"Expected at most {max_megapixels:g} megapixels; found {width:,} x {height:,} "
-            f"({width * height / 1e6:,.1f} megapixels). Crop it or scale it down and try again."
+            f"The image has {width:,} x {height:,} pixels; the limit is {max_megapixels:g} megapixels. "
+            "Crop it or scale it down."
         )
 
 
-def _check_layout(image: Image.Image) -> None:
+def _tags(image: Image.Image) -> dict[int, Any]:
+    """The tags of a TIFF that say how its pixels are stored; none of another format."""
+    wanted = (BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR_CONFIGURATION)
+    with _decoding():
+        tags = getattr(image, "tag_v2", {})
+        return {tag: tags[tag] for tag in wanted if tag in tags}
+
+
+def _check_layout(image: Image.Image, tags: Mapping[int, Any]) -> None:
     """Refuses two kinds of uncompressed TIFF that Pillow 12 takes for something else, to noise."""
-    tags = getattr(image, "tag_v2", {})
     if image.info.get("compression") != "raw":
         return
     deep = max(tags.get(BITS_PER_SAMPLE, (1,))) > 8
     if deep and tags.get(PLANAR_CONFIGURATION) == 2 and image.mode in ("RGB", "RGBA", "CMYK"):
-        found = "uncompressed 16-bit TIFF with separate color planes"  # read as 8-bit
+        kind = "16-bit TIFF with separate color planes"  # Pillow reads it as 8-bit
     elif tags.get(PHOTOMETRIC) == 6 and image.mode == "RGB":
-        found = "uncompressed YCbCr TIFF"  # read as RGB with a fourth byte
+        kind = "YCbCr TIFF"  # Pillow reads it as RGB with a fourth byte
     else:
         return
-    raise UnreadableImageError(
-        f"Expected an image with interleaved RGB; found an {found}. Export it as PNG and try again."
-    )
+    raise UnreadableImageError(f"This is an uncompressed {kind}, which is not read. Export it as PNG.")
 
 
 def _frame_note(image: Image.Image) -> tuple[str, ...]:
     """Says that there are more frames than the one shown. To be called before loading."""
-    if not getattr(image, "is_animated", False):
-        return ()
-    if image.format == "TIFF":
-        # Counting would set up every page: quadratic time, and an odd last page would be fatal.
-        return ("First of several pages",)
-    return (f"First of {image.n_frames:,} frames",)
+    with _decoding():
+        if not getattr(image, "is_animated", False):
+            return ()
+        # The pages of a TIFF are not counted: that takes quadratic time, and an odd last page is an error
+        frames = 0 if image.format == "TIFF" else image.n_frames
+    return (f"First of {frames:,} frames" if frames else "First of several pages",)
 
 
 def _orientation(image: Image.Image) -> int:
-    """1-8, or 1 where EXIF is missing or damaged: an image may be fine without it."""
+    """1-8, or another number where EXIF is missing or damaged: an image may be fine without it."""
     try:
-        return image.getexif().get(ORIENTATION, 1)
-    except Exception:  # noqa: BLE001  hostile bytes, as above; damaged pixels show up in load()
-        return 1
+        orientation = image.getexif().get(ORIENTATION)
+    except Exception:  # noqa: BLE001  calls of Pillow alone, as in _decoding; damaged pixels show in load()
+        return 0
+    return orientation if isinstance(orientation, int) else 0
 
 
 def _rawmode(image: Image.Image) -> str:
@@ -285,21 +288,26 @@ def _rawmode(image: Image.Image) -> str:
     if not tiles:
         return ""
     arguments = tiles[0].args
-    return arguments if isinstance(arguments, str) else str(arguments[0])
+    return arguments if isinstance(arguments, str) else str(next(iter(arguments or ()), ""))
 
 
-def _to_rgb(image: Image.Image, rawmode: str) -> tuple[Image.Image, tuple[str, ...]]:
-    """A new RGB image from a loaded one of any mode, and notes on what that took.
+def _to_rgb(image: Image.Image, rawmode: str, tags: Mapping[int, Any]) -> tuple[Image.Image, tuple[str, ...]]:
+    """A new RGB image from a loaded one of any mode, and notes on how it was converted.
 
-    CMYK, YCbCr, LAB, HSV, palettes, gray and black-and-white are converted as Pillow does it.
+    Pillow converts CMYK, YCbCr, LAB, HSV, palettes, gray and black-and-white.
     """
     if image.mode in DEEP_MODES or image.mode.startswith("I;16"):
-        return _deep_to_rgb(image, rawmode)
-    deep_note = ("16-bit color reduced to 8 bits by its upper byte",) if ";16" in rawmode else ()
-    if image.has_transparency_data:
-        rgb, note = _on_white(image.convert("RGBA"))
-        return rgb, deep_note + note
-    return image.convert("RGB"), deep_note
+        with _decoding():
+            values = np.asarray(image)
+        return _deep_to_rgb(values, image.mode, rawmode, white_is_zero=tags.get(PHOTOMETRIC) == 0)
+    notes = ("16-bit color reduced to 8 bits by its upper byte",) if ";16" in rawmode else ()
+    with _decoding():
+        transparent = image.has_transparency_data
+        converted = image.convert("RGBA" if transparent else "RGB")
+    if not transparent:
+        return converted, notes
+    rgb, note = _on_white(converted)
+    return rgb, notes + note
 
 
 def _on_white(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
@@ -312,18 +320,18 @@ def _on_white(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     return rgb, ("Transparent parts shown on white",)
 
 
-def _deep_to_rgb(image: Image.Image, rawmode: str) -> tuple[Image.Image, tuple[str, ...]]:
-    """A 16-bit, 32-bit or float image, scaled from its own range, as gray RGB."""
-    values = np.asarray(image)
+def _deep_to_rgb(
+    values: np.ndarray, mode: str, rawmode: str, white_is_zero: bool
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """(h, w) 16-bit, 32-bit or float values, scaled from their own range, as gray RGB."""
     if rawmode == "I;32N":  # unsigned in the file, but Pillow's mode I is signed
         values = values.view(np.uint32)
     pixels, low, high = _scaled(values)
-    if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0:
-        # White is zero, as X-ray detectors write it; Pillow minds that in 8 bits only.
+    if white_is_zero:  # as X-ray detectors write it; Pillow inverts only 8-bit images
         np.subtract(255, pixels, out=pixels)
-    digits = 4 if image.mode == "F" else 10
+    digits = 4 if mode == "F" else 10
     low_text, high_text = f"{low:,.{digits}g}", f"{high:,.{digits}g}"
-    kind = DEEP_MODES.get(image.mode, "16-bit")
+    kind = DEEP_MODES.get(mode, "16-bit")
     note = f"{kind} values {low_text}-{high_text} scaled to 0-255"
     if low == high:
         note = f"{kind} values are all {low_text}; shown as one tone"
@@ -338,7 +346,7 @@ def _scaled(values: np.ndarray) -> tuple[np.ndarray, float, float]:
     """
     finite = np.isfinite(values)
     if not finite.any():
-        raise UnreadableImageError("Expected an image; found no pixel with a finite value. Export it again.")
+        raise UnreadableImageError("No pixel of the image has a finite value. Export it again.")
     # initial: the neutral start that numpy wants beside where; itself a value of the image
     some = values.flat[int(finite.argmax())]
     low = float(values.min(where=finite, initial=some))

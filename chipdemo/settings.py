@@ -124,11 +124,11 @@ class Settings:
         "what runs the network: openvino, onnx, torch, or auto for the fastest that is installed",
         metavar="NAME",
     )
-    watch: int = _setting(
+    hot_reload: int = _setting(
         0,
         _whole(0, 86_400),
-        "seconds between looks for a newer revision of the model, which takes over without a restart; "
-        "0 never looks",
+        "seconds between checks for a newer revision of the model, which is put in use without a restart; "
+        "0 for no checks",
         metavar="SECONDS",
     )
     journal: str = _setting(
@@ -276,6 +276,4 @@ def _parsed(setting: Any, text: str, source: str) -> Any:
         return setting.metadata["parse"](text)
     except ValueError as error:
         found = "not usable" if setting.metadata.get("secret") else repr(text)
-        raise SettingsError(
-            f"{source} is {found}. It has to be {error}."
-        ) from None
+        raise SettingsError(f"{source} is {found}. It has to be {error}.") from None

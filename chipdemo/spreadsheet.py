@@ -1,15 +1,7 @@
 """Escapes text for a CSV, so that no spreadsheet reads a cell as a formula."""
 
-FORMULA = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\t",
-    "\r",
-    "\n",
-    "'",
-)  # a cell with this start is a formula; and the escape itself
+# A cell that starts so is a formula; the last one is what escaped() puts before it
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 NUL = "\u2400"  # replaces the character 0, which csv of Python 3.10 neither writes nor reads
 
 

@@ -1,4 +1,4 @@
-"""Teaching a new chip: what the Teach tab and the network share. No torch, no gradio."""
+"""Teaching a new chip from good images: what the Teach tab and the network share. No torch, no gradio."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -7,39 +7,48 @@ from typing import Protocol
 from chipdemo.files import Found, Limits
 from chipdemo.inspection import Model
 
-FEWEST = 10  # good images
-FALSE_ALARMS = 0.02  # of normal images may be stopped, unless told otherwise
+MIN_IMAGES = 10  # good ones that differ
+FALSE_POSITIVE_RATE = 0.02  # share of normal images that may be flagged, unless another is chosen
 
-Progress = Callable[[float, str], None]  # is told the fraction done and of what; may raise to stop
+Progress = Callable[[float, str], None]  # is called with the fraction done and the step; may raise to stop
+
+
+def silent(done: float, step: str) -> None:
+    """A Progress that nobody follows."""
+
+
+def within(progress: Progress, start: float, end: float) -> Progress:
+    """The progress of a part of the work that takes from start to end of the whole, 0-1."""
+    return lambda done, step: progress(start + (end - start) * done, step)
 
 
 @dataclass(frozen=True)
-class Standout:
+class Outlier:
     """A good image that is unlike the other good ones.
 
-    row: its number in the draft. times: its score, in those of the median image.
-    picture: it as a small JPEG. marked: the same with the places in red that none of the others shows.
+    row: its number in the draft. times_median: its anomaly score, in units of the median score.
+    image: a small copy, JPEG. overlay: the same with the heat of what no other good image has.
     """
 
     row: int
     name: str
-    times: float
-    picture: bytes
-    marked: bytes
+    times_median: float
+    image: bytes
+    overlay: bytes
 
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """What was seen of the images. Nothing is learned from the standouts yet.
+    """What was computed from the images, before the outliers are dropped or kept.
 
-    images: good ones that can be learned. left_out: why others cannot, a line each.
-    warnings: sentences on what makes the result worse. standouts: the furthest first.
+    images: how many good ones can be used. unusable: why others cannot, a line each.
+    warnings: sentences on what makes the result worse. outliers: the furthest first.
     """
 
     images: int
-    left_out: tuple[str, ...]
+    unusable: tuple[str, ...]
     warnings: tuple[str, ...]
-    standouts: tuple[Standout, ...]
+    outliers: tuple[Outlier, ...]
     seconds: float
 
 
@@ -47,23 +56,23 @@ class Draft:
 class Taught:
     """A model that was made from good images.
 
-    archive: a zip of its checkpoint, one folder of the chip's name. places: of the images, that
-    are remembered, in memory_bytes. false_alarms: the share that was asked for;
-    false_positive_rate: of the learned images, each judged by the others. defects: that were
-    given, of which recall is caught. left_out: names of standouts that
-    were not learned. kept: of images that were, though they stand out. warnings: as in Draft.
+    archive: a zip of its checkpoint, one folder of the chip's name. patches: in its memory bank, whose file
+    has memory_bytes. false_positive_rate_wanted: the one that was chosen; false_positive_rate: of the good
+    images, each held out. defects: how many were given, of which the share recall is detected.
+    dropped: names of outliers that were left out. kept: of images that were used though they are outliers.
+    warnings: as in Draft.
     """
 
     model: Model
     archive: bytes
     images: int
-    places: int
+    patches: int
     memory_bytes: int
-    false_alarms: float
+    false_positive_rate_wanted: float
     false_positive_rate: float
     defects: int
     recall: float | None
-    left_out: tuple[str, ...]
+    dropped: tuple[str, ...]
     kept: tuple[str, ...]
     warnings: tuple[str, ...]
     seconds: float
@@ -72,12 +81,17 @@ class Taught:
 class Teacher(Protocol):
     """The seam between the Teach tab and the network."""
 
-    def look(
+    def draft(
         self, goods: Sequence[Found], defects: Sequence[Found], limits: Limits, progress: Progress
     ) -> Draft:
-        """Look at good images and at known defects, if any. Raises DataError."""
+        """Fit good images and find the outliers among them. defects: known ones, if any. Raises DataError."""
 
     def finish(
-        self, draft: Draft, without: Collection[int], false_alarms: float, name: str, progress: Progress
+        self,
+        draft: Draft,
+        without: Collection[int],
+        false_positive_rate: float,
+        name: str,
+        progress: Progress,
     ) -> Taught:
-        """Learn a draft but for some rows. name: of the chip, fit for a file. Raises DataError."""
+        """Make a model of a draft without some rows. name: of the chip, fit for a file. Raises DataError."""

@@ -39,7 +39,13 @@ NO_TOKEN = (
     f"note     The Space's secret {TOKEN} is not set: a private model is not read and no label published "
     f"without a token that may. Set it by --secret {TOKEN}=VARIABLE."
 )
-MORE_SETTINGS = ("journal", "watch", "labelers", "reviewers", "annotators_per_image")  # that become variables
+MORE_SETTINGS = (
+    "journal",
+    "hot_reload",
+    "labelers",
+    "reviewers",
+    "annotators_per_image",
+)  # that become variables
 
 
 @dataclass(frozen=True)

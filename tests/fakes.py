@@ -24,7 +24,7 @@ from chipdemo.inspection import (
 )
 from chipdemo.judge import Judge
 from chipdemo.models import Models
-from chipdemo.teaching import FEWEST, Draft, Progress, Standout, Taught
+from chipdemo.teaching import MIN_IMAGES, Draft, Outlier, Progress, Taught
 from chipdemo.threshold import OperatingCurve
 
 METHODS = ("CAM", "CBAM", "Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "EigenCAM")
@@ -106,42 +106,49 @@ def fake_judge(model: Model | None = None, *listeners: Callable[[Inspection], No
 
 
 class FakeTeacher:
-    """Images called odd stand out. hold: waits in the middle of looking until it is set, if given."""
+    """Images called odd are outliers. hold: waits in the middle of a draft until it is set, if given.
+
+    seen: how many images the drafts had so far.
+    """
 
     def __init__(self, hold: threading.Event | None = None):
-        self.hold, self.looked = hold, 0
+        self.hold, self.seen = hold, 0
 
-    def look(
+    def draft(
         self, goods: Sequence[Found], defects: Sequence[Found], limits: Limits, progress: Progress
     ) -> Draft:
         for row in range(len(goods)):
-            progress(row / len(goods), "looking at images")
+            progress(row / len(goods), "reading images")
             if self.hold and row == len(goods) // 2:
                 self.hold.wait(20)
-            self.looked += 1
+            self.seen += 1
         odd = [row for row, one in enumerate(goods) if "odd" in one.name]
-        standouts = tuple(Standout(row, goods[row].name, 3.5, b"", b"") for row in odd)
-        return Draft(len(goods), (), ("All of them are drawn.",), standouts, 1.0)
+        outliers = tuple(Outlier(row, goods[row].name, 3.5, b"", b"") for row in odd)
+        return Draft(len(goods), (), ("All of them are drawn.",), outliers, 1.0)
 
     def finish(
-        self, draft: Draft, without: Collection[int], false_alarms: float, name: str, progress: Progress
+        self,
+        draft: Draft,
+        without: Collection[int],
+        false_positive_rate: float,
+        name: str,
+        progress: Progress,
     ) -> Taught:
-        progress(0.5, "packing what was learned")
-        count = draft.images - len(without)
-        if count < FEWEST:
-            raise DataError(f"Expected at least {FEWEST} good images that differ; found {count}.")
-        names = {one.row: one.name for one in draft.standouts}
+        progress(0.5, "saving the model")
+        if (count := draft.images - len(without)) < MIN_IMAGES:
+            raise DataError(f"{count} good images are too few.")
+        names = {one.row: one.name for one in draft.outliers}
         return Taught(
             model=TaughtModel(name),
             archive=b"a zip of " + name.encode(),
             images=count,
-            places=20_000,
+            patches=20_000,
             memory_bytes=6_700_000,
-            false_alarms=false_alarms,
+            false_positive_rate_wanted=false_positive_rate,
             false_positive_rate=0.0,
             defects=0,
             recall=None,
-            left_out=tuple(one for row, one in names.items() if row in without),
+            dropped=tuple(one for row, one in names.items() if row in without),
             kept=tuple(one for row, one in names.items() if row not in without),
             warnings=draft.warnings,
             seconds=2.0,

@@ -1,135 +1,205 @@
+"""A batch of images becomes a folder of results and a report."""
+
 import json
-import zipfile
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from chipdemo import images as images_module
 from chipdemo.__main__ import main
-from chipdemo.batch import run as batch
-from chipdemo.batch.run import inspect_all
-from chipdemo.batch.sources import listed
-from chipdemo.errors import BatchError, ExchangeError
-from tests.drawn import picture
+from chipdemo.batch.run import BATCH, RESULTS, RUN, Task, inspect_all
+from chipdemo.batch.sources import find_images
+from chipdemo.errors import BatchError
+from chipdemo.images import content_sha256, read_image
+from chipdemo.vision.predictor import load_model
+from tests.batches import task
 from tests.drawn_images import draw
-from tests.fakes import FakeModel
+from tests.fakes import FakeModel, fake_judge
 from tests.tiny import draw_chips, tiny_checkpoint
 
 HOSTILE = "=1+1 <img src=x onerror=alert(1)>.png"
+UNDECODABLE = os.fsdecode(b"caf\xe9.png")
 
 
 @pytest.fixture
 def chips(tmp_path):
-    """Dark images 00 to 19, which the fake inspector stops, and one that is no image."""
+    """Dark images 00 to 19, abnormal for the fake model, and a file that is no image."""
+    folder = tmp_path / "chips"
+    folder.mkdir()
     for number in range(20):
-        draw(tmp_path / "chips" / f"{number:02}.png", number) if number else (tmp_path / "chips").mkdir()
-    draw(tmp_path / "chips" / "00.png", 0)
-    (tmp_path / "chips" / "bad.png").write_bytes(b"this is no image")
-    return tmp_path / "chips"
+        draw(folder / f"{number:02}.png", number)
+    (folder / "bad.png").write_bytes(b"this is no image")
+    return folder
 
 
-def names(images):
-    return [one.found.name for one in images]
-
-
-def test_folders_zips_patterns_and_lists_are_taken_each_image_once(chips, tmp_path):
-    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
-        archive.writestr("lot/a.png", picture(1))
-    (tmp_path / "list.csv").write_text("image,label\nchips/03.png,good\nchips/04.png,NG\n", encoding="utf-8")
-    names_given = ("chips/0*.png", "list.csv", "more.zip", "chips")
-    images = list(listed([str(tmp_path / name) for name in names_given]))
-    assert names(images)[:10] == [f"{number:02}.png" for number in range(10)]
-    assert names(images)[10] == "lot/a.png" and len(images) == 22
-    assert images[10].place == f"{tmp_path}/more.zip!lot/a.png"
-    alone = listed([str(tmp_path / "list.csv")])
-    assert [one.label for one in alone] == ["normal", "abnormal"]
-
-
-def test_folders_named_normal_and_abnormal_are_labels_and_others_are_not(tmp_path):
-    data = draw_chips(tmp_path / "data", normal=2, abnormal=1)
-    assert [one.label for one in listed([str(data)])] == ["abnormal", "normal", "normal"]
-    data.joinpath("normal").rename(data / "monday")
-    assert {one.label for one in listed([str(data)])} == {""}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [("name\na.png\n", "Expected a column image"), ("", "cannot be read"), ("image\n", "found none")],
-)
-def test_a_list_that_cannot_be_used_is_refused(tmp_path, content, message):
-    (tmp_path / "list.csv").write_text(content, encoding="utf-8")
-    with pytest.raises(BatchError, match=message):
-        listed([str(tmp_path / "list.csv")])
-
-
-def test_a_path_that_leads_nowhere_is_refused(tmp_path):
-    with pytest.raises(ExchangeError, match="found nothing"):
-        listed([str(tmp_path / "gone")])
-
-
-def test_every_image_gets_a_line_in_its_order_and_a_bad_one_the_reason(chips, tmp_path):
-    results = list(inspect_all(FakeModel(), listed([str(chips)]), tmp_path / "out"))
+def test_every_image_gets_a_result_in_its_order_and_a_bad_one_the_reason(chips, tmp_path):
+    results = list(inspect_all(task(), find_images([str(chips)]), tmp_path / "out"))
     assert [result["file"] for result in results] == [*(f"{n:02}.png" for n in range(20)), "bad.png"]
-    assert {result["verdict"] for result in results[:20]} == {"abnormal"}
-    assert "Expected an image" in results[20]["error"] and "verdict" not in results[20]
+    assert {result["outcome"] for result in results[:20]} == {"abnormal"}
+    assert "text" in results[20]["error"] and "outcome" not in results[20]
 
 
-def test_a_batch_says_what_one_image_after_the_other_does(tmp_path):
-    from chipdemo.vision.predictor import load_model
-
-    inspector = load_model(str(tiny_checkpoint(tmp_path / "model")))
+def test_a_batch_gives_the_results_of_single_images(tmp_path):
+    model = load_model(str(tiny_checkpoint(tmp_path / "model")))
+    judge = fake_judge(model)
     data = draw_chips(tmp_path / "data", normal=10, abnormal=10)
-    for result in inspect_all(inspector, listed([str(data)]), tmp_path / "out"):
-        alone = inspector.inspect(Image.open(result["path"]).convert("RGB")).to_json()
+    Image.new("RGB", (300, 200), "gray").save(data / "large.png")  # in tiles
+    for result in inspect_all(Task(judge, model, 0.4), find_images([str(data)]), tmp_path / "out"):
+        alone = judge.inspect(read_image(result["path"]), threshold=0.4).to_json()
         assert result["abnormal_probability"] == pytest.approx(alone["abnormal_probability"], abs=1e-5)
-        assert (result["regions"], result["image"]) == (alone["regions"], alone["image"])
+        for key in ("outcome", "image", "tiles"):
+            assert result[key] == alone[key]
+        boxes = [
+            [(r["x"], r["y"], r["width"], r["height"]) for r in one["regions"]] for one in (result, alone)
+        ]
+        assert boxes[0] == boxes[1]
 
 
-def test_a_killed_run_goes_on_where_it_was(chips, tmp_path):
-    images = listed([str(chips)])
-    whole = list(inspect_all(FakeModel(), images, tmp_path / "whole"))
+def test_a_stopped_run_continues_where_it_was(chips, tmp_path):
+    images = find_images([str(chips)])
+    whole = list(inspect_all(task(), images, tmp_path / "whole"))
 
     def stop(done):
         if done:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        inspect_all(FakeModel(), images, tmp_path / "out", progress=stop)
-    with (tmp_path / "out" / batch.RESULTS).open("a") as file:
-        file.write('{"file": "17.p')  # what a kill leaves of a line
-    inspector, told = FakeModel(), []
-    assert list(inspect_all(inspector, images, tmp_path / "out", progress=told.append)) == whole
-    assert inspector.inspections == 20 - batch.BATCH and told[0] == batch.BATCH
+        inspect_all(task(), images, tmp_path / "out", stop)
+    with (tmp_path / "out" / RESULTS).open("a") as file:
+        file.write('{"file": "17.p')  # what a killed run may leave of a line
+    model, progress = FakeModel(), []
+    assert without_times(
+        inspect_all(task(model), images, tmp_path / "out", progress.append)
+    ) == without_times(whole)
+    assert model.predictions == 20 - BATCH and progress[0] == BATCH
 
 
-def test_results_of_another_threshold_or_other_files_are_not_mixed(chips, tmp_path):
-    images = listed([str(chips)])
-    inspect_all(FakeModel(), images, tmp_path / "out")
-    with pytest.raises(BatchError, match="Choose another --out"):
-        inspect_all(FakeModel(), images, tmp_path / "out", threshold=0.9)
-    with pytest.raises(BatchError, match="holds other files"):
-        inspect_all(FakeModel(), images, chips)
+def without_times(results):
+    return [{key: value for key, value in result.items() if key != "timing_ms"} for result in results]
 
 
-def test_the_command_writes_a_report_and_its_status_says_what_was_found(tmp_path, capsys):
+def test_a_file_name_that_is_no_text_is_inspected_once(tmp_path):
+    (tmp_path / "lot").mkdir()
+    draw(tmp_path / "lot" / "plain.png", 1).rename(tmp_path / "lot" / UNDECODABLE)
+    for _ in range(3):
+        results = list(inspect_all(task(), find_images([str(tmp_path / "lot")]), tmp_path / "out"))
+        assert [result["file"] for result in results] == ["caf\\udce9.png"]
+        assert results[0]["outcome"] == "abnormal"
+    model = tiny_checkpoint(tmp_path / "model")
+    out = tmp_path / "report"
+    command = [
+        "inspect",
+        str(tmp_path / "lot"),
+        "--model",
+        str(model),
+        "--runtime",
+        "torch",
+        "--out",
+        str(out),
+    ]
+    assert main(command) == 0
+    assert (out / "report.html").read_text(encoding="utf-8").count("data:image/jpeg") == 1
+
+
+def test_results_of_another_run_or_other_files_are_not_mixed(chips, tmp_path):
+    images = find_images([str(chips)])
+    inspect_all(task(), images, tmp_path / "out")
+    for other in (task(threshold=0.9), task(tiles=False)):
+        with pytest.raises(BatchError, match="0.9|tiles"):
+            inspect_all(other, images, tmp_path / "out")
+    with pytest.raises(BatchError, match=str(chips)):
+        inspect_all(task(), images, chips)
+    (tmp_path / "out" / RUN).write_text('{"model": "fake-model"}')  # as an older version wrote it
+    with pytest.raises(BatchError, match="format"):
+        inspect_all(task(), images, tmp_path / "out")
+
+
+def test_an_image_is_decoded_and_hashed_once_however_many_tiles_it_has(tmp_path, monkeypatch):
+    hashed = []
+
+    def counting(image):
+        hashed.append(image.size)
+        return content_sha256(image)
+
+    monkeypatch.setattr(images_module, "content_sha256", counting)
+    folder = tmp_path / "lot"
+    folder.mkdir()
+    draw(folder / "large.png", 1, size=(1600, 1200))
+    draw(folder / "small.png", 2)
+    large, small = inspect_all(task(), find_images([str(folder)]), tmp_path / "out")
+    assert large["tiles"]["seen"] > 1 and small["tiles"] is None
+    assert sorted(hashed) == [(120, 90), (1600, 1200)]
+
+
+def test_a_deep_image_has_a_note(tmp_path):
+    Image.fromarray(np.full((90, 120), 60_000, np.uint16)).save(tmp_path / "deep.tif")
+    (result,) = inspect_all(task(), find_images([str(tmp_path / "deep.tif")]), tmp_path / "out")
+    assert "16-bit" in result["notes"][0] and result["error"] == ""
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(tiny_checkpoint(tmp_path_factory.mktemp("model")))
+
+
+def test_the_command_writes_a_report_and_its_status_says_what_was_found(model, tmp_path, capsys):
     data = draw_chips(tmp_path / "data", normal=3, abnormal=3)
     (data / "normal" / HOSTILE).write_bytes(b"no image")
-    model = tiny_checkpoint(tmp_path / "model")
-    command = ["inspect", str(data), "--model", str(model), "--out", str(tmp_path / "out")]
+    out = tmp_path / "out"
+    command = ["inspect", str(data), "--model", model, "--runtime", "torch", "--out", str(out)]
     assert main(command) == 0
-    assert main([*command, "--fail-on", "unreadable"]) == 1  # again: nothing is judged anew
-    printed = capsys.readouterr().out
-    assert "7 images: " in printed and "1 unreadable" in printed
-    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    before = (out / RESULTS).read_bytes()
+    capsys.readouterr()
+    assert main([*command, "--fail-on", "unreadable"]) == 1
+    assert (out / RESULTS).read_bytes() == before  # nothing was inspected again
+    assert "1 unreadable" in capsys.readouterr().out
+    page = (out / "report.html").read_text(encoding="utf-8")
     assert page.count("<figure>") == 6 and "<img src=x" not in page and "http" not in page
-    assert "labeled abnormal" in page
-    rows = (tmp_path / "out" / "inspections.csv").read_text(encoding="utf-8-sig").splitlines()
+    rows = (out / "inspections.csv").read_text(encoding="utf-8-sig").splitlines()
     assert len(rows) == 8 and not any(row.startswith("=") for row in rows)
-    lines = (tmp_path / "out" / batch.RESULTS).read_text(encoding="utf-8").splitlines()
-    assert [bool(json.loads(line)["error"]) for line in lines].count(True) == 1
+    assert [bool(json.loads(line)["error"]) for line in before.splitlines()].count(True) == 1
 
 
-def test_deep_and_turned_images_are_judged_as_the_app_judges_them(tmp_path):
-    Image.fromarray(np.full((90, 120), 60_000, np.uint16)).save(tmp_path / "deep.tif")
-    (result,) = inspect_all(FakeModel(), listed([str(tmp_path / "deep.tif")]), tmp_path / "out")
-    assert "16-bit" in result["notes"][0] and result["error"] == ""
+def test_printed_counts_add_up_and_each_outcome_can_fail_the_command(model, tmp_path, monkeypatch, capsys):
+    """Dark images are abnormal for the fake model; red ones are out of distribution, dark or light."""
+    monkeypatch.setattr("chipdemo.vision.predictor.load_model", lambda *source, **how: FakeModel())
+    colors = {"dark": (10, 10, 10), "light": (240, 240, 240), "red": (150, 0, 0), "pink": (255, 170, 170)}
+
+    def status(*names):
+        folder = tmp_path / "-".join(names)
+        folder.mkdir()
+        for name in names:
+            Image.new("RGB", (60, 60), colors[name]).save(folder / f"{name}.png")
+        command = ["inspect", str(folder), "--model", model, "--out", str(tmp_path / f"out-{folder.name}")]
+        return [
+            main([*command, "--fail-on", outcome])
+            for outcome in ("abnormal", "out_of_distribution", "unreadable")
+        ]
+
+    assert status("light") == [0, 0, 0]
+    assert status("red", "light") == [0, 1, 0]
+    assert status("dark") == [1, 0, 0]
+    capsys.readouterr()
+    assert status("dark", "light", "red", "pink") == [1, 1, 0]
+    summary = capsys.readouterr().out.splitlines()[0]
+    assert summary == "4 images: 1 normal, 1 abnormal, 2 out of distribution, 0 unreadable."
+
+
+@pytest.mark.parametrize("value", ["50", "nan", "-0.1", "inf", "half"])
+def test_a_threshold_that_is_no_fraction_is_refused(chips, tmp_path, capsys, value):
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", str(chips), "--out", str(tmp_path / "out"), f"--threshold={value}"])
+    assert ended.value.code == 2
+    assert value in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("flags", [["--fail-on", "unlike"], ["--workers", "0"], ["--workers", "two"]])
+def test_a_flag_that_cannot_be_used_ends_with_status_2(chips, tmp_path, flags):
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", str(chips), "--out", str(tmp_path / "out"), *flags])
+    assert ended.value.code == 2

@@ -275,7 +275,7 @@ def test_it_looks_by_itself_from_start_to_stop(folder, said):
 
 def test_the_api_answers_with_the_model_in_use(reload, tmp_path):
     draw_chip(1).save(tmp_path / "chip.png")
-    with served(reload.models, watch=60) as address:
+    with served(reload.models, hot_reload=60) as address:
         client = Client(address, verbose=False, download_files=tmp_path / "downloads")
         before, _ = client.predict(image=handle_file(tmp_path / "chip.png"), api_name="/inspect")
         pushed(tmp_path / "chips", NEWER)
@@ -313,13 +313,13 @@ def test_header_threshold_and_button_change_together():
 
 
 def test_the_app_serves_a_pushed_model_and_takes_the_next_one(hub, tmp_path):
-    """python app.py --model owner/name --watch SECONDS, from the outside."""
+    """python app.py --model owner/name --hot-reload SECONDS, from the outside."""
     pushed(tmp_path / "chips")
     draw_chip(1).save(tmp_path / "chip.png")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "app.py", "--model", "ada/chips", "--watch", "1", "--port", str(port)]
+    command = [sys.executable, "app.py", "--model", "ada/chips", "--hot-reload", "1", "--port", str(port)]
     environment = os.environ | hub.environment(tmp_path / "other", TOKEN) | {"PYTHONUNBUFFERED": "1"}
     app = subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

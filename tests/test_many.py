@@ -1,88 +1,137 @@
 """Many images at once in the Inspect tab."""
 
+import re
 import zipfile
 from io import BytesIO
 
+import gradio as gr
 import pytest
 from PIL import Image
 
 from chipdemo.errors import BatchError
 from chipdemo.files import Limits
-from chipdemo.ui.many import logic as many
+from chipdemo.settings import Settings
+from chipdemo.ui.many import logic, tab
 from chipdemo.ui.many.html import many_html, progress_html
 from chipdemo.ui.many.logic import Many, Progress
+from chipdemo.ui.turns import Turns
 from tests.drawn import picture
 from tests.drawn_images import draw
-from tests.fakes import FakeModel
+from tests.fakes import INFO, FakeModel, fake_judge
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 
 
 @pytest.fixture
 def uploads(tmp_path):
-    """20 dark images, which are stopped, a light one in a zip, and one that is no image."""
+    """20 dark images, which are flagged, a light one in a zip, a red one, and one that is no image."""
     Image.new("RGB", (40, 20), "white").save(light := BytesIO(), "PNG")
     with zipfile.ZipFile(tmp_path / "lot.zip", "w") as archive:
         archive.writestr("lot/light.png", light.getvalue())
         archive.writestr("../out.png", picture(1))
     (tmp_path / "bad").write_bytes(b"this is no image")
+    Image.new("RGB", (40, 20), "red").save(tmp_path / "red.png")
     dark = [(f"{number}.png", draw(tmp_path / f"{number}.png", number)) for number in range(20)]
-    return [*dark, ("lot.zip", tmp_path / "lot.zip"), (HOSTILE, tmp_path / "bad")]
+    rest = [("lot.zip", tmp_path / "lot.zip"), ("red.png", tmp_path / "red.png"), (HOSTILE, tmp_path / "bad")]
+    return [*dark, *rest]
 
 
-def judged(uploads, threshold=0.4):
-    *told, last = many.judge(FakeModel(), uploads, threshold, Limits())
-    return told, last
+def inspected(uploads, threshold=0.4) -> tuple[list[Progress], Many]:
+    *progress, many = logic.inspect_uploads(fake_judge(), FakeModel(), uploads, threshold, Limits())
+    return progress, many
 
 
-def test_it_tells_how_far_it_is_and_ends_with_every_image_in_its_order(uploads):
-    told, found = judged(uploads)
-    assert [one.done for one in told] == [0, 16, 22] and told[-1].images == 22
-    assert [tile.result["file"] for tile in found.tiles][-2:] == ["lot/light.png", HOSTILE]
-    assert {tile.result["verdict"] for tile in found.tiles[:20]} == {"abnormal"}
-    assert "leads out of the zip" in found.passed_over[0]
-    assert Image.open(BytesIO(found.tiles[20].picture)).size == (240, 120)
+def test_it_reports_progress_and_ends_with_every_image_in_its_order(uploads):
+    progress, many = inspected(uploads)
+    assert [one.done for one in progress] == [0, 16, 23] and progress[-1].images == 23
+    assert [tile.result["file"] for tile in many.tiles][-3:] == ["lot/light.png", "red.png", HOSTILE]
+    assert {tile.result["outcome"] for tile in many.tiles[:20]} == {"abnormal"}
+    assert len(many.passed_over) == 1 and "../out.png" in many.passed_over[0]
+    assert Image.open(BytesIO(many.tiles[20].picture)).size == (240, 120)
 
 
-def test_none_and_too_many_are_refused_with_the_way_to_do_it(uploads, monkeypatch):
-    with pytest.raises(BatchError, match="found 0. Choose other files"):
-        judged([])
-    monkeypatch.setattr(many, "MOST", 10)
-    with pytest.raises(BatchError, match="found 22. Use python -m chipdemo inspect"):
-        judged(uploads)
+def test_out_of_distribution_is_a_group_of_its_own_and_the_groups_add_up(uploads):
+    _, many = inspected(uploads)
+    assert many.counts == {"abnormal": 20, "out_of_distribution": 1, "normal": 1, "unreadable": 1}
+    page = many_html(many)
+    counts = re.findall(r"value='(\w+)'[^>]*> <b>(\d+)</b>", page)
+    assert counts[0] == ("all", "23") and sum(int(count) for _, count in counts[1:]) == 23
+    assert page.count("<figure class='out_of_distribution'") == 1
+    assert page.count("<figure class='abnormal'") == 20
 
 
-def test_the_page_shows_counts_reasons_and_names_as_text(uploads):
-    page = many_html(judged(uploads)[1])
-    for count in ("<b>22</b> all", "<b>20</b> abnormal", "<b>1</b> normal", "<b>1</b> unreadable"):
-        assert count in page
-    assert page.count("<figure") == 22 and "<img src=x" not in page and "leads out of the zip" in page
+def test_the_gallery_shows_defects_first_and_what_cannot_be_read_last(uploads):
+    _, many = inspected(uploads)
+    shown = logic.gallery(many)
+    assert [tile.group for tile in shown] == [
+        *["abnormal"] * 20, "out_of_distribution", "normal", "unreadable",
+    ]  # fmt: skip
+    probabilities = [tile.result["abnormal_probability"] for tile in shown[:20]]
+    assert probabilities == sorted(probabilities, reverse=True)
 
 
-def test_only_the_likeliest_are_pictures_on_the_page(uploads, monkeypatch):
-    monkeypatch.setattr(many, "SHOWN", 5)
-    page = many_html(judged(uploads)[1])
-    assert page.count("<figure class='abnormal'") == 5 and "17 more are in the report" in page
+def test_none_and_too_many_are_refused(uploads, monkeypatch):
+    with pytest.raises(BatchError):
+        inspected([])
+    monkeypatch.setattr(logic, "MOST", 10)
+    with pytest.raises(BatchError, match="23"):
+        inspected(uploads)
+
+
+def test_what_was_chosen_later_ends_what_is_being_inspected(uploads, monkeypatch):
+    monkeypatch.setattr(tab, "uploaded_files", lambda payload: payload)
+    with gr.Blocks():
+        parts = tab.layout()
+    handlers, turns = tab.Handlers(parts, fake_judge(), Settings()), Turns()
+    first = handlers.on_files(uploads, turns, None, INFO, 0.4)
+    assert parts.results in next(first) and parts.results in next(first)
+    handlers.on_newer(turns)
+    assert list(first) == []
+    *_, last = handlers.on_files(uploads[:2], turns, None, INFO, 0.4)
+    assert last[parts.results].count("<figure") == 2
+
+
+def test_stop_ends_it_too(uploads, monkeypatch):
+    monkeypatch.setattr(tab, "uploaded_files", lambda payload: payload)
+    with gr.Blocks():
+        parts = tab.layout()
+    handlers, turns = tab.Handlers(parts, fake_judge(), Settings()), Turns()
+    running = handlers.on_files(uploads, turns, None, INFO, 0.4)
+    next(running)
+    assert "many-refused" in handlers.on_stop(turns)[parts.results]
+    assert list(running) == []
+
+
+def test_names_and_reasons_are_shown_as_text(uploads):
+    page = many_html(inspected(uploads)[1])
+    assert page.count("<figure") == 23 and "<img src=x" not in page and "../out.png" in page
+
+
+def test_only_the_first_of_the_gallery_are_pictures_on_the_page(uploads, monkeypatch):
+    monkeypatch.setattr(logic, "SHOWN", 5)
+    page = many_html(inspected(uploads)[1])
+    assert page.count("<figure class='abnormal'") == 5 == page.count("<figure")
 
 
 def test_report_and_table_hold_all_of_them(uploads):
-    files = many.report_files(judged(uploads)[1])
-    assert files["report.html"].count(b"<figure>") == 21 and b"<img src=x" not in files["report.html"]
-    assert files["inspections.csv"].count(b"\n") == 23
+    files = logic.report_files(inspected(uploads)[1])
+    assert files["report.html"].count(b"<figure>") == 22 and b"<img src=x" not in files["report.html"]
+    assert files["inspections.csv"].count(b"\n") == 24
 
 
-def test_progress_says_rate_and_time_left():
-    assert "12 of 40 judged, 4.0 a second, about 7 s left" in progress_html(Progress(12, 40, 4.0))
-    assert "0 of 40 judged</p>" in progress_html(Progress(0, 40, 0))
+def test_progress_has_rate_and_time_left():
+    page = progress_html(Progress(12, 40, 4.0))
+    assert "width: 30.0%" in page and re.findall(r"\d+(?:\.\d+)?", page)[-4:] == ["12", "40", "4.0", "7"]
+    assert "width: 0.0%" in progress_html(Progress(0, 40, 0))
 
 
 def test_another_threshold_gives_other_verdicts(uploads):
-    found = judged(uploads, threshold=1.0)[1]
-    assert isinstance(found, Many) and {t.result["verdict"] for t in found.tiles[:21]} == {"normal"}
+    _, many = inspected(uploads, threshold=1.0)
+    assert {tile.result["outcome"] for tile in many.tiles[:21]} == {"normal"}
 
 
 def test_images_of_one_name_are_told_apart_and_no_path_of_the_server_is_told(uploads):
-    twice = judged([*uploads[:2], ("0.png", uploads[1][1]), uploads[20]])[1]
+    _, twice = inspected([*uploads[:2], ("0.png", uploads[1][1]), uploads[20]])
     assert [tile.result["path"] for tile in twice.tiles] == [
         "0.png", "1.png", "0.png (2)", "lot.zip!lot/light.png",
     ]  # fmt: skip

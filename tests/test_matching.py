@@ -1,4 +1,4 @@
-"""Inverse feature matching and class-weight matching, and the memory behind the first."""
+"""Inverse feature matching and class-weight matching, and the memory bank behind the first."""
 
 import math
 from dataclasses import replace
@@ -7,26 +7,29 @@ import numpy as np
 import pytest
 import torch
 
-from chipdemo.inspection import Region
+from chipdemo.images import decode_image
+from chipdemo.inspection import CLASS_WEIGHTS, INVERSE, Region
+from chipdemo.regions import find_regions
+from chipdemo.vision.anomaly.anomaly_model import AnomalyModel, FittedBank, NormalLimits
+from chipdemo.vision.anomaly.descriptor import PatchDescriptor
 from chipdemo.vision.anomaly.matching import (
-    ClassWeightMatching,
-    InverseFeatureMatching,
-    Match,
     black_patches,
+    class_weight_heatmap,
     foreground_anomaly,
-    peaks_of,
+    inverse_heatmap,
     score_of,
     without_small,
 )
-from chipdemo.vision.anomaly.memory_bank import Description, Memory
-from chipdemo.vision.anomaly.nearest import patches_of
-from chipdemo.vision.anomaly.patches import describe_patches, fit_scale
-from chipdemo.vision.anomaly.stored import Limits, Normals
+from chipdemo.vision.anomaly.memory_bank import MemoryBank
+from chipdemo.vision.anomaly.nearest import nearest_patches
+from chipdemo.vision.anomaly.patches import describe_patches, fit_statistics
 from chipdemo.vision.predictor import load_model
 from chipdemo.vision.runtimes.engine import EngineOutput
-from tests.tiny import draw_chip, tiny_checkpoint
+from tests.fakes import fake_judge
+from tests.tiny import SPEC, draw_chip, tiny_checkpoint
 
 SIZE = (224, 224)
+LIMIT = 0.2  # the anomaly that shows as half heat
 WHITE = np.full((64, 64, 3), 255, np.uint8)
 
 
@@ -35,17 +38,17 @@ def unit(*rows) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def brute_force(memory: Memory, patches: np.ndarray, without: int = -1) -> np.ndarray:
-    """The definition, place by place."""
-    height, width = memory.grid
+def brute_force(bank: MemoryBank, patches: np.ndarray, without: int = -1) -> np.ndarray:
+    """The definition, patch by patch."""
+    height, width = bank.grid
     anomaly = np.ones((height, width))
     for y in range(height):
         for x in range(width):
-            for feature, position, image in zip(memory.features, memory.position, memory.image):
+            for feature, position, image in zip(bank.features, bank.position, bank.image):
                 if image == without:
                     continue
                 down, across = (y - int(position) // width) / height, (x - int(position) % width) / width
-                apart = (down**2 + across**2) / memory.reach**2
+                apart = (down**2 + across**2) / bank.reach**2
                 similarity = float(patches[y, x] @ feature) - apart
                 anomaly[y, x] = min(anomaly[y, x], 1 - similarity)
     return anomaly.clip(0, 1)
@@ -55,199 +58,185 @@ def brute_force(memory: Memory, patches: np.ndarray, without: int = -1) -> np.nd
 def test_the_search_is_exact(reach):
     generator = np.random.default_rng(0)
     features = unit(*generator.normal(size=(60, 5)))
-    memory = Memory(features, generator.integers(0, 8 * 6, 60), np.arange(60) % 4, (8, 6), reach)
+    bank = MemoryBank(features, generator.integers(0, 8 * 6, 60), np.arange(60) % 4, (8, 6), reach)
     patches = unit(*generator.normal(size=(8 * 6, 5))).reshape(8, 6, 5)
-    np.testing.assert_allclose(memory.search(patches), brute_force(memory, patches), atol=1e-5)
-    np.testing.assert_allclose(memory.search(patches, without=2), brute_force(memory, patches, 2), atol=1e-5)
+    np.testing.assert_allclose(bank.search(patches), brute_force(bank, patches), atol=1e-5)
+    np.testing.assert_allclose(bank.search(patches, without=2), brute_force(bank, patches, 2), atol=1e-5)
 
 
-def test_what_was_learned_is_no_anomaly_and_what_was_not_is_one():
-    memory = Memory(unit([1, 0], [0, 1]), np.array([0, 3]), np.array([0, 0]), (2, 2), 0.3)
+def test_a_patch_of_the_bank_is_no_anomaly_and_another_one_is():
+    bank = MemoryBank(unit([1, 0], [0, 1]), np.array([0, 3]), np.array([0, 0]), (2, 2), 0.3)
     patches = unit([1, 0], [1, 0], [1, 0], [1, 0]).reshape(2, 2, 2)
-    np.testing.assert_allclose(
-        memory.search(patches), [[0, 1], [1, 1]], atol=1e-6
-    )  # right where it was alone
+    np.testing.assert_allclose(bank.search(patches), [[0, 1], [1, 1]], atol=1e-6)
 
 
-def test_a_part_that_lies_elsewhere_is_an_anomaly_unless_it_may_lie_anywhere():
+@pytest.mark.parametrize("reach, anomaly", [(0.3, 1), (math.inf, 0)])
+def test_a_part_in_another_position_is_an_anomaly_unless_reach_is_infinite(reach, anomaly):
+    bank = MemoryBank(unit([1, 0], [0, 1]), np.array([0, 3]), np.array([0, 0]), (2, 2), reach)
     patches = unit([0, 1], [0, 1], [0, 1], [1, 0]).reshape(2, 2, 2)
-    for reach, found in ((0.3, 1), (math.inf, 0)):
-        memory = Memory(unit([1, 0], [0, 1]), np.array([0, 3]), np.array([0, 0]), (2, 2), reach)
-        assert memory.search(patches)[1, 1] == pytest.approx(found, abs=1e-6)
+    assert bank.search(patches)[1, 1] == pytest.approx(anomaly, abs=1e-6)
 
 
-def test_a_images_own_places_do_not_count_when_it_is_held_out():
-    memory = Memory(unit([1, 0], [0, 1]), np.array([0, 0]), np.array([0, 1]), (1, 1), 0.3)
-    position = unit([1, 0]).reshape(1, 1, 2)
-    assert memory.search(position)[0, 0] == pytest.approx(0)
-    assert memory.search(position, without=0)[0, 0] == pytest.approx(1)
+def test_the_patches_of_a_held_out_image_are_ignored():
+    bank = MemoryBank(unit([1, 0], [0, 1]), np.array([0, 0]), np.array([0, 1]), (1, 1), 0.3)
+    patches = unit([1, 0]).reshape(1, 1, 2)
+    assert bank.search(patches)[0, 0] == pytest.approx(0)
+    assert bank.search(patches, without=0)[0, 0] == pytest.approx(1)
 
 
-def test_the_nearest_place_of_the_memory_is_named():
-    memory = Memory(unit([0, 1], [1, 0]), np.array([3, 0]), np.array([7, 9]), (2, 2), math.inf)
-    nearest = memory.nearest(unit([1, 0.1], [0.1, 1], [1, 0], [0, 1]).reshape(2, 2, 2))
-    assert memory.image[nearest].tolist() == [[9, 7], [9, 7]]
-    assert memory.position[nearest].tolist() == [[0, 3], [0, 3]]
+def test_the_nearest_patch_is_found_with_its_image_and_position():
+    bank = MemoryBank(unit([0, 1], [1, 0]), np.array([3, 0]), np.array([7, 9]), (2, 2), math.inf)
+    nearest = bank.nearest(unit([1, 0.1], [0.1, 1], [1, 0], [0, 1]).reshape(2, 2, 2))
+    assert bank.image[nearest].tolist() == [[9, 7], [9, 7]]
+    assert bank.position[nearest].tolist() == [[0, 3], [0, 3]]
 
 
-def test_places_are_unit_vectors_whatever_the_layers():
+def test_patches_are_unit_vectors_whatever_the_layers():
     layers = (torch.randn(3, 4, 8, 8) * 50 + 10, torch.randn(3, 6, 4, 4))
-    scale = fit_scale(layers)
-    patches = describe_patches(layers, scale, Description())
+    patches = describe_patches(layers, fit_statistics(layers), PatchDescriptor())
     assert patches.shape == (3, 8, 8, 4 + 1 + 6 + 1)
     torch.testing.assert_close(patches.norm(dim=3), torch.ones(3, 8, 8))
 
 
-def test_layers_without_contrast_are_described_alike():
-    """What hardly differs from the mean is not blown up into noise."""
-    layers = (torch.randn(20, 4, 8, 8),)
-    scale, description = fit_scale(layers), Description(strides=(8,), window=1)
-    faint = describe_patches(
-        (torch.from_numpy(scale.mean[0])[None, :, None, None] + 0.01 * torch.randn(2, 4, 8, 8),),
-        scale,
-        description,
-    )
-    assert (faint[0] * faint[1]).sum(2).min() > 0.99
-
-
-NORMALS = Normals(
-    Description(),
-    None,
-    None,
-    background=np.zeros((8, 8), bool),
-    limits=Limits(heat=0.2, score=0.15, spread=0.05),
-    images=("a", "b"),
-    thumbnails=(),
-    weights_sha256="",
-)
-
-
-def output(**given) -> EngineOutput:
-    empty = dict.fromkeys(("log_odds", "evidence", "abnormal_map", "embedding", "distance"))
-    return EngineOutput(**empty | given)
+def test_patches_without_contrast_are_alike():
+    """A small difference from the mean is not amplified to noise."""
+    statistics, descriptor = fit_statistics((torch.randn(20, 4, 8, 8),)), PatchDescriptor((8,), window=1)
+    faint = torch.from_numpy(statistics.mean[0])[None, :, None, None] + 0.01 * torch.randn(2, 4, 8, 8)
+    first, second = describe_patches((faint,), statistics, descriptor)
+    assert (first * second).sum(2).min() > 0.99
 
 
 def hot(*patches, value=0.8, grid=8) -> np.ndarray:
-    anomaly = np.zeros((1, grid, grid), np.float32)
+    """(grid, grid) anomaly with squares of 3 x 3 patches from (y, x) on."""
+    anomaly = np.zeros((grid, grid), np.float32)
     for y, x in patches:
-        anomaly[0, y : y + 3, x : x + 3] = value
+        anomaly[y : y + 3, x : x + 3] = value
     return anomaly
 
 
-def test_inverse_matching_finds_what_is_unlike_normal_chips_whatever_the_verdict():
-    match = InverseFeatureMatching(NORMALS).match(output(anomaly=hot((1, 4))), WHITE, "normal", SIZE)
-    assert isinstance(match, Match) and match.heat.shape == (8, 8) and match.heat[2, 5] == 1
-    (region,) = match.regions
-    assert (
-        abs(region.x + region.width / 2 - 5.5 * 28) < 10 and abs(region.y + region.height / 2 - 2.5 * 28) < 10
-    )
+def test_a_region_is_found_where_the_anomaly_is():
+    heatmap = inverse_heatmap(hot((1, 4)), LIMIT)
+    assert heatmap.shape == (8, 8) and heatmap[2, 5] == 1
+    (region,) = find_regions(heatmap, INVERSE, SIZE)
+    assert abs(region.x + region.width / 2 - 5.5 * 28) < 10
+    assert abs(region.y + region.height / 2 - 2.5 * 28) < 10
 
 
-def test_a_normal_chip_shows_no_red_and_no_region():
-    match = InverseFeatureMatching(NORMALS).match(
-        output(anomaly=hot((1, 4), value=0.15)), WHITE, "abnormal", SIZE
-    )
-    assert 0 < match.heat.max() < 0.5 and match.regions == ()
+def test_below_the_limit_there_is_no_region():
+    heatmap = inverse_heatmap(hot((1, 4), value=0.15), LIMIT)
+    assert 0 < heatmap.max() < 0.5 and find_regions(heatmap, INVERSE, SIZE) == ()
 
 
-def test_heat_means_the_same_in_every_image():
-    faint, strong = (
-        InverseFeatureMatching(NORMALS).match(output(anomaly=hot((1, 1), value=v)), WHITE, "", SIZE).heat
-        for v in (0.1, 0.2)
-    )
+def test_heat_has_the_same_scale_in_every_image():
+    faint, strong = (inverse_heatmap(hot((1, 1), value=value), LIMIT) for value in (0.1, 0.2))
     np.testing.assert_allclose(2 * faint, strong, rtol=1e-5)
 
 
-def test_at_most_five_regions_are_shown():
+def test_at_most_five_regions_are_found():
     patches = [(y, x) for y in (0, 8, 16) for x in (0, 8, 16)]
-    normals = replace(NORMALS, background=np.zeros((24, 24), bool))
-    match = InverseFeatureMatching(normals).match(output(anomaly=hot(*patches, grid=24)), WHITE, "", SIZE)
-    assert len(match.regions) == 5
+    assert len(find_regions(inverse_heatmap(hot(*patches, grid=24), LIMIT), INVERSE, SIZE)) == 5
 
 
-def test_a_single_place_is_no_region_and_stays_below_red():
+def test_a_single_patch_stays_below_half_heat():
     heat = np.zeros((8, 8), np.float32)
     heat[2, 2], heat[5:7, 5] = 0.9, 0.6
     kept = without_small(heat)
     assert kept[2, 2] < 0.5 and kept[5, 5] == kept[6, 5] == np.float32(0.6)
 
 
-def test_background_is_what_is_black_here_and_in_normal_chips():
+def test_background_is_black_in_this_image_and_in_normal_ones():
     black, background = np.array([[True, True]]), np.array([[True, False]])
     anomaly = foreground_anomaly(np.full((1, 2), 0.7, np.float32), black, background)
     assert anomaly[0, 0] == 0 and anomaly[0, 1] == pytest.approx(0.7)  # a black crack is an anomaly
+
+
+def test_a_patch_with_one_bright_pixel_is_not_black():
     pixels = np.zeros((4, 4, 3), np.uint8)
-    pixels[0, 3] = 200  # one bright pixel, and the place is no background
+    pixels[0, 3] = 200
     assert black_patches(pixels, (2, 2)).tolist() == [[True, False], [True, True]]
 
 
-def test_evidence_multiplies_and_keeps_the_scale():
-    evidence = np.full((1, 4, 4), 2.0, np.float32)  # at heat_scale: half heat everywhere
-    both = InverseFeatureMatching(NORMALS, evidence_scale=2.0)
-    heat = both.match(output(anomaly=np.full((1, 8, 8), 0.2), evidence=evidence), WHITE, "", SIZE).heat
-    np.testing.assert_allclose(heat, 0.5, atol=1e-3)
-    none = both.match(output(anomaly=hot((1, 4)), evidence=-evidence), WHITE, "", SIZE)
-    assert not none.heat.any() and none.regions == ()
+def test_the_product_with_the_cam_keeps_half_heat():
+    anomaly = np.full((8, 8), LIMIT, np.float32)
+    heatmap = inverse_heatmap(anomaly, LIMIT, cam=np.full((4, 4), 0.5, np.float32))
+    np.testing.assert_allclose(heatmap, 0.5, atol=1e-3)
+    assert not inverse_heatmap(hot((1, 4)), LIMIT, cam=np.zeros((4, 4), np.float32)).any()
 
 
-def test_the_score_is_that_of_the_hottest_places_not_of_one():
+def test_the_score_is_the_mean_of_the_hottest_patches():
     one, some = np.zeros((20, 20)), np.zeros((20, 20))
     one[3, 3], some[3, 3:7] = 1.0, 0.5
     assert score_of(one) == 0.25 and score_of(some) == 0.5
 
 
-MATCHED = np.zeros((1, 7, 7), np.float32)
-MATCHED[0, 1, 5] = 2.0  # as much as heat_scale / 2
-CLASS_WEIGHTS = ClassWeightMatching(heat_scale=4.0)
+def abnormal_map(y: int, x: int, value: float) -> EngineOutput:
+    empty = dict.fromkeys(("log_odds", "cam", "embedding", "distance"))
+    matched = np.zeros((1, 7, 7), np.float32)
+    matched[0, y, x] = value
+    return EngineOutput(**empty, abnormal_map=matched)
 
 
-def test_class_weights_are_matched_only_where_the_verdict_is_abnormal():
-    abnormal = CLASS_WEIGHTS.match(output(abnormal_map=MATCHED), WHITE, "abnormal", SIZE)
-    assert abnormal.heat[1, 5] == 0.5 and abnormal.heat.sum() == 0.5
-    normal = CLASS_WEIGHTS.match(output(abnormal_map=MATCHED), WHITE, "normal", SIZE)
-    assert not normal.heat.any() and normal.regions == ()
+def test_class_weights_show_half_heat_at_half_the_scale():
+    heatmap = class_weight_heatmap(abnormal_map(1, 5, 2.0), WHITE, heat_scale=4.0)
+    assert heatmap[1, 5] == 0.5 and heatmap.sum() == 0.5
 
 
 def test_class_weights_are_not_matched_in_black_background():
     pixels = WHITE.copy()
     pixels[:32, 32:] = 0
-    assert not CLASS_WEIGHTS.match(output(abnormal_map=MATCHED), pixels, "abnormal", SIZE).heat.any()
+    assert not class_weight_heatmap(abnormal_map(1, 5, 2.0), pixels, heat_scale=4.0).any()
 
 
 def test_peaks_are_apart_and_at_least_half_as_high_as_the_highest():
     heat = np.zeros((28, 28), np.float32)
     heat[4, 4], heat[4, 20], heat[20, 4] = 0.9, 0.6, 0.3  # the last is below half of the first
-    peaks = peaks_of(heat, (448, 224))
+    peaks = find_regions(heat, CLASS_WEIGHTS, (448, 224))
     assert [peak.score for peak in peaks] == pytest.approx([0.9, 0.6], abs=0.15)
     first = peaks[0]
     assert abs(first.x + first.width / 2 - 4.5 * 16) < 4 and abs(first.y + first.height / 2 - 4.5 * 8) < 2
-    assert len(peaks_of(np.random.default_rng(0).random((28, 28)).astype(np.float32), SIZE)) == 5
+    noise = np.random.default_rng(0).random((28, 28)).astype(np.float32)
+    assert len(find_regions(noise, CLASS_WEIGHTS, SIZE)) == 5
 
 
-def test_the_abnormal_map_is_the_features_matched_with_the_weights_of_abnormal_alone(tmp_path):
-    engine = load_model(str(tiny_checkpoint(tmp_path / "tiny"))).engine
-    pixels = np.array(draw_chip(1))[None]
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    return load_model(str(tiny_checkpoint(tmp_path_factory.mktemp("tiny"))))
+
+
+def test_the_abnormal_map_is_the_features_matched_with_the_weights_of_abnormal_alone(classifier):
+    engine, pixels = classifier.engine, np.array(draw_chip(1))[None]
     features, weights = engine.forward(pixels).features[0], engine.net.head.weight[1]
     expected = (features * weights[:, None, None]).sum(0)
     np.testing.assert_allclose(engine.run(pixels).abnormal_map[0], expected, atol=1e-4)
 
 
-def test_every_classifier_offers_class_weight_matching(tmp_path):
-    inspector = load_model(str(tiny_checkpoint(tmp_path / "tiny")))
-    image = draw_chip(1)
-    heat = inspector.explain(image, "class-weight matching")
-    judged = inspector.inspect(image)
-    assert heat.shape == judged.heat["evidence"].shape
-    assert heat.any() == (judged.verdict == "abnormal") or not heat.any()
-    with pytest.raises(ValueError, match="choose one of class-weight matching"):
-        inspector.match(image, "inverse matching")
+@pytest.mark.parametrize("threshold, shown", [(0.0, True), (1.0, False)])
+def test_a_classifier_matches_class_weights_where_its_verdict_is_abnormal(tmp_path, threshold, shown):
+    model = load_model(str(tiny_checkpoint(tmp_path / "tiny", replace(SPEC, threshold=threshold))))
+    explained = fake_judge(model).explain(decode_image(draw_chip(1)), CLASS_WEIGHTS)
+    assert explained.heatmap.any() == shown and (explained.regions != ()) == shown
 
 
-def test_nearest_normal_follows_the_part_to_where_it_belongs():
+def test_a_classifier_without_a_memory_bank_does_not_offer_inverse_matching(classifier):
+    assert INVERSE not in classifier.methods
+    with pytest.raises(ValueError, match=CLASS_WEIGHTS):
+        fake_judge(classifier).explain(decode_image(draw_chip(1)), INVERSE)
+
+
+def test_the_nearest_normal_patch_moves_with_the_part():
+    bank = MemoryBank(unit([1, 0]), np.array([0]), np.array([0]), (8, 8), 0.1)
+    fitted = FittedBank(PatchDescriptor(), None, bank, np.zeros((8, 8), bool))
+    model = AnomalyModel(
+        **vars(fitted),
+        limits=NormalLimits(0.2, 0.15, 0.05),
+        images=("a", "b"),
+        thumbnails=(),
+        weights_sha256="",
+    )
     image, position = np.zeros((8, 8), int), np.arange(64).reshape(8, 8)
     image[2:4, 2:4] = [[1, 1], [1, 0]]
-    position[2:4, 2:4] += 1  # what it is most like lies one place to the right
+    position[2:4, 2:4] += 1  # the nearest patch lies one to the right
     region = Region(x=20, y=20, width=20, height=20, score=1, area=400)
-    first, second = patches_of(NORMALS, image, position, region, (80, 80))
-    assert (first.image, first.share, first.x, first.y) == ("b", 0.75, 0.375, 0.25)
-    assert (second.image, second.share) == ("a", 0.25) and first.image is None
+    first, second = nearest_patches(model, image, position, region, (80, 80))
+    assert (first.sha256, first.share, first.x, first.y) == ("b", 0.75, 0.375, 0.25)
+    assert (second.sha256, second.share) == ("a", 0.25) and first.image is None

@@ -11,10 +11,11 @@ from gradio.utils import get_upload_folder
 from gradio_client import Client
 
 from chipdemo.labeling.journal import Journal
+from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
 from chipdemo.ui.page import build_app
 from tests.drawn_images import fill
-from tests.fakes import FakeModel
+from tests.fakes import FakeModel, fake_judge
 from tests.serving import served
 from tests.test_api import MARK, call, file_takers
 from tests.test_label_api import forged, through_the_queue, writes
@@ -66,7 +67,10 @@ def test_nobody_can_list_what_others_have_uploaded(address):
 
 
 def test_uploads_are_deleted_after_two_hours():
-    assert build_app(FakeModel(), Settings()).delete_cache == (600, 7200)  # looks every ten minutes
+    assert build_app(fake_judge(), Settings(), Recent()).delete_cache == (
+        600,
+        7200,
+    )  # looks every ten minutes
 
 
 @pytest.mark.parametrize("name", ["page.html", "drawing.svg"])

@@ -42,8 +42,8 @@ def test_several_accounts_may_sign_in_and_a_password_may_hold_a_colon():
 
 
 def test_nothing_is_watched_unless_told_how_often():
-    assert settings().watch == 0
-    assert settings("--watch", "60").watch == settings(CHIPDEMO_WATCH="60").watch == 60
+    assert settings().hot_reload == 0
+    assert settings("--hot-reload", "60").hot_reload == settings(CHIPDEMO_HOT_RELOAD="60").hot_reload == 60
 
 
 def test_the_shipped_model_is_used_unless_one_is_named():
@@ -87,8 +87,8 @@ def test_types_of_defects_have_letters_and_names_may_have_spaces_around_them():
         ("CHIPDEMO_MAX_MEGAPIXELS", "0"),
         ("CHIPDEMO_MAX_MEGAPIXELS", "nan"),
         ("CHIPDEMO_CONCURRENCY", "0"),
-        ("CHIPDEMO_WATCH", "often"),
-        ("CHIPDEMO_WATCH", "-1"),
+        ("CHIPDEMO_HOT_RELOAD", "often"),
+        ("CHIPDEMO_HOT_RELOAD", "-1"),
         ("CHIPDEMO_ANNOTATORS_PER_IMAGE", "0"),
         ("CHIPDEMO_DEFECTS", "crack"),
         ("CHIPDEMO_DEFECTS", "z:crack"),

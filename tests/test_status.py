@@ -81,8 +81,8 @@ def test_with_a_dataset_training_reads_it():
 def test_the_next_model_replaces_one_that_is_reloaded(tmp_path):
     place = tmp_path / "my model"
     place.mkdir()
-    watching = Settings(model=str(place), watch=60)
+    watching = Settings(model=str(place), hot_reload=60)
     assert training_commands(watching, FRESH, "ada/chips") == [f"{TRAIN} hf:ada/chips --out '{place}'"]
-    watching = Settings(model="ada/model", watch=60)
+    watching = Settings(model="ada/model", hot_reload=60)
     assert training_commands(watching, FRESH, "a/b") == [f"{TRAIN} hf:a/b --push-to-hub ada/model"]
     assert training_commands(Settings(model="ada/model"), FRESH, "a/b") == [f"{TRAIN} hf:a/b"]

@@ -1,9 +1,15 @@
+"""The Inspect tab as functions of values, and what every page has."""
+
 import base64
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio.utils import get_upload_folder
@@ -11,158 +17,290 @@ from PIL import Image
 
 from chipdemo.errors import ImageTooLargeError, UnreadableImageError
 from chipdemo.examples import ELPV_CREDIT, Example, elpv_examples
-from chipdemo.inspection import ModelInfo
+from chipdemo.inspection import CAM, CBAM, INVERSE, ModelInfo
+from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
 from chipdemo.threshold import OperatingCurve
-from chipdemo.ui.inspect import html as fragments
-from chipdemo.ui.inspect import logic as inspecting
+from chipdemo.ui.html import header_html
+from chipdemo.ui.inspect import html, logic, tab
+from chipdemo.ui.inspect.logic import Choices, Current
 from chipdemo.ui.page import build_app
 from chipdemo.ui.theme import stage_template
-from chipdemo.ui.uploads import uploaded_path
-from tests.fakes import INFO, METHODS, FakeModel
+from chipdemo.ui.turns import Turns
+from chipdemo.ui.uploads import uploaded_file, uploaded_path
+from tests.fakes import INFO, METHODS, FakeModel, fake_judge
 
 HOSTILE = "<img src=x onerror=alert(1)>${alert(2)}{{value}}"
 
 
+class MatchingModel(FakeModel):
+    methods = (*METHODS, INVERSE)
+
+
 @pytest.fixture
 def dark(tmp_path) -> Path:
-    """A black image: abnormal for the fake inspector, probability 1."""
+    """A black image: abnormal for the fake model, probability 1."""
     Image.new("RGB", (60, 40), "black").save(tmp_path / "dark.png")
     return tmp_path / "dark.png"
 
 
 @pytest.fixture
-def inspector() -> FakeModel:
+def spot(tmp_path) -> Path:
+    """Light, with a dark square at the left edge, which the fake matching finds 40 pixels further right."""
+    image = Image.new("RGB", (90, 90), "white")
+    image.paste("black", (0, 20, 30, 50))
+    image.save(tmp_path / "spot.png")
+    return tmp_path / "spot.png"
+
+
+@pytest.fixture
+def large(tmp_path) -> Path:
+    """1600 x 1600, light with one dark square: abnormal in tiles, normal as a whole."""
+    image = Image.new("RGB", (1600, 1600), (235, 235, 235))
+    image.paste((20, 20, 20), (300, 300, 1000, 1000))
+    image.save(tmp_path / "large.png")
+    return tmp_path / "large.png"
+
+
+@pytest.fixture
+def model() -> FakeModel:
     return FakeModel()
 
 
-def inspected(inspector: FakeModel, path: Path, threshold: float = 0.4, method: str = "evidence"):
-    return inspecting.inspect_image(inspector, path, threshold, method, 64)
+def inspected(
+    model: FakeModel, path: Path, threshold: float = 0.4, method: str = CAM, in_tiles: bool = True
+) -> Current:
+    choices = Choices(threshold, method, in_tiles)
+    return logic.inspect_image(fake_judge(model), model, (path.name, path), choices, 64)
+
+
+def chosen(current: Current, method: str = CAM, in_tiles: bool = True) -> Current:
+    choices = Choices(0.4, method, in_tiles)
+    return logic.computed_for(fake_judge(current.model), current, choices, 64)
 
 
 def picture(uri: str) -> Image.Image:
     return Image.open(BytesIO(base64.b64decode(uri.partition(",")[2])))
 
 
-def test_another_threshold_changes_the_verdict_without_running_the_model(inspector, tmp_path):
+def test_another_threshold_changes_the_verdict_without_running_the_model(model, tmp_path):
     Image.new("RGB", (60, 40), (128, 128, 128)).save(tmp_path / "gray.png")
-    current = inspected(inspector, tmp_path / "gray.png", threshold=0.4)
-    assert current.inspection.verdict == "abnormal"
-    assert inspecting.rejudge(current, 0.6).inspection.verdict == "normal"
-    assert inspector.inspections == 1
+    current = inspected(model, tmp_path / "gray.png", threshold=0.4)
+    assert [current.to_json(threshold)["verdict"] for threshold in (0.4, 0.6)] == ["abnormal", "normal"]
+    assert model.predictions == 1
 
 
-def test_the_maps_at_hand_cost_no_explanation(inspector, dark):
-    current = inspected(inspector, dark)
-    inspecting.explain_current(current, "CBAM", 64)
-    assert inspector.explanations == 0
-    inspecting.explain_current(current, "Grad-CAM", 64)
-    assert inspector.explanations == 1
+def test_the_maps_at_hand_cost_no_explanation(model, dark):
+    current = inspected(model, dark)
+    chosen(current, CBAM)
+    assert (model.predictions, model.explanations) == (1, 0)
+    chosen(current, "Grad-CAM")
+    assert (model.predictions, model.explanations) == (1, 1)
 
 
-def test_a_matching_draws_and_lists_what_it_finds_and_other_explanations_the_verdicts_regions(
-    inspector, dark
-):
-    current = inspected(inspector, dark)
-    assert [box["left"] for box in current.view["regions"]] == [25]
-    inspector.methods = (*METHODS, "class-weight matching")
-    matched = inspecting.explain_current(current, "class-weight matching", 64)
-    assert [box["left"] for box in matched.view["regions"]] == [50] and matched.regions[0].score == 0.75
-    listed = fragments.regions_html(matched.regions, "class-weight matching")
-    assert "peaks of class-weight matching" in listed and "30, 0" in listed and "0.75" in listed
-    back = inspecting.explain_current(matched, "CBAM", 64)
+def test_an_image_with_a_matching_explanation_runs_the_network_once(dark):
+    model = MatchingModel()
+    current = inspected(model, dark, method=INVERSE)
+    assert current.explanation.method == INVERSE and model.predictions == 1
+
+
+def test_a_matching_shows_what_it_finds_and_other_explanations_the_regions_of_the_verdict(spot):
+    current = inspected(MatchingModel(), spot)
+    assert current.view()["regions"][0]["left"] == 0
+    matched = chosen(current, INVERSE)
+    assert 40 < matched.view()["regions"][0]["left"] < 50
+    back = chosen(matched, CBAM)
     assert back.regions == current.regions == current.inspection.regions
 
 
+def test_the_json_is_what_the_screen_shows(spot):
+    current = inspected(MatchingModel(), spot)
+    (verdicts,) = current.to_json(0.4)["regions"]
+    for method, regions_method, left in ((CAM, CAM, 0), (INVERSE, INVERSE, 40), ("Grad-CAM", CAM, 0)):
+        current = chosen(current, method)
+        told = current.to_json(0.3)
+        assert (told["method"], told["regions_method"]) == (method, regions_method)
+        assert told["threshold"] == 0.3
+        assert abs(told["regions"][0]["x"] - left) < 3
+        assert len(told["regions"]) == len(current.view()["regions"])
+    assert told["regions"] == [verdicts]
+
+
+def test_the_json_names_the_file_and_the_date_with_its_time_zone(model, dark):
+    before = datetime.now().astimezone().replace(microsecond=0)
+    told = json.loads(json.dumps(inspected(model, dark).to_json(0.4)))
+    date = datetime.fromisoformat(told["date"])
+    assert told["file"] == "dark.png" and date.utcoffset() is not None
+    assert before <= date <= datetime.now().astimezone()
+
+
+def test_a_large_image_as_a_whole_and_in_tiles_runs_each_view_once(model, large):
+    current = inspected(model, large)
+    tiles = current.inspection.tiles.count
+    assert current.to_json(0.4)["verdict"] == "abnormal" and model.predictions == 1 + tiles
+    whole = chosen(current, in_tiles=False)
+    assert whole.to_json(0.4)["verdict"] == "normal" and whole.to_json(0.4)["tiles"]["seen"] == 0
+    assert chosen(whole).to_json(0.4)["regions"] == current.to_json(0.4)["regions"]
+    assert model.predictions == 1 + tiles
+
+
+def test_an_image_inspected_as_a_whole_is_inspected_in_tiles_when_that_is_chosen(model, large):
+    whole = inspected(model, large, in_tiles=False)
+    assert model.predictions == 1
+    assert chosen(whole).to_json(0.4)["tiles"]["seen"] == whole.inspection.tiles.count
+
+
+class Waiting(FakeModel):
+    """Inspects dark images when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def predict(self, pixels, methods=()):
+        if pixels.mean() < 50:
+            self.reached.set()
+            self.go_on.wait(20)
+        return super().predict(pixels, methods)
+
+
+def test_an_image_that_is_answered_after_a_newer_one_changes_nothing(dark, spot):
+    model, turns = Waiting(), Turns()
+    with gr.Blocks():
+        parts = tab.layout(fake_judge(model), gr.HTML(), Settings(), [])
+    examples = [Example(dark, ""), Example(spot, "")]
+    handlers = tab.Handlers(parts, fake_judge(model), Settings(), examples, Recent())
+
+    def inspect(index: int) -> dict:
+        chosen = gr.SelectData(None, {"index": index, "value": ""})
+        return handlers.on_example(turns, None, INFO, 0.4, CAM, "tiles", chosen)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(inspect, 0)
+        assert model.reached.wait(20)
+        current = inspect(1)[parts.current]
+        model.go_on.set()
+        assert not isinstance(first.result()[parts.current], Current)
+    assert current.name == "spot.png"
+    shown = handlers.on_computed(current, turns, INFO, 0.4, CAM)
+    assert shown[parts.stage]["name"] == "spot.png"
+    turns.begin("image")  # a third image is being inspected: nothing is shown meanwhile
+    assert parts.verdict not in handlers.on_computed(current, turns, INFO, 0.4, CAM)
+
+
+def test_what_is_shown_has_the_threshold_of_that_moment(dark):
+    model, turns = FakeModel(), Turns()
+    with gr.Blocks():
+        parts = tab.layout(fake_judge(model), gr.HTML(), Settings(), [])
+    handlers = tab.Handlers(parts, fake_judge(model), Settings(), [Example(dark, "")], Recent())
+    chosen = gr.SelectData(None, {"index": 0, "value": ""})
+    current = handlers.on_example(turns, None, INFO, 0.4, CAM, "tiles", chosen)[parts.current]
+    for typed, threshold in ((1, 1), ("0,3", 0.3), (5, 1), (-1, 0), (None, 0.4), ("abc", 0.4)):
+        shown = handlers.on_computed(current, turns, INFO, typed, CAM)
+        assert shown[parts.raw]["threshold"] == threshold and parts.threshold not in shown
+        assert handlers.on_threshold(current, INFO, typed)[parts.raw] == shown[parts.raw]
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_each_explanation_says_what_it_shows_and_on_what_scale(inspector, dark, method):
-    view = inspected(inspector, dark, method=method).view
-    assert view["explanation"].startswith(f"{method}: ")
-    assert ("cannot be compared" in view["explanation"]) == (method not in ("evidence", "CBAM"))
+def test_each_explanation_says_what_it_shows(model, dark, method):
+    view = inspected(model, dark, method=method).view()
+    assert view["method"] == method and view["explanation"].startswith(f"{method}: ")
 
 
 @pytest.mark.parametrize("method", METHODS[1:])
-def test_only_the_evidence_may_be_red(inspector, dark, method):
-    pixels = np.asarray(picture(inspected(inspector, dark, method=method).view["heat"])).astype(int)
+def test_only_the_cam_may_be_red(model, dark, method):
+    pixels = np.asarray(picture(inspected(model, dark, method=method).view()["heat"])).astype(int)
     assert (pixels[..., 0] <= pixels[..., 2]).all()
 
 
-def test_the_page_shows_the_decoded_upright_image_and_not_the_upload(inspector, tmp_path):
+def test_the_page_shows_the_decoded_upright_image_and_not_the_upload(model, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (60, 40), "gray").save(tmp_path / "turned.jpg", exif=exif)
-    view = inspected(inspector, tmp_path / "turned.jpg").view
+    current = inspected(model, tmp_path / "turned.jpg")
+    view = current.view()
     assert (view["width"], view["height"]) == (40, 60) == picture(view["photo"]).size
-    assert "Turned upright" in view["about"]
+    assert current.notes and all(note in view["about"] for note in current.notes)
 
 
-def test_a_16_bit_image_is_shown_scaled_with_a_note(inspector, tmp_path):
+def test_a_16_bit_image_is_shown_scaled_with_a_note(model, tmp_path):
     values = np.linspace(1000, 4000, 2400).astype(np.uint16).reshape(40, 60)
     Image.fromarray(values).save(tmp_path / "deep.tif")
-    current = inspected(inspector, tmp_path / "deep.tif")
-    assert picture(current.view["photo"]).convert("L").getextrema() == (0, 255)
-    assert "16-bit" in current.view["about"]
-    assert current.to_json()["notes"] == list(current.notes) != []
+    current = inspected(model, tmp_path / "deep.tif")
+    assert picture(current.view()["photo"]).convert("L").getextrema() == (0, 255)
+    assert current.to_json(0.4)["notes"] == list(current.notes) != []
 
 
-def test_a_large_image_travels_as_a_bounded_preview_and_regions_keep_their_place(inspector, tmp_path):
+def test_a_large_image_travels_as_a_bounded_preview_and_regions_keep_their_position(model, tmp_path):
     Image.new("RGB", (4000, 1000), "black").save(tmp_path / "large.png")
-    view = inspected(inspector, tmp_path / "large.png").view
+    view = inspected(model, tmp_path / "large.png").view()
     assert picture(view["photo"]).size == (1600, 400)
-    assert view["regions"][0]["left"] == 25 and view["regions"][0]["top"] == 25
+    assert view["regions"] == [{"left": 0, "top": 0, "width": 100, "height": 100}]
 
 
-def test_a_image_over_the_limit_is_refused(inspector, tmp_path):
+def test_an_image_over_the_limit_is_refused(model, tmp_path):
     Image.new("1", (2000, 1000)).save(tmp_path / "large.png")
+    file, choices = ("large.png", tmp_path / "large.png"), Choices(0.4, CAM, True)
     with pytest.raises(ImageTooLargeError):
-        inspecting.inspect_image(inspector, tmp_path / "large.png", 0.4, "evidence", 1)
-    assert inspector.inspections == 0
+        logic.inspect_image(fake_judge(model), model, file, choices, 1)
+    assert model.predictions == 0
 
 
-def test_the_timings_begin_with_reading_the_file(inspector, dark):
-    assert list(inspected(inspector, dark).inspection.timing_ms) == [
-        "read the file", "resize", "network", "heat and regions",
-    ]  # fmt: skip
+def test_the_overlay_shows_boxes_and_heat_as_the_screen_does(model, spot):
+    current = inspected(model, spot)
+
+    def overlay(opacity: float, boxes: bool) -> bytes:
+        content = logic.overlay_file(current, 0.4, opacity, boxes, 64)
+        with Image.open(BytesIO(content)) as image:
+            assert (image.format, image.width) == ("PNG", 90)
+            return image.crop((0, 0, 90, 90)).tobytes()
+
+    with Image.open(spot) as image:
+        plain = image.convert("RGB").tobytes()
+    assert overlay(0, False) == plain
+    assert overlay(0, True) != plain != overlay(0.8, False)
+    assert len({overlay(0.8, True), overlay(0.8, False), overlay(0.4, False)}) == 3
 
 
-def test_the_overlay_to_download_has_the_size_of_the_image_and_a_bar(inspector, dark):
-    current = inspected(inspector, dark)
-    data = inspecting.overlay_file(current, "evidence", 1.0, 64)
-    image = Image.open(BytesIO(data))
-    assert image.format == "PNG" and image.width == 60 and image.height > 40
+def test_the_caption_of_the_overlay_has_the_facts_at_the_threshold_that_is_shown(model, spot):
+    inspection = inspected(model, spot).inspection
+    caption = " ".join(html.caption_of(inspection.at_threshold(0.05), "Grad-CAM"))
+    for fact in ("abnormal", f"{inspection.abnormal_probability:.2f}", "0.05", "fake-model", "Grad-CAM"):
+        assert fact in caption
+    red = replace(inspection, out_of_distribution=True)
+    assert html.caption_of(red, CAM)[0] == "out of distribution"
 
 
-def test_the_verdict_says_what_its_threshold_means_and_on_what(inspector, dark):
-    text = fragments.verdict_html(inspected(inspector, dark).inspection, INFO)
-    assert "ABNORMAL" in text
-    assert "of 1,000 good chips <strong>200</strong> would be flagged" in text
-    assert "of 100 defective <strong>75</strong> are caught" in text
+def test_the_verdict_says_what_its_threshold_means_and_on_what(model, dark):
+    text = html.verdict_html(inspected(model, dark).inspection, INFO)
+    assert "class='verdict abnormal'" in text
+    for count in ("<strong>200</strong>", "<strong>75</strong>"):
+        assert count in text
     assert "drawn chips, validation, 9 images" in text
 
 
-def test_a_threshold_that_stops_nothing_says_so_instead_of_nan():
-    text = fragments.meaning(INFO, 1.0)
-    assert "none of the held-out images was stopped" in text and "nan" not in text
+def test_a_threshold_that_flags_nothing_shows_no_nan():
+    assert "nan" not in html.meaning(INFO, 1.0)
 
 
-def test_without_a_known_defect_nothing_is_said_of_defects():
+def test_without_a_known_defect_there_is_only_a_false_positive_rate():
     goods = replace(INFO, validation=OperatingCurve("5 good chips", (0.1, 0.2, 0.3, 0.4, 0.6), (False,) * 5))
-    text = fragments.meaning(goods, 0.5)
-    assert "<strong>200</strong> would be flagged" in text and "defective" not in text
+    text = html.meaning(goods, 0.5)
+    assert "<strong>200</strong>" in text and text.count("<strong>") == 1
 
 
-def test_a_image_unlike_the_training_images_gets_no_verdict_in_red(inspector, tmp_path):
+def test_an_image_out_of_distribution_gets_no_verdict_in_red(model, tmp_path):
     Image.new("RGB", (60, 40), "red").save(tmp_path / "red.png")
-    text = fragments.verdict_html(inspected(inspector, tmp_path / "red.png").inspection, INFO)
-    assert "Out of distribution" in text
-    assert "class='verdict unlike'" in text and "ABNORMAL" not in text
+    text = html.verdict_html(inspected(model, tmp_path / "red.png").inspection, INFO)
+    assert "class='verdict out_of_distribution'" in text and "2.5" in text
+    assert "ABNORMAL" not in text
 
 
 def test_names_from_outside_are_escaped():
     info = ModelInfo(
         **{**vars(INFO), "name": HOSTILE, "data": HOSTILE, "test": {"split": HOSTILE, "accuracy": 1}}
     )
-    for text in (fragments.header_html(info), fragments.intro_html(info)):
+    for text in (header_html(info), html.intro_html(info), html.own_model_html(info)):
         assert "<img" not in text
 
 
@@ -170,16 +308,16 @@ def test_no_value_passes_through_the_template_that_gradio_evaluates():
     assert not any(part in stage_template() for part in ("${", "{{", "`"))
 
 
-def test_examples_name_their_license_and_a_missing_package_its_remedy():
-    assert ELPV_CREDIT in fragments.examples_html(elpv_examples())
-    assert "elpv-dataset" in fragments.examples_html(())
+def test_examples_name_their_license_and_a_missing_package_its_name():
+    assert ELPV_CREDIT in html.examples_html(elpv_examples())
+    assert "<code>elpv-dataset</code>" in html.examples_html(())
 
 
-def test_the_examples_are_there_and_readable(inspector):
+def test_the_examples_are_there_and_readable(model):
     examples = elpv_examples()
     assert len(examples) == 6
     for example in examples:
-        assert inspected(inspector, example.path).inspection.image_size == (300, 300)
+        assert inspected(model, example.path).inspection.image_size == (300, 300)
 
 
 def test_a_path_that_was_not_uploaded_is_refused(dark):
@@ -194,6 +332,12 @@ def test_a_path_that_was_not_uploaded_is_refused(dark):
             uploaded_path(payload)
 
 
+def test_an_upload_has_the_name_that_its_visitor_knows_it_by():
+    path = Path(get_upload_folder()).resolve() / "0123" / "cell 1.png"
+    assert uploaded_file({"path": str(path), "orig_name": "zelle #1.png"}) == ("zelle #1.png", path)
+    assert uploaded_file({"path": str(path)}) == ("cell 1.png", path)
+
+
 @pytest.mark.parametrize(
     "name, stem",
     [
@@ -205,15 +349,11 @@ def test_a_path_that_was_not_uploaded_is_refused(dark):
     ],
 )
 def test_a_download_has_a_harmless_name(name, stem):
-    assert inspecting.file_stem(name) == stem
+    assert logic.file_stem(name) == stem
 
 
-def test_only_what_judges_images_is_part_of_the_api(inspector, tmp_path):
+def test_only_what_judges_images_is_part_of_the_api(model, tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "example.png")
-    app = build_app(inspector, Settings(), [Example(tmp_path / "example.png", "drawn")])
+    app = build_app(fake_judge(model), Settings(), Recent(), [Example(tmp_path / "example.png", "drawn")])
     assert list(app.get_api_info()["named_endpoints"]) == ["/inspect", "/inspect_batch", "/compare"]
     assert not app.get_api_info()["unnamed_endpoints"]
-
-
-def test_the_json_of_an_inspection_is_json(inspector, dark):
-    assert json.loads(json.dumps(inspected(inspector, dark).to_json()))["verdict"] == "abnormal"

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 
-from chipdemo.vision.anomaly.features import starting_backbone, study_images
+from chipdemo.files import Found
+from chipdemo.vision.anomaly.features import extract_features, starting_backbone
 from chipdemo.vision.zerogpu import cuda, lends, on_lent_gpu
 from tests.drawn import chip, chips
 from tests.tiny import tiny_checkpoint
@@ -31,12 +32,14 @@ import numpy as np
 from spaces.zero import torch as lent
 lent.init = lent.move = lambda *_, **__: None
 import app
-from chipdemo.vision import study
-study.IMAGE_SIZE, study.CHUNK = 96, 8
+from chipdemo.files import Found
+from chipdemo.vision.anomaly import features
+features.IMAGE_SIZE, features.BATCH = 96, 8
 folder, *flags = sys.argv[1:]
+goods = [Found(path.name, path) for path in sorted(Path(folder, "goods").iterdir())]
 for name in ("lent", "refused"):
-    found = study.study_images(sorted(Path(folder, "goods").iterdir()), study.starting_backbone())
-    np.savez(Path(folder, name), *(layer.numpy() for layer in found.middle))
+    found = features.extract_features(goods, features.starting_backbone())
+    np.savez(Path(folder, name), *(layer.numpy() for layer in found.intermediates))
 sys.exit(app.main(flags))
 """
 
@@ -130,7 +133,8 @@ def test_a_space_teaches_with_it_and_without_where_none_is_left_and_inspects_wit
             started.terminate()
     assert lender.asked == asked
     monkeypatch.setattr("chipdemo.vision.anomaly.features.IMAGE_SIZE", 96)
-    here = study_images(sorted(goods.iterdir()), starting_backbone()).middle
+    found = [Found(path.name, path) for path in sorted(goods.iterdir())]
+    here = extract_features(found, starting_backbone()).intermediates
     for name in ("lent", "refused"):
         with np.load(tmp_path / f"{name}.npz") as found:
             for layer, expected in zip(found.values(), here, strict=True):

@@ -1,23 +1,24 @@
-"""The batch on a Ray cluster, through Ray Data: many machines, and the results of one process.
+"""A batch on a Ray cluster, by Ray Data: inspected on many machines, written by one process.
 
-Images go out in blocks, as the places where they lie; workers hold the model, read, decode and
-judge. Results come back in the order given. A block that a worker dies over is judged again, and
-none counts before it is back as a whole.
+Blocks of images go to the workers as the paths where they lie. A worker holds the model; it reads, decodes
+and inspects. Results come back in the order given. If a worker dies, its block is inspected again, and
+none of its results counts before the block is back as a whole.
 """
 
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from chipdemo.batch.report import complete_parts, write_part
-from chipdemo.batch.run import BATCH, Progress, Results, begun, inspect_stream, result_of
-from chipdemo.batch.sources import GOES_ON, Listed
+from chipdemo.batch.run import BATCH, Progress, Results, Task, inspect_stream, result_of, resume
+from chipdemo.batch.sources import RESUME, BatchImage
 from chipdemo.errors import BatchError, ChipDemoError, SettingsError
-from chipdemo.files import DEFAULT_LIMITS, Limits
+from chipdemo.files import Limits
+from chipdemo.inspection import Model
 from chipdemo.judge import Judge
 from chipdemo.models import Models
 
@@ -27,103 +28,80 @@ try:
     from ray.exceptions import RayError
 except ImportError as error:
     raise SettingsError(
-        "--engine ray needs the package ray; it is not installed. Run: pip install 'ray[data]', or leave "
-        "--engine out."
+        "--engine ray needs the package ray, which is not installed. Run pip install 'ray[data]', or leave "
+        "out --engine."
     ) from error
 
-logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells much of its own work
+logging.getLogger("ray.data").setLevel(logging.ERROR)  # below that it reports on its own work
 
-BLOCK = 16 * BATCH  # images that a worker judges at a time; the network gets the same batches as here
+BLOCK = 16 * BATCH  # images that a worker inspects at a time; the network gets the same batches as here
 
 
 def inspect_on_ray(
-    judge: Judge,
-    images: Iterable[Listed],
+    task: Task,
+    images: Iterable[BatchImage],
     folder: Path,
-    threshold: float | None = None,
     progress: Progress = lambda done: None,
-    limits: Limits = DEFAULT_LIMITS,
-    tiles: bool = True,
     *,
-    model: str,
-    runtime: str,
-    graphs: Path | None = None,
+    load: Callable[[], Model],
     workers: int | None = None,
 ) -> Results:
-    """batch.inspect_all, on the cluster at RAY_ADDRESS, or where there is none on this machine.
+    """As inspect_all, on the cluster at RAY_ADDRESS, or on this machine where that is not set.
 
-    The results are also written as Parquet parts, as they come. model, runtime, graphs: of the inspector,
-    as load_inspector has them. workers: that load it, each with an equal share of the cores; one a core
-    unless given. Raises the same, and SettingsError where there is no such cluster.
+    The results are also written as Parquet parts, as they come. load: loads the task's model in a worker; it
+    is sent there. workers: how many load it, each with an equal share of the cores; one a core unless given.
+    Raises the same as inspect_all, and SettingsError where there is no such cluster.
     """
-    results, todo = begun(judge.models.in_use, images, folder, threshold, progress, tiles)
+    results, todo = resume(task, images, folder, progress)
     blocks, count = list(iter(lambda: tuple(islice(todo, BLOCK)), ())), complete_parts(results, folder)
     if not blocks:
         return results
     _connect()
-    model = str(Path(model).absolute()) if Path(model).exists() else model
-    task = (
-        model,
-        runtime,
-        graphs,
-        judge.models.in_use.info.revision,
-        results.run["threshold"],
-        limits,
-        tiles,
-    )
-    for some in _judged(_dataset(blocks, task, workers)):
-        results.append(some)
-        write_part(some, count, folder)
-        count += len(some)
-        progress(len(some))
+    arguments = (load, task.model.info.revision, task.threshold, task.tiles, task.limits)
+    for block in _inspected(_dataset(blocks, arguments, workers)):
+        results.append(block)
+        write_part(block, count, folder)
+        count += len(block)
+        progress(len(block))
     return results
 
 
 class Worker:
-    """Judges blocks of images in a process of its own; the model is loaded once."""
+    """Inspects blocks of images in a process of its own; the model is loaded once."""
 
     def __init__(
-        self,
-        model: str,
-        runtime: str,
-        graphs: Path | None,
-        revision: str,
-        threshold: float,
-        limits: Limits,
-        tiles: bool,
+        self, load: Callable[[], Model], revision: str, threshold: float, tiles: bool, limits: Limits
     ):
-        from chipdemo.vision.predictor import load_model
-
-        loaded = load_model(model, runtime=runtime, graphs=graphs)
-        if loaded.info.revision != revision:
+        model = load()
+        if model.info.revision != revision:
             raise BatchError(
-                f"Expected revision {revision} of {model} on every machine; found {loaded.info.revision}. "
-                "Give all of them the same."
+                f"A worker has revision {model.info.revision} of {model.info.name} instead of {revision}. "
+                "Give every machine the same model."
             )
-        self.judge, self.model = Judge(Models(loaded)), loaded
-        self.threshold, self.limits, self.tiles = threshold, limits, tiles
+        self.task = Task(Judge(Models(model)), model, threshold, tiles, limits)
 
     def __call__(self, blocks: dict[str, Any]) -> dict[str, list[str]]:
-        """blocks: one, as "item" -> the JSON of its images' results."""
+        """blocks: one, as "item" -> the JSON of its images' results, as "result"."""
         (images,) = blocks["item"]
-        batches = inspect_stream(self.judge, self.model, images, self.threshold, self.limits, self.tiles)
+        batches = inspect_stream(self.task, images)
         return {"result": [json.dumps(result_of(one)) for batch in batches for one in batch]}
 
 
 def _connect() -> None:
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing of what is inspected is told to anyone
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage to its makers otherwise
     try:
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        address = os.environ.get("RAY_ADDRESS", "this machine")
         raise SettingsError(
-            f"Expected a Ray cluster at {os.environ.get('RAY_ADDRESS', 'this machine')}; found {error}. "
-            "Correct RAY_ADDRESS, or unset it to use this machine."
+            f"Ray does not answer at {address}: {error}. Correct RAY_ADDRESS, or unset it."
         ) from error
 
 
-def _dataset(blocks: list[tuple[Listed, ...]], task: tuple, workers: int | None) -> Dataset:
+def _dataset(blocks: list[tuple[BatchImage, ...]], arguments: tuple, workers: int | None) -> Dataset:
+    """The results of the blocks, not yet computed. arguments: of Worker."""
     cores = int(ray.cluster_resources().get("CPU", 1))
     workers = min(workers or cores, len(blocks))
     context = DataContext.get_current()
@@ -135,16 +113,16 @@ def _dataset(blocks: list[tuple[Listed, ...]], task: tuple, workers: int | None)
         batch_size=1,
         compute=ActorPoolStrategy(size=workers),
         num_cpus=cores // workers or cores / workers,
-        fn_constructor_args=task,
+        fn_constructor_args=arguments,
     )
 
 
-def _judged(dataset: Dataset) -> Iterator[list[dict[str, Any]]]:
-    """Blocks of results. Raises BatchError where the cluster gives up."""
+def _inspected(dataset: Dataset) -> Iterator[list[dict[str, Any]]]:
+    """Blocks of results. Raises BatchError where a worker raises an error or the cluster fails."""
     try:
         for block in dataset.iter_batches(batch_size=None):
             yield [json.loads(line) for line in block["result"]]
     except RayError as error:
         cause = getattr(error, "cause", None)
-        said = cause if isinstance(cause, ChipDemoError) else str(error).strip().splitlines()[-1]
-        raise BatchError(f"The Ray cluster gave up: {said} {GOES_ON}") from error
+        reason = cause if isinstance(cause, ChipDemoError) else str(error).strip().splitlines()[-1]
+        raise BatchError(f"The Ray cluster stopped: {reason} {RESUME}") from error

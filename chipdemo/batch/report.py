@@ -1,6 +1,5 @@
-"""Many inspections -> CSV, Parquet and one HTML page that needs no network and reads well on paper."""
+"""The results of a batch -> CSV, Parquet and one HTML page that needs no network and prints well."""
 
-import base64
 import csv
 import json
 from collections import Counter
@@ -8,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import nlargest
 from html import escape
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from string import Template
@@ -17,17 +15,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
-from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
+from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL, OUT_OF_DISTRIBUTION, OUTCOMES
+from chipdemo.overlay import data_uri
 from chipdemo.spreadsheet import escaped
 
 CSV, PARQUET, HTML = "inspections.csv", "inspections.parquet", "report.html"
-PARTS = "parts"  # a folder of Parquet files, which hold the results in turn
+PARTS = "parts"  # a folder of Parquet files that hold the results in their order
 COLUMNS = {
     "file": pa.string(),
     "path": pa.string(),
     "label": pa.string(),
+    "outcome": pa.string(),
     "verdict": pa.string(),
     "abnormal_probability": pa.float64(),
     "threshold": pa.float64(),
@@ -44,33 +43,34 @@ COLUMNS = {
 }
 ROWS = 1000  # in memory at a time
 BINS = 40  # of the histogram, between 0 and 1
-WORST, LISTED = 24, 200  # images shown; unreadable ones named
+WORST, LISTED = 24, 200  # images shown; unreadable ones listed
+UNREADABLE = "unreadable"  # beside OUTCOMES
+SERIES = ("plain", "abnormal", "unknown")  # of the histogram: normal or no label, labeled abnormal, OOD
 PAGE = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
 
-Result = Mapping[str, Any]  # as batch.result_of makes it
-PictureOf = Callable[[Result], Image.Image | None]
+Result = Mapping[str, Any]  # as run.result_of makes it
+PictureOf = Callable[[Result], bytes]  # a JPEG; b"" for none
 
 
 @dataclass
 class Sums:
     """What one pass over the results leaves in memory, however many they are.
 
-    histogram: (2, BINS) images by label (normal or none, abnormal) and probability.
-    confusion: by (label, verdict). worst: the likeliest abnormal first.
+    images: all of them. counts: of OUTCOMES and UNREADABLE; they add up to images.
+    histogram: (3, BINS) images by SERIES and probability. confusion: images by (label, outcome).
+    worst: by severity. refused: the first of the unreadable ones.
     """
 
     images: int = 0
-    verdicts: Counter = field(default_factory=Counter)
-    unlike: int = 0
-    unreadable: int = 0
-    histogram: np.ndarray = field(default_factory=lambda: np.zeros((2, BINS), int))
+    counts: Counter = field(default_factory=lambda: Counter(dict.fromkeys((*OUTCOMES, UNREADABLE), 0)))
+    histogram: np.ndarray = field(default_factory=lambda: np.zeros((len(SERIES), BINS), int))
     confusion: Counter = field(default_factory=Counter)
     worst: list[Result] = field(default_factory=list)
     refused: list[Result] = field(default_factory=list)
 
 
 def write_tables(results: Iterable[Result], folder: Path) -> None:
-    """CSV, in which no cell is taken for a formula, and Parquet, in which texts are as they are."""
+    """CSV, in which no cell is a formula to a spreadsheet, and Parquet, in which texts are as they are."""
     rows = map(row_of, results)
     with (
         (folder / CSV).open("w", encoding="utf-8-sig", newline="") as file,
@@ -87,7 +87,7 @@ def write_tables(results: Iterable[Result], folder: Path) -> None:
 
 
 def complete_parts(results: Iterable[Result], folder: Path) -> int:
-    """Write the parts of results that are in none yet; gives the number of all results."""
+    """Write the results that are in no part yet; gives the number of all results."""
     (folder / PARTS).mkdir(exist_ok=True)
     count = sum(pq.read_metadata(part).num_rows for part in (folder / PARTS).glob("*.parquet"))
     rest = islice(results, count, None)
@@ -98,7 +98,7 @@ def complete_parts(results: Iterable[Result], folder: Path) -> int:
 
 
 def write_part(results: Iterable[Result], first: int, folder: Path) -> None:
-    """A part, whole or not at all. first: how many results are in those before it."""
+    """Write a part, whole or not at all. first: how many results are in the parts before it."""
     path = folder / PARTS / f"{first:012}.parquet"
     pq.write_table(pa.Table.from_pylist(list(map(row_of, results)), pa.schema(COLUMNS)), f"{path}.new")
     Path(f"{path}.new").replace(path)
@@ -120,35 +120,48 @@ def row_of(result: Result) -> dict[str, Any]:
 def sums_of(results: Iterable[Result]) -> Sums:
     sums = Sums()
 
-    def counted() -> Iterator[Result]:
+    def readable() -> Iterator[Result]:
         for result in results:
             sums.images += 1
             if result["error"]:
-                sums.unreadable += 1
+                sums.counts[UNREADABLE] += 1
                 if len(sums.refused) < LISTED:
                     sums.refused.append(result)
                 continue
-            sums.verdicts[result["verdict"]] += 1
-            sums.out_of_distribution += result["out_of_distribution"]
-            place = min(int(result["abnormal_probability"] * BINS), BINS - 1)
-            sums.histogram[int(result["label"] == ABNORMAL), place] += 1
-            if result["label"]:
-                sums.confusion[result["label"], result["verdict"]] += 1
+            outcome, label = result["outcome"], result["label"]
+            sums.counts[outcome] += 1
+            series = 2 if outcome == OUT_OF_DISTRIBUTION else int(label == ABNORMAL)
+            sums.histogram[series, min(int(result["abnormal_probability"] * BINS), BINS - 1)] += 1
+            if label:
+                sums.confusion[label, outcome] += 1
             yield result
 
-    sums.worst = nlargest(WORST, counted(), key=lambda result: result["abnormal_probability"])
+    sums.worst = nlargest(WORST, readable(), key=severity)
     return sums
 
 
+def severity(result: Result) -> tuple[int, float]:
+    """How high a result is listed: abnormal, out of distribution, normal, unreadable; then by probability."""
+    order = (UNREADABLE, NORMAL, OUT_OF_DISTRIBUTION, ABNORMAL)
+    return order.index(result.get("outcome", UNREADABLE)), result.get("abnormal_probability", 0.0)
+
+
+def words(outcome: str) -> str:
+    return outcome.replace("_", " ")
+
+
 def write_page(sums: Sums, run: Mapping[str, Any], date: str, picture_of: PictureOf, path: Path) -> None:
-    """run: of batch.Results. picture_of: an image with its heat, None where it is gone."""
+    """run: of run.Results. picture_of: an image with its heatmap."""
     parts = {
         "title": f"{sums.images:,} images inspected",
         "made": escape(
             f"{date} · model {run['model']}, revision {run['revision']}, trained on {run['data']} · "
             f"threshold {run['threshold']:.3f}"
         ),
-        "counts": _counts(sums),
+        "counts": "".join(
+            f"<li class='{name}'><b>{sums.counts[name]:,}</b> {words(name)}</li>"
+            for name in (*OUTCOMES, UNREADABLE)
+        ),
         "histogram": _histogram(sums, run["threshold"]),
         "confusion": _confusion(sums),
         "worst": "".join(_figure(result, picture_of) for result in sums.worst),
@@ -158,88 +171,82 @@ def write_page(sums: Sums, run: Mapping[str, Any], date: str, picture_of: Pictur
     path.write_text(PAGE.substitute(parts), encoding="utf-8")
 
 
-def _counts(sums: Sums) -> str:
-    facts = (
-        (NORMAL, sums.verdicts[NORMAL]),
-        (ABNORMAL, sums.verdicts[ABNORMAL]),
-        ("out of distribution", sums.out_of_distribution),
-        ("unreadable", sums.unreadable),
-    )
-    return "".join(f"<li class='{name.split()[0]}'><b>{count:,}</b> {name}</li>" for name, count in facts)
-
-
 def _histogram(sums: Sums, threshold: float) -> str:
-    """Bars of images by probability as SVG; those that are labeled abnormal on top, in red."""
+    """Bars of images by probability, as SVG, with a legend of what the bars are made of."""
     width, height = 800, 180
     highest, step = max(int(sums.histogram.sum(0).max()), 1), width / BINS
     bars = []
-    for place, (plain, abnormal) in enumerate(sums.histogram.T):
-        low = height
-        for count, kind in ((plain, "plain"), (abnormal, "abnormal")):
+    for column, counts in enumerate(sums.histogram.T):
+        top = height
+        for series, count in zip(SERIES, counts):
             tall = height * count / highest
-            low -= tall
+            top -= tall
             bars.append(
-                f"<rect class='{kind}' x='{place * step:.1f}' y='{low:.1f}' width='{step - 1:.1f}' "
+                f"<rect class='{series}' x='{column * step:.1f}' y='{top:.1f}' width='{step - 1:.1f}' "
                 f"height='{tall:.1f}'/>"
             )
     line = threshold * width
     anchor = "end" if threshold > 0.8 else "start"
     ticks = "".join(
-        f"<text x='{share * width:.0f}' y='{height + 18}' text-anchor='{where}'>{share:g}</text>"
+        f"<text x='{share * width:.0f}' y='{height + 6}' class='tick' text-anchor='{where}'>{share:g}</text>"
         for share, where in ((0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1, "end"))
     )
     return (
         f"<svg viewBox='0 -16 {width} {height + 40}' role='img' aria-label='images by probability'>"
         f"{''.join(bars)}<line x1='{line:.1f}' x2='{line:.1f}' y1='-4' y2='{height}'/>"
-        f"<text x='{line:.1f}' y='-6' text-anchor='{anchor}'>threshold {threshold:.3f}</text>{ticks}</svg>"
-        f"<p class='note'>Images by their probability of being abnormal; the highest bar is {highest:,}."
-        f"{' Red: labeled abnormal.' if sums.histogram[1].any() else ''}</p>"
+        f"<text x='{line:.1f}' y='-6' text-anchor='{anchor}'>decision threshold {threshold:.3f}</text>{ticks}"
+        f"</svg><p class='note'>Images by probability of being abnormal; the highest bar is {highest:,}."
+        f"{_legend(sums)}</p>"
     )
+
+
+def _legend(sums: Sums) -> str:
+    plain, abnormal, unknown = sums.histogram.any(axis=1)
+    shown = ((abnormal, "Red: labeled abnormal."), (unknown, "Gray: out of distribution."))
+    return "".join(f" {text}" for is_there, text in shown if is_there)
 
 
 def _confusion(sums: Sums) -> str:
+    """The labels against the outcomes, with recall and false positive rate."""
     if not sums.confusion:
         return ""
+    head = "".join(f"<th>{words(outcome)}</th>" for outcome in OUTCOMES)
     rows = "".join(
         f"<tr><th>labeled {label}</th>"
-        + "".join(f"<td>{sums.confusion[label, verdict]:,}</td>" for verdict in CLASSES)
+        + "".join(f"<td>{sums.confusion[label, outcome]:,}</td>" for outcome in OUTCOMES)
         + "</tr>"
         for label in CLASSES
     )
-    head = "".join(f"<th>judged {verdict}</th>" for verdict in CLASSES)
-    shares = [
-        f"{sums.confusion[label, ABNORMAL] / total:.1%} of {total:,} {words}"
-        for label, words in ((ABNORMAL, "abnormal ones are caught"), (NORMAL, "normal ones are stopped"))
-        if (total := sum(sums.confusion[label, verdict] for verdict in CLASSES))
+    rates = [
+        f"{name}: {sums.confusion[label, ABNORMAL] / total:.1%} of {total:,} images labeled {label}."
+        for label, name in ((ABNORMAL, "Recall"), (NORMAL, "False positive rate"))
+        if (total := sum(sums.confusion[label, outcome] for outcome in OUTCOMES))
     ]
+    unknown = any(sums.confusion[label, OUT_OF_DISTRIBUTION] for label in CLASSES)
+    rates += ["An image out of distribution does not count as abnormal here."] if unknown else []
     return (
-        f"<section><h2>Against the labels</h2><table><tr><td></td>{head}</tr>{rows}</table>"
-        f"<p class='note'>{'; '.join(shares)}.</p></section>"
+        f"<section><h2>Labels and outcomes</h2><table><tr><td></td>{head}</tr>{rows}</table>"
+        f"<p class='note'>{' '.join(rates)}</p></section>"
     )
 
 
 def _figure(result: Result, picture_of: PictureOf) -> str:
-    picture = ""
-    if image := picture_of(result):
-        image.save(stream := BytesIO(), "JPEG", quality=85)
-        packed = base64.b64encode(stream.getvalue()).decode()
-        picture = f"<img alt='' src='data:image/jpeg;base64,{packed}'>"
-    said = f"labeled {result['label']}" if result["label"] else ""
-    unlike = "out of distribution" if result["out_of_distribution"] else ""
-    more = "".join(f" · {text}" for text in (said, unlike) if text)
+    outcome, jpeg = result["outcome"], picture_of(result)
+    picture = f"<img alt='' src='{data_uri(jpeg, 'JPEG')}'>" if jpeg else ""
+    label = f" · labeled {result['label']}" if result["label"] else ""
     return (
-        f"<figure>{picture}<figcaption><b class='{result['verdict']}'>{result['verdict']} "
-        f"{result['abnormal_probability']:.2f}</b> <bdi>{escape(result['file'])}</bdi>{more}</figcaption>"
+        f"<figure>{picture}<figcaption><b class='{outcome}'>{words(outcome)} "
+        f"{result['abnormal_probability']:.2f}</b> <bdi>{escape(result['file'])}</bdi>{label}</figcaption>"
         "</figure>"
     )
 
 
 def _refused(sums: Sums) -> str:
-    if not sums.unreadable:
+    if not sums.refused:
         return ""
     lines = "".join(
         f"<li><bdi>{escape(result['file'])}</bdi>: {escape(result['error'])}</li>" for result in sums.refused
     )
-    more = sums.unreadable - len(sums.refused)
+    more = sums.counts[UNREADABLE] - len(sums.refused)
     lines += f"<li>and {more:,} more, in {CSV}</li>" if more else ""
-    return f"<section><h2>Not readable</h2><ul class='refused'>{lines}</ul></section>"
+    return f"<section><h2>Unreadable</h2><ul class='refused'>{lines}</ul></section>"

@@ -1,14 +1,17 @@
-"""What python -m chipdemo can do, a module for each command.
+"""The commands of python -m chipdemo, a module for each.
 
-A command is a function of the parsed flags and the settings; what it needs is imported inside it,
-so that --help and mistakes answer at once.
+A command is a function of the parsed flags and the settings. It imports what it needs inside, so that
+--help and mistakes answer at once.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from chipdemo.errors import SettingsError
 from chipdemo.settings import Settings, add_flags
+
+EXIT_FOUND, EXIT_ERROR = 1, 2
 
 Command = Callable[[argparse.Namespace, Settings], int | None]
 
@@ -21,6 +24,16 @@ def add_command(
     add_flags(parser, settings)
     parser.set_defaults(run=run)
     return parser
+
+
+def fraction(text: str) -> float:
+    """The value of a flag that is a number from 0 to 1."""
+    from chipdemo.threshold import checked_threshold
+
+    try:
+        return checked_threshold(float(text))
+    except (ValueError, SettingsError):
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1") from None
 
 
 def counted(counts: dict[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""python -m chipdemo export: a model as one graph that needs no PyTorch."""
+"""python -m chipdemo export: a checkpoint -> one graph that runs without PyTorch."""
 
 import argparse
 from itertools import islice
@@ -8,11 +8,11 @@ from chipdemo.cli import add_command
 from chipdemo.settings import Settings
 
 GRAPHS = ("onnx", "openvino")
-CALIBRATING = 300  # images that the steps of an 8-bit network are chosen by
+CALIBRATION_IMAGES = 300  # for the steps of an 8-bit network
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    about = "write a model as one graph that needs no PyTorch: RGB pixels in, probability and heat out"
+    about = "write a model as one graph that runs without PyTorch: RGB pixels in, probability and heatmap out"
     take = add_command(commands, "export", export, about, "model")
     take.add_argument("--format", choices=GRAPHS, default=GRAPHS[0], help="default: %(default)s")
     take.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder")
@@ -21,24 +21,24 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         default=[],
         metavar="PATH",
-        help="in 8 bits, whose steps are chosen by these images: some hundred of the kind it will see; "
-        "faster on most processors, and less exact",
+        help="write 8-bit weights and activations, calibrated on these images: a few hundred of the kind "
+        "that the model will see; faster on most processors, and less exact",
     )
 
 
 def export(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.batch.run import read
-    from chipdemo.batch.sources import listed
+    from chipdemo.batch.sources import find_images
     from chipdemo.vision.runtimes.export import save_graph
     from chipdemo.vision.transforms import pixels_of
     from chipdemo.vision.weights import load_checkpoint
 
     net, spec, info = load_checkpoint(settings.model_source)
-    seen = listed(flags.int8) if flags.int8 else ()
-    every = max(len(seen) // CALIBRATING, 1)  # from all over the folder
+    found = find_images(flags.int8) if flags.int8 else ()
+    every = max(len(found) // CALIBRATION_IMAGES, 1)  # evenly spread over the folder
     images = [
         pixels_of(read(one).image, spec.image_size, spec.interpolation)
-        for one in islice(seen, 0, every * CALIBRATING, every)
+        for one in islice(found, 0, every * CALIBRATION_IMAGES, every)
     ]
     for path in save_graph(net, spec, info, flags.out, flags.format, images):
         print(f"wrote {path}")

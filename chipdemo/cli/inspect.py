@@ -1,109 +1,140 @@
-"""python -m chipdemo inspect: judge many images."""
+"""python -m chipdemo inspect: a batch of images -> a folder with a report."""
 
 import argparse
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chipdemo.cli import add_command, counted, show_refused
+from chipdemo.cli import EXIT_ERROR, EXIT_FOUND, add_command, counted, fraction, show_refused
 from chipdemo.settings import Settings
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from chipdemo.batch.report import Result, Sums
+    from chipdemo.batch.run import Results, Task
+    from chipdemo.batch.sources import ImageList
+    from chipdemo.inspection import Model
 
 TILES = ("auto", "off")
 ENGINES = ("here", "ray")
-FINDINGS = ("abnormal", "unlike", "unreadable")
-EXIT_FOUND = 1  # what --fail-on names was found
+FINDINGS = ("abnormal", "out_of_distribution", "unreadable")
 SETTINGS = ("model", "runtime", "max_megapixels")
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    inspect = add_command(commands, "inspect", inspect_many, "judge many images", *SETTINGS)
+    about = "inspect any number of images and write a report"
+    inspect = add_command(commands, "inspect", inspect_batch, about, *SETTINGS)
+    inspect.epilog = (
+        "The same command again continues a run that was stopped. Exit status: 0 when all images were "
+        f"inspected, {EXIT_FOUND} when --fail-on names what was found, {EXIT_ERROR} for an error."
+    )
     inspect.add_argument(
         "paths",
         nargs="+",
         metavar="PATH",
         help="image, folder, zip, pattern, CSV with a column image, hf:owner/name (a dataset of the "
-        "Hugging Face Hub), or s3://bucket/folder and the like",
+        "Hugging Face Hub), or an address such as s3://bucket/folder",
     )
     inspect.add_argument(
-        "--out", required=True, type=Path, metavar="DIR", help="results; goes on with earlier"
+        "--out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="folder for the results, new or of a stopped run",
     )
     inspect.add_argument(
         "--engine",
         choices=ENGINES,
         default=ENGINES[0],
-        help="this process, or the Ray cluster at RAY_ADDRESS, a local one where that is not set "
-        "(default: %(default)s)",
+        help="run in this process, or on the Ray cluster at RAY_ADDRESS; where that is not set, Ray starts "
+        "on this machine (default: %(default)s)",
     )
     inspect.add_argument(
-        "--workers", type=_workers, metavar="N", help="of --engine ray (default: one a core of the cluster)"
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="processes of --engine ray that hold the model (default: one for each core)",
     )
-    inspect.add_argument("--threshold", type=float, help="0-1; default: the model's own")
+    inspect.add_argument(
+        "--threshold", type=fraction, help="decision threshold, 0 to 1 (default: the one of the model)"
+    )
     inspect.add_argument(
         "--tiles",
         choices=TILES,
         default=TILES[0],
-        help="large images in overlapping tiles too, which take longer, or as a whole (default: %(default)s)",
+        help="auto: inspect large images in overlapping tiles too, which takes longer; off: as a whole only "
+        "(default: %(default)s)",
     )
     inspect.add_argument(
         "--fail-on",
         nargs="+",
         choices=FINDINGS,
         default=(),
-        help=f"end with status {EXIT_FOUND} if any is so",
+        help=f"end with exit status {EXIT_FOUND} if there is an image with one of these outcomes",
     )
 
 
 def _workers(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a number of workers from 1; found {text}")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of processes, 1 or more")
     return int(text)
 
 
-def inspect_many(flags: argparse.Namespace, settings: Settings) -> int:
+def inspect_batch(flags: argparse.Namespace, settings: Settings) -> int:
     from tqdm import tqdm
 
-    from chipdemo.batch import report
-    from chipdemo.batch import run as batch
-    from chipdemo.batch.sources import listed
+    from chipdemo.batch.report import sums_of, words, write_tables
+    from chipdemo.batch.run import Task, inspect_all
+    from chipdemo.batch.sources import find_images
     from chipdemo.files import Limits
     from chipdemo.judge import Judge
     from chipdemo.models import Models
-    from chipdemo.vision.predictor import load_model
 
     limits = Limits(megapixels=settings.max_megapixels)
-    images = listed(flags.paths, limits)
-    model = load_model(settings.model_source, runtime=settings.runtime, graphs=settings.graphs)
-    judge = Judge(Models(model))
-    tiles, inspect = flags.tiles == "auto", batch.inspect_all
+    images = find_images(flags.paths, limits)
+    load = _loader(settings)
+    model = load()
+    threshold = model.info.threshold if flags.threshold is None else flags.threshold
+    task = Task(Judge(Models(model)), model, threshold, flags.tiles == "auto", limits)
+    inspect = inspect_all
     if flags.engine == "ray":
         from chipdemo.batch.ray import inspect_on_ray
 
-        model = {"model": settings.model_source, "runtime": settings.runtime, "graphs": settings.graphs}
-        inspect = partial(inspect_on_ray, **model, workers=flags.workers)
+        inspect = partial(inspect_on_ray, load=load, workers=flags.workers)
     with tqdm(total=len(images), unit=" images", disable=None) as bar:
-        results = inspect(judge, images, flags.out, flags.threshold, bar.update, limits, tiles)
-    report.write_tables(results, flags.out)
-    sums = report.sums_of(results)
+        results = inspect(task, images, flags.out, bar.update)
+    write_tables(results, flags.out)
+    sums = sums_of(results)
+    page = _write_page(task, images, results, sums)
+    counts = {words(outcome): count for outcome, count in sums.counts.items()}
+    print(f"{sums.images:,} images: {counted(counts)}.")
+    show_refused([*images.skipped, *(f"{one['file']}: {one['error']}" for one in sums.refused)])
+    print(f"wrote {page}")
+    return EXIT_FOUND if any(sums.counts[outcome] for outcome in flags.fail_on) else 0
+
+
+def _loader(settings: Settings) -> "Callable[[], Model]":
+    """What loads the model, in this process and in a worker of Ray."""
+    from chipdemo.vision.predictor import load_model
+
+    source = settings.model_source
+    if Path(source).exists():
+        source = str(Path(source).absolute())  # a worker may run in another folder
+    return partial(load_model, source, runtime=settings.runtime, graphs=settings.graphs)
+
+
+def _write_page(task: "Task", images: "ImageList", results: "Results", sums: "Sums") -> Path:
+    from chipdemo.batch.report import HTML, write_page
+    from chipdemo.batch.run import picture
+
     worst = {result["path"] for result in sums.worst}
-    by_place = {one.place: one for one in images if one.place in worst}
+    by_path = {image.path: image for image in images if image.path in worst}
 
-    def picture_of(result: report.Result) -> "Image | None":
-        one = by_place.get(result["path"])
-        return one and batch.picture(judge, one, limits, tiles)
+    def picture_of(result: "Result") -> bytes:
+        image = by_path.get(result["path"])  # none where an earlier run inspected other images too
+        return picture(task, image) if image else b""
 
-    report.write_page(
-        sums, results.run, f"{datetime.now():%Y-%m-%d %H:%M}", picture_of, flags.out / report.HTML
-    )
-    found = {
-        "abnormal": sums.verdicts["abnormal"],
-        "unlike": sums.out_of_distribution,
-        "unreadable": sums.unreadable,
-    }
-    print(f"{sums.images:,} images: {counted({'normal': sums.verdicts['normal'], **found})}.")
-    show_refused([*images.passed_over, *(f"{one['file']}: {one['error']}" for one in sums.refused)])
-    print(f"wrote {flags.out / report.HTML}")
-    return EXIT_FOUND if any(found[name] for name in flags.fail_on) else 0
+    page = results.folder / HTML
+    write_page(sums, results.run, f"{datetime.now():%Y-%m-%d %H:%M}", picture_of, page)
+    return page

@@ -2,133 +2,131 @@
 
 import argparse
 import shlex
-import statistics
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chipdemo.cli import add_command, show_refused, show_share
 from chipdemo.errors import DataError
 from chipdemo.settings import Settings
 
+if TYPE_CHECKING:
+    from chipdemo.files import Found
+    from chipdemo.teaching import Draft
+
 OUTLIERS = ("show", "keep", "drop")
+MAX_RATE = 0.5
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    about = "teach a new chip from 10 or more good images: no training, no defect needed"
+    about = "teach a new chip from 10 or more good images, without training and without defects"
     take = add_command(commands, "teach", teach, about, "max_megapixels")
-    take.add_argument("good", type=Path, metavar="FOLDER_OF_GOOD", help="all images below it are good")
+    take.add_argument("good", type=Path, metavar="FOLDER_OF_GOOD", help="every image below it is good")
     take.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoint folder to write")
     take.add_argument(
-        "--abnormal", type=Path, metavar="FOLDER", help="known defects, to set the threshold by"
+        "--abnormal", type=Path, metavar="FOLDER", help="known defects, which may raise the threshold"
     )
     take.add_argument(
         "--memory-for",
         metavar="MODEL",
-        help="trained classifier, a folder or Hub id: --out becomes a copy that judges as before, and also "
-        "shows what no good image shows",
+        help="a trained classifier, a folder or Hub id: --out becomes a copy of it with a memory bank, whose "
+        "verdicts are the same and which also explains by inverse matching",
     )
     take.add_argument(
-        "--false-alarms",
+        "--false-positive-rate",
         type=_rate,
         default=0.02,
         metavar="RATE",
-        help="share of good images that may be stopped, above 0 and up to 0.5 (default: %(default)s)",
+        help=f"share of good images that may be flagged, above 0 and up to {MAX_RATE} (default: %(default)s)",
     )
     take.add_argument(
         "--outliers",
         choices=OUTLIERS,
         default=OUTLIERS[0],
-        help="good images that stand out: show them and end, learn them too, or leave them out "
+        help="good images that are unlike the others: list them and stop, keep them, or leave them out "
         "(default: %(default)s)",
     )
     take.add_argument(
         "--without-images",
         action="store_true",
-        help="keep no small copies of the good images, which show what a defect should look like",
+        help="store no small copies of the good images; regions can then not be compared with normal chips",
     )
 
 
 def _rate(text: str) -> float:
     rate = float(text)
-    if not 0 < rate <= 0.5:
-        raise argparse.ArgumentTypeError(f"expected a share above 0 and up to 0.5; found {text}")
+    if not 0 < rate <= MAX_RATE:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most {MAX_RATE}")
     return rate
 
 
 def teach(flags: argparse.Namespace, settings: Settings) -> None:
-    from chipdemo.labeling.folders import class_of, folders_in
-    from chipdemo.vision.anomaly import fitting as teaching
-    from chipdemo.vision.anomaly.features import starting_backbone, study_images, trained_backbone
-    from chipdemo.vision.checkpoint import find_checkpoint
+    from chipdemo.files import Limits
+    from chipdemo.vision.anomaly.teacher import NetworkTeacher
+    from chipdemo.vision.checkpoint import find_checkpoint, read_metrics
 
     if flags.memory_for and flags.abnormal:
+        raise DataError("A classifier keeps its own threshold. Leave out --abnormal or --memory-for.")
+    goods = _images_in(flags.good)
+    _refuse_defects(flags.good)
+    defects = _images_in(flags.abnormal) if flags.abnormal else []
+    teacher = NetworkTeacher(find_checkpoint(flags.memory_for) if flags.memory_for else None)
+    draft = teacher.draft(goods, defects, Limits(megapixels=settings.max_megapixels), show_share)
+    _show(draft)
+    if draft.outliers and flags.outliers == "show":
         raise DataError(
-            "Expected --abnormal or --memory-for; found both. A trained classifier keeps its own threshold: "
-            "leave --abnormal out."
+            "Nothing was written. Look at the outliers, then add --outliers drop or --outliers keep."
         )
-    paths = _images_in(flags.good)
-    if bad := [folder.name for folder in folders_in(flags.good) if class_of(folder.name) == "abnormal"]:
-        raise DataError(
-            f"Expected good images alone in {flags.good}; found the folder {bad[0]}. Give the folder of "
-            "the good ones, and the defects with --abnormal."
-        )
-    trained = find_checkpoint(flags.memory_for) if flags.memory_for else None
-    backbone = trained_backbone(trained) if trained else starting_backbone()
-    megapixels = settings.max_megapixels
-    study = study_images(paths, backbone, show_share, megapixels)
-    lesson = teaching.learn(study, progress=show_share)
-    show_refused(study.left_out)
-    for warning in study.warnings:
-        print(f"Warning: {warning}")
-    if lesson.outliers:
-        usual = float(statistics.median(lesson.scores))
-        print(f"Among the good images, {len(lesson.outliers):,} stand out:")
-        for row in lesson.outliers:
-            print(f"  {study.names[row]}: {lesson.scores[row] / max(usual, 1e-6):.1f} times the usual score")
-        if flags.outliers == "show":
-            raise DataError(
-                "Expected good images that are alike; nothing was learned yet. Look at those above, "
-                "then go on with --outliers drop or --outliers keep."
-            )
-        if flags.outliers == "drop":
-            lesson = teaching.learn(study.without(lesson.outliers), progress=show_share)
-    if trained:
-        teaching.save_with_memory(flags.out, trained, lesson, not flags.without_images)
-        print(f"{flags.memory_for} judges as before and knows {len(lesson.study.names):,} good images.")
-        _show_how_to_open(flags)
-        return
-    defects = None
-    if flags.abnormal:
-        paths = _images_in(flags.abnormal)
-        defects = study_images(paths, backbone, show_share, megapixels)
-        show_refused(defects.left_out)
-    metrics = teaching.save_taught(
+    without = [one.row for one in draft.outliers] if flags.outliers == "drop" else []
+    fitted = teacher.save(
         flags.out,
-        backbone,
-        lesson,
+        draft,
+        without,
         flags.good.resolve().name,
-        flags.false_alarms,
-        defects,
+        flags.false_positive_rate,
         not flags.without_images,
+        show_share,
     )
-    validation = metrics["validation"]
-    print(f"Learned {metrics['teaching']['images']:,} images ({metrics['starting_weights']}).")
-    print(f"Of them, each judged by the others, {validation['false_positive_rate']:.1%} would be stopped.")
-    if "recall" in validation:
-        print(f"Of the known defects, {validation['recall']:.1%} are caught.")
-    _show_how_to_open(flags)
-
-
-def _show_how_to_open(flags: argparse.Namespace) -> None:
+    print(f"Fitted to {len(fitted.features.names):,} good images ({teacher.backbone.starting_weights}).")
+    if not flags.memory_for:
+        validation = read_metrics(flags.out)["validation"]
+        print(f"False positive rate, each image held out: {validation['false_positive_rate']:.1%}.")
+        if "recall" in validation:
+            print(f"Recall of the known defects: {validation['recall']:.1%}.")
     if not flags.without_images:
-        print("It holds small copies of the good images, for whoever gets it.")
+        print("The folder holds small copies of the good images.")
     print(f"Open it with: python app.py --model {shlex.quote(str(flags.out))}")
 
 
-def _images_in(folder: Path) -> list[Path]:
+def _show(draft: "Draft") -> None:
+    show_refused(draft.unusable)
+    for warning in draft.warnings:
+        print(f"Warning: {warning}")
+    if draft.outliers:
+        print(f"Outliers among the good images: {len(draft.outliers):,}")
+    for one in draft.outliers:
+        print(f"  {one.name}: {one.times_median:.1f} times the median score")
+
+
+def _refuse_defects(folder: Path) -> None:
+    """Raises DataError where a folder in it says that its images are abnormal."""
+    from chipdemo.inspection import ABNORMAL
+    from chipdemo.labeling.folders import class_of, folders_in
+
+    if bad := [one.name for one in folders_in(folder) if class_of(one.name) == ABNORMAL]:
+        raise DataError(
+            f"{folder} holds the folder {bad[0]}, whose name says abnormal. Give the folder of the good "
+            "images, and the defects with --abnormal."
+        )
+
+
+def _images_in(folder: Path) -> Sequence["Found"]:
     """Every file below a folder that is not hidden. Raises DataError."""
+    from chipdemo.files import Found
+
     if not folder.is_dir():
-        raise DataError(f"Expected a folder of images; {folder} is none. Check the path.")
+        raise DataError(f"{folder} is not a folder. Check the path.")
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name[0] != "."]
     if not paths:
-        raise DataError(f"Expected images in {folder}; found no file. Check the path.")
-    return paths
+        raise DataError(f"{folder} holds no files. Check the path.")
+    return [Found(path.relative_to(folder).as_posix(), path) for path in paths]

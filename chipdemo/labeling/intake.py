@@ -15,6 +15,7 @@ from chipdemo.files import (
     DEFAULT_LIMITS,
     Found,
     Limits,
+    as_text,
     content_of,
     found_at,
     in_parallel,
@@ -127,8 +128,7 @@ def read_file(found: Found, limits: Limits = DEFAULT_LIMITS, keep: bool = True) 
     source = path if path and not keep and _is_utf8(str(path)) else content_of(found, limits)
     decoded = read_image(source, limits.megapixels)
     content = source if isinstance(source, bytes) else b""
-    name = found.name.encode(errors="backslashreplace").decode()
-    return NewImage(decoded.sha256, decoded.image.size, name, content, path)
+    return NewImage(decoded.sha256, decoded.image.size, as_text(found.name), content, path)
 
 
 def _is_utf8(text: str) -> bool:

@@ -69,7 +69,7 @@ def training_commands(settings: Settings, status: Status, dataset: str = "") -> 
     model, ending = Path(settings.model_source).expanduser(), ""
     if status.new is not None and status.new < sum(status.agreed[label] for label in CLASSES):
         ending += f" --split {shlex.quote(str(model / 'split.json'))}"
-    if settings.watch and settings.model:
+    if settings.hot_reload and settings.model:
         place = "--out" if model.is_dir() else "--push-to-hub"
         ending += f" {place} {shlex.quote(str(model))}"
     if dataset:

@@ -1,5 +1,6 @@
-"""The page: header, tabs, API. One room for each tab."""
+"""The page: header, tabs, API."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from starlette.routing import Route
 
 from chipdemo.examples import Example
 from chipdemo.files import Limits
-from chipdemo.inspection import Model, ModelInfo
+from chipdemo.inspection import Model
 from chipdemo.judge import Judge
 from chipdemo.metrics import Metrics
 from chipdemo.monitoring import Recent
@@ -18,25 +19,27 @@ from chipdemo.settings import Settings
 from chipdemo.teaching import Teacher
 from chipdemo.ui.api import inspect as api
 from chipdemo.ui.api import label as label_api
-from chipdemo.ui.api.tools import tool_routes
+from chipdemo.ui.api.mcp import own_folder
 from chipdemo.ui.auth import Annotators, has_oauth
 from chipdemo.ui.compare import tab as compare_tab
 from chipdemo.ui.compare.logic import Lineup
-from chipdemo.ui.inspect import html as fragments
+from chipdemo.ui.events import KEEP_S, LIGHT
+from chipdemo.ui.html import header_html
 from chipdemo.ui.inspect import tab as inspect_tab
-from chipdemo.ui.inspect.model_in_use import carried_over, updates
 from chipdemo.ui.label import tab as label_tab
 from chipdemo.ui.label.logic import Desk
-from chipdemo.ui.many import tab as many_panel
+from chipdemo.ui.many import tab as many_tab
 from chipdemo.ui.teach import tab as teach_tab
-from chipdemo.ui.teach.logic import Classroom
+from chipdemo.ui.teach.logic import TeachService
 from chipdemo.ui.theme import launch_options
 from chipdemo.ui.uploads import fetch_no_addresses
 
-CACHE_CHECK_S, CACHE_KEEP_S = 600, 2 * inspect_tab.KEEP_S  # seconds
+CACHE_CHECK_S, CACHE_KEEP_S = 600, 2 * KEEP_S  # seconds
 STOP_S = 2  # seconds
-SESSIONS = 500  # visitors whose last image is remembered
-OPEN_TAB = "() => window.chip.openAsked()"
+SESSIONS = 500  # visitors whose last image is kept
+OPEN_TAB_JS = "() => window.chip.openAsked()"
+
+log = logging.getLogger(__name__)
 
 
 def build_app(
@@ -52,14 +55,12 @@ def build_app(
 ) -> gr.Blocks:
     """The whole app, not yet launched.
 
-    examples: images on offer, by trusted paths. ablation: the ablation.json that Compare opens
-    with, trusted too; it need not exist. load: a checkpoint folder -> its model, for the rows of
-    the ablation; raises ChipDemoError. desk: for the Label tab; without it there is none.
-    recent: what was inspected lately.
-    teacher: gives the one of the Teach tab when it is first needed; without it there is no such tab.
+    recent: what was inspected lately. examples: images on offer, by trusted paths. ablation: the
+    ablation.json that Compare opens with, trusted too; it need not exist. load: a checkpoint folder ->
+    its model, for the rows of the ablation; raises ChipDemoError. desk: for the Label tab; without it
+    there is none. teacher: called when the Teach tab is first used; without it there is no such tab.
     """
     fetch_no_addresses()
-    examples = tuple(examples)
     lineup = Lineup(judge.models, settings.model_source, ablation, load)
     with api.App(
         title="Chip Inspector",
@@ -67,63 +68,71 @@ def build_app(
         fill_width=True,
         delete_cache=(CACHE_CHECK_S, CACHE_KEEP_S),
     ) as app:
-        header = gr.HTML(
-            fragments.header_html(judge.models.in_use.info), apply_default_css=False, elem_id="header"
-        )
+        header = gr.HTML(header_html(judge.models.in_use.info), apply_default_css=False, elem_id="header")
         with gr.Tabs(selected="inspect", elem_id="tabs"):
-            with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
-                parts = inspect_tab.layout(judge, header, settings, examples, labels=desk is not None)
-                many_parts = many_panel.layout()
-            keep_address(tab, "inspect")
-            with gr.Tab("Compare", id="compare", elem_id="compare") as compare:
-                compare_parts = compare_tab.layout(settings)
-            keep_address(compare, "compare")
+            parts = add_inspect(app, header, judge, settings, tuple(examples), recent, desk is not None)
+            add_compare(lineup, settings)
             if desk:
-                annotators = Annotators(settings, has_oauth())
-                with gr.Tab("Label", id="label", elem_id="label") as label:
-                    label_parts = label_tab.layout(annotators)
+                add_label(parts, desk, settings)
             if teacher:
-                with gr.Tab("Teach", id="teach", elem_id="teach") as teach:
-                    teach_parts = teach_tab.layout()
-                keep_address(teach, "teach")
-        inspect_tab.wire(parts, judge, settings, examples, recent)
-        many_panel.wire(many_parts, parts.model.threshold, parts.own.model, judge, settings)
-        compare_tab.wire(compare_parts, compare, lineup, settings)
+                add_teach(parts, teacher, settings)
         api.add_api(judge, lineup, settings)
-        if desk:
-            label_tab.wire(label_parts, label, desk, annotators)
-            label_tab.wire_sending(parts, desk, annotators)
-            label_api.add_label_api(desk, annotators)
-        if teacher:
-            room = Classroom(teacher, Limits(megapixels=settings.max_megapixels))
-            teach_tab.wire(teach_parts, room, parts)
-        app.load(None, js=OPEN_TAB, api_visibility="private")
-        if settings.watch:
-            open_with_model_in_use(app, parts, judge)
+        app.load(None, js=OPEN_TAB_JS, api_visibility="private")
     app.queue(max_size=settings.queue_size, default_concurrency_limit=settings.concurrency)
-    if metrics:
+    if metrics:  # gradio tells the length of its queue nowhere else
         metrics.ask("chipdemo_waiting", "Requests that wait for the model.", lambda: len(app._queue))
     return app
 
 
-def open_with_model_in_use(app: gr.Blocks, parts: inspect_tab.Parts, judge: Judge) -> None:
-    """A page that is opened now shows the model in use now, not the one the app began with."""
+def add_inspect(
+    app: gr.Blocks,
+    header: gr.HTML,
+    judge: Judge,
+    settings: Settings,
+    examples: Sequence[Example],
+    recent: Recent,
+    labels: bool,
+) -> inspect_tab.Parts:
+    with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
+        parts = inspect_tab.layout(judge, header, settings, examples, labels)
+        many_parts = many_tab.layout()
+    keep_address(tab, "inspect")
+    handlers = inspect_tab.Handlers(parts, judge, settings, examples, recent)
+    inspect_tab.wire(handlers)
+    many_tab.wire(many_parts, parts, judge, settings)
+    if settings.hot_reload:
+        app.load(
+            handlers.on_open,
+            [parts.shown_model, parts.threshold, parts.method],
+            [*parts.of_model, parts.verdict],
+            preprocess=False,
+            **LIGHT,
+        )
+    return parts
 
-    def on_open(shown: ModelInfo, threshold: float, method: str) -> list[Any]:
-        now = judge.models.in_use
-        threshold, method = carried_over(shown, now, threshold, method)
-        intro = gr.skip() if shown == now.info else fragments.intro_html(now.info)
-        return [intro, *updates(shown, now, threshold, method)]
 
-    model = parts.model
-    app.load(
-        on_open,
-        [model.shown, model.threshold, model.method],
-        [parts.verdict, *model],
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_limit=None,
-    )
+def add_compare(lineup: Lineup, settings: Settings) -> None:
+    with gr.Tab("Compare", id="compare", elem_id="compare") as tab:
+        parts = compare_tab.layout(settings)
+    keep_address(tab, "compare")
+    compare_tab.wire(parts, tab, lineup, settings)
+
+
+def add_label(inspect_parts: inspect_tab.Parts, desk: Desk, settings: Settings) -> None:
+    """The tab and its API."""
+    annotators = Annotators(settings, has_oauth())
+    with gr.Tab("Label", id="label", elem_id="label") as tab:
+        parts = label_tab.layout(annotators)
+    label_tab.wire(parts, tab, desk, annotators)
+    label_tab.wire_sending(inspect_parts, desk, annotators)
+    label_api.add_label_api(desk, annotators)
+
+
+def add_teach(inspect_parts: inspect_tab.Parts, teacher: Callable[[], Teacher], settings: Settings) -> None:
+    with gr.Tab("Teach", id="teach", elem_id="teach") as tab:
+        parts = teach_tab.layout()
+    keep_address(tab, "teach")
+    teach_tab.wire(parts, TeachService(teacher, Limits(megapixels=settings.max_megapixels)), inspect_parts)
 
 
 def keep_address(tab: gr.Tab, name: str) -> None:
@@ -136,13 +145,14 @@ def serve(
 ) -> tuple[Any, str, str]:
     """Launch with the look and the limits of the settings. options: more of Blocks.launch.
 
-    /health answers while the app does, and /metrics where there are any, without a sign-in; language
-    models find their tools at /gradio_api/mcp/. Raises OSError where the port is taken.
+    /health answers without a sign-in, and so does /metrics where there are any. Language models find the
+    tools of ui/api at /gradio_api/mcp/, unless people sign in: gradio's server of tools cannot. Raises
+    OSError where the port is taken.
     """
-    routes = [Route("/health", lambda _: PlainTextResponse("ok\n")), *tool_routes(app)]
+    routes = [Route("/health", lambda _: PlainTextResponse("ok\n"))]
     if metrics:
         routes.append(Route("/metrics", lambda _: PlainTextResponse(metrics.text())))
-    return app.launch(
+    launched = app.launch(
         server_name=settings.host,
         server_port=settings.port,
         share=settings.share,
@@ -151,11 +161,14 @@ def serve(
         state_session_capacity=SESSIONS,
         ssr_mode=False,
         run_history=False,
-        mcp_server=False,  # tools.py is one that knows who has signed in
-        app_kwargs={"routes": routes},
+        mcp_server=not settings.auth,
+        app_kwargs={"routes": routes, "lifespan": own_folder},
         **launch_options(),
         **options,
     )
+    if app.mcp_error:  # mcp is not installed, for example
+        log.warning("there are no tools for language models: %s", app.mcp_error)
+    return launched
 
 
 def stop_serving(app: gr.Blocks) -> None:

@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 
 SCRIPTS = (
     "page.js",
+    "inspect/inspect.js",
     "compare/compare.js",
     "label/boxes.js",
     "label/brush.js",
@@ -17,6 +18,7 @@ SCRIPTS = (
 )
 STYLES = (
     "theme.css",
+    "inspect/inspect.css",
     "many/many.css",
     "compare/compare.css",
     "label/label.css",
@@ -81,7 +83,7 @@ def _joined(*names: str) -> str:
 
 
 def stage_template() -> str:
-    """The unchanging skeleton of the picture; page.js fills it.
+    """The unchanging frame of the picture; inspect.js fills it.
 
     No data goes through gradio's template: it is Handlebars first and then evaluated as a
     JavaScript template string, so a value with ${...} in it would run as code.

@@ -6,7 +6,7 @@ A checkpoint is a folder or a Hub model repository:
     metrics.json        what was measured, on what, from which starting weights
     split.json          sha256 of every train, val and test image
     README.md           the model card
-    memory.safetensors  what was learned of normal chips, where matching was fitted (normals.py)
+    memory.safetensors  the memory bank of normal images, if there is one (anomaly_model.py)
 While training is at work in a folder, state.safetensors lies beside them.
 """
 

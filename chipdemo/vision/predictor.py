@@ -20,15 +20,14 @@ from chipdemo.inspection import (
     Region,
     verdict_of,
 )
+from chipdemo.vision.anomaly.anomaly_model import AnomalyModel, load_anomaly_model
 from chipdemo.vision.anomaly.matching import (
     black_patches,
     class_weight_heatmap,
-    foreground_anomaly,
     inverse_heatmap,
     score_of,
 )
-from chipdemo.vision.anomaly.nearest import patches_of
-from chipdemo.vision.anomaly.stored import Normals, load_normals
+from chipdemo.vision.anomaly.nearest import nearest_patches
 from chipdemo.vision.cam import GRADIENT_METHODS, fixed_scale_heatmap, strongest_channels
 from chipdemo.vision.checkpoint import (
     HEAD,
@@ -54,12 +53,14 @@ class NetworkModel:
     Its verdict comes from a trained ChipNet or from a memory bank, as spec.verdict_by says.
     """
 
-    def __init__(self, engine: Engine, spec: ModelSpec, info: ModelInfo, normals: Normals | None = None):
-        """normals: the memory bank, if there is one; the engine was made with it too."""
-        self.engine, self.spec, self.info, self.normals = engine, spec, info, normals
+    def __init__(
+        self, engine: Engine, spec: ModelSpec, info: ModelInfo, anomaly_model: AnomalyModel | None = None
+    ):
+        """anomaly_model: with the memory bank, if there is one; the engine was made with it too."""
+        self.engine, self.spec, self.info, self.anomaly_model = engine, spec, info, anomaly_model
         if spec.verdict_by == HEAD:
             attention = (CBAM,) if spec.attention == "cbam" else ()
-            inverse, both = ((INVERSE,), (INVERSE_CAM,)) if normals else ((), ())
+            inverse, both = ((INVERSE,), (INVERSE_CAM,)) if anomaly_model else ((), ())
             self.methods = (CAM, *attention, *inverse, CLASS_WEIGHTS, *GRADIENT_METHODS, *both)
         else:
             self.methods = (INVERSE,)
@@ -83,16 +84,19 @@ class NetworkModel:
         self, image: Image.Image, regions: Sequence[Region]
     ) -> tuple[tuple[NormalPatch, ...], ...]:
         """See Model."""
-        if self.normals is None:
+        if self.anomaly_model is None:
             return ((),) * len(regions)
-        memory = self.normals.memory
-        nearest = memory.nearest(self.engine.run(self.prepare(image)[None]).patches[0])
-        found = memory.image[nearest], memory.position[nearest]
-        return tuple(patches_of(self.normals, *found, one, image.size)[:SHOWN_PATCHES] for one in regions)
+        bank = self.anomaly_model.memory_bank
+        nearest = bank.nearest(self.engine.run(self.prepare(image)[None]).patches[0])
+        found = bank.image[nearest], bank.position[nearest]
+        return tuple(
+            nearest_patches(self.anomaly_model, *found, region, image.size)[:SHOWN_PATCHES]
+            for region in regions
+        )
 
     def _prediction(self, output: EngineOutput, pixels: np.ndarray, methods: Sequence[str]) -> Prediction:
         """output: of one image, N = 1. pixels: (size, size, 3) uint8."""
-        anomaly = self._anomaly(output, pixels) if self.normals else None
+        anomaly = self._anomaly(output, pixels) if self.anomaly_model else None
         log_odds, distance = self._judged(output, anomaly)
         probability = float(1 / (1 + np.exp(-log_odds / self.spec.temperature)))
         return Prediction(
@@ -106,14 +110,14 @@ class NetworkModel:
 
     def _anomaly(self, output: EngineOutput, pixels: np.ndarray) -> np.ndarray:
         """(h, w), 0-1: how little each patch is like the memory bank."""
-        anomaly = self.normals.memory.search(output.patches[0])
-        return foreground_anomaly(anomaly, black_patches(pixels, anomaly.shape), self.normals.background)
+        patches = output.patches[0]
+        return self.anomaly_model.anomaly_map(patches, black_patches(pixels, patches.shape[:2]))
 
     def _judged(self, output: EngineOutput, anomaly: np.ndarray | None) -> tuple[float, float]:
         """The log-odds of abnormal, and the distance from the training images in units of the limit."""
         if self.spec.verdict_by == HEAD:
             return float(output.log_odds[0]), float(output.distance[0]) / self.spec.distance_limit
-        limits = self.normals.limits
+        limits = self.anomaly_model.limits
         log_odds = (score_of(anomaly) - limits.score) / limits.spread
         return log_odds, float(np.quantile(anomaly, 1 - OOD_SHARE)) / limits.heat
 
@@ -132,13 +136,13 @@ class NetworkModel:
             if output.spatial_attention is not None:
                 heatmaps[CBAM] = output.spatial_attention[0]
         if anomaly is not None:
-            heatmaps[INVERSE] = inverse_heatmap(anomaly, self.normals.limits.heat)
+            heatmaps[INVERSE] = inverse_heatmap(anomaly, self.anomaly_model.limits.heat)
         if CLASS_WEIGHTS in methods and CLASS_WEIGHTS in self.methods:
             heatmaps[CLASS_WEIGHTS] = class_weight_heatmap(output, pixels, self.spec.heat_scale)
             if verdict_of(probability, self.info.threshold) != ABNORMAL:
                 heatmaps[CLASS_WEIGHTS] = np.zeros_like(heatmaps[CLASS_WEIGHTS])
         if INVERSE_CAM in methods and INVERSE_CAM in self.methods:
-            heatmaps[INVERSE_CAM] = inverse_heatmap(anomaly, self.normals.limits.heat, heatmaps[CAM])
+            heatmaps[INVERSE_CAM] = inverse_heatmap(anomaly, self.anomaly_model.limits.heat, heatmaps[CAM])
         return heatmaps
 
 
@@ -155,6 +159,6 @@ def load_model(
     spec = read_spec(folder)
     info = replace(read_info(source, folder, spec), runtime=NAMES[runtime])
     taught = spec.verdict_by == JUDGE_BY_MEMORY or (folder / MEMORY).exists()
-    normals = load_normals(folder) if taught else None
-    engine = engine_of(folder, spec, info, normals, runtime, graphs)
-    return NetworkModel(engine, spec, info, normals)
+    anomaly_model = load_anomaly_model(folder) if taught else None
+    engine = engine_of(folder, spec, info, anomaly_model, runtime, graphs)
+    return NetworkModel(engine, spec, info, anomaly_model)

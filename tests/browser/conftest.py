@@ -30,7 +30,7 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory):
-    """Folder with dark.png (abnormal), light.png (normal), red.png (unlike) and two bad files."""
+    """dark.png (abnormal), light.png (normal), red.png (out of distribution), and others."""
     folder = tmp_path_factory.mktemp("images")
     values = np.linspace(0, 70, 120 * 90).astype(np.uint8).reshape(90, 120)
     Image.fromarray(values).save(folder / "dark.png")
@@ -43,13 +43,13 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def inspector() -> FakeModel:
+def model() -> FakeModel:
     return FakeModel()
 
 
 @pytest.fixture(scope="session")
-def address(inspector, images):
-    with served(inspector, (Example(images / "dark.png", "a dark drawing"),)) as address:
+def address(model, images):
+    with served(model, (Example(images / "dark.png", "a dark drawing"),)) as address:
         yield address
 
 

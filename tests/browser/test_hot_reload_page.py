@@ -1,39 +1,29 @@
-"""A newer model takes over while a page is open: what the visitor sees, in a real browser."""
+"""A newer model is put in use while a page is open: what the visitor sees, in a real browser."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
+from chipdemo.models import Models
 from tests.browser.test_inspect_page import choose, wait_for_word
 from tests.fakes import INFO, FakeModel
 from tests.serving import served
 
 
-class Replaceable(FakeModel):
-    """Hands out another inspector once it has a newer one."""
-
-    newer: FakeModel | None = None
-
-    def current(self) -> FakeModel:
-        return self.newer or self
-
-    def replace(self) -> None:
-        newer = FakeModel()
-        changes = {"revision": "fedcba987654", "data": "newer drawings", "attention": "none"}
-        newer.info = replace(INFO, threshold=0.95, **changes)
-        newer.methods = ("evidence", "Grad-CAM")
-        self.newer = newer
+class NewerModel(FakeModel):
+    info = replace(INFO, threshold=0.95, revision="fedcba987654", data="newer drawings", attention="none")
+    methods = ("CAM", "Grad-CAM")
 
 
 @pytest.fixture
-def inspector() -> Replaceable:
-    return Replaceable()
+def models() -> Models:
+    return Models(FakeModel())
 
 
 @pytest.fixture
-def address(inspector) -> Iterator[str]:
-    with served(inspector, watch=60) as address:
+def address(models) -> Iterator[str]:
+    with served(models, hot_reload=60) as address:
         yield address
 
 
@@ -41,35 +31,49 @@ def threshold(page) -> float:
     return float(page.input_value("#threshold input[type=number]"))
 
 
-def test_a_newer_model_comes_with_the_next_image_and_not_before(open_page, inspector, images):
-    page = open_page()
+def wait_for_revision(page, revision: str) -> None:
+    page.wait_for_function(
+        "revision => document.querySelector('#header').textContent.includes(revision)", arg=revision
+    )
+
+
+def wait_for_method(page, method: str) -> None:
+    page.wait_for_function(
+        "method => document.querySelector('.legend figcaption').textContent.startsWith(method + ': ')",
+        arg=method,
+    )
+
+
+def test_a_newer_model_comes_with_the_next_image_and_not_before(open_page, models, images):
+    page, older, newer = open_page(), models.in_use, NewerModel()
     choose(page, images / "dark.png")
     wait_for_word(page, "ABNORMAL")
     page.check("#method input[value='CBAM']")
-    page.wait_for_function("document.querySelector('.legend figcaption').textContent.startsWith('CBAM')")
-    inspector.replace()
+    wait_for_method(page, "CBAM")
+    models.replace(newer)
     page.check("#method input[value='Grad-CAM']")  # of the image on the page, by its own model
-    page.wait_for_function("document.querySelector('.legend figcaption').textContent.startsWith('Grad')")
-    assert inspector.explanations == 1 and inspector.newer.explanations == 0
+    wait_for_method(page, "Grad-CAM")
+    assert older.explanations == 1 and newer.explanations == 0
     assert "0123456789ab" in page.inner_text("#header") and threshold(page) == 0.4
     page.check("#method input[value='CBAM']")
+    wait_for_method(page, "CBAM")
     choose(page, images / "light.png")
     wait_for_word(page, "NORMAL")
-    page.wait_for_function("document.querySelector('#header').textContent.includes('fedcba987654')")
-    assert page.is_visible("text=A newer model judges from now on: fake-model fedcba987654")
-    assert threshold(page) == 0.95 and page.inner_text("#reset") == "Model's own 0.95"
-    assert "threshold 0.95" in page.inner_text("#verdict")
+    wait_for_revision(page, "fedcba987654")
+    assert page.is_visible(".toast-wrap >> text=fedcba987654")
+    assert threshold(page) == 0.95 and "0.95" in page.inner_text("#reset")
+    assert page.locator("#verdict .probability strong").nth(1).inner_text() == "0.95"
     assert page.locator("#method input[value='CBAM']").count() == 0
-    assert page.is_checked("#method input[value='evidence']")
-    assert page.inner_text(".legend figcaption").startswith("evidence")
+    assert page.is_checked("#method input[value='CAM']")
+    wait_for_method(page, "CAM")
 
 
-def test_a_page_opened_after_the_change_shows_the_newer_model(open_page, inspector, images):
-    inspector.replace()
+def test_a_page_opened_after_the_change_shows_the_newer_model(open_page, models, images):
+    models.replace(NewerModel())
     page = open_page()
-    page.wait_for_function("document.querySelector('#header').textContent.includes('fedcba987654')")
-    assert "The model knows newer drawings images" in page.inner_text("#verdict")
+    wait_for_revision(page, "fedcba987654")
+    assert "newer drawings" in page.inner_text("#verdict")
     choose(page, images / "dark.png")
-    assert "threshold 0.95" in page.inner_text("#verdict") and threshold(page) == 0.95
-    assert page.inner_text("#reset") == "Model's own 0.95"
-    assert page.locator("text=A newer model").count() == 0
+    assert page.locator("#verdict .probability strong").nth(1).inner_text() == "0.95"
+    assert threshold(page) == 0.95 and "0.95" in page.inner_text("#reset")
+    assert page.locator(".toast-wrap >> text=fedcba987654").count() == 0

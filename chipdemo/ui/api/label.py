@@ -11,7 +11,7 @@ import gradio as gr
 
 from chipdemo.labeling.queue import INFORMATIVE
 from chipdemo.ui.auth import Annotators
-from chipdemo.ui.inspect.tab import shown_errors
+from chipdemo.ui.events import shown_errors
 from chipdemo.ui.label import logic
 from chipdemo.ui.label.logic import REVIEW, Answer, Desk
 

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ from chipdemo.images import DecodedImage, read_image
 from chipdemo.inspection import Inspection, Model
 from chipdemo.judge import Judge
 from chipdemo.models import Models
-from chipdemo.overlay import overlay_rgba
+from chipdemo.overlay import data_uri, overlay
 from chipdemo.ui.compare.charts import SERIES
-from chipdemo.ui.inspect.html import data_uri
 
 IN_USE = "in-use"  # id of the app's own model, where it is no row of the ablation
 SELECTED = 4  # rows that are plotted at first
@@ -126,9 +124,8 @@ def answer_picture(image: Image.Image, inspection: Inspection) -> str:
     """The image under the heatmap of the verdict, small, as a data URI."""
     small = image.copy()
     small.thumbnail((ANSWER_SIDE, ANSWER_SIDE), reducing_gap=2.0)
-    overlay = overlay_rgba(inspection.heatmaps[inspection.method], small.size)
-    small.paste(overlay.convert("RGB"), mask=overlay.getchannel("A"))
-    return _jpeg(small)
+    method = inspection.method
+    return data_uri(overlay(small, inspection.heatmaps[method], method), "JPEG")
 
 
 @lru_cache(maxsize=CACHED_ABLATIONS)
@@ -182,10 +179,4 @@ def picture_of(file: str, sha256: str) -> str:
         return ""
     small = decoded.image.copy()
     small.thumbnail((TEST_SIDE, TEST_SIDE))
-    return _jpeg(small)
-
-
-def _jpeg(image: Image.Image) -> str:
-    stream = BytesIO()
-    image.save(stream, "JPEG", quality=88)
-    return data_uri(stream.getvalue(), "jpeg")
+    return data_uri(small, "JPEG")

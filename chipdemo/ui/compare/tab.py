@@ -14,7 +14,7 @@ from chipdemo.images import read_image
 from chipdemo.settings import Settings
 from chipdemo.ui.compare import html, logic
 from chipdemo.ui.compare.logic import Lineup
-from chipdemo.ui.inspect.tab import MODEL_QUEUE, shown_errors
+from chipdemo.ui.events import MODEL_QUEUE, shown_errors
 from chipdemo.ui.turns import Turns
 from chipdemo.ui.uploads import uploaded_path
 

@@ -1,20 +1,20 @@
-"""Pieces of the page as HTML. Every text that comes from outside is escaped here."""
+"""Pieces of the Inspect tab as HTML. Every text that comes from outside is escaped here."""
 
-import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from io import BytesIO
+from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from chipdemo.examples import ELPV_CREDIT, Example
 from chipdemo.inspection import (
-    ABNORMAL,
+    CAM,
+    CBAM,
     CLASS_WEIGHTS,
     COMPARABLE,
-    MATCHINGS,
+    INVERSE,
+    INVERSE_CAM,
     Channel,
     Inspection,
     ModelInfo,
@@ -23,87 +23,73 @@ from chipdemo.inspection import (
     Tiles,
 )
 from chipdemo.monitoring import Drift
-from chipdemo.overlay import ATTENTION, overlay_rgba, png_bytes
+from chipdemo.overlay import data_uri, overlay
+from chipdemo.ui.html import outcome_text
 
 THUMBNAIL = 112  # pixels
-CHIPS = 1000  # false alarms are told for so many good chips
+PER_NORMAL = 1000  # normal chips that a false positive rate is given for
 
 EXPLANATIONS = {
-    "CAM": "What speaks for “abnormal” and where. These numbers add up to the verdict. The colors are "
-    "the same for every image: red starts at 0.5, where normal chips hardly ever get.",
-    "inverse matching": "What no normal chip looks like there: each place is matched with those of the good "
-    "images that were learned, and the best match is inverted. Red starts at 0.5, where normal chips "
-    "hardly ever get.",
-    "inverse matching × CAM": "What is both unlike normal chips and evidence for “abnormal”; red "
+    CAM: "the exact class activation map, the evidence for “abnormal” at each position. Its mean plus a "
+    "constant is the log-odds of the verdict. The color scale is the same for every image; red starts at "
+    "0.5, which normal images rarely reach.",
+    INVERSE: "how much each patch differs from its best match among the normal images in the memory bank. "
+    "Red starts at 0.5, which normal images rarely reach.",
+    INVERSE_CAM: "high where a patch both differs from normal images and is evidence for “abnormal”. Red "
     "starts at 0.5.",
-    "class-weight matching": "Where the last features match what the network has learned to call “abnormal”; "
-    "nothing where it is normal at the model's own threshold. Red starts at 0.5.",
-    "CBAM": "Where the network's attention module looks, 0 to 1. It looks at good and bad places alike: "
-    "bright is “looked at”, not “defective”.",
-    "Grad-CAM": "Places whose features push towards “abnormal”.",
-    "Grad-CAM++": "Grad-CAM, weighted so that several small places count too.",
-    "LayerCAM": "Like Grad-CAM, weighted place by place; finer.",
-    "HiResCAM": "Features times gradients, place by place, without averaging.",
-    "EigenCAM": "The main pattern in the features, whatever the verdict.",
+    CLASS_WEIGHTS: "where the last features match the weights of the class “abnormal”. The map is empty for "
+    "an image that is normal at the model's own threshold. Red starts at 0.5.",
+    CBAM: "where the attention module looks, from 0 to 1. It looks at good and defective parts alike, so "
+    "a high value does not mean “defective”.",
+    "Grad-CAM": "features weighted by their mean gradient: positions that raise the score of “abnormal”.",
+    "Grad-CAM++": "Grad-CAM with weights that also bring out several small regions.",
+    "LayerCAM": "features weighted by their gradient at each position; finer than Grad-CAM.",
+    "HiResCAM": "features times gradients at each position, without averaging.",
+    "EigenCAM": "the first principal component of the features, whatever the verdict.",
 }
-STRETCHED = " Stretched to its own maximum, so it cannot be compared between images."
+STRETCHED = " Scaled to its maximum in this image, so it cannot be compared between images."
 SHOWN_METRICS = {"accuracy": "accuracy", "auroc": "AUROC", "recall": "recall", "precision": "precision"}
 
 
 def explanation_text(method: str) -> str:
     """What an explanation shows, and on what scale."""
-    text = EXPLANATIONS.get(method, "A heat map of the network's features.")
+    text = EXPLANATIONS.get(method, "a heatmap of the network's features.")
     return f"{method}: {text}" + ("" if method in COMPARABLE else STRETCHED)
 
 
-def data_uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def header_html(info: ModelInfo) -> str:
-    made = f"{info.backbone} + {info.attention.upper()}" if info.attention != "none" else info.backbone
-    return (
-        "<header class='chip-header'><h1>Chip Inspector</h1>"
-        f"<p>model <strong>{escape(info.name)}</strong> <code>{escape(info.revision)}</code>"
-        f"<span class='made'> · {escape(made)}, trained on {escape(info.data)} "
-        f"({escape(info.data_license)}) · runs on {escape(info.runtime)}</span></p></header>"
-    )
-
-
 def intro_html(info: ModelInfo) -> str:
-    """What stands in the verdict's place before there is one."""
+    """In the place of the verdict before there is one."""
     metrics = [
         f"{name} {info.test[key]:.3f}" for key, name in SHOWN_METRICS.items() if _is_number(info.test, key)
     ]
-    part = escape(str(info.test.get("split", "held-out images")))
-    measured = f"<p>{', '.join(metrics)} <small>({part})</small></p>" if metrics else ""
+    split = escape(str(info.test.get("split", "held-out images")))
+    measured = f"<p>{', '.join(metrics)} <small>({split})</small></p>" if metrics else ""
     return (
         "<section class='verdict waiting' role='status'><p class='word'>No image yet</p>"
         "<p>Drop an image of a chip, paste it, take one with the camera, or choose an example. "
-        "You will see the verdict, where it comes from, and what the threshold means.</p>"
-        f"<p>The model knows {escape(info.data)} images; others are marked as unlike them.</p>"
-        f"{measured}</section>"
+        "You get a verdict, the regions it is based on, and what the threshold means.</p>"
+        f"<p>The model was trained on {escape(info.data)} images. Images of another kind are marked as out "
+        f"of distribution.</p>{measured}</section>"
     )
 
 
-def _is_number(values, key: str) -> bool:
+def _is_number(values: Mapping[str, Any], key: str) -> bool:
     return isinstance(values.get(key), (int, float)) and math.isfinite(values[key])
 
 
 def verdict_html(inspection: Inspection, info: ModelInfo) -> str:
-    """The verdict in one word, the probability with the threshold, and what the threshold means."""
+    """The outcome in large letters, the probability, the threshold, and what the threshold means."""
     probability, threshold = inspection.abnormal_probability, inspection.threshold
+    word, remark = inspection.outcome.upper(), ""
     if inspection.out_of_distribution:
-        kind, word = "unlike", "Out of distribution"
+        word = "Out of distribution"
         remark = (
             f"<p>This image is {inspection.distance:.1f} times as far from the training images "
-            f"({escape(info.data)}) as the limit allows. The network says “{escape(inspection.verdict)}”; "
-            "do not trust it here.</p>"
+            f"({escape(info.data)}) as the limit allows. The model says “{escape(inspection.verdict)}”, but "
+            "do not rely on it here.</p>"
         )
-    else:
-        kind, word, remark = inspection.verdict, inspection.verdict.upper(), ""
     return (
-        f"<section class='verdict {escape(kind)}' role='status' aria-live='polite'>"
+        f"<section class='verdict {escape(inspection.outcome)}' role='status' aria-live='polite'>"
         f"<p class='word'>{escape(word)}</p>{remark}"
         f"<p class='probability'>abnormal probability <strong>{probability:.2f}</strong>, "
         f"threshold <strong>{threshold:.2f}</strong></p>"
@@ -113,28 +99,29 @@ def verdict_html(inspection: Inspection, info: ModelInfo) -> str:
 
 
 def _tiles(tiles: Tiles | None) -> str:
-    """What a large image was looked at in, and what of it decided."""
+    """How a large image was inspected, and which part of it decided."""
     if tiles is None:
         return ""
     if tiles.decide:
         text = (
-            f"Looked at in {tiles.count:,} overlapping tiles and as a whole; the most abnormal look decides, "
-            "so of good images more are stopped than these figures, which are for one look."
+            f"Inspected in {tiles.count:,} overlapping tiles and as a whole. The most abnormal view decides. "
+            "The figures above are for one view of a chip; with several, more normal chips are flagged."
         )
         if tiles.out_of_distribution:
             text += f" {tiles.out_of_distribution:,} of the tiles are out of distribution."
     elif tiles.seen:
         text = (
-            f"Judged as a whole: of the {tiles.seen:,} tiles looked at, {tiles.out_of_distribution:,} are "
-            "out of distribution, so this model does not know such close views. Small defects may be missed."
+            f"The image as a whole decides: {tiles.out_of_distribution:,} of the {tiles.seen:,} tiles "
+            "inspected are out of distribution, because the model does not know such close views. Small "
+            "defects may be missed."
         )
     else:
-        text = "Judged as a whole, as chosen: defects that are small in it may be missed."
+        text = "Inspected as a whole, as chosen. Small defects may be missed."
     return f"<p class='tiles'>{text}</p>"
 
 
 def tiles_labels(tiles: Tiles) -> tuple[str, str]:
-    """The two ways of looking at a large image, with what each costs: in tiles, as a whole."""
+    """The two ways to inspect a large image, with what each costs: in tiles, as a whole."""
     some = f"{tiles.seen:,} of {tiles.count:,}" if 0 < tiles.seen < tiles.count else f"{tiles.count:,}"
     about = "" if tiles.seen else "about "
     return f"In {some} tiles, {about}{_seconds(tiles.ms)}", f"As a whole, {_seconds(tiles.whole_ms)}"
@@ -155,21 +142,19 @@ def _bar(probability: float, threshold: float) -> str:
 
 
 def meaning(info: ModelInfo, threshold: float) -> str:
-    """What a threshold did to the held-out part, as a sentence of HTML."""
+    """What a threshold does to the validation split, as a sentence of HTML."""
     point = info.validation.at(threshold)
     facts = []
     if math.isfinite(point.false_positive_rate):
-        facts.append(
-            f"of {CHIPS:,} good chips <strong>{CHIPS * point.false_positive_rate:.0f}</strong> would be "
-            "flagged"
-        )
+        count = PER_NORMAL * point.false_positive_rate
+        facts.append(f"<strong>{count:.0f}</strong> of {PER_NORMAL:,} normal chips are flagged")
     if math.isfinite(point.recall):
-        facts.append(f"of 100 defective <strong>{100 * point.recall:.0f}</strong> are caught")
+        facts.append(f"<strong>{100 * point.recall:.0f}</strong> of 100 abnormal chips are detected")
     if not math.isfinite(point.precision):
-        facts.append("none of the held-out images was stopped")
-    elif math.isfinite(point.recall):  # where no defect is known, none of what is stopped is one
-        facts.append(f"of 100 stopped <strong>{100 * point.precision:.0f}</strong> are defective")
-    return f"At this threshold {'; '.join(facts)} <small>({escape(info.validation.split)})</small>."
+        facts.append("no chip at all is flagged")
+    elif math.isfinite(point.recall):  # without known defects there is no precision
+        facts.append(f"<strong>{100 * point.precision:.0f}</strong> of 100 flagged chips are abnormal")
+    return f"At this threshold, {'; '.join(facts)} <small>({escape(info.validation.split)})</small>."
 
 
 NOT_INSPECTED = (
@@ -179,11 +164,10 @@ NOT_INSPECTED = (
 
 
 def regions_html(regions: Sequence[Region], method: str) -> str:
-    """Those that are drawn. method: the explanation that is shown."""
-    kind = method if method in MATCHINGS else "CAM"
-    where = f"where the {kind} reaches half heat"
+    """The regions that are drawn. method: the one that found them."""
+    where = f"where the {method} reaches 0.5"
     if method == CLASS_WEIGHTS:
-        where = f"peaks of {kind}, at least half as high as the highest"
+        where = f"peaks of {method}, at least half as high as the highest"
     if not regions:
         return f"<section class='regions'><h2>Regions</h2><p>None {where}.</p></section>"
     rows = "".join(
@@ -192,38 +176,38 @@ def regions_html(regions: Sequence[Region], method: str) -> str:
         for number, r in enumerate(regions, 1)
     )
     return (
-        f"<section class='regions'><h2>Regions <small>{where}; pixels of the "
-        "upright image</small></h2><table><thead><tr><th scope='col'>no.</th><th scope='col'>left, top"
-        "</th><th scope='col'>size</th><th scope='col'>area</th><th scope='col'>heat</th></tr></thead>"
+        f"<section class='regions'><h2>Regions <small>{where}; in pixels of the upright image</small></h2>"
+        "<table><thead><tr><th scope='col'>no.</th><th scope='col'>left, top</th><th scope='col'>size</th>"
+        "<th scope='col'>area</th><th scope='col'>heat</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></section>"
     )
 
 
 def normals_html(comparisons: Sequence[tuple[Image.Image, Sequence[NormalPatch]]]) -> str:
-    """Each region's part of the image beside what normal chips show there."""
+    """Each region of the image beside the patches of normal images that match it best."""
     if not comparisons:
-        return "<p>No region to compare: no place reaches half heat.</p>"
+        return "<p>There is no region to compare.</p>"
     rows = []
     for number, (image, patches) in enumerate(comparisons, 1):
         cells = "".join(
-            f"<figure>{_patch(one.image, f'normal chip {one.image[:8]}')}"
-            f"<figcaption>matches {one.share:.0%}</figcaption></figure>"
+            f"<figure>{_patch(one.image, f'normal image {one.sha256[:8]}')}"
+            f"<figcaption>{one.share:.0%} of the patches</figcaption></figure>"
             for one in patches
         )
         this = f"<figure>{_patch(image, f'region {number}')}<figcaption>region {number}</figcaption></figure>"
         rows.append(f"<div class='beside'>{this}{cells}</div>")
     return (
-        "<section class='normals'><h2>What normal chips show there <small>and how much of the region each "
-        f"matches best</small></h2>{''.join(rows)}</section>"
+        "<section class='normals'><h2>Regions beside normal images <small>the best matches in the memory "
+        f"bank, and how many of the region's patches each matches best</small></h2>{''.join(rows)}</section>"
     )
 
 
 def _patch(image: Image.Image | None, text: str) -> str:
     if image is None:
-        return f"<p>{text}: no copy was kept</p>"
+        return f"<p>{text}: no copy is kept</p>"
     side = max(image.size)
     shown = image.resize([max(1, round(s * THUMBNAIL / side)) for s in image.size])
-    return f"<img src='{data_uri(png_bytes(shown), 'png')}' alt='{text}'>"
+    return f"<img src='{data_uri(shown)}' alt='{text}'>"
 
 
 def details_html(inspection: Inspection) -> str:
@@ -234,22 +218,17 @@ def details_html(inspection: Inspection) -> str:
 def _channels(channels: Sequence[Channel]) -> str:
     if not channels:
         return "<p>This model has no channel attention.</p>"
+    ground = Image.new("RGB", (THUMBNAIL, THUMBNAIL), (70, 78, 86))
     cells = "".join(
-        f"<figure><img src='{_thumbnail(channel.heatmap)}' alt='Feature map of channel {channel.index}'>"
+        f"<figure><img src='{data_uri(overlay(ground, channel.heatmap, CBAM))}' "
+        f"alt='Feature map of channel {channel.index}'>"
         f"<figcaption>channel {channel.index}<br>weight {channel.weight:.2f}</figcaption></figure>"
         for channel in channels
     )
     return (
-        "<h2>Strongest channels <small>what CBAM lets through most; each map stretched to its own maximum"
+        "<h2>Strongest channels <small>with the highest CBAM attention; each map is scaled to its own maximum"
         f"</small></h2><div class='channels'>{cells}</div>"
     )
-
-
-def _thumbnail(heat: np.ndarray) -> str:
-    image = Image.new("RGB", (THUMBNAIL, THUMBNAIL), (70, 78, 86))
-    overlay = overlay_rgba(heat, image.size, ATTENTION)
-    image.paste(overlay.convert("RGB"), mask=overlay.getchannel("A"))
-    return data_uri(png_bytes(image), "png")
 
 
 def _timings(inspection: Inspection) -> str:
@@ -259,8 +238,8 @@ def _timings(inspection: Inspection) -> str:
     )
     total = sum(inspection.timing_ms.values())
     return (
-        "<h2>Timings <small>this image, this server</small></h2><table><tbody>"
-        f"{rows}<tr class='total'><th scope='row'>together</th><td>{total:.1f} ms</td></tr></tbody></table>"
+        "<h2>Timings <small>of this image on this server</small></h2><table><tbody>"
+        f"{rows}<tr class='total'><th scope='row'>total</th><td>{total:.1f} ms</td></tr></tbody></table>"
     )
 
 
@@ -268,8 +247,8 @@ def examples_html(examples: Sequence[Example]) -> str:
     """Buttons with small pictures; the server knows an example by its number alone."""
     if not examples:
         return (
-            "<section class='examples'><p>No examples here. For images of solar cells, install "
-            f"<code>elpv-dataset</code> ({escape(ELPV_CREDIT)}) and start again.</p></section>"
+            "<section class='examples'><p>No examples are installed. For images of solar cells, install "
+            f"<code>elpv-dataset</code> ({escape(ELPV_CREDIT)}) and restart the app.</p></section>"
         )
     buttons = "".join(
         f"<button type='button' data-index='{index}' title='{escape(example.caption)}'>"
@@ -277,7 +256,7 @@ def examples_html(examples: Sequence[Example]) -> str:
         for index, example in enumerate(examples)
     )
     return (
-        "<section class='examples'><h2>Examples <small>solar cells by electroluminescence · "
+        "<section class='examples'><h2>Examples <small>electroluminescence images of solar cells · "
         f"{escape(ELPV_CREDIT)}</small></h2><div class='strip'>{buttons}</div></section>"
     )
 
@@ -285,20 +264,30 @@ def examples_html(examples: Sequence[Example]) -> str:
 def _small(example: Example) -> str:
     with Image.open(example.path) as image:
         image.thumbnail((THUMBNAIL, THUMBNAIL))
-        stream = BytesIO()
-        image.convert("RGB").save(stream, "JPEG", quality=85)
-    return data_uri(stream.getvalue(), "jpeg")
+        return data_uri(image.convert("RGB"), "JPEG")
 
 
 def drift_html(drift: Drift) -> str:
-    """Whether the last images of everybody look as they should; nothing before there are enough."""
+    """Whether the last images of all visitors look as they should; "" before there are enough."""
     if not drift.sentence:
         return ""
     return f"<p class='{'changed' if drift.changed else 'steady'}' role='status'>{drift.sentence}</p>"
 
 
-def verdict_word(inspection: Inspection) -> str:
-    """For the alternative text of the picture."""
-    if inspection.out_of_distribution:
-        return "out of distribution"
-    return "abnormal" if inspection.verdict == ABNORMAL else "normal"
+def own_model_html(info: ModelInfo) -> str:
+    """Above the tab while the visitor's own model is in use."""
+    return (
+        f"<p>Inspecting with <strong>{escape(info.name)}</strong>, which you taught. Only this page uses it; "
+        "it is lost when you close or reload the page.</p>"
+    )
+
+
+def caption_of(inspection: Inspection, method: str) -> list[str]:
+    """The facts below an overlay that is downloaded."""
+    return [
+        outcome_text(inspection.outcome),
+        f"abnormal probability {inspection.abnormal_probability:.2f}",
+        f"threshold {inspection.threshold:.2f}",
+        f"model {inspection.model_name} {inspection.model_revision}",
+        method,
+    ]

@@ -1,9 +1,13 @@
-"""What the Inspect tab and the API do, as functions of values; inspect_tab.py wires them."""
+"""What the Inspect tab and /inspect do, as functions of values; tab.py and ui/api wire them.
+
+What was computed for an image is a Current. What the visitor chose (threshold, method, tiles, boxes,
+opacity) stays in the components: what is shown and downloaded is made from both, whenever it is asked for.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,131 +15,178 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.images import DecodedImage, read_image
-from chipdemo.inspection import FIXED_SCALE, Explanation, Inspection, Model, NormalPatch, Region
+from chipdemo.inspection import (
+    FIXED_SCALE,
+    Explanation,
+    Inspection,
+    Model,
+    ModelInfo,
+    NormalPatch,
+    Region,
+    regions_json,
+)
 from chipdemo.judge import Judge, explanation_of
-from chipdemo.overlay import ATTENTION, EVIDENCE, blend, css_gradient, overlay_png, png_bytes
-from chipdemo.ui.inspect import html as fragments
+from chipdemo.overlay import css_gradient, data_uri, encode, heatmap_png, overlay, with_legend
+from chipdemo.ui.inspect import html
 
 PREVIEW_SIDE = 1600  # pixels, of the image on the page
 LOSSLESS = 512 * 512  # pixels; previews up to here are PNG, since cracks are thin
-AROUND = 0.2  # of the image's shorter side, at least, is shown of it beside normal chips
+AROUND = 0.2  # of the image's shorter side, at least, is shown of it beside normal images
 HEAT_SIDE = 512  # pixels, of the overlay on the page
 
 
 @dataclass(frozen=True)
 class Current:
-    """What was computed for the image that one visitor looks at; lives in gr.State. Complete when built.
+    """What was computed for the image that a visitor looks at; lives in gr.State. Complete when built.
 
-    model: the one that judged it, which goes on explaining it after a hot reload.
-    path: the upload, read again when an explanation or a download needs its pixels, which
-    would be too large to keep for each visitor. view: what the stage shows, page.js.
-    tiled: the inspection in tiles, if there was one, while inspection is that of the whole.
-    explanation: the one on the screen; regions: those on the screen.
+    turn: of ui.turns.Turns, kind "image"; see tab.py. model: the one that judged the image, which also
+    explains it after a hot reload. path: the upload, read again when an explanation or a download needs
+    its pixels, which would be too large to keep for each visitor. date: of the inspection, with time zone.
+    full: the inspection, in tiles where it was asked for in tiles. in_tiles: which view is wanted now.
+    explanation: the last one asked for. photo: the image's part of what inspect.js shows.
     """
 
-    judge: Judge
+    turn: int
     model: Model
     path: Path
     name: str
+    date: datetime
     notes: tuple[str, ...]
-    inspection: Inspection
-    view: Mapping[str, Any]
-    explanation: Explanation | None = None
-    tiled: Inspection | None = None
+    full: Inspection
+    in_tiles: bool
+    explanation: Explanation
+    photo: Mapping[str, Any]
 
     @property
-    def in_tiles(self) -> bool:
-        tiles = self.inspection.tiles
-        return bool(tiles and tiles.decide)
+    def inspection(self) -> Inspection:
+        """In tiles or as a whole, as wanted, at the threshold it was inspected with."""
+        tiles = self.full.tiles
+        if self.in_tiles or tiles is None or tiles.whole is None:
+            return self.full
+        tiles = replace(tiles, seen=0, out_of_distribution=0, decide=False, whole=None)
+        return replace(self.full.tiles.whole, tiles=tiles)
 
     @property
     def regions(self) -> tuple[Region, ...]:
-        if self.explanation and self.explanation.method in FIXED_SCALE:
-            return self.explanation.regions
-        return self.inspection.regions
+        """Of the explanation where it has a fixed scale, otherwise of the verdict's method."""
+        shown = self.explanation
+        return shown.regions if shown.method in FIXED_SCALE else self.inspection.regions
 
-    def to_json(self) -> dict[str, Any]:
-        return inspection_json(self.inspection, self.notes)
+    @property
+    def regions_method(self) -> str:
+        shown = self.explanation.method
+        return shown if shown in FIXED_SCALE else self.inspection.method
+
+    def to_json(self, threshold: float) -> dict[str, Any]:
+        """What the screen shows at a threshold."""
+        inspection = self.inspection.at_threshold(threshold)
+        shown = {"method": self.explanation.method, "regions": regions_json(self.regions)}
+        shown["regions_method"] = self.regions_method
+        return inspection_json(inspection, self.name, self.date, self.notes) | shown
+
+    def view(self) -> dict[str, Any]:
+        """What inspect.js shows. It differs for each turn, because the page waits for a change."""
+        size, explanation = self.full.image_size, self.explanation
+        boxes = [box_view(region, size) for region in self.regions]
+        heat = heat_view(explanation.heatmap, explanation.method, size)
+        return {**self.photo, **heat, "regions": boxes, "turn": self.turn}
+
+
+@dataclass(frozen=True)
+class Failed:
+    """In place of a Current, where an image could not be inspected."""
+
+    turn: int
+    name: str
+    message: str
+
+    def view(self) -> dict[str, Any]:
+        return {"state": "error", "name": self.name, "message": self.message, "turn": self.turn}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a visitor chose, as a handler reads it from the components when it starts."""
+
+    threshold: float
+    method: str
+    in_tiles: bool
 
 
 def inspect_image(
     judge: Judge,
-    path: Path,
-    threshold: float,
-    method: str,
+    model: Model,
+    file: tuple[str, Path],
+    choices: Choices,
     max_megapixels: float,
-    in_tiles: bool = True,
-    model: Model | None = None,
+    turn: int = 0,
 ) -> Current:
-    """Read, judge and draw one image; a large one in tiles too, if so wanted. Raises ImageError."""
-    model = model or judge.models.in_use
+    """Read and judge one image, and explain it by the chosen method. file: (name, path).
+
+    A method that the model lacks is replaced by that of the verdict. Raises ImageError.
+    """
+    name, path = file
+    method = choices.method if choices.method in model.methods else model.methods[0]
     decoded = read_image(path, max_megapixels)
-    inspection = judge.inspect(decoded, threshold=threshold, tiles=in_tiles, model=model, methods=[method])
-    view = stage_view(decoded, path.name, inspection)
-    current = Current(judge, model, path, path.name, decoded.notes, inspection, view)
-    return explained(current, decoded, method)
+    inspection = judge.inspect(
+        decoded, threshold=choices.threshold, tiles=choices.in_tiles, model=model, methods=[method]
+    )
+    current = Current(
+        turn=turn,
+        model=model,
+        path=path,
+        name=name,
+        date=datetime.now().astimezone(),
+        notes=decoded.notes,
+        full=inspection,
+        in_tiles=choices.in_tiles,
+        explanation=explanation_of(inspection, inspection.method),
+        photo=photo_view(decoded, name),
+    )
+    return current if method == inspection.method else explained(judge, current, decoded, method)
 
 
-def explain_current(current: Current, method: str, max_megapixels: float) -> Current:
-    """The same image under another explanation. Raises ImageError."""
-    at_hand = method in current.inspection.heatmaps
-    return explained(current, None if at_hand else read_image(current.path, max_megapixels), method)
+def computed_for(judge: Judge, current: Current, choices: Choices, max_megapixels: float) -> Current:
+    """The same image under the chosen method and view. What is at hand is not computed again.
+
+    Raises ImageError.
+    """
+    tiles = current.full.tiles
+    if choices.in_tiles and tiles and tiles.whole is None:
+        file = current.name, current.path
+        return inspect_image(judge, current.model, file, choices, max_megapixels, current.turn)
+    current = replace(current, in_tiles=choices.in_tiles)
+    at_hand = choices.method in current.inspection.heatmaps
+    return explained(
+        judge, current, None if at_hand else read_image(current.path, max_megapixels), choices.method
+    )
 
 
-def explained(current: Current, decoded: DecodedImage | None, method: str) -> Current:
-    """With the heatmap and the regions of an explanation. decoded: None where all is at hand."""
+def explained(judge: Judge, current: Current, decoded: DecodedImage | None, method: str) -> Current:
+    """With another explanation. decoded: None where the inspection holds the heatmap."""
     inspection = current.inspection
     if method in inspection.heatmaps:
-        explanation = explanation_of(inspection, method)
-    else:
-        explanation = current.judge.explain(decoded, method, tiles=current.in_tiles, model=current.model)
-    current = replace(current, explanation=explanation)
-    drawn = boxes_view(current.regions, inspection.image_size)
-    drawn |= heat_view(explanation.heatmap, method, inspection.image_size)
-    return replace(current, view={**current.view, **drawn})
+        return replace(current, explanation=explanation_of(inspection, method))
+    tiles = bool(inspection.tiles and inspection.tiles.decide)
+    explanation = judge.explain(decoded, method, tiles=tiles, model=current.model)
+    return replace(current, explanation=explanation)
 
 
-def rejudge(current: Current, threshold: float) -> Current:
-    """The same image at another threshold, without running the model."""
-    return replace(current, inspection=current.inspection.at_threshold(threshold))
-
-
-def looked_at(current: Current, in_tiles: bool, method: str, max_megapixels: float) -> Current:
-    """A large image in tiles, or as a whole; what was inspected so before is not run again."""
-    threshold, tiles = current.inspection.threshold, current.inspection.tiles
-    if tiles is None or in_tiles == bool(tiles.seen):
-        return current
-    tiled = current.tiled or (current.inspection if tiles.whole else None)
-    if in_tiles and not tiled:
-        return inspect_image(
-            current.judge, current.path, threshold, method, max_megapixels, model=current.model
-        )
-    inspection = tiled
-    if not in_tiles:
-        tiles = replace(tiled.tiles, seen=0, out_of_distribution=0, decide=False, whole=None)
-        inspection = replace(tiled.tiles.whole, tiles=tiles)
-    current = replace(
-        current, inspection=inspection.at_threshold(threshold), tiled=None if in_tiles else tiled
-    )
-    view = {**current.view, "alt": alternative_text(current.name, current.inspection)}
-    return explain_current(replace(current, view=view), method, max_megapixels)
-
-
-def compared_with_normals(
-    current: Current, max_megapixels: float
+def beside_normals(
+    judge: Judge, current: Current, max_megapixels: float
 ) -> list[tuple[Image.Image, tuple[NormalPatch, ...]]]:
-    """Each region, with some of what is around it, and what normal chips show there. Raises ImageError."""
+    """Each region that is shown, with some of what is around it, and its best matches. Raises ImageError."""
     decoded = read_image(current.path, max_megapixels)
-    image = decoded.image
+    image, tiles = decoded.image, current.inspection.tiles
     wider = [_wider(region, image.size) for region in current.regions]
-    patches = current.judge.nearest_normals(decoded, wider, tiles=current.in_tiles, model=current.model)
+    patches = judge.nearest_normals(decoded, wider, tiles=bool(tiles and tiles.decide), model=current.model)
     return [
         (image.crop((r.x, r.y, r.x + r.width, r.y + r.height)), found) for r, found in zip(wider, patches)
     ]
 
 
 def _wider(region: Region, size: tuple[int, int]) -> Region:
-    """A region with half of its side more at each edge, and of a size that can be looked at."""
+    """A region with half of its side more at each edge, and large enough to be looked at."""
     across, down = (
         max(side // 2, (round(AROUND * min(size)) - side) // 2) for side in (region.width, region.height)
     )
@@ -145,55 +196,55 @@ def _wider(region: Region, size: tuple[int, int]) -> Region:
     return replace(region, x=left, y=top, width=right - left, height=bottom - top)
 
 
-def palette_of(method: str) -> str:
-    """Red is for maps of a fixed scale: only there does it mean the same in every image."""
-    return EVIDENCE if method in FIXED_SCALE else ATTENTION
+def own_threshold(info: ModelInfo) -> float:
+    """The model's threshold as the slider shows it, 0-1."""
+    return round(info.threshold, 3)
 
 
-def stage_view(decoded: DecodedImage, name: str, inspection: Inspection) -> dict[str, Any]:
-    """The image's part of what page.js shows."""
+def carried_over(shown: ModelInfo, model: Model, threshold: float, method: str) -> tuple[float, str]:
+    """A visitor's threshold and method under another model than the page has shown so far.
+
+    A threshold that was the shown model's own becomes the other's own; a chosen one stays.
+    """
+    own = threshold == own_threshold(shown)
+    return (
+        own_threshold(model.info) if own else threshold,
+        method if method in model.methods else model.methods[0],
+    )
+
+
+def photo_view(decoded: DecodedImage, name: str) -> dict[str, Any]:
+    """The image's part of what inspect.js shows."""
     width, height = decoded.image.size
-    about = " · ".join((f"{width:,} × {height:,} px {decoded.format}".strip(), *decoded.notes))
     return {
         "state": "result",
         "name": name,
-        "about": about,
+        "about": " · ".join((f"{width:,} × {height:,} px {decoded.format}".strip(), *decoded.notes)),
         "width": width,
         "height": height,
         "photo": preview(decoded.image),
-        "alt": alternative_text(name, inspection),
     }
 
 
-def alternative_text(name: str, inspection: Inspection) -> str:
-    return f"{name}, judged {fragments.verdict_word(inspection)}"
-
-
-def boxes_view(regions: Sequence[Region], size: tuple[int, int]) -> dict[str, Any]:
-    """The boxes' part of what page.js shows. size: (width, height) of the image."""
+def box_view(region: Region, size: tuple[int, int]) -> dict[str, float]:
+    """A region in percent of the image. size: (width, height) of the image."""
     width, height = size
     return {
-        "regions": [
-            {
-                "left": 100 * region.x / width,
-                "top": 100 * region.y / height,
-                "width": 100 * region.width / width,
-                "height": 100 * region.height / height,
-            }
-            for region in regions
-        ],
+        "left": 100 * region.x / width,
+        "top": 100 * region.y / height,
+        "width": 100 * region.width / width,
+        "height": 100 * region.height / height,
     }
 
 
-def heat_view(heat: np.ndarray, method: str, size: tuple[int, int]) -> dict[str, Any]:
-    """The overlay's part of what page.js shows. size: (width, height) of the image."""
-    palette = palette_of(method)
+def heat_view(heatmap: np.ndarray, method: str, size: tuple[int, int]) -> dict[str, Any]:
+    """The overlay's part of what inspect.js shows. size: (width, height) of the image."""
     scale = HEAT_SIDE / max(size)
     small = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
     return {
-        "heat": fragments.data_uri(overlay_png(heat, small, palette), "png"),
-        "gradient": css_gradient(palette),
-        "explanation": fragments.explanation_text(method),
+        "heat": data_uri(heatmap_png(heatmap, small, method)),
+        "gradient": css_gradient(method),
+        "explanation": html.explanation_text(method),
         "method": method,
     }
 
@@ -201,31 +252,42 @@ def heat_view(heat: np.ndarray, method: str, size: tuple[int, int]) -> dict[str,
 def preview(image: Image.Image) -> str:
     """The decoded image as a data URI: browsers show neither TIFF nor 16 bits."""
     if image.width * image.height <= LOSSLESS:
-        return fragments.data_uri(png_bytes(image), "png")
+        return data_uri(image)
     small = image.copy()
     small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), reducing_gap=2.0)
-    stream = BytesIO()
-    small.save(stream, "JPEG", quality=90)
-    return fragments.data_uri(stream.getvalue(), "jpeg")
+    return data_uri(small, "JPEG")
 
 
-def inspection_json(inspection: Inspection, notes: Sequence[str]) -> dict[str, Any]:
-    """notes: what was done to read the image."""
-    return {**inspection.to_json(), "notes": list(notes)}
+def inspection_json(
+    inspection: Inspection, name: str, date: datetime, notes: Sequence[str]
+) -> dict[str, Any]:
+    """The JSON of the page and of the API. name: of the file. date: with time zone. notes: of its reading."""
+    file = {"file": name, "date": date.isoformat(timespec="seconds")}
+    regions_method = {"regions_method": inspection.method}
+    return file | inspection.to_json() | regions_method | {"notes": list(notes)}
 
 
-def overlay_file(current: Current, method: str, opacity: float, max_megapixels: float) -> bytes:
-    """The image with overlay, boxes and color bar, in its own size: a PNG file."""
-    decoded = read_image(current.path, max_megapixels)
-    current = explained(current, decoded, method)
-    return laid_over(decoded.image, current.explanation.heatmap, method, current.regions, opacity)
-
-
-def laid_over(
-    image: Image.Image, heat: np.ndarray, method: str, regions: Sequence[Region], opacity: float = 1.0
+def overlay_file(
+    current: Current, threshold: float, opacity: float, boxes: bool, max_megapixels: float
 ) -> bytes:
-    """An image with heat, boxes and color bar: a PNG file."""
-    return png_bytes(blend(image, heat, opacity, regions, palette_of(method)))
+    """The image with the overlay as the screen shows it, the legend and a caption: a PNG file."""
+    image = read_image(current.path, max_megapixels).image
+    regions = current.regions if boxes else ()
+    inspection = current.inspection.at_threshold(threshold)
+    return captioned_overlay(image, inspection, current.explanation, regions, opacity)
+
+
+def captioned_overlay(
+    image: Image.Image,
+    inspection: Inspection,
+    explanation: Explanation,
+    regions: Sequence[Region],
+    opacity: float = 1.0,
+) -> bytes:
+    """An image with heatmap, boxes, color bar and the facts of its inspection: a PNG file."""
+    method = explanation.method
+    picture = overlay(image, explanation.heatmap, method, opacity=opacity, regions=regions)
+    return encode(with_legend(picture, method, html.caption_of(inspection, method)))
 
 
 def file_stem(name: str) -> str:

@@ -1,9 +1,13 @@
-"""The Inspect tab: layout, then wiring. What it does is in inspecting.py."""
+"""The Inspect tab: layout, handlers, wiring. What it computes is in logic.py.
+
+A slow event writes what it computed into Parts.current, unless the visitor has asked for something newer
+meanwhile; then on_computed shows it under the choices of that moment. A light event only shows.
+"""
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,84 +21,107 @@ from chipdemo.inspection import INVERSE, Model, ModelInfo
 from chipdemo.judge import Judge
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
-from chipdemo.ui.inspect import html as fragments
-from chipdemo.ui.inspect import logic as inspecting
-from chipdemo.ui.inspect import model_in_use, own_model
-from chipdemo.ui.inspect.logic import Current
-from chipdemo.ui.inspect.model_in_use import ModelParts
-from chipdemo.ui.inspect.own_model import OwnParts
+from chipdemo.threshold import typed_threshold
+from chipdemo.ui.events import KEEP_S, LIGHT, MODEL_QUEUE, shown_errors
+from chipdemo.ui.html import header_html
+from chipdemo.ui.inspect import html, logic
+from chipdemo.ui.inspect.logic import Choices, Current, Failed
 from chipdemo.ui.theme import stage_template
-from chipdemo.ui.uploads import uploaded_path
+from chipdemo.ui.turns import Turns
+from chipdemo.ui.uploads import uploaded_file
 
-MODEL_QUEUE = "model"  # events that run the network share one limit
-KEEP_S = 3600  # seconds that an idle visitor's image stays inspectable
-PENDING = "(...values) => { window.chip.pending(); return values; }"
+IMAGE, CHOICE = "image", "choice"  # kinds of turns: a new image; another method or view of the same
+IN_TILES, AS_A_WHOLE = "tiles", "whole"
+NOTHING = "There is no inspected image: an image is kept for an hour. Inspect it again."
+PENDING_JS = "(...values) => { window.chip.pending(); return values; }"
 # Opening the camera is an input too, of nothing: the last result stays
-PENDING_WITH_FILE = "(...values) => { if (values[0]) window.chip.pending(); return values; }"
-FAILED = "() => window.chip.failed()"
+PENDING_WITH_FILE_JS = "(...values) => { if (values[0]) window.chip.pending(); return values; }"
+FAILED_JS = "() => window.chip.failed()"
 STAGE_JS = "window.chip.mount(element, props, watch);"
+OVERLAY_JS = (
+    "(current, shown, threshold) => [current, shown, threshold, window.chip.opacity(), window.chip.boxes()]"
+)
 EXAMPLES_JS = """
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-index]');
   if (button) trigger('select', {index: +button.dataset.index, value: button.title});
 });
 """
-IN_TILES, AS_A_WHOLE = "tiles", "whole"
-NOTHING = "Inspect an image first; the last one is no longer kept here."
+
+Updates = dict[Any, Any]  # component -> its new value
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The components of the tab that events read or write."""
+    """The components of the tab that events read or write, and the states of a visitor.
 
-    model: ModelParts
-    own: OwnParts
+    shown_model: the ModelInfo that the page speaks of. own_model: a model of the visitor's own, or None.
+    current: a Current, a Failed, or None. opacity, boxes: filled from the browser when they are needed.
+    """
+
+    shown_model: gr.State
+    own_model: gr.State
     current: gr.State
+    turns: gr.State
+    header: gr.HTML
+    own_row: gr.Row
+    own_note: gr.HTML
+    own_back: gr.Button
     stage: gr.HTML
     image: gr.Image
     examples: gr.HTML
     verdict: gr.HTML
+    threshold: gr.Slider
+    reset: gr.Button
+    tiles: gr.Radio
+    method: gr.Radio
     regions: gr.HTML
     normals: gr.HTML
+    send: gr.Button
+    get_normals: gr.Button
+    get_overlay: gr.Button
+    get_json: gr.Button
     drift: gr.HTML
     details: gr.HTML
     raw: gr.JSON
-    tiles: gr.Radio
-    send: gr.Button
-    get_overlay: gr.Button
-    get_json: gr.Button
     overlay_file: gr.DownloadButton
     json_file: gr.DownloadButton
     opacity: gr.Number
+    boxes: gr.Checkbox
 
     @property
-    def shown(self) -> list[Any]:
-        """Where _results goes, in order."""
-        image = [self.image, self.current, self.stage, self.verdict, self.regions]
-        return [*image, self.normals, self.drift, self.details, self.raw, self.tiles, *self.model]
+    def of_model(self) -> list[Any]:
+        """What of_another_model updates."""
+        model = [self.shown_model, self.header, self.threshold, self.reset, self.method, self.get_normals]
+        return model
 
     @property
-    def changed(self) -> list[Any]:
-        """Where changed_to goes, in order."""
-        return [self.own.model, self.own.row, self.own.note, *self.shown]
+    def of_image(self) -> list[Any]:
+        """What shows an inspection."""
+        numbers = [self.verdict, self.regions, self.normals, self.drift, self.details, self.raw]
+        return [self.stage, self.tiles, *numbers]
+
+    @property
+    def of_change(self) -> list[Any]:
+        """What with_model updates."""
+        own = [self.own_model, self.own_row, self.own_note, self.current]
+        return [*own, *self.of_model, *self.of_image]
 
 
 def layout(
-    judge: Judge,
-    header: gr.HTML,
-    settings: Settings,
-    examples: Sequence[Example],
-    labels: bool = False,
+    judge: Judge, header: gr.HTML, settings: Settings, examples: Sequence[Example], labels: bool = False
 ) -> Parts:
-    """The tab's components, to be called inside its gr.Tab. header: the page's.
-
-    labels: there is a Label tab.
-    """
+    """The components, to be called inside the tab. header: the page's. labels: there is a Label tab."""
     model = judge.models.in_use
-    info = model.info
-    shown = gr.State(info)
-    current = gr.State(None, time_to_live=KEEP_S)
-    own = own_model.layout()
+    states = {
+        "shown_model": gr.State(model.info),
+        "own_model": gr.State(None),
+        "current": gr.State(None, time_to_live=KEEP_S),
+        "turns": gr.State(Turns()),
+    }
+    with gr.Row(visible=False, elem_id="own-model") as own_row:
+        own_note = gr.HTML("", apply_default_css=False, elem_id="own-note")
+        own_back = gr.Button("Back to the app's model", size="sm", elem_id="own-back", scale=0, min_width=200)
     with gr.Row(elem_classes="inspect"):
         with gr.Column(elem_classes="area-stage"):
             stage = gr.HTML(
@@ -105,275 +132,351 @@ def layout(
                 elem_id="stage",
             )
         with gr.Column(elem_classes="area-input"):
-            image = gr.Image(
-                sources=["upload", "webcam", "clipboard"],
-                type="filepath",
-                label="Image of a chip",
-                placeholder="Drop an image of a chip here\nor click to choose one; Ctrl+V pastes\n"
-                + f"PNG, JPEG, TIFF, BMP, WebP or GIF, up to {settings.max_megapixels:g} megapixels",
-                elem_id="image",
-                buttons=[],
-            )
-            example_strip = gr.HTML(
-                fragments.examples_html(examples),
-                js_on_load=EXAMPLES_JS,
-                apply_default_css=False,
-                elem_id="examples",
-            )
+            inputs = _layout_input(settings, examples)
         with gr.Column(elem_classes="area-verdict"):
-            verdict = gr.HTML(fragments.intro_html(info), apply_default_css=False, elem_id="verdict")
-            with gr.Group(elem_classes="controls"):
-                with gr.Row(elem_classes="threshold-row"):
-                    threshold = gr.Slider(
-                        0,
-                        1,
-                        model_in_use.own_threshold(info),
-                        step=0.001,
-                        label="Threshold: stopped from here on",
-                        elem_id="threshold",
-                        buttons=[],
-                        scale=4,
-                    )
-                    reset = gr.Button(
-                        model_in_use.own_threshold_label(info), size="sm", elem_id="reset", min_width=96
-                    )
-                tiles = gr.Radio(
-                    [("In tiles", IN_TILES), ("As a whole", AS_A_WHOLE)],
-                    value=IN_TILES,
-                    label="Large image, looked at",
-                    elem_id="tiles",
-                    visible=False,
-                )
-                method = gr.Radio(
-                    list(model.methods), value=model.methods[0], label="Explanation", elem_id="method"
-                )
-            regions = gr.HTML("", apply_default_css=False, elem_id="regions")
-            normals = gr.HTML("", apply_default_css=False, elem_id="normals")
-            with gr.Row(elem_classes="downloads"):
-                send = gr.Button("Send to labeling", size="sm", elem_id="send-to-labeling", visible=labels)
-                get_normals = gr.Button(
-                    "Compare with normal chips",
-                    size="sm",
-                    elem_id="get-normals",
-                    visible=INVERSE in model.methods,
-                )
-                get_overlay = gr.Button("Download overlay (PNG)", size="sm", elem_id="get-overlay")
-                get_json = gr.Button("Download result (JSON)", size="sm", elem_id="get-json")
-            drift = gr.HTML("", apply_default_css=False, elem_id="drift")
-            with gr.Accordion("Details: channels, timings, raw JSON", open=False, elem_classes="details"):
-                details = gr.HTML("", apply_default_css=False, elem_id="details")
-                raw = gr.JSON(label="Inspection", elem_id="raw", open=True)
-    overlay_file = gr.DownloadButton("overlay", visible="hidden", elem_id="overlay-file")
-    json_file = gr.DownloadButton("result", visible="hidden", elem_id="json-file")
-    opacity = gr.Number(0.8, visible="hidden")
-    return Parts(
-        ModelParts(shown, header, threshold, reset, method, get_normals),
-        own, current, stage, image, example_strip, verdict, regions, normals, drift,
-        details, raw, tiles, send, get_overlay, get_json, overlay_file, json_file, opacity,
-    )  # fmt: skip
-
-
-def wire(parts: Parts, judge: Judge, settings: Settings, examples: Sequence[Example], recent: Recent) -> None:
-    """The events. None of them is part of the API; api.py is. recent: what all visitors had inspected."""
-    limit, model = settings.max_megapixels, parts.model
-    heavy = {
-        "api_visibility": "private",
-        "concurrency_limit": settings.concurrency,
-        "concurrency_id": MODEL_QUEUE,
+            outputs = _layout_verdict(model, labels)
+    hidden = {
+        "overlay_file": gr.DownloadButton("overlay", visible="hidden", elem_id="overlay-file"),
+        "json_file": gr.DownloadButton("result", visible="hidden", elem_id="json-file"),
+        "opacity": gr.Number(0.8, visible="hidden"),
+        "boxes": gr.Checkbox(True, visible="hidden"),
     }
-    light = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
+    own = {"own_row": own_row, "own_note": own_note, "own_back": own_back}
+    return Parts(header=header, stage=stage, **states, **own, **inputs, **outputs, **hidden)
 
-    def on_image(
-        payload: dict[str, Any] | None,
-        own: Model | None,
-        shown: ModelInfo,
-        threshold: float,
-        method: str,
-        tiles: str,
-    ):
+
+def _layout_input(settings: Settings, examples: Sequence[Example]) -> dict[str, Any]:
+    image = gr.Image(
+        sources=["upload", "webcam", "clipboard"],
+        type="filepath",
+        label="Image of a chip",
+        placeholder="Drop an image of a chip here\nor click to choose one; Ctrl+V pastes\n"
+        f"PNG, JPEG, TIFF, BMP, WebP or GIF, up to {settings.max_megapixels:g} megapixels",
+        elem_id="image",
+        buttons=[],
+    )
+    strip = gr.HTML(
+        html.examples_html(examples), js_on_load=EXAMPLES_JS, apply_default_css=False, elem_id="examples"
+    )
+    return {"image": image, "examples": strip}
+
+
+def _layout_verdict(model: Model, labels: bool) -> dict[str, Any]:
+    verdict = gr.HTML(html.intro_html(model.info), apply_default_css=False, elem_id="verdict")
+    with gr.Group(elem_classes="controls"):
+        with gr.Row(elem_classes="threshold-row"):
+            threshold = gr.Slider(
+                0,
+                1,
+                logic.own_threshold(model.info),
+                step=0.001,
+                label="Decision threshold",
+                elem_id="threshold",
+                buttons=[],
+                scale=4,
+            )
+            reset = gr.Button(reset_label(model.info), size="sm", elem_id="reset", min_width=96)
+        tiles = gr.Radio(
+            [("In tiles", IN_TILES), ("As a whole", AS_A_WHOLE)],
+            value=IN_TILES,
+            label="Large image, inspected",
+            elem_id="tiles",
+            visible=False,
+        )
+        methods = list(model.methods)
+        method = gr.Radio(methods, value=methods[0], label="Explanation", elem_id="method")
+    controls = {"threshold": threshold, "reset": reset, "tiles": tiles, "method": method}
+    return {"verdict": verdict, **controls, **_layout_numbers(INVERSE in methods, labels)}
+
+
+def _layout_numbers(memory_bank: bool, labels: bool) -> dict[str, Any]:
+    regions = gr.HTML("", apply_default_css=False, elem_id="regions")
+    normals = gr.HTML("", apply_default_css=False, elem_id="normals")
+    with gr.Row(elem_classes="downloads"):
+        send = gr.Button("Send to labeling", size="sm", elem_id="send-to-labeling", visible=labels)
+        get_normals = gr.Button(
+            "Compare with normal images", size="sm", elem_id="get-normals", visible=memory_bank
+        )
+        get_overlay = gr.Button("Download overlay (PNG)", size="sm", elem_id="get-overlay")
+        get_json = gr.Button("Download result (JSON)", size="sm", elem_id="get-json")
+    drift = gr.HTML("", apply_default_css=False, elem_id="drift")
+    with gr.Accordion("Details: channels, timings, raw JSON", open=False, elem_classes="details"):
+        details = gr.HTML("", apply_default_css=False, elem_id="details")
+        raw = gr.JSON(label="Inspection", elem_id="raw", open=True)
+    buttons = {"send": send, "get_normals": get_normals, "get_overlay": get_overlay, "get_json": get_json}
+    return {
+        "regions": regions,
+        "normals": normals,
+        **buttons,
+        "drift": drift,
+        "details": details,
+        "raw": raw,
+    }
+
+
+def reset_label(info: ModelInfo) -> str:
+    return f"Model's own {info.threshold:.2f}"
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What the events do. recent: what all visitors had inspected."""
+
+    parts: Parts
+    judge: Judge
+    settings: Settings
+    examples: Sequence[Example]
+    recent: Recent
+
+    def on_image(self, payload: Mapping[str, Any] | None, *choices: Any) -> Updates:
         if payload is None:
-            return [gr.skip()] * len(parts.shown)
-        name = payload.get("orig_name")
-        return judged(lambda: uploaded_path(payload), name, own, shown, threshold, method, tiles)
+            return {self.parts.current: gr.skip()}
+        return self._inspect(lambda: uploaded_file(payload), str(payload.get("orig_name") or ""), *choices)
 
     def on_example(
+        self,
+        turns: Turns,
         own: Model | None,
         shown: ModelInfo,
-        threshold: float,
+        threshold: Any,
         method: str,
         tiles: str,
         chosen: gr.SelectData,
-    ):
-        path = examples[int(chosen.index)].path
-        return judged(lambda: path, path.name, own, shown, threshold, method, tiles)
+    ) -> Updates:
+        path = self.examples[int(chosen.index)].path
+        return self._inspect(
+            lambda: (path.name, path), path.name, turns, own, shown, threshold, method, tiles
+        )
 
-    def judged(
-        path: Callable[[], Path],
-        name: str | None,
+    def _inspect(
+        self,
+        file: Callable[[], tuple[str, Path]],
+        name: str,
+        turns: Turns,
         own: Model | None,
         shown: ModelInfo,
-        threshold: float,
+        threshold: Any,
         method: str,
         tiles: str,
-    ) -> list[Any]:
-        now = own or judge.models.in_use
-        threshold, method = model_in_use.carried_over(shown, now, threshold, method)
+    ) -> Updates:
+        """file: (name, path), where it was really uploaded."""
+        turn, model = turns.begin(IMAGE), own or self.judge.models.in_use
+        threshold, _ = logic.carried_over(shown, model, typed_threshold(threshold, shown.threshold), method)
+        choices = Choices(threshold, method, tiles == IN_TILES)
+        limit = self.settings.max_megapixels
         try:
-            in_tiles = tiles == IN_TILES
-            results = results_of(
-                inspecting.inspect_image(judge, path(), threshold, method, limit, in_tiles, now)
-            )
+            current = logic.inspect_image(self.judge, model, file(), choices, limit, turn)
         except ChipDemoError as error:
-            results = failure_of(str(error), name or "")
-        model_in_use.announce(shown, now)
-        return [None, *results, *model_in_use.updates(shown, now, threshold, method)]
+            current = Failed(turn, name, str(error))
+        if not turns.is_current(IMAGE, turn):
+            return {self.parts.current: gr.skip()}
+        return {self.parts.image: None, self.parts.current: current}
 
-    def results_of(current: Current) -> list[Any]:
-        inspection = current.inspection
-        return [
-            current,
-            fresh(current.view),
-            fragments.verdict_html(inspection, current.model.info),
-            fragments.regions_html(current.regions, current.view["method"]),
-            "",
-            fragments.drift_html(recent.drift(current.model.info)),
-            fragments.details_html(inspection),
-            current.to_json(),
-            tiles_radio(current),
-        ]
-
-    def on_threshold(current: Current | None, threshold: float):
-        if current is None:
-            return gr.skip(), gr.skip(), gr.skip()
-        current = inspecting.rejudge(current, threshold)
-        verdict = fragments.verdict_html(current.inspection, current.model.info)
-        return current, verdict, current.to_json()
-
-    def on_reset(current: Current | None, shown: ModelInfo):
-        return model_in_use.own_threshold(shown), *on_threshold(current, shown.threshold)
-
-    def on_method(current: Current | None, method: str):
-        if current is None:
-            return gr.skip(), gr.skip(), gr.skip()
+    def on_choice(
+        self,
+        current: Current | Failed | None,
+        turns: Turns,
+        shown: ModelInfo,
+        threshold: Any,
+        method: str,
+        tiles: str,
+    ) -> Updates:
+        """Another method, or another view of a large image."""
+        turn = turns.begin(CHOICE)
+        if not isinstance(current, Current) or not turns.is_current(IMAGE, current.turn):
+            return {self.parts.current: gr.skip()}
+        choices = Choices(typed_threshold(threshold, shown.threshold), method, tiles == IN_TILES)
         with shown_errors():
-            current = inspecting.explain_current(current, method, limit)
-        return current, dict(current.view), fragments.regions_html(current.regions, method)
+            current = logic.computed_for(self.judge, current, choices, self.settings.max_megapixels)
+        newest = turns.is_current(CHOICE, turn) and turns.is_current(IMAGE, current.turn)
+        return {self.parts.current: current if newest else gr.skip()}
 
-    def on_tiles(current: Current | None, method: str, tiles: str):
-        with shown_errors():
-            return results_of(inspecting.looked_at(needed(current), tiles == IN_TILES, method, limit))
+    def on_computed(
+        self, current: Current | Failed | None, turns: Turns, shown: ModelInfo, threshold: Any, method: str
+    ) -> Updates:
+        """Show what was computed, unless a newer image is being inspected."""
+        parts = self.parts
+        if current is None or not turns.is_current(IMAGE, current.turn):
+            return {parts.stage: gr.skip()}
+        if isinstance(current, Failed):
+            return {**nothing_shown(parts), parts.stage: current.view(), parts.verdict: html.NOT_INSPECTED}
+        threshold, model = typed_threshold(threshold, shown.threshold), {}
+        if shown != current.model.info:
+            info = current.model.info
+            gr.Info(f"A newer model is in use: {escape(info.name)} {escape(info.revision)}")
+            threshold, method = logic.carried_over(shown, current.model, threshold, method)
+            model = of_another_model(parts, current.model, threshold, method)
+        return {
+            **model,
+            **self._at_threshold(current, threshold),
+            parts.stage: current.view(),
+            parts.tiles: tiles_radio(current),
+            parts.regions: html.regions_html(current.regions, current.regions_method),
+            parts.normals: "",
+            parts.drift: html.drift_html(self.recent.drift(current.model.info)),
+            parts.details: html.details_html(current.inspection),
+        }
 
-    def on_normals(current: Current | None):
-        with shown_errors():
-            return fragments.normals_html(inspecting.compared_with_normals(needed(current), limit))
+    def _at_threshold(self, current: Current | Failed | None, threshold: float) -> Updates:
+        parts = self.parts
+        if not isinstance(current, Current):
+            return {parts.verdict: gr.skip()}
+        inspection = current.inspection.at_threshold(threshold)
+        return {
+            parts.verdict: html.verdict_html(inspection, current.model.info),
+            parts.raw: current.to_json(threshold),
+        }
 
-    def make_overlay(current: Current | None, method: str, opacity: float) -> str:
+    def on_threshold(self, current: Current | Failed | None, shown: ModelInfo, threshold: Any) -> Updates:
+        return self._at_threshold(current, typed_threshold(threshold, shown.threshold))
+
+    def on_reset(self, current: Current | Failed | None, shown: ModelInfo) -> Updates:
+        threshold = logic.own_threshold(shown)
+        return {self.parts.threshold: threshold, **self._at_threshold(current, threshold)}
+
+    def on_normals(self, current: Current | Failed | None) -> Updates:
         with shown_errors():
-            data = inspecting.overlay_file(needed(current), method, opacity, limit)
-        return save_bytes_to_cache(
-            data, inspecting.file_stem(current.name) + "-overlay.png", get_upload_folder()
+            found = logic.beside_normals(self.judge, needed(current), self.settings.max_megapixels)
+        return {self.parts.normals: html.normals_html(found)}
+
+    def on_overlay(
+        self, current: Current | Failed | None, shown: ModelInfo, threshold: Any, opacity: float, boxes: bool
+    ) -> Updates:
+        current, limit = needed(current), self.settings.max_megapixels
+        threshold = typed_threshold(threshold, shown.threshold)
+        with shown_errors():
+            content = logic.overlay_file(current, threshold, opacity, boxes, limit)
+        return {self.parts.overlay_file: download(content, f"{logic.file_stem(current.name)}-overlay.png")}
+
+    def on_json(self, current: Current | Failed | None, shown: ModelInfo, threshold: Any) -> Updates:
+        result = needed(current).to_json(typed_threshold(threshold, shown.threshold))
+        content = json.dumps(result, indent=2, ensure_ascii=False).encode()
+        return {self.parts.json_file: download(content, f"{logic.file_stem(current.name)}-inspection.json")}
+
+    def on_back(self, turns: Turns) -> Updates:
+        return with_model(self.parts, self.judge.models.in_use, None, turns)
+
+    def on_open(self, shown: ModelInfo, threshold: Any, method: str) -> Updates:
+        """A page that is opened now shows the model in use now, not the one the app began with."""
+        model = self.judge.models.in_use
+        if shown == model.info:
+            return {self.parts.header: gr.skip()}
+        threshold = typed_threshold(threshold, shown.threshold)
+        threshold, method = logic.carried_over(shown, model, threshold, method)
+        updates = of_another_model(self.parts, model, threshold, method)
+        return {**updates, self.parts.verdict: html.intro_html(model.info)}
+
+
+def wire(handlers: Handlers) -> None:
+    """The events. None of them is part of the API; ui/api is."""
+    parts = handlers.parts
+    chosen = [parts.turns, parts.own_model, parts.shown_model, parts.threshold, parts.method, parts.tiles]
+    judged = [parts.current, parts.shown_model, parts.threshold]
+    at_threshold = [parts.verdict, parts.raw]
+    # preprocess=False: gradio would decode an image itself, clip 16 bits to 8, and refuse a threshold of 5
+    raw = {"preprocess": False, "api_visibility": "private"}
+    heavy = raw | {"concurrency_limit": handlers.settings.concurrency, "concurrency_id": MODEL_QUEUE}
+    light = raw | LIGHT
+    new_image = heavy | {"trigger_mode": "multiple", "show_progress": "hidden"}
+    last_choice = heavy | {"trigger_mode": "always_last", "show_progress": "minimal"}
+    computed = [parts.image, parts.current]
+    images = [
+        parts.image.input(
+            handlers.on_image, [parts.image, *chosen], computed, js=PENDING_WITH_FILE_JS, **new_image
+        ),
+        parts.examples.select(handlers.on_example, chosen, computed, js=PENDING_JS, **new_image),
+    ]
+    choices = [
+        component.input(
+            handlers.on_choice,
+            [parts.current, parts.turns, parts.shown_model, parts.threshold, parts.method, parts.tiles],
+            parts.current,
+            **last_choice,
         )
-
-    def make_json(current: Current | None) -> str:
-        data = json.dumps(needed(current).to_json(), indent=2).encode()
-        return save_bytes_to_cache(
-            data, inspecting.file_stem(current.name) + "-inspection.json", get_upload_folder()
+        for component in (parts.method, parts.tiles)
+    ]
+    for event in images:
+        event.failure(None, js=FAILED_JS, api_visibility="private")
+    for event in (*images, *choices):
+        event.success(
+            handlers.on_computed,
+            [parts.current, parts.turns, parts.shown_model, parts.threshold, parts.method],
+            [*parts.of_model, *parts.of_image],
+            **light,
         )
-
-    judging = [parts.own.model, model.shown, model.threshold, model.method, parts.tiles]
-    judged_now = [parts.current, parts.verdict, parts.raw]
-    # preprocess=False: gradio would decode the file itself, and clip 16 bits to 8
-    parts.image.input(
-        on_image,
-        [parts.image, *judging],
-        parts.shown,
-        preprocess=False,
-        js=PENDING_WITH_FILE,
-        trigger_mode="multiple",
-        show_progress="hidden",
-        **heavy,
-    ).failure(None, js=FAILED, api_visibility="private")
-    parts.examples.select(
-        on_example, judging, parts.shown, js=PENDING, trigger_mode="multiple", show_progress="hidden", **heavy
-    ).failure(None, js=FAILED, api_visibility="private")
-    model.threshold.input(
-        on_threshold, [parts.current, model.threshold], judged_now, trigger_mode="always_last", **light
+    parts.threshold.input(handlers.on_threshold, judged, at_threshold, trigger_mode="always_last", **light)
+    parts.reset.click(
+        handlers.on_reset, [parts.current, parts.shown_model], [parts.threshold, *at_threshold], **light
     )
-    model.reset.click(on_reset, [parts.current, model.shown], [model.threshold, *judged_now], **light)
-    model.method.input(
-        on_method,
-        [parts.current, model.method],
-        [parts.current, parts.stage, parts.regions],
-        trigger_mode="always_last",
-        show_progress="minimal",
-        **heavy,
+    parts.get_normals.click(
+        handlers.on_normals, parts.current, parts.normals, show_progress="minimal", **heavy
     )
-    parts.tiles.input(
-        on_tiles,
-        [parts.current, model.method, parts.tiles],
-        parts.shown[1 : -len(model)],
-        trigger_mode="always_last",
-        show_progress="minimal",
-        **heavy,
+    parts.own_back.click(handlers.on_back, parts.turns, parts.of_change, **light)
+    wire_downloads(handlers, judged, heavy, light)
+
+
+def wire_downloads(
+    handlers: Handlers, judged: list[Any], heavy: Mapping[str, Any], light: Mapping[str, Any]
+) -> None:
+    """judged: the inputs that an inspection is shown from. heavy, light: options of events."""
+    parts = handlers.parts
+    overlay = parts.get_overlay.click(
+        handlers.on_overlay, [*judged, parts.opacity, parts.boxes], parts.overlay_file, js=OVERLAY_JS, **heavy
     )
-    model.get_normals.click(on_normals, parts.current, parts.normals, show_progress="minimal", **heavy)
-    parts.get_overlay.click(
-        make_overlay,
-        [parts.current, model.method, parts.opacity],
-        parts.overlay_file,
-        js="(current, method, _) => [current, method, window.chip.opacity()]",
-        **heavy,
-    ).success(None, js="() => document.querySelector('#overlay-file').click()", api_visibility="private")
-    parts.get_json.click(make_json, parts.current, parts.json_file, **light).success(
-        None, js="() => document.querySelector('#json-file').click()", api_visibility="private"
-    )
-    parts.own.back.click(
-        lambda shown: changed_to(None, judge.models.in_use, shown), model.shown, parts.changed, **light
-    )
+    result = parts.get_json.click(handlers.on_json, judged, parts.json_file, **light)
+    for event, name in ((overlay, "overlay-file"), (result, "json-file")):
+        click = f"() => document.getElementById('{name}').click()"
+        event.success(None, js=click, api_visibility="private")
 
 
-def fresh(view: Mapping[str, Any]) -> dict[str, Any]:
-    """The view, unlike any before: the page hears of changes only, and waits for one after a drop."""
-    return {**view, "serial": time.time_ns()}
+def of_another_model(parts: Parts, model: Model, threshold: float, method: str) -> Updates:
+    """What the page says of its model. threshold, method: as carried over."""
+    return {
+        parts.shown_model: model.info,
+        parts.header: header_html(model.info),
+        parts.threshold: threshold,
+        parts.reset: reset_label(model.info),
+        parts.method: gr.Radio(choices=list(model.methods), value=method),
+        parts.get_normals: gr.Button(visible=INVERSE in model.methods),
+    }
 
 
-def changed_to(own: Model | None, now: Model, shown: ModelInfo) -> list[Any]:
-    """For Parts.changed: another model, and no image yet. own: the visitor's, if it is theirs."""
-    threshold = model_in_use.own_threshold(now.info)
-    nothing = [None, None, fresh({"state": "empty"}), fragments.intro_html(now.info), "", "", "", "", None]
-    nothing += [gr.update(visible=False)]  # tiles
-    model = model_in_use.updates(shown, now, threshold, now.methods[0])
-    return [*own_model.updates(own), *nothing, *model]
+def with_model(parts: Parts, model: Model, own: Model | None, turns: Turns) -> Updates:
+    """Parts.of_change with another model and no image yet. own: the model where it is the visitor's."""
+    stage = {"state": "empty", "turn": turns.begin(IMAGE)}
+    return {
+        parts.own_model: own,
+        parts.own_row: gr.Row(visible=own is not None),
+        parts.own_note: html.own_model_html(own.info) if own else "",
+        parts.current: None,
+        **of_another_model(parts, model, logic.own_threshold(model.info), model.methods[0]),
+        **nothing_shown(parts),
+        parts.stage: stage,
+        parts.verdict: html.intro_html(model.info),
+    }
 
 
-def tiles_radio(current: Current) -> dict[str, Any]:
-    """For a large image, with what each way of looking at it costs; for others it is not there."""
-    tiles = current.inspection.tiles
-    if tiles is None:
-        return gr.update(visible=False)
-    labels = fragments.tiles_labels((current.tiled or current.inspection).tiles)
-    chosen = IN_TILES if tiles.seen else AS_A_WHOLE
-    return gr.update(choices=list(zip(labels, (IN_TILES, AS_A_WHOLE))), value=chosen, visible=True)
+def nothing_shown(parts: Parts) -> Updates:
+    """No inspection: nothing of the last one stays."""
+    empty = dict.fromkeys((parts.regions, parts.normals, parts.drift, parts.details), "")
+    return {**empty, parts.raw: None, parts.tiles: gr.Radio(visible=False)}
 
 
-def failure_of(message: str, name: str) -> list[Any]:
-    """What the tab shows where an image could not be inspected; nothing of the last one stays."""
-    stage = {"state": "error", "name": name, "message": message}
-    return [None, fresh(stage), fragments.NOT_INSPECTED, "", "", "", "", None, gr.update(visible=False)]
+def tiles_radio(current: Current) -> Any:
+    """For a large image, with what each view of it costs; hidden for others. The choice stays."""
+    if current.full.tiles is None:
+        return gr.Radio(visible=False)
+    labels = html.tiles_labels(current.full.tiles)
+    return gr.Radio(choices=list(zip(labels, (IN_TILES, AS_A_WHOLE))), visible=True)
 
 
-def needed(current: Current | None) -> Current:
-    if current is None:
+def needed(current: Current | Failed | None) -> Current:
+    """Raises gr.Error where there is no inspected image."""
+    if not isinstance(current, Current):
         raise gr.Error(NOTHING, print_exception=False)
     return current
 
 
-class shown_errors:
-    """with shown_errors(): a ChipDemoError inside becomes a message on the page."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, ChipDemoError):
-            raise gr.Error(str(error), print_exception=False) from error
+def download(content: bytes, name: str) -> str:
+    """The path of a file that a visitor may fetch."""
+    return save_bytes_to_cache(content, name, get_upload_folder())

@@ -10,7 +10,6 @@ Nobody may see another's label before giving their own. Hence:
 """
 
 from dataclasses import dataclass
-from io import BytesIO
 
 from chipdemo.errors import ChipDemoError
 from chipdemo.inspection import ModelInfo
@@ -24,8 +23,8 @@ from chipdemo.labeling.statistics import (
     likely_errors,
 )
 from chipdemo.labeling.status import Status, images_seen, status_of, training_commands
+from chipdemo.overlay import data_uri
 from chipdemo.settings import Settings
-from chipdemo.ui.inspect.html import data_uri
 from chipdemo.ui.label.logic import Desk
 
 SECOND_LOOKS = 12  # images, at most, that are listed
@@ -97,6 +96,4 @@ def _thumbnail(desk: Desk, sha256: str) -> str:
     except ChipDemoError:
         return ""
     image.thumbnail((THUMBNAIL, THUMBNAIL), reducing_gap=2.0)
-    stream = BytesIO()
-    image.save(stream, "JPEG", quality=85)
-    return data_uri(stream.getvalue(), "jpeg")
+    return data_uri(image, "JPEG")

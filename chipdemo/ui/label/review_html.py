@@ -169,9 +169,13 @@ def _next(review: Review) -> str:
 
 
 def _hot_reload(settings: Settings, model: str) -> str:
-    if settings.watch and settings.model:
-        return f"This app looks for a newer {model} every {settings.watch} s and loads it without a restart."
+    if settings.hot_reload and settings.model:
+        return (
+            f"This app looks for a newer {model} every {settings.hot_reload} s and loads it without a "
+            "restart."
+        )
     return (
-        "Then start the app with <code>--model FOLDER --watch 60</code>, where FOLDER is the folder that "
-        "training prints at its end. The app then loads each newer model of that folder without a restart."
+        "Then start the app with <code>--model FOLDER --hot-reload 60</code>, where FOLDER is the folder "
+        "that training prints at its end. The app then loads each newer model of that folder without a "
+        "restart."
     )

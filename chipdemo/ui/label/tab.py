@@ -9,6 +9,7 @@ import gradio as gr
 from chipdemo.errors import ChipDemoError
 from chipdemo.labeling.intake import Intake
 from chipdemo.ui.auth import Annotators
+from chipdemo.ui.events import shown_errors
 from chipdemo.ui.inspect import tab as inspect_tab
 from chipdemo.ui.inspect.logic import Current
 from chipdemo.ui.label import adding, html, review_html
@@ -148,7 +149,7 @@ def wire_sending(parts: inspect_tab.Parts, desk: Desk, annotators: Annotators) -
     """The Inspect tab's "Send to labeling"."""
 
     def on_send(current: Current | None, request: gr.Request, profile: gr.OAuthProfile | None) -> None:
-        with inspect_tab.shown_errors():
+        with shown_errors():
             annotators.name(request, profile)
             current = inspect_tab.needed(current)
             uploads = [(current.name, current.path)]

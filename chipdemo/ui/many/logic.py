@@ -1,37 +1,44 @@
-"""What "Many images at once" of the Inspect tab does; many_panel.py wires it."""
+"""What "Many images at once" and /inspect_batch do, as functions of values; tab.py wires the panel."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from io import BytesIO
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from PIL import Image
 
-from chipdemo.batch import report
-from chipdemo.batch import run as batch
-from chipdemo.batch.run import Judged
+from chipdemo.batch import report, run
+from chipdemo.batch.sources import BatchImage, uploaded_images
 from chipdemo.errors import BatchError
 from chipdemo.files import Limits
-from chipdemo.inspection import Model
+from chipdemo.inspection import ABNORMAL, NORMAL, OUT_OF_DISTRIBUTION, Model
 from chipdemo.judge import Judge
-from chipdemo.overlay import blend
+from chipdemo.overlay import encode, overlay
 
 MOST = 1000  # images at a time in the app; the command line takes any number
-MANY_QUEUE = "many"  # its events share one limit, beside single images, which wait for none of these
+QUEUE = "many"  # its events share one limit, beside single images, which wait for none of these
 SHOWN = 200  # of them as pictures on the page
 TILE_SIDE = 240  # pixels of the longer side
+UNREADABLE = "unreadable"
+GROUPS = (ABNORMAL, OUT_OF_DISTRIBUTION, NORMAL, UNREADABLE)  # each image is in one; the order of the gallery
+
+Result = dict[str, Any]  # as run.result_of makes it
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A judged image as the page shows it. result: batch.result_of; picture: JPEG, b"" for none."""
+    """An image as the page shows it. picture: JPEG, b"" for none."""
 
-    result: dict[str, Any]
+    result: Result
     picture: bytes
+
+    @property
+    def group(self) -> str:
+        return UNREADABLE if self.result["error"] else self.result["outcome"]
 
 
 @dataclass(frozen=True)
@@ -45,74 +52,88 @@ class Progress:
 
 @dataclass(frozen=True)
 class Many:
-    """What came of all of them, in their order. passed_over: a line on each file that was not looked at."""
+    """All images in their order. passed_over: a line on each file that was not inspected."""
 
     tiles: tuple[Tile, ...]
     passed_over: tuple[str, ...]
     run: dict[str, Any]
 
     @property
-    def results(self) -> list[dict[str, Any]]:
-        return [tile.result for tile in self.tiles]
+    def counts(self) -> dict[str, int]:
+        """Of each of GROUPS; they add up to all images."""
+        groups = [tile.group for tile in self.tiles]
+        return {group: groups.count(group) for group in GROUPS}
 
 
 def inspect_uploads(
-    judge: Judge, model: Model | None, uploads: Sequence[tuple[str, Path]], threshold: float, limits: Limits
+    judge: Judge, model: Model, uploads: Sequence[tuple[str, Path]], threshold: float, limits: Limits
 ) -> Iterator[Progress | Many]:
-    """Judge uploads, (name, path) of images and zips; tells how far it is, and ends in Many.
+    """Inspect and draw uploads, (name, path) of images and zips. Ends in Many.
 
     Raises BatchError where there are none or too many.
     """
-    model = model or judge.models.in_use
-    images, passed_over = batch.uploads_listed(uploads, limits)
-    if not 0 < len(images) <= MOST:
-        raise BatchError(
-            f"Expected 1 to {MOST:,} images; found {len(images):,}. "
-            + ("Use python -m chipdemo inspect for more." if images else "Choose other files.")
-        )
+    images, passed_over = _listed(uploads, limits)
     tiles, started = [], perf_counter()
     yield Progress(0, len(images), 0)
-    for some in batch.inspect_stream(judge, model, images, threshold, limits):
-        tiles += [Tile(batch.result_of(one), picture_of(one)) for one in some]
-        yield Progress(len(tiles), len(images), len(tiles) / (perf_counter() - started))
-    info = model.info
-    run = {"model": info.name, "revision": info.revision, "threshold": threshold, "data": info.data}
-    yield Many(tuple(tiles), tuple(passed_over), run)
+    task = run.Task(judge, model, threshold, limits=limits)
+    with closing(run.inspect_stream(task, images)) as batches:
+        for batch in batches:
+            tiles += [Tile(run.result_of(one), picture_of(one)) for one in batch]
+            yield Progress(len(tiles), len(images), len(tiles) / (perf_counter() - started))
+    yield Many(tuple(tiles), tuple(passed_over), task.run())
 
 
-def picture_of(judged: Judged) -> bytes:
-    """The image, as the network saw it and in its own proportions, with its heat."""
-    if judged.inspection is None:
+def results_of(
+    judge: Judge, model: Model, uploads: Sequence[tuple[str, Path]], threshold: float, limits: Limits
+) -> list[Result]:
+    """The results of uploads, without pictures. Raises BatchError as inspect_uploads does."""
+    images, _ = _listed(uploads, limits)
+    batches = run.inspect_stream(run.Task(judge, model, threshold, limits=limits), images)
+    return [run.result_of(one) for batch in batches for one in batch]
+
+
+def _listed(uploads: Sequence[tuple[str, Path]], limits: Limits) -> tuple[list[BatchImage], list[str]]:
+    images, passed_over = uploaded_images(uploads, limits)
+    if not images:
+        raise BatchError("There are no images in these files. Choose images, or zips of images.")
+    if len(images) > MOST:
+        raise BatchError(
+            f"These are {len(images):,} images; up to {MOST:,} can be inspected here. Use python -m chipdemo "
+            "inspect for more."
+        )
+    return images, passed_over
+
+
+def picture_of(one: run.Inspected) -> bytes:
+    """The image as the network saw it, in its own proportions, with the overlay."""
+    if one.inspection is None:
         return b""
-    width, height = judged.inspection.image_size
+    width, height = one.inspection.image_size
     scale = TILE_SIDE / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    image = Image.fromarray(judged.prepared.pixels).resize(size)
-    heat = judged.inspection.heatmaps[judged.inspection.method]
-    picture = blend(image, heat).crop((0, 0, *size))  # without the color bar
-    picture.save(stream := BytesIO(), "JPEG", quality=80)
-    return stream.getvalue()
+    image, method = Image.fromarray(one.prepared.pixels).resize(size), one.inspection.method
+    return encode(overlay(image, one.inspection.heatmaps[method], method), "JPEG")
 
 
-def worst_first(many: Many) -> list[Tile]:
-    """Those that are shown: the likeliest to be abnormal first, and what cannot be read after them."""
-    return sorted(many.tiles, key=lambda tile: -tile.result.get("abnormal_probability", -1))[:SHOWN]
+def gallery(many: Many) -> list[Tile]:
+    """The images that are shown: by group, then by probability, the highest first."""
+
+    def rank(tile: Tile) -> tuple[int, float]:
+        return GROUPS.index(tile.group), -tile.result.get("abnormal_probability", 0)
+
+    return sorted(many.tiles, key=rank)[:SHOWN]
 
 
 def report_files(many: Many) -> dict[str, bytes]:
     """The report and the table, by name."""
     pictures = {tile.result["path"]: tile.picture for tile in many.tiles}
-
-    def picture(result: report.Result) -> Image.Image:
-        return Image.open(BytesIO(pictures[result["path"]]))
+    results = [tile.result for tile in many.tiles]
+    date = f"{datetime.now():%Y-%m-%d %H:%M}"
 
     with tempfile.TemporaryDirectory() as folder:
-        report.write_tables(many.results, Path(folder))
+        report.write_tables(results, Path(folder))
+        page = Path(folder, report.HTML)
         report.write_page(
-            report.sums_of(many.results),
-            many.run,
-            f"{datetime.now():%Y-%m-%d %H:%M}",
-            picture,
-            Path(folder, report.HTML),
+            report.sums_of(results), many.run, date, lambda result: pictures[result["path"]], page
         )
         return {name: Path(folder, name).read_bytes() for name in (report.HTML, report.CSV)}

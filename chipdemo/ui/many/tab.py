@@ -1,22 +1,27 @@
-"""The panel "Many images at once" of the Inspect tab: layout, then wiring. many.py does the work."""
+"""The panel "Many images at once" of the Inspect tab: layout, then wiring."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
 
 from chipdemo.batch.report import CSV, HTML
 from chipdemo.errors import ChipDemoError
 from chipdemo.files import Limits
-from chipdemo.inspection import Model
+from chipdemo.inspection import Model, ModelInfo
 from chipdemo.judge import Judge
 from chipdemo.settings import Settings
-from chipdemo.ui.many import html as many_fragments
-from chipdemo.ui.many import logic as many
+from chipdemo.threshold import typed_threshold
+from chipdemo.ui.html import refused_html
+from chipdemo.ui.inspect import tab as inspect_tab
+from chipdemo.ui.inspect.tab import Updates, download
+from chipdemo.ui.many import html, logic
+from chipdemo.ui.turns import Turns
 from chipdemo.ui.uploads import uploaded_files
+
+MANY = "many"  # kind of turns
+STOPPED = "Stopped. Drop the images again to restart."
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ def layout() -> Parts:
     with gr.Accordion("Many images at once", open=False, elem_id="many"):
         files = gr.File(
             file_count="multiple",
-            label=f"Images or zips, up to {many.MOST:,}",
+            label=f"Images or zips of images, up to {logic.MOST:,}",
             elem_id="many-files",
             height=150,
         )
@@ -51,45 +56,75 @@ def layout() -> Parts:
     return Parts(files, stop, results, page, table)
 
 
-def wire(parts: Parts, threshold: gr.Slider, own: gr.State, judge: Judge, settings: Settings) -> None:
-    """The events. threshold, own: the tab's; own is the visitor's own inspector, if any."""
-    hidden = gr.update(visible=False)
-    running, ended = gr.update(visible=True), [hidden, hidden, hidden]
+@dataclass(frozen=True)
+class Handlers:
+    """What the events do."""
+
+    parts: Parts
+    judge: Judge
+    settings: Settings
+
+    def on_newer(self, turns: Turns) -> None:
+        """Whatever is being inspected for this visitor ends with its batch, and shows no more."""
+        turns.begin(MANY)
 
     def on_files(
-        payload: list[dict[str, Any]] | None, threshold: float, own: Model | None
-    ) -> Iterator[list[Any]]:
+        self,
+        payload: list[Mapping[str, Any]] | None,
+        turns: Turns,
+        own: Model | None,
+        shown: ModelInfo,
+        threshold: Any,
+    ) -> Iterator[Updates]:
+        turn, limits = turns.begin(MANY), Limits(megapixels=self.settings.max_megapixels)
+        model = own or self.judge.models.in_use
+        threshold = typed_threshold(threshold, shown.threshold)
         try:
-            limits = Limits(megapixels=settings.max_megapixels)
-            for one in many.inspect_uploads(judge, own, uploaded_files(payload), threshold, limits):
-                if isinstance(one, many.Progress):
-                    yield [many_fragments.progress_html(one), running, hidden, hidden]
-                else:
-                    yield [many_fragments.many_html(one), hidden, *downloads(one)]
+            uploads = uploaded_files(payload)
+            for found in logic.inspect_uploads(self.judge, model, uploads, threshold, limits):
+                if not turns.is_current(MANY, turn):
+                    return
+                yield self._updates(found)
         except ChipDemoError as error:
-            yield [many_fragments.refused_html(str(error)), *ended]
+            yield self._ended(refused_html(str(error), "many-refused"))
 
-    def downloads(one: many.Many) -> list[Any]:
-        files = many.report_files(one)
-        paths = {name: save_bytes_to_cache(data, name, get_upload_folder()) for name, data in files.items()}
-        return [gr.update(value=paths[name], visible=True) for name in (HTML, CSV)]
+    def on_stop(self, turns: Turns) -> Updates:
+        turns.begin(MANY)
+        return self._ended(refused_html(STOPPED, "many-refused"))
 
-    judging = parts.files.upload(
-        on_files,
-        [parts.files, threshold, own],
+    def _updates(self, found: logic.Progress | logic.Many) -> Updates:
+        parts = self.parts
+        if isinstance(found, logic.Progress):
+            return self._ended(html.progress_html(found)) | {parts.stop: gr.Button(visible=True)}
+        files = logic.report_files(found)
+        return {
+            **self._ended(html.many_html(found)),
+            parts.page: gr.DownloadButton(value=download(files[HTML], HTML), visible=True),
+            parts.table: gr.DownloadButton(value=download(files[CSV], CSV), visible=True),
+        }
+
+    def _ended(self, results: str) -> Updates:
+        parts = self.parts
+        hidden = {parts.page: gr.DownloadButton(visible=False), parts.table: gr.DownloadButton(visible=False)}
+        return {parts.results: results, parts.stop: gr.Button(visible=False), **hidden}
+
+
+def wire(parts: Parts, chosen: inspect_tab.Parts, judge: Judge, settings: Settings) -> None:
+    """The events. chosen: the Inspect tab, whose model and threshold apply."""
+    handlers = Handlers(parts, judge, settings)
+    private = {"api_visibility": "private", "show_progress": "hidden"}
+    at_once = private | {"concurrency_limit": None, "trigger_mode": "multiple"}
+    # First: files that are still waiting for their turn take no turn themselves
+    parts.files.upload(handlers.on_newer, chosen.turns, None, **at_once)
+    inspecting = parts.files.upload(
+        handlers.on_files,
+        [parts.files, chosen.turns, chosen.own_model, chosen.shown_model, chosen.threshold],
         parts.shown,
         preprocess=False,
-        api_visibility="private",
+        trigger_mode="multiple",
         concurrency_limit=1,
-        concurrency_id=many.MANY_QUEUE,
-        show_progress="hidden",
+        concurrency_id=logic.QUEUE,
+        **private,
     )
-    judging.then(lambda: None, None, parts.files, api_visibility="private", show_progress="hidden")
-    parts.stop.click(
-        lambda: [many_fragments.refused_html("Stopped. Drop the images again to start anew."), *ended],
-        None,
-        parts.shown,
-        cancels=[judging],
-        api_visibility="private",
-        show_progress="hidden",
-    )
+    inspecting.then(lambda: None, None, parts.files, **private)
+    parts.stop.click(handlers.on_stop, chosen.turns, parts.shown, cancels=[inspecting], **at_once)

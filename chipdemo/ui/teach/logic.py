@@ -1,144 +1,138 @@
-"""What the Teach tab does; teach_tab.py wires it."""
+"""What the Teach tab does; tab.py wires it."""
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from queue import SimpleQueue
 from threading import Event
 from time import perf_counter
 from typing import TypeVar
 from weakref import WeakSet
 
-from chipdemo.batch.run import uploads_listed
+from chipdemo.batch.sources import uploaded_images
 from chipdemo.errors import DataError
 from chipdemo.files import Found, Limits, shown
 from chipdemo.inspection import ABNORMAL
 from chipdemo.labeling.folders import class_of
-from chipdemo.teaching import FEWEST, Draft, Progress, Taught, Teacher
+from chipdemo.teaching import MIN_IMAGES, Draft, Progress, Taught, Teacher
 
-MOST = 500  # images at a time in the app; the command line takes any number
-MOST_KEPT = 20  # drafts and taught chips of all visitors together, in memory at a time
+MAX_IMAGES = 500  # at a time in the app; the command line takes any number
+MAX_IN_MEMORY = 20  # drafts and taught models of all visitors together
 QUEUE = "teach"  # its events share one limit: one chip is taught at a time
-NAMED = 60  # letters of a chip's name
+NAME_LETTERS = 60  # of a chip's name
+UPDATE_S = 0.3  # between two reports of progress to the page
 
-Uploads = Sequence[tuple[str, Path]]  # the names that people know them by, with their paths
+Uploads = Sequence[tuple[str, Path]]  # each file's name for people, and its path
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Told:
-    """How far it is, 0-1, with what, since so many seconds."""
+class Step:
+    """What is being done. done: fraction of the whole work, 0-1. seconds: since it began."""
 
     done: float
-    what: str
+    name: str
     seconds: float
 
 
 class Stopped(Exception):
-    """Nobody waits for the work any more."""
+    """The page has stopped the work or was closed."""
 
 
 @dataclass(frozen=True)
-class Classroom:
-    """Where visitors teach, one for the app.
+class TeachService:
+    """Teaching for all visitors of the app.
 
-    teacher: gives it when it is needed. kept: what they have in memory; it keeps none of it alive.
+    teacher: gives the Teacher when it is needed. in_memory: drafts and models that visitors hold; it keeps
+    none of them alive.
     """
 
     teacher: Callable[[], Teacher]
     limits: Limits
-    kept: WeakSet = field(default_factory=WeakSet)
+    in_memory: WeakSet = field(default_factory=WeakSet)
+
+    def draft(self, goods: Uploads, defects: Uploads) -> Iterator[Step | Draft]:
+        """Fit uploaded images and zips; reports steps and ends with the draft. Raises DataError."""
+        if len(self.in_memory) >= MAX_IN_MEMORY:
+            raise DataError(
+                f"{len(self.in_memory)} taught models are in use, and there is memory for no more. Try again "
+                "in an hour, or teach on your own machine: python -m chipdemo teach."
+            )
+        good, refused = self._listed(goods)
+        known, _ = self._listed(defects)
+        _check(good, known, refused)
+        for one in in_background(lambda progress: self.teacher().draft(good, known, self.limits, progress)):
+            if isinstance(one, Draft):
+                self.in_memory.add(one)
+            yield one
+
+    def finish(
+        self, draft: Draft, without: Collection[int], false_positive_rate: float, name: str
+    ) -> Iterator[Step | Taught]:
+        """Make a model of a draft without some of its outliers, in the same way."""
+        without = sorted({one.row for one in draft.outliers}.intersection(without))
+        name = file_name(name)
+        for one in in_background(
+            lambda progress: self.teacher().finish(draft, without, false_positive_rate, name, progress)
+        ):
+            if isinstance(one, Taught):
+                self.in_memory.add(one.model)
+            yield one
+
+    def _listed(self, uploads: Uploads) -> tuple[list[Found], list[str]]:
+        images, refused = uploaded_images(uploads, self.limits)
+        return [Found(shown(one.path), one.file.source) for one in images], refused
 
 
-def look(room: Classroom, goods: Uploads, defects: Uploads) -> Iterator[Told | Draft]:
-    """Look at uploaded images and zips; tells how far it is, and ends in a draft. Raises DataError."""
-    if len(room.kept) >= MOST_KEPT:
+def _check(good: Sequence[Found], defects: Sequence[Found], refused: Sequence[str]) -> None:
+    """Raises DataError before anything is computed."""
+    if bad := next(filter(None, map(_abnormal_folder, good)), None):
+        raise DataError(f"The good images include a folder named {bad}. Put its images into “Known defects”.")
+    if len(good) < MIN_IMAGES:
         raise DataError(
-            f"Expected fewer than {MOST_KEPT} taught chips in use at a time; found {len(room.kept)}. "
-            "Try again in an hour, or teach on your own machine: python -m chipdemo teach."
-        )
-    good, refused = _files(goods, room.limits)
-    known, refused_defects = _files(defects, room.limits)
-    if bad := next(filter(None, map(_folder_of_defects, good)), None):
-        raise DataError(
-            f"Expected good images alone; found the folder {bad} among them. Put what is in it with the "
-            "known defects."
-        )
-    if len(good) < FEWEST:
-        raise DataError(
-            f"Expected at least {FEWEST} good images; found {len(good)}. Add more of them."
+            f"{len(good)} good images are too few. Add more, at least {MIN_IMAGES}."
             + "".join(f" {line}" for line in refused[:3])
         )
-    if len(good) + len(known) > MOST:
+    if (count := len(good) + len(defects)) > MAX_IMAGES:
         raise DataError(
-            f"Expected at most {MOST:,} images; found {len(good) + len(known):,}. Choose fewer, or use "
-            "python -m chipdemo teach, which takes any number."
+            f"{count:,} images are more than the {MAX_IMAGES:,} that fit here. Choose fewer, or use python "
+            "-m chipdemo teach, which takes any number."
         )
-    for one in as_it_goes(lambda progress: room.teacher().look(good, known, room.limits, progress)):
-        if isinstance(one, Draft):
-            room.kept.add(one)
-        yield one
 
 
-def finish(
-    room: Classroom, draft: Draft, without: Collection[int], false_alarms: float, name: str
-) -> Iterator[Told | Taught]:
-    """Learn a draft but for some rows, in the same way."""
-    known = {one.row for one in draft.standouts}
-    without = sorted(known.intersection(without))
-    name = file_name(name)
-    for one in as_it_goes(
-        lambda progress: room.teacher().finish(draft, without, false_alarms, name, progress)
-    ):
-        if isinstance(one, Taught):
-            room.kept.add(one.model)
-        yield one
-
-
-def _files(uploads: Uploads, limits: Limits) -> tuple[list[Found], list[str]]:
-    images, refused = uploads_listed(uploads, limits)
-    return [Found(shown(one.place), one.found.source) for one in images], refused
-
-
-def _folder_of_defects(image: Found) -> str:
-    """The folder of a zip that says of its images that they are defective, if any."""
+def _abnormal_folder(image: Found) -> str:
+    """The folder of a zip whose name says abnormal, "" where there is none."""
     folders = PurePosixPath(image.name.rpartition("!")[2]).parts[:-1]
     return next((folder for folder in folders if class_of(folder) == ABNORMAL), "")
 
 
 def file_name(name: str) -> str:
-    """The name of a chip, fit for a folder everywhere: "Board 7/b" -> "Board-7-b"."""
-    return re.sub(r"[^\w.]+", "-", name.strip())[:NAMED].strip("-.") or "my-chip"
+    """The name of a chip, fit for a folder on any system: "Board 7/b" -> "Board-7-b"."""
+    return re.sub(r"[^\w.]+", "-", name.strip())[:NAME_LETTERS].strip("-.") or "my-chip"
 
 
-def as_it_goes(work: Callable[[Progress], Result]) -> Iterator[Told | Result]:
-    """Run work in a thread: what it tells, the latest alone if it tells much, and then what it gives.
+def in_background(work: Callable[[Progress], Result]) -> Iterator[Step | Result]:
+    """Run work in a thread: its latest step every UPDATE_S, and at the end its result.
 
-    Closing the iterator ends the work when it tells something next. Raises what the work raises.
+    Closing the iterator ends the work at its next step. Raises what the work raises.
     """
-    said: SimpleQueue[Told | Future] = SimpleQueue()
-    stopped, started = Event(), perf_counter()
+    started, stopped = perf_counter(), Event()
+    latest = Step(0, "starting", 0)
 
-    def progress(done: float, what: str) -> None:
+    def progress(done: float, name: str) -> None:
+        nonlocal latest
         if stopped.is_set():
             raise Stopped
-        said.put(Told(done, what, perf_counter() - started))
+        latest = Step(done, name, perf_counter() - started)
 
     pool = ThreadPoolExecutor(1)
     try:
-        context = copy_context()  # what Gradio knows of who asks
-        pool.submit(context.run, work, progress).add_done_callback(said.put)
-        while True:
-            one = said.get()
-            while not said.empty():
-                one = said.get()
-            if isinstance(one, Future):
-                yield one.result()
-                return
-            yield one
+        future = pool.submit(copy_context().run, work, progress)  # in the context of the visitor's request
+        while not wait([future], UPDATE_S).done:
+            yield latest
+        yield future.result()
     finally:
         stopped.set()
         pool.shutdown(wait=False)

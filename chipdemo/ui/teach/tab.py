@@ -1,6 +1,6 @@
-"""The Teach tab: layout, then wiring. teaching.py does the work."""
+"""The Teach tab: layout, then wiring. logic.py does the work."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,19 +9,26 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError
-from chipdemo.inspection import Model, ModelInfo
-from chipdemo.teaching import FALSE_ALARMS, FEWEST, Draft, Taught
+from chipdemo.inspection import Model
+from chipdemo.teaching import FALSE_POSITIVE_RATE, MIN_IMAGES, Draft, Taught
+from chipdemo.ui.events import KEEP_S
 from chipdemo.ui.inspect import tab as inspect_tab
-from chipdemo.ui.teach import html as teach_fragments
-from chipdemo.ui.teach import logic as teaching
-from chipdemo.ui.teach.logic import Classroom, Told
+from chipdemo.ui.teach.html import INTRO, STOPPED, progress_html, refused_html, review_html, summary_html
+from chipdemo.ui.teach.logic import NAME_LETTERS, QUEUE, Step, TeachService
+from chipdemo.ui.turns import Turns
 from chipdemo.ui.uploads import uploaded_files
 
-RATES = (0.005, 0.01, FALSE_ALARMS, 0.05, 0.1)
-CHOSEN_JS = "(draft, rows, ...rest) => [draft, window.chip.leftOut(), ...rest]"
-UNSEEN = "What was seen is no longer kept here. Press Teach again."
-GONE = "What was taught is no longer kept here. Teach it again, or open the download."
+RATES = (0.005, 0.01, FALSE_POSITIVE_RATE, 0.05, 0.1)
+READING = Step(0, "reading images", 0)
+# The rows of the outliers that are ticked take the place of left_out
+TICKED_JS = """(draft, rows, ...rest) => [
+    draft, [...document.querySelectorAll(".outliers input:checked")].map((one) => +one.dataset.row), ...rest
+]"""
+DRAFT_GONE = "The images were removed from memory. Press Teach again."
+MODEL_GONE = "The model was removed from memory. Teach it again, or open the one that you downloaded."
 TO_INSPECT_JS = "() => document.getElementById('inspect-button').click()"
+
+Updates = dict[Any, Any]  # new values, by component
 
 
 @dataclass(frozen=True)
@@ -43,45 +50,54 @@ class Parts:
     taught: gr.State
 
     @property
-    def shown(self) -> list[Any]:
-        """Where _shown goes, in order."""
+    def changed(self) -> list[Any]:
+        """What the events of teaching write."""
         buttons = [self.teach, self.stop, self.go_on, self.use, self.download]
         return [self.results, *buttons, self.draft, self.taught]
+
+    def running(self, step: Step, **states: Any) -> Updates:
+        """The work is going on and can be stopped. states: draft and taught, where they change."""
+        return self._shown(progress_html(step), self.stop) | self._states(states)
+
+    def failed(self, message: str, draft: Draft | None = None) -> Updates:
+        """No model was made. draft: with outliers that still wait for a choice."""
+        if draft is None:
+            return self._shown(refused_html(message), self.teach)
+        return self._shown(refused_html(message) + review_html(draft), self.teach, self.go_on)
+
+    def review(self, draft: Draft) -> Updates:
+        """Outliers wait for a choice."""
+        return self._shown(review_html(draft), self.teach, self.go_on) | self._states({"draft": draft})
+
+    def done(self, draft: Draft, taught: Taught) -> Updates:
+        """A model was made."""
+        name = taught.model.info.name + ".zip"
+        file = save_bytes_to_cache(taught.archive, name, get_upload_folder())
+        label = f"Download ({len(taught.archive) / 1e6:.0f} MB)"
+        shown = self._shown(summary_html(draft, taught), self.teach, self.use, self.download)
+        shown[self.download] = gr.update(value=file, label=label, visible=True)
+        return shown | self._states({"draft": None, "taught": taught.model})
+
+    def _shown(self, html: str, *buttons: Any) -> Updates:
+        """The results, and these buttons alone. Teach is the first choice unless another button is."""
+        every = (self.teach, self.stop, self.go_on, self.use, self.download)
+        updates = {button: gr.update(visible=button in buttons) for button in every}
+        if self.teach in buttons:
+            variant = "primary" if len(buttons) == 1 else "secondary"
+            updates[self.teach] = gr.update(visible=True, variant=variant)
+        return {self.results: html} | updates
+
+    def _states(self, values: Mapping[str, Any]) -> Updates:
+        return {getattr(self, name): value for name, value in values.items()}
 
 
 def layout() -> Parts:
     """The tab's components, to be called inside its gr.Tab."""
     with gr.Row(elem_classes="teach"):
         with gr.Column(elem_classes="teach-input"):
-            goods = gr.File(
-                file_count="multiple",
-                label=f"Good images, {FEWEST} or more, or zips of them",
-                elem_id="teach-goods",
-                height=200,
-            )
-            defects = gr.File(
-                file_count="multiple",
-                label="Known defects, if you have any",
-                elem_id="teach-defects",
-                height=170,
-            )
-            name = gr.Textbox(
-                label="Name of the chip",
-                placeholder="my-chip",
-                max_length=teaching.NAMED,
-                elem_id="teach-name",
-            )
-            rate = gr.Radio(
-                [(f"{100 * rate:g} %", rate) for rate in RATES],
-                value=FALSE_ALARMS,
-                label="False alarms: good chips that may be stopped",
-                info="Fewer of them, and fewer defects are caught.",
-                elem_id="teach-rate",
-            )
-            teach = gr.Button("Teach", variant="primary", elem_id="teach-start")
-            stop = gr.Button("Stop", visible=False, elem_id="teach-stop")
+            given = _inputs()
         with gr.Column(elem_classes="teach-output"):
-            results = gr.HTML(teach_fragments.INTRO, apply_default_css=False, elem_id="teach-results")
+            results = gr.HTML(INTRO, apply_default_css=False, elem_id="teach-results")
             go_on = gr.Button("Go on", variant="primary", visible=False, elem_id="teach-go-on")
             with gr.Row(elem_classes="teach-actions"):
                 use = gr.Button(
@@ -90,117 +106,103 @@ def layout() -> Parts:
                 download = gr.DownloadButton(
                     "Download", visible=False, elem_id="teach-download", min_width=200
                 )
-    left_out = gr.JSON(visible="hidden")
-    draft = gr.State(None, time_to_live=inspect_tab.KEEP_S)
-    taught = gr.State(None, time_to_live=inspect_tab.KEEP_S)
     return Parts(
-        goods, defects, name, rate, teach, stop, results, go_on, left_out, use, download, draft, taught
+        **given,
+        results=results,
+        go_on=go_on,
+        left_out=gr.JSON(visible="hidden"),
+        use=use,
+        download=download,
+        draft=gr.State(None, time_to_live=KEEP_S),
+        taught=gr.State(None, time_to_live=KEEP_S),
     )
 
 
-def wire(
-    parts: Parts,
-    room: Classroom,
-    inspecting: inspect_tab.Parts,
-) -> None:
+def _inputs() -> dict[str, Any]:
+    """What a visitor gives, by the names of Parts."""
+    return {
+        "goods": gr.File(
+            file_count="multiple",
+            label=f"Good images, {MIN_IMAGES} or more, or zips of them",
+            elem_id="teach-goods",
+            height=200,
+        ),
+        "defects": gr.File(
+            file_count="multiple",
+            label="Known defects, if you have any",
+            elem_id="teach-defects",
+            height=170,
+        ),
+        "name": gr.Textbox(
+            label="Name of the chip", placeholder="my-chip", max_length=NAME_LETTERS, elem_id="teach-name"
+        ),
+        "rate": gr.Radio(
+            [(f"{100 * rate:g} %", rate) for rate in RATES],
+            value=FALSE_POSITIVE_RATE,
+            label="False positive rate: share of good chips that may be flagged",
+            info="A lower rate also detects fewer defects.",
+            elem_id="teach-rate",
+        ),
+        "teach": gr.Button("Teach", variant="primary", elem_id="teach-start"),
+        "stop": gr.Button("Stop", visible=False, elem_id="teach-stop"),
+    }
+
+
+def wire(parts: Parts, service: TeachService, inspecting: inspect_tab.Parts) -> None:
     """The events. inspecting: the Inspect tab."""
 
-    def on_teach(goods: Any, defects: Any, name: str | None, rate: Any) -> Iterator[list[Any]]:
-        draft = None
-        yield shown(teach_fragments.progress_html(Told(0, "reading", 0)), running=True, draft=None)
+    def on_teach(goods: Any, defects: Any, name: str | None, rate: Any) -> Iterator[Updates]:
+        yield parts.running(READING, draft=None)
         try:
-            for one in teaching.look(room, uploaded_files(goods), uploaded_files(defects)):
-                if isinstance(one, Draft):
-                    draft = one
-                else:
-                    yield shown(teach_fragments.progress_html(one), running=True)
+            for one in service.draft(uploaded_files(goods), uploaded_files(defects)):
+                if isinstance(one, Step):
+                    yield parts.running(one)
         except ChipDemoError as error:
-            yield shown(teach_fragments.refused_html(str(error)))
+            yield parts.failed(str(error))
             return
-        if draft.standouts:
-            yield shown(teach_fragments.review_html(draft), review=True, draft=draft)
+        if one.outliers:
+            yield parts.review(one)
         else:
-            yield from finished(draft, (), name, rate)
+            yield from finished(one, (), name, rate)
 
-    def on_go_on(draft: Draft | None, rows: Any, name: str | None, rate: Any) -> Iterator[list[Any]]:
+    def on_go_on(draft: Draft | None, rows: Any, name: str | None, rate: Any) -> Iterator[Updates]:
         if draft is None:
-            yield shown(teach_fragments.refused_html(UNSEEN))
+            yield parts.failed(DRAFT_GONE)
             return
         rows = [row for row in rows if isinstance(row, int)] if isinstance(rows, list) else []
         yield from finished(draft, rows, name, rate)
 
-    def finished(draft: Draft, without: Any, name: str | None, rate: Any) -> Iterator[list[Any]]:
-        rate = rate if rate in RATES else FALSE_ALARMS
+    def finished(draft: Draft, without: Any, name: str | None, rate: Any) -> Iterator[Updates]:
+        rate = rate if rate in RATES else FALSE_POSITIVE_RATE
         try:
-            for one in teaching.finish(room, draft, without, rate, name or ""):
-                if isinstance(one, Told):
-                    yield shown(teach_fragments.progress_html(one), running=True)
+            for one in service.finish(draft, without, rate, name or ""):
+                if isinstance(one, Step):
+                    yield parts.running(one)
         except ChipDemoError as error:
-            html = teach_fragments.refused_html(str(error)) + teach_fragments.review_html(draft)
-            yield shown(html, review=True)
+            yield parts.failed(str(error), draft)
             return
-        yield done(draft, one)
+        yield parts.done(draft, one)
 
-    def done(draft: Draft, taught: Taught) -> list[Any]:
-        file = save_bytes_to_cache(taught.archive, taught.model.info.name + ".zip", get_upload_folder())
-        label = f"Download ({len(taught.archive) / 1e6:.0f} MB)"
-        download = gr.DownloadButton(label, value=file, visible=True)
-        html = teach_fragments.summary_html(draft, taught)
-        return shown(html, download=download, draft=None, taught=taught.model)
+    def on_stop(draft: Draft | None) -> Updates:
+        return parts.failed(STOPPED, draft)
 
-    def on_stop(draft: Draft | None) -> list[Any]:
-        stopped = teach_fragments.refused_html(teach_fragments.STOPPED)
-        if draft is None:
-            return shown(stopped)
-        return shown(stopped + teach_fragments.review_html(draft), review=True)
-
-    def on_use(taught: Model | None, shown_model: ModelInfo) -> list[Any]:
+    def on_use(taught: Model | None, turns: Turns) -> Updates:
         if taught is None:
-            raise gr.Error(GONE, print_exception=False)
-        return inspect_tab.changed_to(taught, taught, shown_model)
+            raise gr.Error(MODEL_GONE, print_exception=False)
+        return inspect_tab.with_model(inspecting, taught, taught, turns)
 
-    one_at_a_time = {
-        "api_visibility": "private",
-        "concurrency_limit": 1,
-        "concurrency_id": teaching.QUEUE,
-        "show_progress": "hidden",
-    }
+    private = {"api_visibility": "private", "show_progress": "hidden"}
+    queued = private | {"concurrency_limit": 1, "concurrency_id": QUEUE, "preprocess": False}
+    at_once = private | {"concurrency_limit": None}
     chosen = [parts.name, parts.rate]
-    looking = parts.teach.click(
-        on_teach, [parts.goods, parts.defects, *chosen], parts.shown, preprocess=False, **one_at_a_time
-    )
     going_on = parts.go_on.click(
-        on_go_on, [parts.draft, parts.left_out, *chosen], parts.shown, js=CHOSEN_JS, preprocess=False,
-        **one_at_a_time,
-    )  # fmt: skip
-    parts.stop.click(
-        on_stop, parts.draft, parts.shown, cancels=[looking, going_on], api_visibility="private",
-        concurrency_limit=None, show_progress="hidden",
-    )  # fmt: skip
-    parts.use.click(
-        on_use,
-        [parts.taught, inspecting.model.shown],
-        inspecting.changed,
-        api_visibility="private",
-        concurrency_limit=None,
-        show_progress="hidden",
-    ).success(None, js=TO_INSPECT_JS, api_visibility="private")
-
-
-def shown(
-    html: str, running: bool = False, review: bool = False, download: Any = None, **states: Any
-) -> list[Any]:
-    """For Parts.shown. running: it can be stopped. review: it waits for a choice. download: it is done.
-
-    states: draft and taught, where they change.
-    """
-    return [
-        html,
-        gr.Button("Teach", visible=not running, variant="secondary" if review or download else "primary"),
-        gr.Button(visible=running),
-        gr.Button(visible=review),
-        gr.Button(visible=download is not None),
-        download or gr.DownloadButton(visible=False),
-        states.get("draft", gr.skip()),
-        states.get("taught", gr.skip()),
-    ]
+        on_go_on, [parts.draft, parts.left_out, *chosen], parts.changed, js=TICKED_JS, **queued
+    )
+    # The last one chosen wins: what waits in the queue for the outliers of earlier images is dropped
+    teaching = parts.teach.click(
+        on_teach, [parts.goods, parts.defects, *chosen], parts.changed, cancels=[going_on], **queued
+    )
+    parts.stop.click(on_stop, parts.draft, parts.changed, cancels=[teaching, going_on], **at_once)
+    parts.use.click(on_use, [parts.taught, inspecting.turns], inspecting.of_change, **at_once).success(
+        None, js=TO_INSPECT_JS, api_visibility="private"
+    )

@@ -1,32 +1,26 @@
-"""Images as a network sees them, which is read once and then learned from, or judged by what was.
-
-    backbone = starting_backbone()
-    study = study_images(paths, backbone)
-
-What is done with a study is in teaching.py.
-"""
+"""Images -> the intermediate features of a network, computed once and then used in several ways."""
 
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from chipdemo import files
 from chipdemo.errors import DataError, ImageError
-from chipdemo.files import Found
-from chipdemo.images import MAX_MEGAPIXELS, read_image
+from chipdemo.files import DEFAULT_LIMITS, Found, Limits, content_of
+from chipdemo.images import read_image
 from chipdemo.settings import DEFAULT_MODEL
-from chipdemo.teaching import Progress
+from chipdemo.teaching import Progress, silent
+from chipdemo.vision.anomaly.descriptor import FeatureStatistics, PatchDescriptor
 from chipdemo.vision.anomaly.matching import black_patches
-from chipdemo.vision.anomaly.memory_bank import Description, Scale
 from chipdemo.vision.anomaly.patches import describe_patches
-from chipdemo.vision.anomaly.stored import thumbnail
 from chipdemo.vision.checkpoint import HEAD, JUDGE_BY_MEMORY, ModelSpec
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.packaged import LITE0, PACKAGED, packaged_lite0
@@ -36,15 +30,17 @@ from chipdemo.vision.weights import load_checkpoint
 from chipdemo.vision.zerogpu import on_lent_gpu
 
 IMAGE_SIZE = 256  # pixels, side of the network's input
-DESCRIPTION = Description()
-MIXED = 2.0  # times as many pixels along a side as another: the same scratch looks different
-BLANK = 8  # 0-255; an image with less between its darkest and brightest value shows nothing
-CHUNK = 32  # images that the network takes at a time
+DESCRIPTOR = PatchDescriptor()
+MAX_SIDE_RATIO = 2.0  # of the largest to the smallest image; beyond it, the same scratch looks different
+MIN_CONTRAST = 8  # 0-255, between the darkest and the brightest value; an image with less shows nothing
+BATCH = 32  # images in one forward pass
+THUMBNAIL = 256  # pixels, side of the small copies of the images ...
+THUMBNAIL_BYTES = 5_000_000  # ... which are made smaller where all of them would take more
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network whose features are compared. starting_weights: what its weights are, in words."""
+    """A network whose features are compared. starting_weights: a phrase that names them."""
 
     net: ChipNet
     spec: ModelSpec
@@ -52,11 +48,12 @@ class Backbone:
 
 
 @dataclass(frozen=True)
-class Study:
-    """N images as the network sees them; row i of everything is the same image.
+class ImageFeatures:
+    """The features of N images; row i of everything is the same image.
 
-    middle: the layers of DESCRIPTION, each (N, C, h, w) float16. black: (N, h, w) bool.
-    sizes: (width, height), pixels. left_out: why others of the folder are not here, a line each.
+    sizes: (width, height), pixels. intermediates: one layer for each stride, each (N, C, h, w) float16.
+    black: (N, h, w) bool on the finest grid. thumbnails: JPEGs. unusable: why other files are not here,
+    a line each.
     """
 
     names: tuple[str, ...]
@@ -65,47 +62,42 @@ class Study:
     intermediates: tuple[Tensor, ...]
     black: np.ndarray
     thumbnails: tuple[bytes, ...]
-    left_out: tuple[str, ...]
+    unusable: tuple[str, ...]
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences on what makes the images less alike than they should be."""
-        shapes = sorted({round(width / height, 1) for width, height in self.sizes})
+        ratios = sorted({round(width / height, 1) for width, height in self.sizes})
         sides = sorted(math.sqrt(width * height) for width, height in self.sizes)
         warnings = []
-        if len(shapes) > 1:
+        if len(ratios) > 1:
             warnings.append(
-                f"Expected sides in one proportion; found {len(shapes)}, from {shapes[0]} to {shapes[-1]} "
-                "(width by height). Image all chips alike."
+                f"The images have {len(ratios)} aspect ratios, from {ratios[0]} to {ratios[-1]} (width / "
+                "height). The result is better if all have the same."
             )
-        if sides[-1] >= MIXED * sides[0]:
+        if sides[-1] >= MAX_SIDE_RATIO * sides[0]:
             warnings.append(
-                f"Expected images of one size; found sides of {sides[0]:,.0f} to {sides[-1]:,.0f} px. "
-                "Take all of them at the same distance."
+                f"The images have sides from {sides[0]:,.0f} to {sides[-1]:,.0f} px. Take all of them from "
+                "the same distance."
             )
         return tuple(warnings)
 
-    def patches(self, row: int, scale: Scale, description: Description) -> np.ndarray:
-        """One image's, (h, w, D), as describe gives them."""
-        return describe_patches([layer[row, None] for layer in self.intermediates], scale, description)[
-            0
-        ].numpy()
+    def patches(self, row: int, statistics: FeatureStatistics, descriptor: PatchDescriptor) -> np.ndarray:
+        """(h, w, D) of one image, as describe_patches gives them."""
+        layers = [layer[row, None] for layer in self.intermediates]
+        return describe_patches(layers, statistics, descriptor)[0].numpy()
 
-    def of(self, rows: Sequence[int]) -> "Study":
+    def of(self, rows: Sequence[int]) -> "ImageFeatures":
         """These rows alone, in this order."""
         pick = {
             name: tuple(getattr(self, name)[row] for row in rows)
             for name in ("names", "sha256", "sizes", "thumbnails")
         }
-        return replace(
-            self,
-            **pick,
-            intermediates=tuple(layer[rows] for layer in self.intermediates),
-            black=self.black[rows],
-        )
+        layers = tuple(layer[rows] for layer in self.intermediates)
+        return replace(self, **pick, intermediates=layers, black=self.black[rows])
 
-    def without(self, rows: Collection[int]) -> "Study":
-        """The same but for some rows."""
+    def without(self, rows: Collection[int]) -> "ImageFeatures":
+        """All but some rows."""
         return self.of([row for row in range(len(self.names)) if row not in set(rows)])
 
 
@@ -119,7 +111,7 @@ def starting_backbone() -> Backbone:
 
 
 def backbone_of(name: str, tensors: dict[str, Tensor], starting_weights: str) -> Backbone:
-    """A backbone of timm with these tensors, rounded as a checkpoint stores them; its head knows nothing.
+    """A backbone of timm with these tensors, rounded as a checkpoint stores them, and a head of zeros.
 
     Raises DataError.
     """
@@ -128,7 +120,7 @@ def backbone_of(name: str, tensors: dict[str, Tensor], starting_weights: str) ->
     own = net.backbone.state_dict()
     if missing := [key for key in own if key not in tensors and not key.endswith("num_batches_tracked")]:
         raise DataError(
-            f"Expected weights of {name}; {len(missing)} tensors are missing, such as {missing[0]}."
+            f"{len(missing)} tensors of {name} are missing from the weights, such as {missing[0]}."
         )
     net.backbone.load_state_dict({key: tensors[key] for key in own if key in tensors}, strict=False)
     with torch.no_grad():
@@ -137,70 +129,52 @@ def backbone_of(name: str, tensors: dict[str, Tensor], starting_weights: str) ->
                 tensor.copy_(tensor.half())
         for parameter in net.head.parameters():
             parameter.zero_()
-    look = net.backbone.pretrained_cfg
-    return Backbone(
-        net,
-        replace(spec, mean=tuple(look["mean"]), std=tuple(look["std"]), interpolation=look["interpolation"]),
-        starting_weights,
+    config = net.backbone.pretrained_cfg
+    spec = replace(
+        spec, mean=tuple(config["mean"]), std=tuple(config["std"]), interpolation=config["interpolation"]
     )
+    return Backbone(net, spec, starting_weights)
 
 
 def trained_backbone(folder: Path) -> Backbone:
-    """The network of a trained classifier, whole, to give it a memory. Raises DataError, CheckpointError."""
+    """The network of a trained classifier, to give it a memory bank. Raises DataError, CheckpointError."""
     net, spec, info = load_checkpoint(folder)
     if spec.verdict_by != HEAD:
-        raise DataError(
-            f"Expected a trained classifier in {folder}; it judges by its memory already. Teach it anew, "
-            "without --memory-for."
-        )
+        raise DataError(f"{folder} judges by a memory bank, so it is no classifier to add one to.")
     try:
-        net.stages_of(DESCRIPTION.strides)
+        net.stages_of(DESCRIPTOR.strides)
     except ValueError as error:
-        raise DataError(
-            f"Expected a backbone whose middle features can be matched; {error}. Train another one."
-        ) from error
+        raise DataError(f"The backbone of {folder} has no features that can be matched: {error}.") from error
     return Backbone(net, spec, info.starting_weights)
 
 
-def study_images(
-    paths: Sequence[Path],
-    backbone: Backbone,
-    progress: Progress = lambda done, what: None,
-    max_megapixels: float = MAX_MEGAPIXELS,
-    strides: Sequence[int] = DESCRIPTION.strides,
-) -> Study:
-    """study_files of what lies on this machine."""
-    limits = files.Limits(megapixels=max_megapixels)
-    return study_files([Found(path.name, path) for path in paths], backbone, progress, limits, strides)
-
-
-def study_files(
+def extract_features(
     images: Sequence[Found],
     backbone: Backbone,
-    progress: Progress = lambda done, what: None,
-    limits: files.Limits = files.DEFAULT_LIMITS,
-    strides: Sequence[int] = DESCRIPTION.strides,
-) -> Study:
+    progress: Progress = silent,
+    limits: Limits = DEFAULT_LIMITS,
+    strides: Sequence[int] = DESCRIPTOR.strides,
+) -> ImageFeatures:
     """Read images and run the network over them, once. Raises DataError where none can be used.
 
-    One that cannot be read, shows nothing, or is there twice is left out and named.
+    One that cannot be read, shows nothing, or is a copy of another is left out and named in unusable.
     """
-    left_out: list[str] = []
+    unusable: list[str] = []
     rows, intermediates = [], []
-    usable = _usable(images, backbone.spec, progress, limits, left_out)
-    while chunk := list(islice(usable, CHUNK)):
+    usable = _usable(images, backbone.spec, progress, limits, unusable)
+    while batch := list(islice(usable, BATCH)):
         layers = intermediates_of(
-            backbone.net, backbone.spec, np.stack([one.pixels for one in chunk]), strides
+            backbone.net, backbone.spec, np.stack([one.pixels for one in batch]), strides
         )
         intermediates.append([torch.from_numpy(layer) for layer in layers])
-        for one in chunk:
+        for one in batch:
             black = black_patches(one.pixels, layers[0].shape[2:])
             rows.append((one.name, one.sha256, one.size, black, one.thumbnail))
     if not rows:
-        raise DataError(f"Expected images that can be used; found none.{why_left_out(left_out)}")
+        raise DataError(f"None of the files can be used.{first_unusable(unusable)}")
     names, sha256, sizes, black, thumbnails = zip(*rows)
     layers = tuple(torch.cat(layer) for layer in zip(*intermediates))
-    return Study(names, sha256, sizes, layers, np.stack(black), thumbnails, tuple(left_out))
+    return ImageFeatures(names, sha256, sizes, layers, np.stack(black), thumbnails, tuple(unusable))
 
 
 class _Usable(NamedTuple):
@@ -212,30 +186,34 @@ class _Usable(NamedTuple):
 
 
 def _usable(
-    images: Sequence[Found],
-    spec: ModelSpec,
-    progress: Progress,
-    limits: files.Limits,
-    left_out: list[str],
+    images: Sequence[Found], spec: ModelSpec, progress: Progress, limits: Limits, unusable: list[str]
 ) -> Iterator[_Usable]:
-    """Those that can be used, as the network takes them; why others cannot goes to left_out."""
-    names: dict[str, str] = {}  # by content
+    """Those that can be used, as the network takes them; why others cannot goes to `unusable`."""
+    names: dict[str, str] = {}  # by sha256
     for done, file in enumerate(images):
-        progress(done / len(images), "looking at images")
+        progress(done / len(images), "reading images")
         try:
-            decoded = read_image(files.content_of(file, limits), limits.megapixels)
+            decoded = read_image(content_of(file, limits), limits.megapixels)
         except ImageError as error:
-            left_out.append(f"{file.name}: {error}")
+            unusable.append(f"{file.name}: {error}")
             continue
         image, sha256 = decoded.image, decoded.sha256
         pixels = pixels_of(image, spec.image_size, spec.interpolation)
-        if int(pixels.max()) - int(pixels.min()) < BLANK:
-            left_out.append(f"{file.name}: one tone throughout, there is nothing to learn from it")
+        if int(pixels.max()) - int(pixels.min()) < MIN_CONTRAST:
+            unusable.append(f"{file.name}: a single tone; it shows no chip")
         elif sha256 in names:
-            left_out.append(f"{file.name}: the same image as {names[sha256]}")
+            unusable.append(f"{file.name}: the same image as {names[sha256]}")
         else:
             names[sha256] = file.name
-            yield _Usable(file.name, sha256, image.size, thumbnail(image, len(images)), pixels)
+            yield _Usable(file.name, sha256, image.size, _thumbnail(image, len(images)), pixels)
+
+
+def _thumbnail(image: Image.Image, images: int) -> bytes:
+    """A small copy, square like the network's input, as one of so many images: a JPEG."""
+    side = round(THUMBNAIL * min(1, math.sqrt(THUMBNAIL_BYTES / 12_000 / images)))
+    stream = BytesIO()
+    image.resize((side, side), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=85)
+    return stream.getvalue()
 
 
 @on_lent_gpu
@@ -247,5 +225,6 @@ def intermediates_of(
     return tuple(layer.half().cpu().numpy() for layer in intermediates)
 
 
-def why_left_out(left_out: Sequence[str]) -> str:
-    return f" Left out: {'; '.join(left_out[:3])}{' ...' if len(left_out) > 3 else ''}" if left_out else ""
+def first_unusable(unusable: Sequence[str]) -> str:
+    """A sentence on the first files that cannot be used, to follow another; "" where there are none."""
+    return f" Unusable: {'; '.join(unusable[:3])}{' ...' if len(unusable) > 3 else ''}" if unusable else ""

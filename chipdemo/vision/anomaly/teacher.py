@@ -1,4 +1,4 @@
-"""Uploaded images -> a model and its checkpoint as a zip."""
+"""Teaching from start to end: files -> features -> a fit without outliers -> a checkpoint."""
 
 import tempfile
 from collections.abc import Collection, Sequence
@@ -14,141 +14,157 @@ from PIL import Image
 
 from chipdemo.errors import DataError
 from chipdemo.files import Found, Limits
-from chipdemo.overlay import overlay_rgba
-from chipdemo.teaching import Draft, Progress, Standout, Taught
-from chipdemo.vision.anomaly import fitting as teaching
-from chipdemo.vision.anomaly.features import Backbone, Study, starting_backbone, study_files
-from chipdemo.vision.anomaly.fitting import Lesson
+from chipdemo.inspection import INVERSE
+from chipdemo.overlay import encode, overlay
+from chipdemo.teaching import FALSE_POSITIVE_RATE, Draft, Outlier, Progress, Taught, silent, within
+from chipdemo.vision.anomaly.features import (
+    Backbone,
+    ImageFeatures,
+    extract_features,
+    starting_backbone,
+    trained_backbone,
+)
+from chipdemo.vision.anomaly.fitting import Fit, anomaly_map, fit, heat_limit
+from chipdemo.vision.anomaly.saving import save_taught, save_with_memory_bank
 from chipdemo.vision.cam import fixed_scale_heatmap
-from chipdemo.vision.checkpoint import MEMORY
+from chipdemo.vision.checkpoint import MEMORY, read_metrics
 from chipdemo.vision.predictor import load_model
 
 PICTURE_SIDE = 240  # pixels of the longer side
-LOOKING, LEARNING = 0.55, 0.95  # of the time, when these have ended
+EXTRACTED, FITTED = 0.55, 0.95  # share of the time that has passed by then
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkDraft(Draft):
-    lesson: Lesson
-    defects: Study | None
+    fitted: Fit
+    defects: ImageFeatures | None
 
 
 class NetworkTeacher:
-    """The Teacher of a backbone. See chipdemo.teaching.Teacher for the contract."""
+    """The Teacher of a backbone. See chipdemo.teaching.Teacher for the contract.
+
+    classifier: checkpoint of a trained one that gets a memory bank; without it, a new model is made.
+    """
+
+    def __init__(self, classifier: Path | None = None):
+        self.classifier = classifier
 
     @cached_property
     def backbone(self) -> Backbone:
-        return starting_backbone()
+        return trained_backbone(self.classifier) if self.classifier else starting_backbone()
 
-    def look(
+    def draft(
         self, goods: Sequence[Found], defects: Sequence[Found], limits: Limits, progress: Progress
     ) -> NetworkDraft:
+        """See Teacher."""
         started = perf_counter()
         progress(0, "preparing the network")
-        between = LOOKING * len(goods) / (len(goods) + len(defects))
-        study = study_files(goods, self.backbone, _within(progress, 0, between), limits)
-        known = self._known(defects, study, limits, _within(progress, between, LOOKING)) if defects else None
-        lesson = teaching.learn(study, progress=_within(progress, LOOKING, LEARNING))
+        between = EXTRACTED * len(goods) / (len(goods) + len(defects))
+        good = extract_features(goods, self.backbone, within(progress, 0, between), limits)
+        known = self._known(defects, good, limits, within(progress, between, EXTRACTED)) if defects else None
+        fitted = fit(good, progress=within(progress, EXTRACTED, FITTED))
         return NetworkDraft(
-            images=len(study.names),
-            left_out=study.left_out + (known.left_out if known else ()),
-            warnings=study.warnings,
-            standouts=standouts_of(lesson),
+            images=len(good.names),
+            unusable=good.unusable + (known.unusable if known else ()),
+            warnings=good.warnings,
+            outliers=_outliers(fitted),
             seconds=perf_counter() - started,
-            lesson=lesson,
+            fitted=fitted,
             defects=known,
         )
 
-    def _known(self, defects: Sequence[Found], goods: Study, limits: Limits, progress: Progress) -> Study:
+    def _known(
+        self, defects: Sequence[Found], good: ImageFeatures, limits: Limits, progress: Progress
+    ) -> ImageFeatures:
         try:
-            known = study_files(defects, self.backbone, progress, limits)
+            known = extract_features(defects, self.backbone, progress, limits)
         except DataError as error:
             raise DataError(f"Known defects: {error}") from error
-        if both := [name for name, sha in zip(known.names, known.sha256) if sha in goods.sha256]:
-            raise DataError(
-                f"Expected each image to be good or defective; found {both[0]} among both. Remove it "
-                "from one of them."
-            )
+        if both := [name for name, sha256 in zip(known.names, known.sha256) if sha256 in good.sha256]:
+            raise DataError(f"{both[0]} is among the good images and among the defects. Remove one of them.")
         return known
+
+    def save(
+        self,
+        folder: Path,
+        draft: NetworkDraft,
+        without: Collection[int],
+        name: str,
+        false_positive_rate: float = FALSE_POSITIVE_RATE,
+        keep_images: bool = True,
+        progress: Progress = silent,
+    ) -> Fit:
+        """Write the checkpoint of a draft without some rows; gives what was fitted. Raises DataError.
+
+        name, false_positive_rate: of a new model; a classifier keeps its own name and threshold.
+        """
+        fitted = draft.fitted.without(without, within(progress, 0, FITTED))
+        progress(FITTED, "saving the model")
+        if self.classifier:
+            save_with_memory_bank(folder, self.classifier, fitted, keep_images)
+        else:
+            save_taught(folder, self.backbone, fitted, name, false_positive_rate, draft.defects, keep_images)
+        return fitted
 
     def finish(
         self,
         draft: NetworkDraft,
         without: Collection[int],
-        false_alarms: float,
+        false_positive_rate: float,
         name: str,
         progress: Progress,
     ) -> Taught:
-        started, lesson = perf_counter(), draft.lesson
-        if without:
-            lesson = teaching.learn(lesson.study.without(without), progress=_within(progress, 0, LEARNING))
-        progress(LEARNING, "packing what was learned")
+        """See Teacher."""
+        started = perf_counter()
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent, name)
-            metrics = teaching.save_taught(folder, self.backbone, lesson, name, false_alarms, draft.defects)
-            model, archive = load_model(str(folder)), zipped(folder)
-            memory_bytes = (folder / MEMORY).stat().st_size
-        validation, about = metrics["validation"], metrics["teaching"]
+            fitted = self.save(folder, draft, without, name, false_positive_rate, progress=progress)
+            metrics, memory_bytes = read_metrics(folder), (folder / MEMORY).stat().st_size
+            model, archive = load_model(str(folder)), _zipped(folder)
         return Taught(
             model=model,
             archive=archive,
-            images=about["images"],
-            patches=about["places"],
+            images=metrics["teaching"]["images"],
+            patches=metrics["teaching"]["patches"],
             memory_bytes=memory_bytes,
-            false_alarms=false_alarms,
-            false_positive_rate=validation["false_positive_rate"],
+            false_positive_rate_wanted=false_positive_rate,
+            false_positive_rate=metrics["validation"]["false_positive_rate"],
             defects=len(draft.defects.names) if draft.defects else 0,
-            recall=validation.get("recall"),
-            left_out=tuple(one.name for one in draft.standouts if one.row in without),
-            kept=tuple(lesson.study.names[row] for row in lesson.outliers),
-            warnings=lesson.study.warnings,
+            recall=metrics["validation"].get("recall"),
+            dropped=tuple(one.name for one in draft.outliers if one.row in without),
+            kept=tuple(fitted.features.names[row] for row in fitted.outliers),
+            warnings=fitted.features.warnings,
             seconds=draft.seconds + perf_counter() - started,
         )
 
 
-def _within(progress: Progress, start: float, end: float) -> Progress:
-    """Progress of a part of the work, which takes from start to end of the whole, 0-1."""
-    return lambda done, what: progress(start + (end - start) * done, what)
-
-
-def standouts_of(lesson: Lesson) -> tuple[Standout, ...]:
-    """The outliers, with the heat that they have when the others say what is normal."""
-    if not lesson.outliers:
+def _outliers(fitted: Fit) -> tuple[Outlier, ...]:
+    """The outliers, with heat on the scale that the other images set."""
+    if not fitted.outliers:
         return ()
-    usual = max(float(np.median(lesson.scores)), 1e-6)
-    others = np.delete(lesson.highest, lesson.outliers)
-    scale = max(teaching.upper_limit(others, teaching.HEAT_ALARMS), 1e-6)
-    return tuple(
-        Standout(
-            row,
-            lesson.study.names[row],
-            float(lesson.scores[row]) / usual,
-            *_pictures(lesson.study, row, fixed_scale_heatmap(lesson.anomaly(row), scale)),
-        )
-        for row in lesson.outliers
-    )
+    median = max(float(np.median(fitted.scores)), 1e-6)
+    limit = heat_limit(np.delete(fitted.highest, fitted.outliers))
+    outliers = []
+    for row in fitted.outliers:
+        heatmap = fixed_scale_heatmap(anomaly_map(fitted.bank, fitted.features, row, without=row), limit)
+        image, overlay = _pictures(fitted.features, row, heatmap)
+        score = float(fitted.scores[row])
+        outliers.append(Outlier(row, fitted.features.names[row], score / median, image, overlay))
+    return tuple(outliers)
 
 
-def _pictures(study: Study, row: int, heat: np.ndarray) -> tuple[bytes, bytes]:
-    """An image without and with its heat."""
-    width, height = study.sizes[row]
+def _pictures(features: ImageFeatures, row: int, heatmap: np.ndarray) -> tuple[bytes, bytes]:
+    """A small image without and with its heat: JPEGs."""
+    width, height = features.sizes[row]
     scale = PICTURE_SIDE / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    with Image.open(BytesIO(study.thumbnails[row]), formats=["JPEG"]) as small:
-        picture = small.convert("RGB").resize(size)
-    overlay = overlay_rgba(heat, size)
-    marked = picture.copy()
-    marked.paste(overlay.convert("RGB"), mask=overlay.getchannel("A"))
-    return _jpeg(picture), _jpeg(marked)
+    with Image.open(BytesIO(features.thumbnails[row]), formats=["JPEG"]) as small:
+        image = small.convert("RGB").resize(size)
+    return encode(image, "JPEG"), encode(overlay(image, heatmap, INVERSE), "JPEG")
 
 
-def _jpeg(image: Image.Image) -> bytes:
-    image.save(stream := BytesIO(), "JPEG", quality=85)
-    return stream.getvalue()
-
-
-def zipped(folder: Path) -> bytes:
-    """A folder of files as a zip, not packed: weights do not get smaller."""
+def _zipped(folder: Path) -> bytes:
+    """A folder of files as a zip, not compressed: weights do not get smaller."""
     with ZipFile(stream := BytesIO(), "w") as archive:
         for path in sorted(folder.iterdir()):
             archive.write(path, f"{folder.name}/{path.name}")

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from chipdemo.errors import DataError
 from chipdemo.inspection import ModelInfo
+from chipdemo.vision.anomaly.anomaly_model import FittedBank
 from chipdemo.vision.anomaly.patches import describe_patches
-from chipdemo.vision.anomaly.stored import Normals
 from chipdemo.vision.cam import HALF
 from chipdemo.vision.checkpoint import HEAD, ModelSpec
 from chipdemo.vision.model import ChipNet
@@ -37,27 +37,27 @@ OPSET = 18
 
 
 class Graph(nn.Module):
-    """What the file holds. normals: with the memory bank that patches are described for, if there is one."""
+    """What the file holds. bank: the memory bank that patches are described for, if there is one."""
 
-    def __init__(self, net: ChipNet, spec: ModelSpec, normals: Normals | None = None):
+    def __init__(self, net: ChipNet, spec: ModelSpec, bank: FittedBank | None = None):
         super().__init__()
-        self.net, self.spec, self.normals = net, spec, normals
+        self.net, self.spec, self.bank = net, spec, bank
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """(N, size, size, 3) uint8 -> what is above, by name."""
-        strides = self.normals.description.strides if self.normals else ()
+        strides = self.bank.descriptor.strides if self.bank else ()
         output = self.net(normalize(pixels, self.spec.mean, self.spec.std), strides)
         named = maps_of(self.net, output)
         named["probability"] = torch.sigmoid(named["log_odds"] / self.spec.temperature)
         named["heat"] = (HALF * output.cam / self.spec.heat_scale).clamp(0, 1)
-        if self.normals:
+        if self.bank:
             named["patches"] = describe_patches(
-                output.intermediates, self.normals.scale, self.normals.description
+                output.intermediates, self.bank.statistics, self.bank.descriptor
             )
         return named
 
 
-def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, normals: Normals | None = None) -> bytes:
+def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, bank: FittedBank | None = None) -> bytes:
     """The graph as an ONNX file for any number of images at a time, with what a client has to know in
     its metadata: name, revision, image_size, interpolation, classes, threshold, distance_limit.
 
@@ -66,7 +66,7 @@ def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, normals: Normals 
     require("onnx")
     import onnx  # here, since only who exports needs it
 
-    graph = Graph(net.cpu(), spec, normals).eval()
+    graph = Graph(net.cpu(), spec, bank).eval()
     example = torch.zeros(2, spec.image_size, spec.image_size, 3, dtype=torch.uint8)
     names = list(graph(example))
     stream = BytesIO()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from chipdemo.errors import CheckpointError
 from chipdemo.inspection import ModelInfo
-from chipdemo.vision.anomaly.stored import Normals
+from chipdemo.vision.anomaly.anomaly_model import FittedBank
 from chipdemo.vision.checkpoint import ModelSpec, model_revision
 from chipdemo.vision.runtimes.engine import Engine
 from chipdemo.vision.runtimes.graph import GraphEngine, onnx_run, openvino_run
@@ -27,7 +27,7 @@ def engine_of(
     folder: Path,
     spec: ModelSpec,
     info: ModelInfo,
-    normals: Normals | None = None,
+    bank: FittedBank | None = None,
     runtime: str = TORCH,
     graphs: Path | None = None,
 ) -> Engine:
@@ -40,7 +40,7 @@ def engine_of(
         )
         from chipdemo.vision.weights import load_network
 
-        return TorchEngine(load_network(folder, spec), spec, normals)
+        return TorchEngine(load_network(folder, spec), spec, bank)
 
     def load_torch() -> "TorchEngine":
         if not folder.is_dir() or model_revision(folder) != info.revision:
@@ -59,7 +59,7 @@ def engine_of(
             return GraphEngine(open_graph(content), load_torch)
     except Exception as error:  # noqa: BLE001 - runtimes raise many types for a damaged file
         log.warning("what an earlier start exported cannot be used: %s", error)
-    return GraphEngine(open_graph(exported(folder, spec, info, normals, graphs)), load_torch)
+    return GraphEngine(open_graph(exported(folder, spec, info, bank, graphs)), load_torch)
 
 
 def _path(info: ModelInfo, graphs: Path) -> Path:
@@ -75,7 +75,7 @@ def kept(info: ModelInfo, graphs: Path | None) -> bytes | None:
 
 
 def exported(
-    folder: Path, spec: ModelSpec, info: ModelInfo, normals: Normals | None, graphs: Path | None
+    folder: Path, spec: ModelSpec, info: ModelInfo, bank: FittedBank | None, graphs: Path | None
 ) -> bytes:
     """The ONNX file of a checkpoint, which takes seconds; kept for the next start. Raises CheckpointError."""
     from chipdemo.vision.runtimes.export import onnx_bytes  # here, since it imports PyTorch
@@ -83,7 +83,7 @@ def exported(
 
     log.info("exporting %s, which takes some seconds; later starts find it in %s", info.name, graphs)
     with ThreadPoolExecutor(1) as apart:  # PyTorch's main thread pretends to have a GPU where they are lent
-        content = apart.submit(lambda: onnx_bytes(load_network(folder, spec), spec, info, normals)).result()
+        content = apart.submit(lambda: onnx_bytes(load_network(folder, spec), spec, info, bank)).result()
     if graphs:
         try:
             keep(_path(info, graphs), content)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from chipdemo.vision.anomaly.anomaly_model import FittedBank
 from chipdemo.vision.anomaly.patches import describe_patches
-from chipdemo.vision.anomaly.stored import Normals
 from chipdemo.vision.cam import CHANNELS
 from chipdemo.vision.checkpoint import ModelSpec
 from chipdemo.vision.gradients import gradient_heat
@@ -42,13 +42,13 @@ def maps_of(net: ChipNet, output: ChipNetOutput) -> dict[str, Tensor]:
 class TorchEngine:
     """The network in PyTorch, in single precision, on the CPU or the GPU where there is one.
 
-    normals: what images are to be described for, if anything; fitted with this network.
+    bank: gives the output patches; fitted with this network.
     """
 
-    def __init__(self, net: ChipNet, spec: ModelSpec, normals: Normals | None = None):
+    def __init__(self, net: ChipNet, spec: ModelSpec, bank: FittedBank | None = None):
         self.device = torch.device("cuda" if cuda() else "cpu")
         self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
-        self.spec, self.normals = spec, normals
+        self.spec, self.bank = spec, bank
 
     @torch.inference_mode()
     def forward(self, pixels: np.ndarray, strides: Sequence[int] = ()) -> ChipNetOutput:
@@ -62,11 +62,11 @@ class TorchEngine:
     @torch.inference_mode()
     def run(self, pixels: np.ndarray) -> EngineOutput:
         """See Engine."""
-        normals = self.normals
-        output = self.forward(pixels, normals.description.strides if normals else ())
+        bank = self.bank
+        output = self.forward(pixels, bank.descriptor.strides if bank else ())
         named = maps_of(self.net, output)
-        if normals:
-            named["patches"] = describe_patches(output.intermediates, normals.scale, normals.description)
+        if bank:
+            named["patches"] = describe_patches(output.intermediates, bank.statistics, bank.descriptor)
         return EngineOutput(**{name: tensor.cpu().numpy() for name, tensor in named.items()})
 
     def gradient_heat(self, pixels: np.ndarray, method: str) -> np.ndarray:

@@ -1,0 +1,185 @@
+"""What was fitted to normal images, as memory.safetensors keeps it. No torch."""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from chipdemo.errors import CheckpointError
+from chipdemo.vision.anomaly.descriptor import FeatureStatistics, PatchDescriptor
+from chipdemo.vision.anomaly.matching import foreground_anomaly
+from chipdemo.vision.anomaly.memory_bank import MemoryBank
+from chipdemo.vision.checkpoint import MEMORY, WEIGHTS
+
+METADATA = "anomaly_model"
+# Of files that earlier versions wrote: tensors and keys of the metadata, before and now
+OLD_NAMES = {"place": "position", "photograph": "image", "photographs": "images", "normals": METADATA}
+TENSORS = ("features", "position", "image", "background", "thumbnails", "thumbnail_sizes")
+STATISTICS = ("mean", "deviation")  # tensors, one a layer
+
+
+@dataclass(frozen=True)
+class FittedBank:
+    """A memory bank and how to compare with it.
+
+    background: (h, w) bool on the bank's grid, where most normal images are black.
+    """
+
+    descriptor: PatchDescriptor
+    statistics: FeatureStatistics
+    memory_bank: MemoryBank
+    background: np.ndarray
+
+    def anomaly_map(self, patches: np.ndarray, black: np.ndarray, without: int = -1) -> np.ndarray:
+        """(h, w, D) patches and (h, w) bool, where the image is black -> (h, w) float32, 0-1.
+
+        without: as in MemoryBank.search.
+        """
+        return foreground_anomaly(self.memory_bank.search(patches, without), black, self.background)
+
+
+@dataclass(frozen=True)
+class NormalLimits:
+    """The limits of normal, from held-out normal images.
+
+    heat: the anomaly of a patch that shows as half heat.
+    score: the score of an image at the threshold, where its log-odds are 0. spread: the difference of
+    scores that is one unit of the log-odds.
+    """
+
+    heat: float
+    score: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class AnomalyModel(FittedBank):
+    """What a checkpoint keeps of normal images.
+
+    images: the sha256 of each. thumbnails: a JPEG of each; empty where none are kept.
+    weights_sha256: of the model.safetensors whose features these are.
+    """
+
+    limits: NormalLimits
+    images: tuple[str, ...]
+    thumbnails: tuple[bytes, ...]
+    weights_sha256: str
+
+    def thumbnail(self, image: int) -> Image.Image | None:
+        """The small copy of an image by its number; None where none are kept."""
+        if not self.thumbnails:
+            return None
+        with Image.open(BytesIO(self.thumbnails[image]), formats=["JPEG"]) as copy:
+            return copy.convert("RGB")
+
+
+def weights_sha256(folder: Path) -> str:
+    """Of a checkpoint's weights: only features of the same weights can be compared."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def save_anomaly_model(folder: Path, model: AnomalyModel) -> None:
+    """Write memory.safetensors; features in half precision."""
+    bank, statistics = model.memory_bank, model.statistics
+    tensors = {
+        "features": bank.features.astype(np.float16),
+        "position": bank.position.astype(np.int32),
+        "image": bank.image.astype(np.int32),
+        "background": model.background,
+        "thumbnails": np.frombuffer(b"".join(model.thumbnails) or b"\0", np.uint8),
+        "thumbnail_sizes": np.array([len(one) for one in model.thumbnails], np.int32),
+        **{f"mean.{i}": layer for i, layer in enumerate(statistics.mean)},
+        **{f"deviation.{i}": layer for i, layer in enumerate(statistics.deviation)},
+    }
+    about = {
+        **{k: str(v) if v == math.inf else v for k, v in asdict(model.descriptor).items()},
+        **asdict(model.limits),
+        "images": model.images,
+        "weights_sha256": model.weights_sha256,
+    }
+    metadata = {"format": "pt", METADATA: json.dumps(about)}
+    data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata)
+    (folder / MEMORY).write_bytes(data)
+
+
+def load_anomaly_model(folder: Path) -> AnomalyModel:
+    """memory.safetensors of a checkpoint, strictly. Raises CheckpointError."""
+    path = folder / MEMORY
+    if not path.exists():
+        raise CheckpointError(f"{folder} has no {MEMORY}. Teach the model again.")
+    try:
+        content = path.read_bytes()  # not mapped: a file that is written over would end the process
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        metadata = _renamed(header["__metadata__"])
+        model = _parsed(_renamed(json.loads(metadata[METADATA])), _renamed(tensors))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or of another version ({type(error).__name__}: {error}). "
+            "Teach the model again."
+        ) from error
+    if (found := weights_sha256(folder)) != model.weights_sha256:
+        raise CheckpointError(
+            f"{path} was fitted with weights {model.weights_sha256[:12]}, but {WEIGHTS} beside it is "
+            f"{found[:12]}. Teach the model again."
+        )
+    return model
+
+
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values under today's names."""
+    return {OLD_NAMES.get(name, name): value for name, value in values.items()}
+
+
+def _parsed(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> AnomalyModel:
+    strides = tuple(int(stride) for stride in about["strides"])
+    descriptor = PatchDescriptor(strides, int(about["window"]), float(about["reach"]))
+    layers = range(len(strides))
+    expected = {*TENSORS, *(f"{kind}.{i}" for kind in STATISTICS for i in layers)}
+    if tensors.keys() != expected:
+        raise ValueError(f"tensors are {sorted(tensors)} instead of {sorted(expected)}")
+    statistics = FeatureStatistics(*(tuple(tensors[f"{kind}.{i}"] for i in layers) for kind in STATISTICS))
+    bank = _bank(tensors, descriptor, statistics, images := tuple(map(str, about["images"])))
+    ends, content = np.cumsum(tensors["thumbnail_sizes"]), tensors["thumbnails"].tobytes()
+    sizes = tensors["thumbnail_sizes"].tolist()
+    return AnomalyModel(
+        descriptor,
+        statistics,
+        bank,
+        tensors["background"],
+        NormalLimits(**{field.name: float(about[field.name]) for field in fields(NormalLimits)}),
+        images,
+        tuple(content[end - size : end] for end, size in zip(ends, sizes)),
+        str(about["weights_sha256"]),
+    )
+
+
+def _bank(
+    tensors: dict[str, np.ndarray],
+    descriptor: PatchDescriptor,
+    statistics: FeatureStatistics,
+    images: tuple[str, ...],
+) -> MemoryBank:
+    features, position, image, background = (tensors[name] for name in TENSORS[:4])
+    dimensions = sum(map(len, statistics.mean)) + len(statistics.mean)
+    if not len(features) or features.shape[1:] != (dimensions,):
+        raise ValueError(f"features are {features.shape} instead of (M, {dimensions})")
+    if {len(position), len(image)} != {len(features)}:
+        raise ValueError(f"{len(features)} features, {len(position)} positions, {len(image)} images")
+    if position.max() >= background.size or image.max() >= len(images) or position.min() < 0:
+        raise ValueError("a patch lies outside the grid or the images")
+    return MemoryBank(
+        features.astype(np.float32),
+        position.astype(np.int64),
+        image.astype(np.int64),
+        tuple(background.shape),
+        descriptor.reach,
+    )

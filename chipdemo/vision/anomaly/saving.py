@@ -1,0 +1,171 @@
+"""A fit -> a checkpoint folder: a model of its own, or a classifier's copy with a memory bank."""
+
+import math
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chipdemo.teaching import FALSE_POSITIVE_RATE
+from chipdemo.vision.anomaly.anomaly_model import (
+    AnomalyModel,
+    NormalLimits,
+    save_anomaly_model,
+    weights_sha256,
+)
+from chipdemo.vision.anomaly.features import Backbone, ImageFeatures
+from chipdemo.vision.anomaly.fitting import NO_DEFECTS, TYPICAL, Fit, limits_of, scores_of
+from chipdemo.vision.checkpoint import CARD, FILES, METRICS, SPLIT, read_json, write_json
+from chipdemo.vision.output import replacing
+from chipdemo.vision.weights import save_checkpoint
+
+CARD_TEXT = """---
+license: other
+library_name: chipdemo
+pipeline_tag: image-classification
+tags: [image-classification, chip-inspection, anomaly-detection]
+---
+
+# {data}, from {images:,} good images
+
+Tells normal from abnormal images and shows where, for Chip Inspector:
+`python app.py --model FOLDER_OR_HUB_ID`. It was taught from good images alone: each patch of an image is
+compared with a memory bank of {patches:,} patches of good images, and a patch without a match is abnormal.
+
+- Threshold: a false positive rate of {false_positive_rate_wanted:.1%} was asked for. Of the good images, each
+  held out, {false_positive_rate:.1%} would be flagged.{recall}
+- The probability is a scale of the anomaly score: 0.5 is the threshold, {typical:g} the median good image.
+- Features: intermediate layers of {backbone}; weights: {starting_weights}
+- {copies}
+"""
+MEMORY_TITLE = "\n## Memory bank of normal images\n"
+MEMORY_TEXT = (
+    MEMORY_TITLE
+    + """
+"Inverse matching" compares an image with {images:,} good images and shows what none of them has.
+The verdict is still that of the classifier. {copies}
+"""
+)
+COPIES = {
+    True: "`memory.safetensors` holds small copies of the good images.",
+    False: "The files hold no copies of the images.",
+}
+
+
+def save_taught(
+    folder: Path,
+    backbone: Backbone,
+    fitted: Fit,
+    name: str,
+    false_positive_rate: float = FALSE_POSITIVE_RATE,
+    defects: ImageFeatures | None = None,
+    keep_images: bool = True,
+) -> None:
+    """Write the checkpoint of a model that judges by its memory bank, or nothing. Raises DataError.
+
+    name: of the chip. defects: known ones, if any. keep_images: small copies of the good images, for
+    Compare with normal chips; whoever gets the folder can see them.
+    """
+    scores = scores_of(fitted.bank, defects) if defects else NO_DEFECTS
+    limits = limits_of(fitted, false_positive_rate, scores)
+    metrics = _metrics(name, backbone, fitted, limits, false_positive_rate, scores)
+    split = {
+        "train": list(fitted.features.sha256),
+        "val": list(defects.sha256) if defects else [],
+        "test": [],
+    }
+    with replacing(folder, FILES) as new:
+        save_checkpoint(new, backbone.net, replace(backbone.spec, threshold=0.5))
+        save_anomaly_model(new, _anomaly_model(fitted, limits, weights_sha256(new), keep_images))
+        write_json(new / METRICS, metrics)
+        write_json(new / SPLIT, split)
+        (new / CARD).write_text(_card(metrics, keep_images), encoding="utf-8")
+
+
+def save_with_memory_bank(out: Path, classifier: Path, fitted: Fit, keep_images: bool = True) -> None:
+    """Write a copy of a classifier with a memory bank: inverse matching joins its explanations.
+
+    Its verdict, threshold and figures stay its own. classifier: its checkpoint, which is not changed.
+    fitted: with trained_backbone(classifier). Raises DataError and then writes nothing.
+    """
+    # A card may show pictures
+    copied = [path for path in classifier.iterdir() if path.name in FILES or path.suffix == ".png"]
+    split, card = read_json(classifier / SPLIT), classifier / CARD
+    card = card.read_text(encoding="utf-8") if card.exists() else ""
+    known = {sha256 for images in split.values() for sha256 in images}
+    new_images = [sha256 for sha256 in fitted.features.sha256 if sha256 not in known]
+    split["train"] = [*split.get("train", ()), *new_images]
+    limits = limits_of(fitted, FALSE_POSITIVE_RATE)
+    with replacing(out, [*FILES, *(path.name for path in copied)]) as new:
+        for path in copied:
+            shutil.copyfile(path, new / path.name)
+        save_anomaly_model(new, _anomaly_model(fitted, limits, weights_sha256(new), keep_images))
+        write_json(new / SPLIT, split)
+        about = MEMORY_TEXT.format(images=len(fitted.features.names), copies=COPIES[keep_images])
+        (new / CARD).write_text(card.partition(MEMORY_TITLE)[0] + about, encoding="utf-8")
+
+
+def _anomaly_model(fitted: Fit, limits: NormalLimits, weights: str, keep_images: bool) -> AnomalyModel:
+    """weights: sha256 of the model.safetensors that the features are of."""
+    features = fitted.features
+    thumbnails = features.thumbnails if keep_images else ()
+    return AnomalyModel(
+        **vars(fitted.bank),
+        limits=limits,
+        images=features.sha256,
+        thumbnails=thumbnails,
+        weights_sha256=weights,
+    )
+
+
+def _metrics(
+    name: str,
+    backbone: Backbone,
+    fitted: Fit,
+    limits: NormalLimits,
+    false_positive_rate: float,
+    defects: np.ndarray,
+) -> dict[str, Any]:
+    scores = np.concatenate((fitted.scores, defects))
+    probabilities = 1 / (1 + np.exp(-(scores - limits.score) / limits.spread))
+    flagged, goods, features = probabilities >= 0.5, len(fitted.scores), fitted.features
+    known = f", {len(defects):,} known defects" if len(defects) else ""
+    descriptor = asdict(fitted.bank.descriptor)
+    return {
+        "data": name,
+        "data_license": "license not stated",
+        "starting_weights": backbone.starting_weights,
+        "image_side": round(float(np.median([math.sqrt(w * h) for w, h in features.sizes]))),
+        "test": {"split": f"{name}, no test images"},
+        "validation": {
+            "split": f"{name}, {goods:,} good images, each held out{known}",
+            "false_positive_rate": float(flagged[:goods].mean()),
+            **({"recall": float(flagged[goods:].mean())} if len(defects) else {}),
+            "probabilities": [round(float(p), 5) for p in probabilities],
+            "abnormal": [False] * goods + [True] * len(defects),
+        },
+        "teaching": {
+            "images": goods,
+            "patches": len(fitted.bank.memory_bank.features),
+            "false_positive_rate_wanted": false_positive_rate,
+            "unusable": len(features.unusable),
+            "backbone": backbone.spec.backbone,
+            "descriptor": {k: v for k, v in descriptor.items() if v != math.inf},
+        },
+    }
+
+
+def _card(metrics: dict[str, Any], keep_images: bool) -> str:
+    validation = metrics["validation"]
+    recall = validation.get("recall")
+    return CARD_TEXT.format(
+        data=metrics["data"],
+        starting_weights=metrics["starting_weights"],
+        **metrics["teaching"],
+        false_positive_rate=validation["false_positive_rate"],
+        recall="" if recall is None else f" Of the known defects, {recall:.1%} are detected.",
+        typical=TYPICAL,
+        copies=COPIES[keep_images],
+    )
