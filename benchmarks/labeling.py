@@ -69,7 +69,7 @@ def main() -> None:
     )
     parser.add_argument("--labels", type=int, default=LABELS)
     parser.add_argument(
-        "--pause", type=float, default=2.0, help="seconds between two labels of an annotator, on average"
+        "--pause", type=float, default=2.0, help="mean seconds between two labels of an annotator"
     )
     parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "labeling.json")
     options, flags = parser.parse_known_args()

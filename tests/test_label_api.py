@@ -198,10 +198,10 @@ def test_an_app_that_others_can_reach_without_sign_in_takes_no_label(tmp_path, s
                 inputs = len(event["inputs"])
                 data = [None] * inputs if name.startswith("on_") else forged(sha256, inputs)[:inputs]
                 body = {"data": data, "fn_index": event["id"], "session_hash": f"hash{event['id']}"}
-                said = through_the_queue(address, body, headers=headers)
+                message = through_the_queue(address, body, headers=headers)
                 if name not in ("on_dataset", "on_queue_files", "on_review"):
-                    assert '"success":false' in said, name
-                assert "CHIPDEMO_AUTH" in said, name
+                    assert '"success":false' in message, name
+                assert "CHIPDEMO_AUTH" in message, name
             called = httpx.post(
                 f"{address}/gradio_api/call/label", json={"data": forged(sha256, 10)[:10]}, headers=headers
             )
@@ -295,8 +295,8 @@ def test_a_visitor_reads_no_private_dataset_with_the_token_of_the_machine(
             )
             event = writes(address, cookies)["on_dataset"]
             body = {"data": ["hf:ada/secrets"], "fn_index": event["id"], "session_hash": "d"}
-            said = through_the_queue(address, body, cookies=cookies)
-        assert ("1</strong>" if added else "ada/secrets") in said
+            message = through_the_queue(address, body, cookies=cookies)
+        assert ("1</strong>" if added else "ada/secrets") in message
         assert journal.counts().images == added
 
 

@@ -37,6 +37,7 @@ PRESS = """key => new Promise((resolve) => {
   };
   look();
 })"""
+FRAME = "new Promise(requestAnimationFrame)"
 MASK = "JSON.parse(sessionStorage.getItem('chip-label-draft'))?.mask"
 
 
@@ -69,15 +70,24 @@ def shas(journal, tmp_path) -> list[str]:
 @pytest.fixture
 def open_desk(journal, open_page):
     """A page with the Label tab open. first: the name of the image that it shows."""
+    pages, calls = [], set()
 
     def open_(first: str = "chip00.png", **options):
         options.setdefault("path", "/#label")
         page = open_page(ready=READY, **options)
+        pages.append(page)
+        page.on("request", lambda call: "/run/" in call.url and calls.add(call))
+        for ending in ("requestfinished", "requestfailed"):
+            page.on(ending, lambda call: calls.discard(call))
         if first:
             wait_for(page, NAME, first)
         return page
 
-    return open_
+    yield open_
+    for page in pages:  # a call that is still on its way would lease images of the next test
+        page.evaluate(FRAME)
+        while calls:
+            page.evaluate(FRAME)
 
 
 def wait_for(page, selector: str, text: str) -> None:
@@ -120,7 +130,7 @@ class Held:
 
     def wait(self) -> None:
         while not self.routes:
-            self.page.evaluate("new Promise(requestAnimationFrame)")
+            self.page.evaluate(FRAME)
 
     def let_go(self) -> None:
         with self.page.expect_response(self.url) as response:
