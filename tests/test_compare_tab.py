@@ -206,7 +206,7 @@ def test_each_answer_is_of_one_of_three_classes(dark, changes, outcome):
     inspection = replace(fake_judge().inspect(read_image(dark)), **changes)
     page = Parsed(html.answer_html(Answer(ComparedModel("a", "A", None), inspection), ""))
     assert page.classes[:2] == ["answer", outcome]
-    assert html.OUTCOME_WORDS[outcome] in page.text
+    assert html.outcome_text(outcome) in page.text
 
 
 def test_a_row_stands_after_its_baseline():

@@ -29,7 +29,7 @@ ACCOUNTS = {
 }
 CHECKPOINT = {"model.safetensors", "config.json", "metrics.json", "split.json", "README.md"}
 TEST = {
-    "split": "drawn chips, test, 10 images",
+    "split": "drawn chips, test split, 10 images",
     "accuracy": 0.9,
     "recall": 0.8,
     "precision": 0.75,
@@ -44,7 +44,12 @@ MEASURED = {
     "data_license": "",
     "starting_weights": "none (random)",
     "test": TEST,
-    "training": {"train_count": 70, "val_count": 20, "command": "python training/train.py --data chips"},
+    "training": {
+        "train_count": 70,
+        "val_count": 20,
+        "division": "by content hash, 70/20/10",
+        "command": "python training/train.py --data chips",
+    },
 }
 
 
@@ -105,7 +110,7 @@ def test_public_opens_a_new_repository_and_leaves_one_that_exists_as_it_is(hub, 
     assert not hub.repository("ada/open").private
     push(folder, "ada/open")
     assert not hub.repository("ada/open").private
-    assert "ada/open is public and stays so" in capsys.readouterr().out
+    assert "ada/open exists and is public" in capsys.readouterr().out
 
 
 def test_the_same_checkpoint_again_adds_nothing(hub, folder):

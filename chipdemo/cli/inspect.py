@@ -71,7 +71,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         choices=FINDINGS,
         default=(),
-        help=f"end with exit status {EXIT_FOUND} if there is an image with one of these outcomes",
+        metavar="OUTCOME",
+        help=f"end with exit status {EXIT_FOUND} if there is an image of an outcome: {', '.join(FINDINGS)}",
     )
 
 

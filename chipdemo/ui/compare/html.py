@@ -22,7 +22,6 @@ from chipdemo.ui.compare.logic import SELECTED, Answer, disagreements, picture_o
 from chipdemo.ui.html import outcome_text
 
 GALLERY = 12  # images shown on which rows disagree
-OUTCOME_WORDS = {NORMAL: "Normal", ABNORMAL: "Abnormal", OUT_OF_DISTRIBUTION: "Out of distribution"}
 
 EMPTY = (
     "<section class='about'><h2>No comparison yet</h2><p>A comparison is an <code>ablation.json</code>: "
