@@ -39,7 +39,6 @@ NO_TOKEN = (
 )
 # become variables of the Space
 MORE_SETTINGS = ("journal", "hot_reload", "labelers", "reviewers", "annotators_per_image")
-MORE_SETTINGS = ("journal", "hot_reload", "labelers", "reviewers", "annotators_per_image")
 
 
 @dataclass(frozen=True)
