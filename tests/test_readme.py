@@ -111,7 +111,7 @@ def run_command(words: list[str], monkeypatch) -> None:
     match words:
         case ["make", *targets]:
             run_make(targets)
-        case ["pip", "install", "-e", "."]:
+        case ["pip", "install", "-e", ".[train]"]:
             assert (ROOT / "pyproject.toml").read_text().count("chipdemo.__main__:main") == 1
         case ["hf", *_]:
             assert [script for script in entry_points(group="console_scripts") if script.name == "hf"]
