@@ -23,14 +23,15 @@ audit: $(VENV)/.installed
 	$(VENV)/audit/bin/python -m pip install -q pip-audit
 	$(VENV)/audit/bin/pip-audit --path "$$($(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
-$(VENV)/.installed: requirements.txt
+# Both install the app itself too, as what lies here: `python training/train.py` works from anywhere.
+$(VENV)/.installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install -q --no-compile -r requirements.txt
+	$(RUN) -m pip install -q --no-compile -e '.[train]'
 	touch $@
 
-$(VENV)/.installed-dev: requirements.txt requirements-dev.txt
+$(VENV)/.installed-dev: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install -q --no-compile -r requirements-dev.txt
+	$(RUN) -m pip install -q --no-compile -e '.[train,ray,export,dev]'
 	touch $@ $(VENV)/.installed
 
 # The browser tests need a Chromium; where none is and none can be installed, they skip and say so.

@@ -18,7 +18,6 @@ time of one image with it, are measured with patches drawn at random.
 import argparse
 import datetime
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -29,17 +28,15 @@ from anomalib.models.image.padim.torch_model import PadimModel
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from PIL import Image
 
+from benchmarks import matching
+from chipdemo.images import read_image
+from chipdemo.vision.anomaly.features import IMAGE_SIZE, Backbone
+from chipdemo.vision.checkpoint import write_json
+from chipdemo.vision.transforms import normalize, pixels_of
+from training.localization import aupro, pixel_auroc
+from training.measure import auroc
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import matching  # noqa: E402
-from chipdemo.images import read_image  # noqa: E402
-from chipdemo.vision.anomaly.features import IMAGE_SIZE, Backbone  # noqa: E402
-from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from chipdemo.vision.transforms import normalize, pixels_of  # noqa: E402
-from training.localization import aupro, pixel_auroc  # noqa: E402
-from training.measure import auroc  # noqa: E402
-
 BATCH = 32  # images, anomalib's default
 RATIO, LESS = 0.1, 0.01  # of the patches: PatchCore's default, and what is chosen greedily here
 PADIM_FEATURES = 100  # anomalib's default with ResNet-18; it has none for other small backbones

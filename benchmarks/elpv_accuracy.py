@@ -20,18 +20,17 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
+from chipdemo.vision.checkpoint import CONFIG, METRICS, read_json, read_metrics, write_json
+from chipdemo.vision.transforms import pixels_of
+from chipdemo.vision.weights import load_checkpoint
+from training.data import load_images
+from training.distillation import predict_turned
+from training.measure import measure
+from training.resume import STATE
+from training.sources import read_elpv
+from training.splits import split_by_hash
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from chipdemo.vision.checkpoint import CONFIG, METRICS, read_json, read_metrics, write_json  # noqa: E402
-from chipdemo.vision.transforms import pixels_of  # noqa: E402
-from chipdemo.vision.weights import load_checkpoint  # noqa: E402
-from training.data import load_images, split_by_hash  # noqa: E402
-from training.measure import measure  # noqa: E402
-from training.resume import STATE  # noqa: E402
-from training.sources import read_elpv  # noqa: E402
-from training.teacher import predict_turned  # noqa: E402
-
 SPLIT = ROOT / "benchmarks" / "elpv_split.json"
 FRACTIONS = (0.65, 0.10, 0.25)  # train, validation, test
 SHOWN = ("accuracy", "recall", "precision", "f1", "auroc", "average_precision", "expected_calibration_error")

@@ -9,22 +9,19 @@ the 213 good images at random, fits a memory bank to them and judges the 100 tes
 
 import argparse
 import datetime
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.matching import files
+from chipdemo.vision.anomaly.features import ImageFeatures, extract_features, starting_backbone
+from chipdemo.vision.anomaly.fitting import fit_bank, scores_of
+from chipdemo.vision.checkpoint import write_json
+from training.measure import auroc
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.matching import files  # noqa: E402
-from chipdemo.vision.anomaly.features import ImageFeatures, extract_features, starting_backbone  # noqa: E402
-from chipdemo.vision.anomaly.fitting import fit_bank, scores_of  # noqa: E402
-from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from training.measure import auroc  # noqa: E402
-
 COUNTS = (10, 25, 50, 100, 213)
 DRAWS = 5
 

@@ -16,16 +16,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from chipdemo.images import decode_image, read_image
+from chipdemo.inspection import CAM
+from chipdemo.judge import Judge
+from chipdemo.models import Models
+from chipdemo.vision.checkpoint import SPLIT, find_checkpoint, read_json, write_json
+from chipdemo.vision.predictor import load_model
+from training.sources import read_elpv
 
-from chipdemo.images import decode_image, read_image  # noqa: E402
-from chipdemo.inspection import CAM  # noqa: E402
-from chipdemo.judge import Judge  # noqa: E402
-from chipdemo.models import Models  # noqa: E402
-from chipdemo.vision.checkpoint import SPLIT, find_checkpoint, read_json, write_json  # noqa: E402
-from chipdemo.vision.predictor import load_model  # noqa: E402
-from training.sources import read_elpv  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def drawn(count: int = 20, size: int = 300) -> dict[str, list[Image.Image]]:

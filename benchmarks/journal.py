@@ -27,21 +27,19 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from chipdemo.labeling.history import disputed  # noqa: E402
-from chipdemo.labeling.journal import Journal  # noqa: E402
-from chipdemo.labeling.label import Label, ModelPrediction  # noqa: E402
-from chipdemo.labeling.queue import ORDERS, Queue  # noqa: E402
-from chipdemo.labeling.ranking import rank, set_scores  # noqa: E402
-from chipdemo.labeling.statistics import (  # noqa: E402
+from chipdemo.labeling.history import disputed
+from chipdemo.labeling.journal import Journal
+from chipdemo.labeling.label import Label, ModelPrediction
+from chipdemo.labeling.queue import ORDERS, Queue
+from chipdemo.labeling.ranking import rank, set_scores
+from chipdemo.labeling.statistics import (
     against_the_model,
     agreement,
     consensus_counts,
     likely_errors,
 )
 
+ROOT = Path(__file__).resolve().parent.parent
 ANNOTATORS_PER_IMAGE = 3
 ANNOTATORS = tuple(f"annotator {number:02}" for number in range(20))
 BUSY, NEW = ANNOTATORS[0], "somebody new"  # BUSY has labeled half of all, and others still have to

@@ -22,14 +22,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from chipdemo.inspection import ABNORMAL, NORMAL
+from chipdemo.labeling.queue import INFORMATIVE, RANDOM
+from chipdemo.labeling.ranking import Scored, rank_scored, shorten
+from chipdemo.vision.checkpoint import write_json
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from chipdemo.inspection import ABNORMAL, NORMAL  # noqa: E402
-from chipdemo.labeling.queue import INFORMATIVE, RANDOM  # noqa: E402
-from chipdemo.labeling.ranking import Scored, rank_scored, shorten  # noqa: E402
-from chipdemo.vision.checkpoint import write_json  # noqa: E402
-
 SPLIT = ROOT / "benchmarks" / "elpv_split.json"
 REPORT = ROOT / "benchmarks" / "label_efficiency.json"
 FEATURES = ROOT / "runs" / "label_efficiency" / "features.npz"
@@ -42,15 +40,15 @@ THRESHOLD = 0.5
 def features() -> dict[str, np.ndarray]:
     """Features (N, 1280) and labels (N,), abnormal or not, to choose from and to test on; computed once."""
     if not FEATURES.exists():
-        from training.ablate import deep_network, parts_of  # here: they bring torch
+        from training.ablation.seeds import deep_network, pixels_and_truth  # here: they bring torch
         from training.predict import predict
 
         net, spec, source = deep_network()
-        parts = parts_of("elpv", SPLIT)
+        splits = pixels_and_truth("elpv", SPLIT)
         found = {
-            f"{part}_features": predict(net, pixels, spec).embedding for part, (pixels, _) in parts.items()
+            f"{name}_features": predict(net, pixels, spec).embedding for name, (pixels, _) in splits.items()
         }
-        found |= {f"{part}_abnormal": abnormal for part, (_, abnormal) in parts.items()}
+        found |= {f"{name}_abnormal": abnormal for name, (_, abnormal) in splits.items()}
         FEATURES.parent.mkdir(parents=True, exist_ok=True)
         np.savez(FEATURES, source=source, **found)
     found = np.load(FEATURES)

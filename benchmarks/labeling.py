@@ -21,17 +21,15 @@ from pathlib import Path
 import numpy as np
 from gradio_client import Client
 
+from benchmarks.serving import app, connect
+from chipdemo.images import read_image
+from chipdemo.labeling.journal import Journal
+from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.vision.checkpoint import write_json
+from chipdemo.vision.predictor import load_model
+from training.sources import read_elpv
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.serving import app, connect  # noqa: E402
-from chipdemo.images import read_image  # noqa: E402
-from chipdemo.labeling.journal import Journal  # noqa: E402
-from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
-from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from chipdemo.vision.predictor import load_model  # noqa: E402
-from training.sources import read_elpv  # noqa: E402
-
 ANNOTATORS, LABELS, PREFETCHED = 20, 2000, 4  # images that a page holds
 ACCOUNTS = {f"annotator{number:02}": f"word{number:02}" for number in range(ANNOTATORS)}
 

@@ -11,6 +11,7 @@ the second call is timed. Medians of ratios.
 import argparse
 import json
 import platform
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -22,21 +23,17 @@ import timm
 import torch
 from pytorch_grad_cam import GradCAM
 
+from chipdemo.images import DecodedImage, read_image
+from chipdemo.judge import Judge
+from chipdemo.models import Models
+from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.vision.checkpoint import write_json
+from chipdemo.vision.predictor import load_model
+from chipdemo.vision.runtimes.graph import openvino_run
+from chipdemo.vision.transforms import normalize, pixels_of
+from training.sources import read_elpv
+
 ROOT = Path(__file__).resolve().parent.parent
-import sys  # noqa: E402
-
-sys.path.insert(0, str(ROOT))
-
-from chipdemo.images import DecodedImage, read_image  # noqa: E402
-from chipdemo.judge import Judge  # noqa: E402
-from chipdemo.models import Models  # noqa: E402
-from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
-from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from chipdemo.vision.predictor import load_model  # noqa: E402
-from chipdemo.vision.runtimes.graph import openvino_run  # noqa: E402
-from chipdemo.vision.transforms import normalize, pixels_of  # noqa: E402
-from training.sources import read_elpv  # noqa: E402
-
 WARM_UP = 10  # rounds that are not timed
 GRAPHS = ROOT / "runs" / "graphs"
 FAST, EAGER = "Judge, OpenVINO", "Judge, PyTorch"

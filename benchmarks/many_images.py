@@ -11,7 +11,6 @@ straight line through the least and the most that were measured, and says so.
 import argparse
 import datetime
 import resource
-import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -23,15 +22,13 @@ import psutil
 import torch
 from PIL import Image, ImageChops, ImageEnhance
 
+from benchmarks.matching import files
+from chipdemo.vision.anomaly.features import extract_features, starting_backbone
+from chipdemo.vision.anomaly.fitting import fit
+from chipdemo.vision.anomaly.saving import save_taught
+from chipdemo.vision.checkpoint import MEMORY, write_json
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.matching import files  # noqa: E402
-from chipdemo.vision.anomaly.features import extract_features, starting_backbone  # noqa: E402
-from chipdemo.vision.anomaly.fitting import fit  # noqa: E402
-from chipdemo.vision.anomaly.saving import save_taught  # noqa: E402
-from chipdemo.vision.checkpoint import MEMORY, write_json  # noqa: E402
-
 REPORTED = (1, 10, 100)  # times as many images
 SIDE = 512  # pixels, of the copies
 SHIFT, LIGHT = 8, 0.05  # most that a copy is moved, pixels, and brightened, fraction

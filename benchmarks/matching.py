@@ -11,7 +11,6 @@ to three quarters of them; the others are judged, as they are and with two defec
 import argparse
 import datetime
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -24,20 +23,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.drawn_defects import KINDS, draw_defect  # noqa: E402
-from chipdemo.errors import DataError  # noqa: E402
-from chipdemo.files import Found  # noqa: E402
-from chipdemo.images import DecodedImage, read_image  # noqa: E402
-from chipdemo.inspection import ABNORMAL  # noqa: E402
-from chipdemo.judge import Judge  # noqa: E402
-from chipdemo.models import Models  # noqa: E402
-from chipdemo.settings import AUTO  # noqa: E402
-from chipdemo.teaching import FALSE_POSITIVE_RATE  # noqa: E402
-from chipdemo.vision.anomaly.descriptor import PatchDescriptor  # noqa: E402
-from chipdemo.vision.anomaly.features import (  # noqa: E402
+from benchmarks.drawn_defects import KINDS, draw_defect
+from chipdemo.errors import DataError
+from chipdemo.files import Found
+from chipdemo.images import DecodedImage, read_image
+from chipdemo.inspection import ABNORMAL
+from chipdemo.judge import Judge
+from chipdemo.models import Models
+from chipdemo.settings import AUTO
+from chipdemo.teaching import FALSE_POSITIVE_RATE
+from chipdemo.vision.anomaly.descriptor import PatchDescriptor
+from chipdemo.vision.anomaly.features import (
     DESCRIPTOR,
     IMAGE_SIZE,
     Backbone,
@@ -46,14 +42,15 @@ from chipdemo.vision.anomaly.features import (  # noqa: E402
     extract_features,
     starting_backbone,
 )
-from chipdemo.vision.anomaly.fitting import PATCHES, anomaly_map, fit, fit_bank, heat_limit  # noqa: E402
-from chipdemo.vision.anomaly.matching import black_patches, score_of  # noqa: E402
-from chipdemo.vision.anomaly.saving import save_taught  # noqa: E402
-from chipdemo.vision.checkpoint import MEMORY, read_metrics, write_json  # noqa: E402
-from chipdemo.vision.predictor import NetworkModel, load_model  # noqa: E402
-from training.localization import aupro, pixel_auroc  # noqa: E402
-from training.measure import auroc  # noqa: E402
+from chipdemo.vision.anomaly.fitting import PATCHES, anomaly_map, fit, fit_bank, heat_limit
+from chipdemo.vision.anomaly.matching import black_patches, score_of
+from chipdemo.vision.anomaly.saving import save_taught
+from chipdemo.vision.checkpoint import MEMORY, read_metrics, write_json
+from chipdemo.vision.predictor import NetworkModel, load_model
+from training.localization import aupro, pixel_auroc
+from training.measure import auroc
 
+ROOT = Path(__file__).resolve().parent.parent
 MASK_SIDE = 256  # pixels, at which heat and masks are compared
 TIMED = 20  # images, of which the median time is reported
 MOBILENET = "mobilenetv2_100"

@@ -10,7 +10,6 @@ and insertion are of the defects that the classifier detects. Folds that are fin
 
 import argparse
 import datetime
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +18,18 @@ from PIL import Image
 from scipy.special import expit
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.matching import enlarged, files, read_masks  # noqa: E402
-from benchmarks.transistor import FOLDS, folds  # noqa: E402
-from chipdemo.images import read_image  # noqa: E402
-from chipdemo.inspection import ABNORMAL, NORMAL  # noqa: E402
-from chipdemo.judge import Judge  # noqa: E402
-from chipdemo.models import Models  # noqa: E402
-from chipdemo.vision.anomaly.features import extract_features, trained_backbone  # noqa: E402
-from chipdemo.vision.anomaly.fitting import fit  # noqa: E402
-from chipdemo.vision.anomaly.saving import save_with_memory_bank  # noqa: E402
-from chipdemo.vision.checkpoint import read_metrics, write_json  # noqa: E402
-from chipdemo.vision.predictor import NetworkModel, load_model  # noqa: E402
-from training.localization import (  # noqa: E402
+from benchmarks.matching import enlarged, files, read_masks
+from benchmarks.transistor import FOLDS, folds
+from chipdemo.images import read_image
+from chipdemo.inspection import ABNORMAL, NORMAL
+from chipdemo.judge import Judge
+from chipdemo.models import Models
+from chipdemo.vision.anomaly.features import extract_features, trained_backbone
+from chipdemo.vision.anomaly.fitting import fit
+from chipdemo.vision.anomaly.saving import save_with_memory_bank
+from chipdemo.vision.checkpoint import read_metrics, write_json
+from chipdemo.vision.predictor import NetworkModel, load_model
+from training.localization import (
     SHARES,
     area_under,
     aupro,
@@ -42,8 +38,9 @@ from training.localization import (  # noqa: E402
     pointing_game,
     removal_curves,
 )
-from training.sources import read_data  # noqa: E402
+from training.sources import read_data
 
+ROOT = Path(__file__).resolve().parent.parent
 ROW = "lite0-cbam-0"
 CENTER = "a spot in the center"  # a baseline that uses nothing but where chips lie
 WIDTH = 0.2  # of a side, the standard deviation of that spot

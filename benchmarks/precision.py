@@ -10,7 +10,6 @@ bfloat16 only where the processor has it.
 import argparse
 import json
 import platform
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,18 +18,16 @@ import numpy as np
 import openvino
 from sklearn.metrics import roc_auc_score
 
+from chipdemo.images import read_image
+from chipdemo.inspection import ABNORMAL
+from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.vision.checkpoint import SPLIT, read_json, write_json
+from chipdemo.vision.runtimes.export import save_graph
+from chipdemo.vision.transforms import pixels_of
+from chipdemo.vision.weights import load_checkpoint
+from training.sources import read_elpv
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from chipdemo.images import read_image  # noqa: E402
-from chipdemo.inspection import ABNORMAL  # noqa: E402
-from chipdemo.settings import DEFAULT_MODEL  # noqa: E402
-from chipdemo.vision.checkpoint import SPLIT, read_json, write_json  # noqa: E402
-from chipdemo.vision.runtimes.export import save_graph  # noqa: E402
-from chipdemo.vision.transforms import pixels_of  # noqa: E402
-from chipdemo.vision.weights import load_checkpoint  # noqa: E402
-from training.sources import read_elpv  # noqa: E402
-
 CALIBRATING = 300  # images
 ROUNDS, WARM_UP = 60, 10
 

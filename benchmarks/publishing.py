@@ -26,18 +26,16 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from chipdemo.errors import ChipDemoError
+from chipdemo.images import content_sha256
+from chipdemo.labeling.hub.compaction import compact
+from chipdemo.labeling.hub.publish import SHARD, Publisher
+from chipdemo.labeling.journal import Journal
+from chipdemo.labeling.label import Label
+from tests.hub import CUT, LOST, Account, Hub
+from tests.tiny import draw_chip
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from chipdemo.errors import ChipDemoError  # noqa: E402
-from chipdemo.images import content_sha256  # noqa: E402
-from chipdemo.labeling.hub.compaction import compact  # noqa: E402
-from chipdemo.labeling.hub.publish import SHARD, Publisher  # noqa: E402
-from chipdemo.labeling.journal import Journal  # noqa: E402
-from chipdemo.labeling.label import Label  # noqa: E402
-from tests.hub import CUT, LOST, Account, Hub  # noqa: E402
-from tests.tiny import draw_chip  # noqa: E402
-
 NAME, TOKEN = "ada/labels", "hf_ada"
 PROCESSES, LABELS, IMAGES = 4, 500, 20
 REQUESTS = ("GET /api/", "POST .*/preupload/", "POST .*/lfs/objects/batch", "PUT /lfs/", "POST .*/commit/")

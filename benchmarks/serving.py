@@ -22,12 +22,10 @@ from pathlib import Path
 import numpy as np
 from gradio_client import Client, handle_file
 
+from chipdemo.vision.checkpoint import write_json
+from training.sources import read_elpv
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from training.sources import read_elpv  # noqa: E402
-
 CLIENTS, REQUESTS, IMAGES = 20, 200, 20
 
 

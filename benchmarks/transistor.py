@@ -18,17 +18,15 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
+from chipdemo.ablation.format import METRICS, Row, read_ablation
+from chipdemo.vision.checkpoint import write_json
+from chipdemo.vision.transforms import pixels_of
+from training import ablate
+from training.ablation.tables import markdown_table
+from training.data import load_images
+from training.sources import read_data
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from chipdemo.ablation.format import METRICS, Row, read_ablation  # noqa: E402
-from chipdemo.vision.checkpoint import write_json  # noqa: E402
-from chipdemo.vision.transforms import pixels_of  # noqa: E402
-from training import ablate  # noqa: E402
-from training.ablation_report import markdown_table  # noqa: E402
-from training.data import load_images  # noqa: E402
-from training.sources import read_data  # noqa: E402
-
 FOLDS = 5
 VALIDATION = 5  # one in so many of the images that do not judge
 

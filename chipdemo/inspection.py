@@ -264,6 +264,11 @@ def verdict_of(abnormal_probability: float, threshold: float) -> str:
     return ABNORMAL if abnormal_probability >= threshold else NORMAL
 
 
+def outcome_text(outcome: str) -> str:
+    """One of OUTCOMES in words."""
+    return outcome.replace("_", " ")
+
+
 def regions_json(regions: Sequence[Region]) -> list[dict[str, Any]]:
     return [
         {

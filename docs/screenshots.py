@@ -7,7 +7,6 @@ monocrystalline cell under electroluminescence, with a crack that cuts off a dar
 """
 
 import shutil
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,16 +15,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from playwright.sync_api import Page, sync_playwright
 
+from app import network_teacher
+from chipdemo.labeling.intake import add_paths
+from chipdemo.labeling.journal import Journal
+from chipdemo.settings import AUTO, DEFAULT_MODEL
+from chipdemo.vision.predictor import load_model
+from tests.serving import served
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from app import network_teacher  # noqa: E402
-from chipdemo.labeling.intake import add_paths  # noqa: E402
-from chipdemo.labeling.journal import Journal  # noqa: E402
-from chipdemo.settings import AUTO, DEFAULT_MODEL  # noqa: E402
-from chipdemo.vision.predictor import load_model  # noqa: E402
-from tests.serving import served  # noqa: E402
-
 ABLATION = ROOT / "chipdemo" / "ablation" / "elpv.json"
 SEEDS = (3, 4, 5, 6, 7, 8, 9)  # of the drawn cells; the first is inspected, the others are for labeling
 SIDE = 300  # pixels, as the ELPV images

@@ -1,4 +1,4 @@
-"""What a Space consists of: the app, its card with the settings of the Space, and its requirements."""
+"""The files of a Space: the app, its requirements, and the card with the settings of the Space."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -13,33 +13,31 @@ SHORT = "Is this chip defective, and where? With evidence."  # the Hub allows 60
 PYTHON = "3.12"  # among those that ZeroGPU offers
 TAGS = ("chip-inspection", "image-classification", "explainability", "data-labeling", "mcp-server")
 CARD, THUMBNAIL = "README.md", "thumbnail.png"
-SUFFIXES = (".py", ".js", ".css", ".html", ".json", ".safetensors", ".md", ".png")  # and nothing else
+SUFFIXES = (".py", ".js", ".css", ".html", ".json", ".safetensors", ".md", ".png")  # of what is uploaded
 
 
 def files_of(space: str, model: str, dataset: str, preload: bool) -> dict[str, bytes]:
-    """The Space's whole tree. model: "" for the shipped one, whose weights are only then among them."""
-    paths = [ROOT / "app.py", ROOT / "LICENSE", *sorted((ROOT / "chipdemo").rglob("*"))]
+    """The content of every file of the Space, by its path.
+
+    model: on the Hub; "" for the shipped one, whose weights are uploaded only then.
+    """
+    paths = [ROOT / name for name in ("app.py", "LICENSE", "requirements.txt")]
+    paths += sorted((ROOT / "chipdemo").rglob("*"))
     weights = DEFAULT_MODEL.parent
     files = {
         path.relative_to(ROOT).as_posix(): path.read_bytes()
         for path in paths
-        if path.is_file() and (path.suffix in SUFFIXES or path.name == "LICENSE")
+        if path.is_file() and (path.suffix in SUFFIXES or path.parent == ROOT)
         if not path.name.startswith(".") and not (model and weights in path.parents)
     }
     return files | {
         CARD: card(space, model, dataset, preload).encode(),
-        "requirements.txt": requirements().encode(),
         THUMBNAIL: (ROOT / "docs" / "inspect.png").read_bytes(),
     }
 
 
-def requirements() -> str:
-    """The packages that the app itself needs."""
-    return (ROOT / "requirements.txt").read_text(encoding="utf-8").partition("# training")[0]
-
-
 def card(space: str, model: str, dataset: str, preload: bool) -> str:
-    """The README.md of the Space. preload: the Hub fetches the model when it builds the Space."""
+    """The README.md of the Space. preload: the Hub downloads the model when it builds the Space."""
     hub = constants.ENDPOINT
     data = SpaceCardData(
         title=TITLE,
@@ -63,6 +61,6 @@ def card(space: str, model: str, dataset: str, preload: bool) -> str:
     )
     body = (ROOT / "space" / "card.md").read_text(encoding="utf-8").format(
         model=f"[{model}]({hub}/{model})" if model else "the shipped one, for non-commercial use",
-        dataset=f"published to [{dataset}]({hub}/datasets/{dataset})" if dataset else "published nowhere",
+        dataset=f"published to [{dataset}]({hub}/datasets/{dataset})" if dataset else "not published",
     )  # fmt: skip
     return f"---\n{data.to_yaml()}\n---\n\n{body}"

@@ -1,13 +1,14 @@
-"""Put the app on a Hugging Face Space, or bring one up to date.
+"""Deploy the app to a Hugging Face Space, or update one.
 
     python space/deploy.py --space owner/chips --model owner/model --dataset owner/labels --dry-run
-    read -rs CHIPS_TOKEN; export CHIPS_TOKEN    # one that may write to the dataset and read the model
+    read -rs CHIPS_TOKEN; export CHIPS_TOKEN    # a token that can write to the dataset and read the model
     python space/deploy.py --space owner/chips ... --secret HF_TOKEN=CHIPS_TOKEN
 
-Who deploys is signed in by `hf auth login` or the variable HF_TOKEN. A new Space is private unless
---public; one that exists stays as it is. The files go in one commit, which also removes what is no
-longer needed; the same again changes nothing. A Space has a sign-in of its own for those who label,
-and publishes their labels with the token in its secret HF_TOKEN.
+--dry-run lists what would be uploaded; it needs neither a token nor the network. To deploy, sign in
+with `hf auth login` or the variable HF_TOKEN. A new Space is private unless --public is given; the
+visibility of an existing one does not change. All files go up in one commit, which also removes those
+that are no longer needed; deploying the same again changes nothing. Annotators sign in on the Space
+itself, and their labels are published with the token in its secret HF_TOKEN.
 """
 
 import argparse
@@ -18,9 +19,6 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from os import environ
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import RepositoryNotFoundError
@@ -33,24 +31,19 @@ from space.contents import CARD, TITLE, files_of
 
 TOKEN = "HF_TOKEN"  # the secret that huggingface_hub reads on the Space
 GIT = ".gitattributes"
-OURS = "chipdemo/settings.py"  # by which a Space is known to be one of these
-CHECKPOINT = ("model.safetensors", "config.json")  # by which a model is
+OURS = "chipdemo/settings.py"  # a Space with this file is one of ours
+CHECKPOINT = ("model.safetensors", "config.json")  # a model repository with these files is one of ours
 NO_TOKEN = (
-    f"note     The Space's secret {TOKEN} is not set: a private model is not read and no label published "
-    f"without a token that may. Set it by --secret {TOKEN}=VARIABLE."
+    f"note     The Space has no secret {TOKEN}: it cannot read a private model or publish labels. "
+    f"Set it with --secret {TOKEN}=VARIABLE."
 )
-MORE_SETTINGS = (
-    "journal",
-    "hot_reload",
-    "labelers",
-    "reviewers",
-    "annotators_per_image",
-)  # that become variables
+# become variables of the Space
+MORE_SETTINGS = ("journal", "hot_reload", "labelers", "reviewers", "annotators_per_image")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the Space is to be. files: content by path. variables: None removes one. public: if new."""
+    """The Space to deploy. files: content by path. variables: None removes one. public: of a new Space."""
 
     space: str
     files: Mapping[str, bytes] = field(repr=False)
@@ -62,7 +55,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Present:
-    """What the Space is. files: hash by path, sha256 of the large ones, git's of the others."""
+    """The Space as it is. files: hash by path, the sha256 of a large file, git's hash of any other."""
 
     exists: bool = False
     private: bool = True
@@ -74,7 +67,7 @@ class Present:
 
 @dataclass(frozen=True)
 class Changes:
-    """From present to wanted: paths, and names with the values of variables, None for one that goes."""
+    """From present to wanted: paths of files, variables with their new values (None: remove), secrets."""
 
     added: Sequence[str]
     changed: Sequence[str]
@@ -100,12 +93,12 @@ def present_in(api: HfApi, space: str) -> Present:
 
 
 def changes_of(wanted: Wanted, present: Present) -> Changes:
-    """What makes the wanted Space of the present one. Raises HubError for somebody else's Space."""
+    """What to change in the present Space. Raises HubError where it holds something else than this app."""
     foreign = sorted(present.files.keys() - {CARD, GIT})
     if foreign and OURS not in present.files:
         raise HubError(
-            f"Expected a Space of {TITLE} or none; {wanted.space} holds {foreign[0]}. Choose another name, "
-            "or remove its files on the Hub."
+            f"{wanted.space} is not a Space of {TITLE}: it holds {foreign[0]}. Choose another name, or "
+            "remove its files on the Hub."
         )
     variables = {
         name: value for name, value in wanted.variables.items() if value != present.variables.get(name)
@@ -125,9 +118,9 @@ def sha256(content: bytes) -> str:
 
 
 def carry_out(api: HfApi, wanted: Wanted) -> None:
-    """Look, and do what is still to be done: it may be tried again after any failure.
+    """Look at the Space and make what changes are missing, so that it can be repeated after any failure.
 
-    Variables and secrets first, so that the Space that the commit builds starts with them.
+    Variables and secrets come first: the commit starts a build, which needs them.
     """
     present = present_in(api, wanted.space)
     if not present.exists:
@@ -155,8 +148,8 @@ def carry_out(api: HfApi, wanted: Wanted) -> None:
         )
 
 
-def told_of(wanted: Wanted, present: Present, changes: Changes) -> list[str]:
-    """What happens, line by line; of secrets, the names alone."""
+def lines_of(wanted: Wanted, present: Present, changes: Changes) -> list[str]:
+    """The changes, a line each. Of a secret only the name is shown."""
     private = present.private if present.exists else not wanted.public
     lines = [
         f"{'keep' if present.exists else 'create':9}{wanted.space}, {'private' if private else 'public'}"
@@ -170,7 +163,7 @@ def told_of(wanted: Wanted, present: Present, changes: Changes) -> list[str]:
     ]
     lines += [f"secret   {name}" for name in changes.secrets]
     lines += [
-        f"keep     secret {name}, whatever it holds; --replace-secrets sets it anew"
+        f"keep     secret {name} as it is; --replace-secrets replaces it"
         for name in wanted.secrets
         if name not in changes.secrets
     ]
@@ -183,85 +176,98 @@ def told_of(wanted: Wanted, present: Present, changes: Changes) -> list[str]:
 
 
 def deploy(options: argparse.Namespace) -> None:
-    """Make or update the Space, and print what changes. Raises HubError, SettingsError."""
-    secrets = secrets_of(options.secret)
-    more = variables_of(options)
-    user = writer()
-    space = writable(options.space, user, f"{user['name']}/chip-inspector")
+    """Create or update the Space, and print what changes. Raises HubError, SettingsError."""
+    checked_name(options.space, "owner/chip-inspector")
     if options.model:
-        checked_name(options.model, f"{user['name']}/model")
+        checked_name(options.model, "owner/model")
+    if options.dry_run:
+        wanted = wanted_by(options, secrets=dict.fromkeys(variables_of_secrets(options.secret), ""))
+        print("\n".join(lines_of(wanted, Present(), changes_of(wanted, Present()))))
+        print("dry run: nothing was uploaded, and the Hub was not asked what it already has")
+        return
+    secrets = secrets_of(options.secret)
+    user = writer()
+    writable(options.space, user, f"{user['name']}/chip-inspector")
     api = HfApi()
     try:
         private_model = bool(options.model) and is_private(api, options.model)
-        variables = {
-            variable("model"): options.model or None, variable("dataset"): options.dataset or None, **more,
-        }  # fmt: skip
-        files = files_of(space, options.model, options.dataset, bool(options.model) and not private_model)
-        wanted = Wanted(space, files, variables, secrets, options.replace_secrets, options.public)
-        present = with_retries(lambda: present_in(api, space))
-        lines = told_of(wanted, present, changes_of(wanted, present))
-        print("\n".join(lines), flush=True)
+        wanted = wanted_by(options, secrets, preload=bool(options.model) and not private_model)
+        present = with_retries(lambda: present_in(api, wanted.space))
+        print("\n".join(lines_of(wanted, present, changes_of(wanted, present))), flush=True)
         if (options.dataset or private_model) and TOKEN not in present.secrets | secrets.keys():
             print(NO_TOKEN, flush=True)
-        if options.dry_run:
-            print("dry run: nothing was changed")
-            return
         with_retries(lambda: carry_out(api, wanted))
     except ChipDemoError:
         raise
     except Exception as error:  # noqa: BLE001 - network, proxy, storage and Hub raise errors of many types
         raise HubError(
-            f"Expected to deploy to {space}; found {describe_error(error)} Then run the same command again: "
-            "what is done stays, and is not done twice."
+            f"{options.space} was not deployed completely: {describe_error(error)} Then run the same command "
+            "again; it continues where this one stopped."
         ) from error
-    print(f"open     {constants.ENDPOINT}/spaces/{space}")
+    print(f"open     {constants.ENDPOINT}/spaces/{wanted.space}")
+
+
+def wanted_by(options: argparse.Namespace, secrets: Mapping[str, str], preload: bool = False) -> Wanted:
+    """What the flags ask for. preload: the Hub can read the model. Raises SettingsError."""
+    named = {variable("model"): options.model or None, variable("dataset"): options.dataset or None}
+    variables = named | variables_of(options)
+    files = files_of(options.space, options.model, options.dataset, preload)
+    return Wanted(options.space, files, variables, secrets, options.replace_secrets, options.public)
 
 
 def is_private(api: HfApi, model: str) -> bool:
-    """Whether the model is for some alone; the Hub cannot preload it then. Raises HubError for no model."""
+    """Whether the model is private: the Hub cannot preload it then. Raises HubError if there is none."""
     try:
         info = with_retries(lambda: api.model_info(model))
     except RepositoryNotFoundError as error:
         raise HubError(
-            f"Expected the model {model} on the Hub; found none that this token may read. Push it first: "
+            f"There is no model {model} on the Hub that this token can read. Push it first: "
             f"python training/push.py FOLDER {model}"
         ) from error
     there = {each.rfilename for each in info.siblings or ()}
     if missing := [name for name in CHECKPOINT if name not in there]:
         raise HubError(
-            f"Expected a model of {TITLE} in {model}; {missing[0]} is not there. Push one: "
+            f"{model} is not a model of {TITLE}: it has no {missing[0]}. Push one: "
             f"python training/push.py FOLDER {model}"
         )
     return bool(info.private)
 
 
 def variables_of(options: argparse.Namespace) -> dict[str, str]:
-    """The settings that were given, as variables. Raises SettingsError."""
+    """The settings given as flags, as variables of the Space. Raises SettingsError."""
     Settings().with_flags(options)
     given = {name: getattr(options, name) for name in MORE_SETTINGS}
     return {variable(name): value for name, value in given.items() if value is not None}
 
 
 def secrets_of(pairs: Sequence[str]) -> dict[str, str]:
-    """ "HF_TOKEN=CHIPS_TOKEN" -> {"HF_TOKEN": what the variable CHIPS_TOKEN holds}. Raises SettingsError.
-
-    What stands for the variable is never repeated: somebody may have written the secret itself.
-    """
+    """The values: "HF_TOKEN=CHIPS_TOKEN" -> {"HF_TOKEN": "hf_..."}. Raises SettingsError."""
     secrets = {}
+    for name, source in variables_of_secrets(pairs).items():
+        if not environ.get(source):
+            raise SettingsError(
+                f"The variable for --secret {name} is not set in this shell. Set it, and give its name: "
+                f"--secret {name}=VARIABLE"
+            )
+        secrets[name] = environ[source]
+    return secrets
+
+
+def variables_of_secrets(pairs: Sequence[str]) -> dict[str, str]:
+    """ "HF_TOKEN=CHIPS_TOKEN" -> {"HF_TOKEN": "CHIPS_TOKEN"}, "HF_TOKEN" -> {"HF_TOKEN": "HF_TOKEN"}.
+
+    Raises SettingsError, whose message does not repeat the text: it may be the secret itself.
+    """
+    variables = {}
     for pair in pairs:
         name, _, source = pair.partition("=")
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", name):
             raise SettingsError(
-                "--secret: expected NAME or NAME=VARIABLE with a NAME of capitals, digits and '_'; found "
-                f"something else. For example --secret {TOKEN}=CHIPS_TOKEN."
+                "--secret takes NAME or NAME=VARIABLE, where NAME has capitals, digits and '_' only. "
+                f"For example: --secret {TOKEN}=CHIPS_TOKEN"
             )
-        if not environ.get(source or name):
-            raise SettingsError(
-                f"--secret {name}: expected the name of a variable of this shell that holds it; found none "
-                f"such. Set the variable first, and name it: --secret {name}=VARIABLE."
-            )
-        secrets[name] = environ[source or name]
-    return secrets
+        variables[name] = source or name
+    return variables
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -271,17 +277,17 @@ def command_line() -> argparse.ArgumentParser:
     owner = {"metavar": "OWNER/NAME"}
     parser.add_argument("--space", required=True, help="the Space", **owner)
     parser.add_argument("--model", default="", help="a pushed model; without it, the shipped one", **owner)
-    parser.add_argument("--dataset", default="", help="the dataset that labels are published to", **owner)
+    parser.add_argument("--dataset", default="", help="the dataset to publish labels to", **owner)
     parser.add_argument(
         "--secret",
         action="append",
         default=[],
         metavar="NAME[=VARIABLE]",
-        help="a secret of the Space, taken from a variable of this shell; may be given several times",
+        help="a secret of the Space, taken from a variable of this shell; can be repeated",
     )
-    parser.add_argument("--replace-secrets", action="store_true", help="also those that are there already")
-    parser.add_argument("--public", action="store_true", help="a new Space is open to everyone")
-    parser.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
+    parser.add_argument("--replace-secrets", action="store_true", help="also replace secrets that exist")
+    parser.add_argument("--public", action="store_true", help="make a new Space public")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be uploaded, without network")
     add_flags(parser, MORE_SETTINGS)
     return parser
 

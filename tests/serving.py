@@ -38,8 +38,7 @@ def served(
     judge = Judge(models, [log_inspection, recent.add, *([metrics.add] if metrics else [])])
     desk = desk_of(journal, judge, chosen) if journal else None
     app = build_app(judge, chosen, recent, examples, ablation, load, desk, metrics, teacher)
-    # _frontend: gradio's look at itself gives up after 3 s, which a busy machine may need
-    serve(app, chosen, metrics, prevent_thread_lock=True, quiet=True, _frontend=False)
+    serve(app, chosen, metrics, prevent_thread_lock=True, quiet=True)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -7,9 +7,11 @@ from scipy.special import logit
 
 from chipdemo.ablation.format import read_ablation
 from chipdemo.errors import DataError
+from chipdemo.settings import DEFAULT_MODEL
 from tests.tiny import BACKBONE, draw_chips, tiny_checkpoint
-from training import ablate
-from training.ablate import Plan, pair
+from training.ablate import main
+from training.ablation import results, seeds
+from training.ablation.plans import PLANS, Plan, pair
 from training.classical import LEARNERS, Fitted, hog_features
 from training.uncertainty import interval, resampled, two_sided_p
 
@@ -23,27 +25,26 @@ def chips(tmp_path_factory):
 
 @pytest.fixture
 def small(monkeypatch):
-    """The same machinery with a tiny network, one learner and few resamples."""
-    plain, with_cbam = pair(BACKBONE, "Tiny", "tiny", "a test", **QUICK)
-    plans = (plain, with_cbam, Plan("svm-hog", "SVM, HOG", "a test", learner="svm_hog"))
-    monkeypatch.setattr(ablate, "PLANS", plans)
-    monkeypatch.setattr(ablate, "RESAMPLES", 20)
-    monkeypatch.setattr(ablate, "TIMED", 4)
+    """Rows of a tiny network and one learner; few resamples."""
+    monkeypatch.setattr(results, "RESAMPLES", 20)
+    monkeypatch.setattr(seeds, "TIMED", 4)
+    svm = Plan("svm-hog", "SVM, HOG", "a test", learner="svm_hog")
+    return (*pair(BACKBONE, "Tiny", "tiny", "a test", **QUICK), svm)
 
 
-def test_every_row_is_measured_on_the_same_test_part_and_resumed_row_by_row(small, chips, tmp_path, capfd):
+def test_every_row_is_measured_on_the_same_test_split_and_resumed_row_by_row(small, chips, tmp_path, capfd):
     flags = ["--data", str(chips), "--out", str(tmp_path), "--seeds", "2"]
-    ablate.main([*flags, "--rows", "tiny", "svm-hog"])
+    main([*flags, "--rows", "tiny", "svm-hog"], small)
     assert [row.id for row in read_ablation(tmp_path / "ablation.json").rows] == ["tiny", "svm-hog"]
     capfd.readouterr()
-    ablate.main(flags)
+    main(flags, small)
     assert "Tiny, seed" not in capfd.readouterr().out  # only what is missing is trained
 
     ablation = read_ablation(tmp_path / "ablation.json")
     plain, with_cbam, svm = ablation.rows
     assert [len(row.seeds) for row in ablation.rows] == [2, 2, 1]
-    assert with_cbam.twin == "tiny" and with_cbam.versus_twin.metric == "auroc"
-    assert plain.versus_twin is None and svm.summary["accuracy"].sd is None
+    assert with_cbam.baseline == "tiny" and with_cbam.versus_baseline.metric == "auroc"
+    assert plain.versus_baseline is None and svm.summary["accuracy"].sd is None
     assert plain.parameters < with_cbam.parameters and plain.macs > 0 and svm.macs == 0
     assert plain.starting_weights == "none (random)" and svm.starting_weights == "none"
     assert (tmp_path / plain.checkpoint / "model.safetensors").exists()
@@ -58,13 +59,13 @@ def test_every_row_is_measured_on_the_same_test_part_and_resumed_row_by_row(smal
     }
 
 
-def test_an_ensemble_is_the_mean_of_its_finished_members(small, chips, tmp_path, monkeypatch):
+def test_an_ensemble_is_the_mean_of_its_finished_members(small, chips, tmp_path):
     ensemble = Plan("both", "Both", "a test", members=("tiny", "tiny-cbam"))
-    monkeypatch.setattr(ablate, "PLANS", (*ablate.PLANS[:2], ensemble))
+    plans = (*small[:2], ensemble)
     flags = ["--data", str(chips), "--out", str(tmp_path), "--seeds", "1"]
-    with pytest.raises(DataError, match="members of Both to be finished; tiny-0, tiny-cbam-0 is not"):
-        ablate.main([*flags, "--rows", "both"])
-    ablate.main(flags)
+    with pytest.raises(DataError, match="tiny-0, tiny-cbam-0"):
+        main([*flags, "--rows", "both"], plans)
+    main(flags, plans)
     plain, with_cbam, both = read_ablation(tmp_path / "ablation.json").rows
     means = (
         logit(plain.probabilities.clip(1e-5, 1 - 1e-5)) + logit(with_cbam.probabilities.clip(1e-5, 1 - 1e-5))
@@ -82,16 +83,16 @@ def test_a_backbone_without_imagenet_weights_learns_from_the_teacher_once(
         raise DataError("no network")
 
     flags = {name: value for name, value in QUICK.items() if name != "init"}
-    monkeypatch.setattr(ablate, "PLANS", pair(BACKBONE, "Tiny", "tiny", "a test", **flags))
-    monkeypatch.setattr(ablate, "load_starting_weights", out_of_reach)
-    monkeypatch.setattr(ablate, "START", QUICK | {"attention": "none"})
+    plans = pair(BACKBONE, "Tiny", "tiny", "a test", **flags)
+    monkeypatch.setattr(seeds, "load_starting_weights", out_of_reach)
+    monkeypatch.setattr(seeds, "START", QUICK | {"attention": "none"})
     teacher = tiny_checkpoint(tmp_path / "teacher")
     out = tmp_path / "out"
-    ablate.main(["--data", str(chips), "--out", str(out), "--seeds", "1", "--teacher", str(teacher)])
-    assert capfd.readouterr().out.count("to start from") == 1
+    main(["--data", str(chips), "--out", str(out), "--seeds", "1", "--teacher", str(teacher)], plans)
+    assert capfd.readouterr().out.count("starting weights: {") == 1
     rows = read_ablation(out / "ablation.json").rows
     assert {row.starting_weights for row in rows} == {
-        "distilled from teacher on the training part, no ImageNet"
+        "distilled from teacher on the training split, no ImageNet"
     }
     learned = json.loads((out / f"{BACKBONE}-start" / "metrics.json").read_text())["training"]["options"]
     assert learned["teacher"] == str(teacher)
@@ -100,49 +101,49 @@ def test_a_backbone_without_imagenet_weights_learns_from_the_teacher_once(
 def test_what_is_shipped_is_the_report_with_the_checkpoints_of_a_few_rows(
     small, chips, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(ablate, "SHIPPED", ("tiny-cbam",))
-    monkeypatch.setattr(ablate, "DEFAULT", "tiny")
+    monkeypatch.setattr(results, "SHIPPED", ("tiny-cbam",))
+    monkeypatch.setattr(results, "DEFAULT", "tiny")
     out, app = tmp_path / "chips", tmp_path / "app" / "ablation"
     flags = ["--data", str(chips), "--out", str(out), "--seeds", "1", "--rows", "tiny", "tiny-cbam"]
-    ablate.main([*flags, "--ship", str(app)])
+    main([*flags, "--ship", str(app)], small)
     shipped = read_ablation(app / "chips.json")
     default, with_cbam = shipped.rows
     assert (
         app / with_cbam.checkpoint / "model.safetensors"
     ).exists() and with_cbam.checkpoint == "chips/tiny-cbam"
-    assert (app / default.checkpoint).resolve() == ablate.DEFAULT_MODEL.resolve()
+    assert (app / default.checkpoint).resolve() == DEFAULT_MODEL.resolve()
     assert default.seeds == read_ablation(out / "ablation.json").rows[0].seeds
 
 
 def test_rows_of_another_division_are_not_mixed(small, chips, tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({"train": [], "val": [], "test": []}))
-    with pytest.raises(DataError, match="Expected the division of the finished rows"):
-        ablate.main(["--data", str(chips), "--out", str(tmp_path)])
+    with pytest.raises(DataError, match="split.json"):
+        main(["--data", str(chips), "--out", str(tmp_path)], small)
 
 
 def test_a_report_of_nothing_says_so(small, chips, tmp_path):
-    with pytest.raises(DataError, match="Expected a finished row"):
-        ablate.main(["--data", str(chips), "--out", str(tmp_path), "--report"])
+    with pytest.raises(DataError, match=tmp_path.name):
+        main(["--data", str(chips), "--out", str(tmp_path), "--report"], small)
 
 
-def test_a_row_that_cannot_be_trained_ends_the_run_and_leaves_no_result(small, chips, tmp_path, monkeypatch):
+def test_a_row_that_cannot_be_trained_ends_the_run_and_leaves_no_result(small, chips, tmp_path):
     broken = Plan(
         "broken",
         "Broken",
         "a test",
         QUICK | {"backbone": BACKBONE, "attention": "none", "init": "no_such_folder"},
     )
-    monkeypatch.setattr(ablate, "PLANS", (broken,))
     with pytest.raises(DataError, match="no_such_folder"):
-        ablate.main(["--data", str(chips), "--out", str(tmp_path)])
+        main(["--data", str(chips), "--out", str(tmp_path)], (broken,))
     assert not (tmp_path / "broken-0.json").exists()
 
 
-def test_twins_differ_in_attention_alone():
-    for plan in ablate.PLANS:
-        if plan.twin:
-            twin = next(other for other in ablate.PLANS if other.id == plan.twin)
-            assert plan.flags | {"attention": "none"} == twin.flags and plan.seeds == twin.seeds >= 3
+def test_a_row_and_its_baseline_differ_in_attention_only():
+    by_id = {plan.id: plan for plan in PLANS}
+    for plan in PLANS:
+        if plan.baseline:
+            baseline = by_id[plan.baseline]
+            assert plan.flags | {"attention": "none"} == baseline.flags and plan.seeds == baseline.seeds >= 3
 
 
 @pytest.mark.parametrize("name", LEARNERS)

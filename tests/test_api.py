@@ -15,6 +15,8 @@ from chipdemo.ui.many import logic as many
 from tests.fakes import FakeModel
 from tests.serving import served
 
+VARYING = {"timing_ms": 0, "date": ""}  # what differs each time
+
 
 @pytest.fixture(scope="module")
 def model() -> FakeModel:
@@ -102,8 +104,7 @@ def test_requests_at_the_same_time_are_not_mixed_up(client, tmp_path):
         answers = dict(zip(expected, pool.map(lambda path: inspect(client, path)[0], expected)))
     for path, alone in expected.items():
         together = answers[path]
-        varying = {"timing_ms": 0, "date": ""}
-        assert {**together, **varying} == {**alone, **varying}
+        assert {**together, **VARYING} == {**alone, **VARYING}
 
 
 @pytest.fixture

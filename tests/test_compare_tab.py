@@ -3,6 +3,7 @@
 import threading
 from base64 import b64decode
 from dataclasses import replace
+from datetime import datetime, timezone
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +18,7 @@ from chipdemo.ablation.format import write_ablation
 from chipdemo.errors import CheckpointError
 from chipdemo.examples import ELPV_CREDIT, elpv_image
 from chipdemo.images import decode_image, read_image
+from chipdemo.inspection import outcome_text
 from chipdemo.models import Models
 from chipdemo.settings import Settings
 from chipdemo.ui.compare import charts, html, logic, tab
@@ -29,9 +31,11 @@ from chipdemo.ui.compare.logic import (
     disagreements,
     selected_rows,
 )
+from chipdemo.ui.inspect.logic import inspection_json
 from tests.ablations import UNSURE, ablation_json, row_json, small_ablation
 from tests.fakes import FakeModel, fake_judge
 
+DATE = datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc)
 HOSTILE = "<img src=x onerror=alert(1)>'\"${alert(2)}{{value}}"
 
 
@@ -162,15 +166,20 @@ def test_a_model_that_fails_says_why_and_the_others_still_answer(shipped, dark, 
     assert in_use.inspection is None and "RuntimeError" in in_use.error
     assert "out of memory" in caplog.text and "out of memory" not in in_use.error
     assert plain.inspection.verdict == "abnormal"
-    assert svm.to_json(()) == {"id": "svm", "name": "SVM", "error": "svm has no model.safetensors."}
+    assert svm.to_json("chip.png", DATE, ()) == {
+        "id": "svm",
+        "name": "SVM",
+        "error": "svm has no model.safetensors.",
+    }
 
 
 def test_the_answer_of_a_model_is_the_json_of_an_inspection(dark):
     inspection = fake_judge().inspect(read_image(dark))
-    assert Answer(ComparedModel("a", "A", None), inspection).to_json(["Turned upright"]) == {
+    answer = Answer(ComparedModel("a", "A", None), inspection)
+    assert answer.to_json("chip.png", DATE, ["Turned upright"]) == {
         "id": "a",
         "name": "A",
-        "inspection": {**inspection.to_json(), "notes": ["Turned upright"]},
+        "inspection": inspection_json(inspection, "chip.png", DATE, ["Turned upright"]),
     }
 
 
@@ -206,7 +215,7 @@ def test_each_answer_is_of_one_of_three_classes(dark, changes, outcome):
     inspection = replace(fake_judge().inspect(read_image(dark)), **changes)
     page = Parsed(html.answer_html(Answer(ComparedModel("a", "A", None), inspection), ""))
     assert page.classes[:2] == ["answer", outcome]
-    assert html.OUTCOME_WORDS[outcome] in page.text
+    assert outcome_text(outcome) in page.text.lower()
 
 
 def test_a_row_stands_after_its_baseline():

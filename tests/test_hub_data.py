@@ -1,9 +1,8 @@
-"""The real client of the Hub's datasets, on datasets that lie on disk."""
+"""Datasets of the Hub as training data: written by `datasets`, in folders and on a loopback Hub."""
 
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,12 +19,6 @@ from training.hub_data import ADDRESS
 from training.sources import group_by_path, read_data
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    datasets.disable_progress_bars()
 
 
 def png(seed):
@@ -65,7 +58,7 @@ def test_images_of_the_hub_are_read_from_their_table(tmp_path):
     assert (data.name, data.license) == ("chips", "cc-by-4.0")
     assert [(s.path.as_posix(), s.label, s.probability, s.defect_type, s.group) for s in data.samples] == [
         ("chips/lot1_a.png", "normal", 0.25, "", "wafer 1"),
-        ("chips/row 1", "abnormal", 1.0, "crack", ""),
+        ("chips/data/train-00000.parquet, row 1", "abnormal", 1.0, "crack", ""),
     ]
     images = load_images(data, small)
     assert images.sha256 == (content_sha256(draw_chip(0)), content_sha256(draw_chip(1)))
@@ -76,7 +69,6 @@ def test_images_of_the_hub_are_read_from_their_table(tmp_path):
 def hub(tmp_path, monkeypatch):
     with Hub({"hf_ada": Account("ada")}) as hub:
         hub.serve(monkeypatch, tmp_path / "home", "hf_ada")
-        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.address)
         yield hub
 
 
@@ -88,7 +80,7 @@ def test_a_private_data_set_is_read_from_the_hub_as_it_is_and_as_it_was(hub, tmp
     api.create_repo("ada/chips", repo_type="dataset", private=True)
     first = api.upload_folder(repo_id="ada/chips", folder_path=tmp_path / "first", repo_type="dataset")
     api.upload_folder(repo_id="ada/chips", folder_path=tmp_path / "second", repo_type="dataset")
-    with monkeypatch.context() as nobody, pytest.raises(DataError, match="HF_TOKEN or .hf auth login"):
+    with monkeypatch.context() as nobody, pytest.raises(DataError, match="HF_TOKEN"):
         nobody.setenv("HF_TOKEN", "")
         read_data("hf:ada/chips")
     now, before = read_data("hf:ada/chips"), read_data(f"hf:ada/chips@{first.oid}")
@@ -97,57 +89,92 @@ def test_a_private_data_set_is_read_from_the_hub_as_it_is_and_as_it_was(hub, tmp
     assert content_sha256(read_image(now.samples[0].source).image) == content_sha256(draw_chip(0))
 
 
+def test_a_configuration_is_a_folder_and_a_download_serves_without_network(hub, tmp_path, monkeypatch):
+    for config, label in (("first", "OK"), ("second", "ng")):
+        stored(tmp_path / "up" / config, {"image": [{"bytes": png(0)}], "label": [label]})
+    HfApi().create_repo("ada/chips", repo_type="dataset")
+    HfApi().upload_folder(repo_id="ada/chips", folder_path=tmp_path / "up", repo_type="dataset")
+    assert [s.label for s in read_data("hf:ada/chips/second").samples] == ["abnormal"]
+    with pytest.raises(DataError, match="ada/chips/third"):
+        read_data("hf:ada/chips/third")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert [s.label for s in read_data("hf:ada/chips/second").samples] == ["abnormal"]
+
+
+def test_image_files_on_the_hub_are_read_by_their_folders(hub, tmp_path):
+    draw_chips(tmp_path / "up" / "train", normal=2, abnormal=1)
+    (tmp_path / "up" / "train" / "normal" / "0.png").rename(tmp_path / "up" / "train" / "normal" / "0.PNG")
+    HfApi().create_repo("ada/chips", repo_type="dataset")
+    HfApi().upload_folder(repo_id="ada/chips", folder_path=tmp_path / "up", repo_type="dataset")
+    data = read_data("hf:ada/chips")
+    assert (data.name, [s.label for s in data.samples]) == ("ada/chips", ["abnormal", "normal", "normal"])
+    assert {s.split for s in data.samples} == {"train"} and len(load_images(data, small).sha256) == 3
+
+
+def test_a_card_cannot_name_files_of_this_machine(tmp_path):
+    (tmp_path / "secret").mkdir()
+    stored(tmp_path / "secret" / "chips", {"image": [{"bytes": png(5)}], "label": ["ng"]})
+    card = (
+        f"---\nconfigs:\n- config_name: default\n  data_files: {tmp_path}/secret/chips/data/*.parquet\n---\n"
+    )
+    columns = {"image": [{"bytes": png(0), "path": None}], "label": ["OK"]}
+    assert [s.label for s in read_data(stored(tmp_path / "chips", columns, card=card)).samples] == ["normal"]
+
+
 def test_classes_of_the_hub_count_by_their_names(tmp_path):
     columns = {"image": [{"bytes": png(i), "path": None} for i in range(2)], "label": [0, 1]}
     address = stored(tmp_path / "chips", columns, label=ClassLabel(names=["defect", "good"]))
     assert [sample.label for sample in read_data(address).samples] == ["abnormal", "normal"]
 
 
-def test_all_splits_are_taken_together(tmp_path):
-    for split, start in (("train", 0), ("test", 10)):
+def test_the_names_of_the_files_give_the_splits(tmp_path):
+    for split, start in (("train", 0), ("validation", 10), ("test", 20)):
         columns = {
             "image": [{"bytes": png(start + i), "path": None} for i in range(2)],
             "label": ["ok", "ng"],
         }
         features = Features({"image": Image(), "label": Value("string")})
         Dataset.from_dict(columns, features).to_parquet(tmp_path / f"{split}-0.parquet")
-    assert len(load_images(read_data(f"hf:{tmp_path}"), small).sha256) == 4
+    images = load_images(read_data(f"hf:{tmp_path}"), small)
+    assert [(s.split, s.label) for s in images.samples] == [
+        (split, label) for split in ("test", "train", "val") for label in ("normal", "abnormal")
+    ]
 
 
-def test_images_in_files_of_the_data_set_are_read_too(tmp_path):
+def test_a_dataset_of_image_files_is_read_as_a_folder(tmp_path):
     draw_chips(tmp_path / "chips", normal=2, abnormal=0)
     (tmp_path / "chips" / "abnormal" / "1.png").write_bytes(png(1000))
     images = load_images(read_data(f"hf:{tmp_path / 'chips'}"), small)
     assert sorted(sample.label for sample in images.samples) == ["abnormal", "normal", "normal"]
 
 
-def test_a_row_without_a_image_is_unreadable(tmp_path):
+def test_a_row_without_an_image_is_unreadable(tmp_path):
     columns = {
         "image": [None, *({"bytes": png(i), "path": None} for i in range(1, 30))],
         "label": ["ok"] * 15 + ["ng"] * 15,
     }
     (line,) = load_images(read_data(stored(tmp_path / "chips", columns)), small).unreadable
-    assert "row 0" in line and "empty" in line
+    assert "row 0" in line
 
 
 @pytest.mark.parametrize("label", ["perhaps", None])
 def test_a_row_that_cannot_be_taken_is_named(tmp_path, label):
     columns = {"image": [{"bytes": png(0), "path": None}] * 2, "label": ["ok", label]}
-    with pytest.raises(DataError, match="row 1 of chips says"):
+    with pytest.raises(DataError, match="Row 1 of data/train-00000.parquet"):
         read_data(stored(tmp_path / "chips", columns))
 
 
 def test_a_missing_column_is_named(tmp_path):
     columns = {"image": [{"bytes": png(0), "path": None}], "verdict": ["ok"]}
-    with pytest.raises(DataError, match="image, label in chips; found image, verdict. Add label"):
+    with pytest.raises(DataError, match="image, verdict.* label"):
         read_data(stored(tmp_path / "chips", columns))
 
 
 def test_a_data_set_that_is_not_there_says_what_to_check(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="could not be read: .* Check the name"):
+    with pytest.raises(DataError, match="empty"):
         read_data(f"hf:{tmp_path / 'empty'}")
-    with pytest.raises(DataError, match="Expected hf:OWNER/NAME"):
+    with pytest.raises(DataError, match="hf:OWNER/NAME"):
         read_data("hf:chips")
 
 
@@ -166,8 +193,7 @@ def test_an_address_names_repository_config_and_revision(name, found):
 
 def test_a_data_set_out_of_reach_says_what_to_check(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match="hf:me/chips; it could not be read: .*me/chips.*HF_TOKEN"):
+    with pytest.raises(DataError, match="me/chips .*HF_TOKEN"):
         read_data("hf:me/chips")
 
 
@@ -210,13 +236,8 @@ def test_what_holds_now_is_derived_from_label_events(tmp_path, time, content):
     image = Image() if content == "features" else Value("binary")
     data = read_data(stored(tmp_path / "labels", columns, image, **types))
     assert [(sample.label, sample.defect_type, round(sample.probability, 2)) for sample in data.samples] == [
-        (label, defect_type, probability)
-        for _, label, defect_type, probability in sorted(
-            [
-                (content_sha256(draw_chip(0)), "normal", "", 0.33),
-                (content_sha256(draw_chip(1)), "abnormal", "crack", 1.0),
-            ]
-        )
+        ("normal", "", 0.33),
+        ("abnormal", "crack", 1.0),
     ]
     assert sorted(line.split(": ")[1] for line in data.left_out) == [
         "disputed (1 abnormal, 1 normal)",
@@ -241,10 +262,10 @@ def test_events_in_several_shards_are_one_history(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"label": ["maybe"]}, "row 0 says .*maybe"),
-        ({"created_at": ["soon"]}, "Expected times in created_at"),
-        ({"created_at": [None]}, "a time in every event"),
-        ({"annotator": None}, "Add annotator"),
+        ({"label": ["maybe"]}, "Row 0 .*maybe"),
+        ({"created_at": ["soon"]}, "created_at"),
+        ({"created_at": [None]}, "Row 0 "),
+        ({"annotator": None}, "annotator"),
     ],
 )
 def test_events_that_cannot_be_taken_are_named(tmp_path, change, message):

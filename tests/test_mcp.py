@@ -129,9 +129,7 @@ def test_no_tool_reads_a_file_of_the_machine(address, model, tmp_path):
     ):
         for name in ("inspect", "compare"):
             assert call(address, name, arguments).isError
-            assert speak(
-                address, lambda session: session.call_tool(name, arguments), "?tools=compare"
-            ).isError
+            assert call(address, name, arguments, "?tools=compare").isError
     assert model.predictions == before
 
 

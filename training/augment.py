@@ -1,4 +1,4 @@
-"""Augmentation that fits images of chips: whole batches of pixels at once."""
+"""Augmentation for images of chips, a batch at a time."""
 
 import torch
 from torch import Tensor
@@ -8,13 +8,12 @@ MAX_SHIFT = 0.04  # of the side
 MAX_BRIGHTNESS = MAX_CONTRAST = 0.2
 
 
-def augment(pixels: Tensor, generator: torch.Generator, warp: float = 0.0) -> Tensor:
+def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """(N, S, S, 3) uint8 pixels -> (N, S, S, 3) float32, 0-255.
 
     Each image gets one of the eight flips and right-angle turns, a shift by whole pixels
-    (mirrored at the edge) and its own brightness and contrast. Nothing is interpolated, so
-    that the network trains on images as sharp as those it will judge; unless `warp` (a
-    fraction, and radians) says how far they may be zoomed and tilted at most.
+    (mirrored at the edge) and its own brightness and contrast. Nothing is interpolated: the
+    network trains on images as sharp as those that it will inspect.
     """
     count, side = pixels.shape[:2]
 
@@ -29,18 +28,11 @@ def augment(pixels: Tensor, generator: torch.Generator, warp: float = 0.0) -> Te
     matrix[:, 1, 0] = flips[:, 1] * turn
     matrix[:, 1, 1] = flips[:, 1] * (1 - turn)
     matrix[:, :, 2] = (uniform(count, 2) * MAX_SHIFT * side).round() * 2 / side
-    if warp:
-        zoom, tilt = 1 + warp * uniform(count), warp * uniform(count)
-        cosine, sine = zoom * tilt.cos(), zoom * tilt.sin()
-        turned = torch.stack((cosine, -sine, sine, cosine), 1).view(-1, 2, 2)
-        matrix[:, :, :2] = matrix[:, :, :2] @ turned
     images = pixels.permute(0, 3, 1, 2).float()  # (N, S, S, 3) -> (N, 3, S, S)
     grid = F.affine_grid(matrix, images.shape, align_corners=False)
-    images = F.grid_sample(
-        images, grid, "bilinear" if warp else "nearest", padding_mode="reflection", align_corners=False
-    )
-    middle = images.mean((1, 2, 3), keepdim=True)
+    images = F.grid_sample(images, grid, "nearest", padding_mode="reflection", align_corners=False)
+    mean = images.mean((1, 2, 3), keepdim=True)  # (N, 1, 1, 1)
     contrast = 1 + MAX_CONTRAST * uniform(count, 1, 1, 1)
     brightness = 1 + MAX_BRIGHTNESS * uniform(count, 1, 1, 1)
-    images = ((images - middle) * contrast + middle * brightness).clamp(0, 255)
+    images = ((images - mean) * contrast + mean * brightness).clamp(0, 255)
     return images.permute(0, 2, 3, 1)

@@ -1,4 +1,4 @@
-"""The model card: what the model is, how good, on what, and under which license."""
+"""The model card: what the model is, its metrics and on what data, and its license."""
 
 import math
 import re
@@ -10,7 +10,7 @@ from timm.models import get_pretrained_cfg
 from chipdemo.vision.checkpoint import ModelSpec
 from training.starting_weights import FROM_HUB
 
-# Ours and the Hub's names of what the card's model-index tells of the test part
+# Our names and the Hub's of the metrics on the test split in the card's model-index
 HUB_METRICS = {
     "accuracy": "accuracy",
     "recall": "recall",
@@ -26,7 +26,7 @@ CARD = """---
 
 # {title}
 
-Tells normal from abnormal images and shows where, for
+Classifies images of chips as normal or abnormal and shows where the defects are, in
 Chip Inspector: `python app.py --model FOLDER_OR_HUB_ID`.
 
 | {split} | |
@@ -39,10 +39,10 @@ Chip Inspector: `python app.py --model FOLDER_OR_HUB_ID`.
 | average precision | {average_precision:.3f} |
 | expected calibration error | {expected_calibration_error:.3f} |
 
-Threshold {threshold:.3f} and temperature {temperature:.3f} were chosen on the validation part;
-this run measured the test part once, at its end, with the weights as stored here.
+Threshold {threshold:.3f} and temperature {temperature:.3f} were chosen on the validation split;
+the test split was measured once, at the end of the run, with the weights as stored here.
 
-| {split} | judged normal | judged abnormal |
+| {split} | predicted normal | predicted abnormal |
 |---|---|---|
 | normal | {tn} | {fp} |
 | abnormal | {fn} | {tp} |
@@ -50,10 +50,11 @@ this run measured the test part once, at its end, with the weights as stored her
 ![ROC](roc.png) ![Precision and recall](precision_recall.png) ![Confusion](confusion.png)
 
 - Starting weights: {starting_weights}
-- Data: {data}; license: {data_license}. Trained on {train_count} images, validated on {val_count};
+- Data: {data}; license: {data_license}. Trained on {train_count} images, validated on {val_count}.
+- Division into training, validation and test: {division}.
   `split.json` lists every image by the sha256 of its content.
 - Command: `{command}`
-- Images out of distribution are marked as such; do not trust a verdict on them.
+- Images out of distribution are marked; do not trust the verdict on them.
 """
 
 
@@ -76,14 +77,15 @@ def model_card(spec: ModelSpec, metrics: dict[str, Any]) -> str:
         starting_weights=metrics["starting_weights"],
         train_count=training["train_count"],
         val_count=training["val_count"],
+        division=training["division"],
         command=training["command"],
     )
 
 
 def front_matter(title: str, spec: ModelSpec, metrics: dict[str, Any]) -> str:
-    """What the Hub reads of the card, as YAML: license, tags, ancestors, and the test part's metrics.
+    """The metadata that the Hub reads, as YAML: license, tags, base model, data, metrics on the test split.
 
-    base_model and datasets are there where they are on the Hub.
+    base_model and datasets are given only if they are on the Hub.
     """
     data, test = metrics["data"], metrics["test"]
     on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", data) is not None
@@ -97,7 +99,7 @@ def front_matter(title: str, spec: ModelSpec, metrics: dict[str, Any]) -> str:
             metric_value=round(test[name], 4),
         )
         for name, type_ in HUB_METRICS.items()
-        if math.isfinite(test[name])  # YAML's .nan is no number to the Hub
+        if math.isfinite(test[name])  # the Hub does not read YAML's .nan
     ]
     cfg = get_pretrained_cfg(spec.backbone)
     card = ModelCardData(

@@ -22,14 +22,14 @@ from sklearn.svm import SVC
 
 from training.calibration import choose_threshold
 
-FOLDS = 5  # of the training part, to choose a learner's own options by
+FOLDS = 5  # of the training split, to choose the options of a learner
 HOG_SIDE = 128  # pixels
 HOG = {"orientations": 9, "pixels_per_cell": (16, 16), "cells_per_block": (2, 2)}
 
 
 @dataclass(frozen=True)
 class Learner:
-    """A scikit-learn classifier, by its seed, and the options that are tried for it."""
+    """A scikit-learn classifier, built for a seed, and the grid of its options."""
 
     build: Callable[[int], BaseEstimator]
     grid: dict[str, list]
@@ -84,9 +84,9 @@ class Fitted:
         search = GridSearchCV(pipeline, learner.grid, scoring="roc_auc", cv=FOLDS)
         self.model = search.fit(features, abnormal).best_estimator_
         self.options = search.best_params_
-        learned = self._scores(features)
-        # one wild score among few held-out ones would turn the line around
-        scores = np.clip(self._scores(val_features), learned.min(), learned.max())
+        on_train = self._scores(features)
+        # A single outlier among few validation scores can change the sign of the fitted slope
+        scores = np.clip(self._scores(val_features), on_train.min(), on_train.max())
         self.platt = LogisticRegression().fit(scores[:, None], val_abnormal)
         self.threshold = choose_threshold(self.platt.decision_function(scores[:, None]), val_abnormal, 1.0)
 

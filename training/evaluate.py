@@ -1,21 +1,19 @@
-"""Judge a checkpoint on labeled images.
+"""Evaluate a checkpoint on labeled images.
 
     python training/evaluate.py --model runs/my_chips-tf_efficientnet_lite0-cbam --data my_chips
 
-writes report.md, report.json and pictures into a folder. Images that the model was trained or
-calibrated on are left out, unless --part all says otherwise.
+writes report.md, report.json and charts into a folder. Images that the model was trained or
+calibrated on are left out, unless --include-training is given.
 """
 
 import argparse
 import datetime
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
 import numpy as np
 import torch
@@ -34,7 +32,7 @@ from chipdemo.vision.predictor import NetworkModel
 from chipdemo.vision.runtimes.pytorch import TorchEngine
 from chipdemo.vision.transforms import pixels_of
 from chipdemo.vision.weights import load_checkpoint
-from training.data import Sample, load_images, read_split
+from training.data import Images, Sample, load_images
 from training.measure import (
     PICTURES,
     RELIABILITY,
@@ -47,9 +45,10 @@ from training.measure import (
 from training.predict import predict
 from training.report import markdown
 from training.sources import DATA_HELP, read_data
+from training.splits import read_split
 
 REPORT, PAGE = "report.json", "report.md"
-RECALL = 0.98  # of the operating point that is reported beside the model's own
+RECALL = 0.98  # of the operating point that is reported besides the model's own
 RESAMPLES = 1000  # of the bootstrap
 TIMED = 30  # images whose latency is measured
 
@@ -59,113 +58,115 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--model", default=str(DEFAULT_MODEL), help="checkpoint folder or Hub id (default: shipped)"
+        "--model", default=str(DEFAULT_MODEL), help="checkpoint folder or Hub id (default: the shipped model)"
     )
     parser.add_argument("--data", default="elpv", help=f"{DATA_HELP} (default: elpv)")
     parser.add_argument(
-        "--part",
-        choices=("test", "all"),
-        default="test",
-        help="test leaves out what the model was trained or calibrated on, all does not (default: test)",
+        "--include-training",
+        action="store_true",
+        help="also use images that the model was trained or calibrated on",
     )
-    parser.add_argument("--split", default="", help="split.json; judge the images of its test part alone")
+    parser.add_argument("--split", default="", help="split.json; use the images of its test split only")
     parser.add_argument("--out", default="", help="folder to write (default: runs/evaluation-MODEL-DATA)")
     return parser.parse_args(arguments)
 
 
-def evaluate(model: str, data: str, part: str = "test", split: str = "", out: str = "") -> Path:
-    """Judge and report; returns the report's folder. The arguments are the command line's."""
+def evaluate(model: str, data: str, include_training: bool = False, split: str = "", out: str = "") -> Path:
+    """Write the report, and return its folder. The arguments are those of the command line."""
     net, spec, info = load_checkpoint(model)
-    own = read_split(find_checkpoint(model) / SPLIT)
     source = read_data(data)
     images = load_images(
         source, partial(pixels_of, size=spec.image_size, interpolation=spec.interpolation), progress
     )
     for line in images.left_out:
         print("left out", line)
-
-    # Which of them
-    asked = set(images.sha256) & set(read_split(Path(split))["test"] if split else images.sha256)
-    learned = {name: len(asked & set(own[name])) for name in ("train", "val")}
-    if any(learned.values()):
+    own = read_split(find_checkpoint(model) / SPLIT)
+    wanted = read_split(Path(split))["test"] if split else images.sha256
+    rows, seen = rows_to_use(images, wanted, own, include_training)
+    if any(seen.values()):
         print(
-            f"warning: {info.name} was trained on {learned['train']:,} and calibrated on {learned['val']:,} "
-            f"of these {len(asked):,} images;",
-            "they are left out" if part == "test" else "figures that count them flatter it",
+            f"warning: {info.name} was trained on {seen['train']:,} and calibrated on {seen['val']:,} "
+            "of these images;",
+            "the figures are better than on new ones" if include_training else "they are left out",
         )
-    if part == "test":
-        asked -= {*own["train"], *own["val"]}
-    rows = [row for row, sha256 in enumerate(images.sha256) if sha256 in asked]
     samples, abnormal = [images.samples[row] for row in rows], images.abnormal[rows]
     if len(set(abnormal)) < 2:
         raise DataError(
-            f"Expected both classes among the images of {source.name} to judge; found "
-            f"{(~abnormal).sum()} normal and {abnormal.sum()} abnormal. Choose other data, or --part all "
-            "for what the model has learned from too."
+            f"{source.name} has {(~abnormal).sum()} normal and {abnormal.sum()} abnormal images to evaluate "
+            "on; both are needed. Choose other data, or add --include-training."
         )
-    judged = f"{source.name}, {part}, {len(rows):,} images"
+    title = f"{source.name}, {'all' if include_training else 'test split'}, {len(rows):,} images"
 
-    # Judge
     engine = TorchEngine(net, spec)
-    answers = predict(engine.net, images.pixels[rows], spec)
-    probability = expit(answers.log_odds / spec.temperature)
-    stopped = probability >= spec.threshold
+    predictions = predict(engine.net, images.pixels[rows], spec)
+    probability = expit(predictions.log_odds / spec.temperature)
+    flagged = probability >= spec.threshold
     report = {
         "model": {"name": info.name, "revision": info.revision, "threshold": spec.threshold},
-        "data": {"name": source.name, "license": source.license, "split": judged},
+        "data": {"name": source.name, "license": source.license, "split": title},
         "date": datetime.date.today().isoformat(),
         "metrics": measure(probability, abnormal, spec.threshold),
         "interval_95": intervals(probability, abnormal, spec.threshold, RESAMPLES),
-        "false_alarms": {"normal": int((~abnormal).sum()), "stopped": int((stopped & ~abnormal).sum())},
-        "defect_types": by_type(samples, stopped),
+        "defect_types": by_type(samples, flagged),
         "recall_98": asdict(operating_point(probability, abnormal, RECALL)),
-        "out_of_distribution": int((answers.distance > spec.distance_limit).sum()),
-        "learned": learned | {"left_out": part == "test"},
+        "out_of_distribution": int((predictions.distance > spec.distance_limit).sum()),
+        "seen": seen | {"left_out": not include_training},
         "latency_ms": latency(NetworkModel(engine, spec, info), samples),
         "unreadable": images.unreadable,
         "left_out": images.left_out,
     }
-
-    # Write
-    slug = f"evaluation-{Path(info.name).name}-{Path(source.name).name}"
-    folder = Path(out or Path("runs") / slug)
+    folder = Path(out or Path("runs") / f"evaluation-{Path(info.name).name}-{Path(source.name).name}")
     with replacing(folder, (REPORT, PAGE, RELIABILITY, *PICTURES)) as new:
-        draw(probability, abnormal, spec.threshold, judged, new)
-        draw_reliability(probability, abnormal, judged, new)
+        draw(probability, abnormal, spec.threshold, title, new)
+        draw_reliability(probability, abnormal, title, new)
         write_json(new / REPORT, report)
         (new / PAGE).write_text(markdown(report), encoding="utf-8")
     return folder
 
 
+def rows_to_use(
+    images: Images, wanted: Iterable[str], own: Mapping[str, list[str]], include_training: bool
+) -> tuple[list[int], dict[str, int]]:
+    """The rows of the wanted images, and how many of these the model was trained and calibrated on.
+
+    wanted: sha256. own: the model's split. Rows of the latter images are left out unless include_training.
+    """
+    chosen = set(images.sha256) & set(wanted)
+    seen = {split: len(chosen & set(own[split])) for split in ("train", "val")}
+    if not include_training:
+        chosen -= {*own["train"], *own["val"]}
+    return [row for row, sha256 in enumerate(images.sha256) if sha256 in chosen], seen
+
+
 def progress(iterable, **more):
-    return tqdm(iterable, disable=None, leave=False, **more)  # none where the output is a file
+    return tqdm(iterable, disable=None, leave=False, **more)  # None: not into a file
 
 
-def by_type(samples: Sequence[Sample], stopped: np.ndarray) -> dict[str, dict[str, int]]:
-    """How many images of each defect type there are, and how many of them were caught."""
-    counts = defaultdict(lambda: {"count": 0, "caught": 0})
-    for sample, caught in zip(samples, stopped.tolist()):
+def by_type(samples: Sequence[Sample], flagged: np.ndarray) -> dict[str, dict[str, int]]:
+    """The number of abnormal images of each defect type, and how many of them are flagged. flagged: (N,)."""
+    counts = defaultdict(lambda: {"count": 0, "detected": 0})
+    for sample, detected in zip(samples, flagged.tolist()):
         if sample.label == ABNORMAL:
             of_type = counts[sample.defect_type or "no type given"]
             of_type["count"] += 1
-            of_type["caught"] += caught
+            of_type["detected"] += detected
     return dict(sorted(counts.items()))
 
 
 def latency(model: NetworkModel, samples: Sequence[Sample]) -> dict[str, float | str]:
-    """Milliseconds from a decoded image to its inspection, one at a time, as the app does it."""
+    """Milliseconds from a decoded image to its inspection as a whole, one image at a time."""
     chosen = [samples[row] for row in np.linspace(0, len(samples) - 1, min(len(samples), TIMED), dtype=int)]
     judge, images = Judge(Models(model)), [read_image(sample.source) for sample in chosen]
-    judge.inspect(images[0])  # the first call is slower than all others
-    took = []
+    judge.inspect(images[0])  # the first call is slower
+    times = []
     for image in images:
         timing_ms = judge.inspect(image, tiles=False).timing_ms
-        took.append(sum(ms for step, ms in timing_ms.items() if step != "read the file"))
+        times.append(sum(ms for step, ms in timing_ms.items() if step != "read the file"))
     device = torch.cuda.get_device_name() if model.engine.device.type == "cuda" else "CPU"
     return {
-        "median": float(np.median(took)),
-        "95_percent_within": float(np.percentile(took, 95)),
-        "images": len(took),
+        "median": float(np.median(times)),
+        "95_percent_within": float(np.percentile(times, 95)),
+        "images": len(times),
         "device": f"{device}, {torch.get_num_threads()} threads",
     }
 

@@ -1,134 +1,179 @@
-"""Datasets of the Hugging Face Hub: labeled images, or the events of people labeling them."""
+"""Datasets of the Hugging Face Hub as training data: labeled images, or label events."""
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
-import pyarrow.compute as pc
-from datasets import Dataset, Image, concatenate_datasets, load_dataset
-from datasets.exceptions import DatasetsError
+import pyarrow as pa
 from huggingface_hub import DatasetCard
-from huggingface_hub.errors import EntryNotFoundError
 
-from chipdemo.errors import DataError
-from chipdemo.images import Source
+from chipdemo.errors import DataError, ExchangeError, ImageError
 from chipdemo.inspection import CLASSES
-from chipdemo.labeling.agreement import UNSURE, consensus_of
+from chipdemo.labeling.agreement import consensus_of
+from chipdemo.labeling.hub.read import CARD, HubData, download, open_folder
+from chipdemo.labeling.label import UNSURE
 from training.data import LabeledData, Sample, sample_of
+from training.folders import read_folder
 
 ADDRESS = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?(@(?P<revision>.+))?")
 LABELS = ("image", "label")
 EVENTS = (*LABELS, "event_id", "image_sha256", "annotator", "created_at", "retracts")
 OPTIONAL = ("defect_type", "group", "probability", "decides")
+SPLIT_WORDS = {  # in the names of files and folders, as `datasets` reads them
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table without its image. where: its table and number. cells: by column."""
+
+    where: str
+    table: str
+    number: int
+    name: str
+    cells: dict[str, Any]
 
 
 def read_hub(address: str) -> LabeledData:
-    """`hf:OWNER/NAME[/CONFIG][@REVISION]`, or `hf:FOLDER`, a dataset of the Hub that lies on disk.
+    """`hf:OWNER/NAME[/CONFIG][@REVISION]`, or `hf:FOLDER`, a dataset of the Hub in a folder.
 
-    Its splits are taken together. It has columns `image` and `label` (a class or a string, named
-    as folders are), optionally `probability`, `defect_type`, `group`; or it has label events, and
-    what holds now is derived from them: images that people disagree on or are unsure of are
-    left out and listed. Images stay in the library's cache on disk until they are read.
+    Its Parquet files have columns `image` and `label` (a class or a string, named as folders are),
+    optionally `probability`, `defect_type`, `group`, and give the split by their name; or they have label
+    events, and the label of an image is the consensus: images that annotators disagree on or are unsure
+    of are left out and listed. A dataset of image files is read as a folder. One that has neither may
+    have Parquet files at the revision refs/convert/parquet. Images are read when they are needed.
     Raises DataError.
     """
-    name, table, license = _fetch(address.removeprefix("hf:"))
-    columns = EVENTS if "event_id" in table.column_names else LABELS
-    if missing := [column for column in columns if column not in table.column_names]:
-        raise DataError(
-            f"Expected columns {', '.join(columns)} in {name}; found {', '.join(table.column_names)}. "
-            f"Add {', '.join(missing)}, or choose another dataset."
-        )
-    images = table.select_columns(["image"]).cast_column("image", Image(decode=False))
-    rows = _rows(table, (*columns, *OPTIONAL))
-    samples, left_out = (_agreed if columns is EVENTS else _labeled)(name, rows, images)
-    return LabeledData(name, license, tuple(samples), tuple(left_out))
+    data, root, card = _open(address.removeprefix("hf:"))
+    license = _license(card)
+    if not data.tables:
+        return replace(read_folder(root), name=data.name, license=license)
+    try:
+        rows, columns = _rows(data)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{data.name} has a table that cannot be read ({error}).") from error
+    samples, left_out = (_of_events if columns == EVENTS else _of_labels)(data, rows)
+    return LabeledData(data.name, license, tuple(samples), tuple(left_out))
 
 
-def _fetch(name: str) -> tuple[str, Dataset, str]:
-    """What to call it, all rows, mapped from the library's cache, and the license that its card states."""
+def _open(name: str) -> tuple[HubData, Path, Path]:
+    """The dataset, the folder it is in, and the path of its card."""
     match, folder = ADDRESS.fullmatch(name), Path(name).expanduser()
-    if not match and not folder.is_dir():
-        raise DataError(f"Expected hf:OWNER/NAME, /CONFIG or @REVISION behind it; found hf:{name}.")
-    try:
-        if folder.is_dir():
-            splits = load_dataset(str(folder))
-        else:
-            splits = load_dataset(match["repository"], match["config"], revision=match["revision"])
-    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+    if folder.is_dir():
+        return open_folder(folder), folder, folder / CARD
+    if not match:
         raise DataError(
-            f"Expected a dataset at hf:{name}; it could not be read: {error or type(error).__name__}. Check "
-            "the name, the network, and for a private dataset HF_TOKEN or `hf auth login`."
-        ) from error
+            f"hf:{name} is not an address. Write hf:OWNER/NAME, with /CONFIG or @REVISION if needed."
+        )
     try:
-        card = DatasetCard.load(folder / "README.md" if folder.is_dir() else match["repository"])
-        license = card.data.license
-    except (EntryNotFoundError, OSError, ValueError):  # it has no card, or none that can be read
+        root = download(match["repository"], match["config"] or "", match["revision"])
+    except ExchangeError as error:
+        raise DataError(str(error)) from error
+    folder = root / (match["config"] or "")
+    data = open_folder(folder, name) if folder.is_dir() else None
+    if not data or not (data.tables or data.images):
+        raise DataError(
+            f"hf:{name} has no Parquet files and no images. A public dataset of another format may have them "
+            "at @refs/convert/parquet."
+        )
+    return data, folder, root / CARD
+
+
+def _license(card: Path) -> str:
+    """As a card states it, or ""."""
+    try:
+        license = DatasetCard.load(card).data.license
+    except (OSError, ValueError):  # no card, or one that cannot be read
         license = ""
-    name = folder.resolve().name if folder.is_dir() else name
-    return name, concatenate_datasets(list(splits.values())), license if isinstance(license, str) else ""
+    return license if isinstance(license, str) else ""
 
 
-def _rows(table: Dataset, columns: tuple[str, ...]) -> list[dict]:
-    """The named columns but the image, row by row; a class by its name."""
-    names = getattr(table.features["label"], "names", None)  # of a ClassLabel, whose -1 says unlabeled
-    rows = table.select_columns([c for c in columns if c in table.column_names and c != "image"]).to_list()
-    for row in rows if names else ():
-        row["label"] = names[row["label"]] if row["label"] is not None and row["label"] >= 0 else None
-    return rows
+def _rows(data: HubData) -> tuple[list[Row], tuple[str, ...]]:
+    """All rows, and the columns that each must have: EVENTS or LABELS. Raises DataError if one is missing."""
+    rows, columns = [], LABELS
+    for path in data.tables:
+        table = data.files.table(path)
+        columns = EVENTS if "event_id" in table.names else columns
+        if missing := [column for column in columns if column not in table.names]:
+            raise DataError(
+                f"{data.name} needs the columns {', '.join(columns)}; {path} has {', '.join(table.names)}. "
+                f"Add {', '.join(missing)}, or choose another dataset."
+            )
+        names = table.image_names()
+        for number, cells in enumerate(table.rows([*columns[1:], *OPTIONAL])):
+            rows.append(Row(f"Row {number} of {path}", path, number, names[number], cells))
+    return rows, columns
 
 
-def _labeled(name: str, rows: list[dict], images: Dataset) -> tuple[list[Sample], list[str]]:
-    """A sample a row, and a line for every image that is labeled unsure."""
-    files = pc.struct_field(images.with_format("arrow")["image"][:], "path").to_pylist()
+def _of_labels(data: HubData, rows: Sequence[Row]) -> tuple[list[Sample], list[str]]:
+    """A sample for each row, and a line for each image that is labeled unsure."""
     samples, left_out = [], []
-    for index, (row, file) in enumerate(zip(rows, files)):
-        path, content = Path(name) / (file or f"row {index}"), partial(_image, images, [index])
-        if row["label"] == UNSURE:
+    for row in rows:
+        path = Path(data.name) / row.name
+        if row.cells["label"] == UNSURE:
             left_out.append(f"{path}: unsure")
         else:
-            samples.append(sample_of(row, path, f"row {index} of {name}", content))
+            content = partial(_image, data, [row])
+            samples.append(sample_of(row.cells, path, row.where, _split_of(row.table), content))
     return samples, left_out
 
 
-def _agreed(name: str, rows: list[dict], images: Dataset) -> tuple[list[Sample], list[str]]:
-    """The samples that most annotators agree on, and a line for every other image."""
-    try:
-        times = pd.to_datetime([row["created_at"] for row in rows], utc=True, format="ISO8601")
-    except (ValueError, TypeError) as error:
-        raise DataError(f"Expected times in created_at of {name}; found others: {error}.") from error
-    rows_of: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        if times[index] is pd.NaT or not row["retracts"] and row["label"] not in (*CLASSES, UNSURE):
+def _of_events(data: HubData, rows: Sequence[Row]) -> tuple[list[Sample], list[str]]:
+    """A sample for each image with a consensus, in the order of the tables; a line for each other image."""
+    events, rows_of = [], {}
+    for row, time in zip(rows, _times(data.name, rows)):
+        cells = row.cells
+        if time is pd.NaT or not cells["retracts"] and cells["label"] not in (*CLASSES, UNSURE):
             raise DataError(
-                f"Expected normal, abnormal or unsure and a time in every event of {name}; row {index} "
-                f"says {row}. Correct it."
+                f"{row.where} has {cells}. A label event needs a time and normal, abnormal or unsure."
             )
-        rows_of.setdefault(row["image_sha256"], []).append(index)
-    events = [
-        SimpleNamespace(**{"defect_type": "", "decides": False, **row, "created_at": time})
-        for row, time in zip(rows, times)
-    ]
+        rows_of.setdefault(cells["image_sha256"], []).append(row)
+        events.append(SimpleNamespace(**{"defect_type": "", "decides": False, **cells, "created_at": time}))
+    agreed = consensus_of(events)
     samples, left_out = [], []
-    for sha256, consensus in consensus_of(events).items():
-        path = Path(name) / sha256
+    for sha256, of_image in rows_of.items():
+        if sha256 not in agreed:  # every event is retracted
+            continue
+        consensus, path = agreed[sha256], Path(data.name) / sha256
         if consensus.label in CLASSES:
-            row = {
-                "label": consensus.label,
-                "probability": consensus.probability,
-                "defect_type": consensus.defect_type,
-            }
-            samples.append(sample_of(row, path, "", partial(_image, images, rows_of[sha256])))
+            cells = {name: getattr(consensus, name) for name in ("label", "probability", "defect_type")}
+            samples.append(sample_of(cells, path, "", content=partial(_image, data, of_image)))
         else:
             left_out.append(f"{path}: {consensus}")
     return samples, left_out
 
 
-def _image(images: Dataset, rows: list[int]) -> Source:
-    """The first image that is in one of these rows; b"" if there is none."""
+def _times(name: str, rows: Sequence[Row]) -> Iterator[pd.Timestamp]:
+    try:
+        return iter(pd.to_datetime([row.cells["created_at"] for row in rows], utc=True, format="ISO8601"))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{name} has a created_at that is not a time: {error}.") from error
+
+
+def _split_of(table: str) -> str:
+    """The split that the name of a table, or of a folder it is in, says; "" for none."""
+    for name in reversed(PurePosixPath(table).parts):
+        words = re.split(r"[^a-z]+", name.lower())
+        for split, synonyms in SPLIT_WORDS.items():
+            if not set(synonyms).isdisjoint(words):
+                return split
+    return ""
+
+
+def _image(data: HubData, rows: Iterable[Row]) -> bytes:
+    """The first image in one of these rows. Raises ImageError."""
+    missing = ImageError("No row has the image.")
     for row in rows:
-        image = images[row]["image"] or {}
-        if source := image.get("bytes") or image.get("path"):
-            return source
-    return b""
+        try:
+            return data.files.row(row.table, row.number)[1]
+        except ImageError as error:
+            missing = error
+    raise missing

@@ -1,4 +1,4 @@
-"""How well heat finds defects, against masks that people drew, and how well it explains a verdict."""
+"""Metrics of heatmaps: how well they find defects, given masks, and how well they explain a verdict."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,9 @@ import numpy as np
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-FPR_LIMIT = 0.3  # AUPRO is integrated up to this rate of false pixels, as MVTec AD has it
-SHARES = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1)  # of the pixels; denser where defects end
-BLUR = 1 / 20  # of an image's side, standard deviation of what takes the place of removed pixels
+FPR_LIMIT = 0.3  # false positive rate of pixels up to which AUPRO is integrated, as for MVTec AD
+SHARES = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1)  # of the pixels; denser at the size of defects
+BLUR = 1 / 20  # of an image's side, standard deviation of the blur that replaces removed pixels
 
 
 def pixel_auroc(heat: np.ndarray, masks: np.ndarray) -> float:
@@ -20,13 +20,13 @@ def pixel_auroc(heat: np.ndarray, masks: np.ndarray) -> float:
 
 
 def aupro(heat: np.ndarray, masks: np.ndarray, limit: float = FPR_LIMIT) -> float:
-    """Area under the per-region overlap curve up to a rate of false pixels, as a fraction of its best, 0-1.
+    """Area under the per-region overlap curve up to a false positive rate, as a fraction of the maximum, 0-1.
 
-    Bergmann et al., CVPR 2020: a threshold's overlap is the share of a defect's pixels that reach it,
+    Bergmann et al., CVPR 2020: the overlap at a threshold is the share of a defect's pixels that reach it,
     averaged over all defects (connected regions of all masks), so that a small defect counts as much as
     a large one. Exact: every value of the heat is a threshold. Arguments as for pixel_auroc.
     """
-    shares = np.zeros(masks.shape)  # of the average overlap, that each pixel of a defect stands for
+    shares = np.zeros(masks.shape)  # what each pixel of a defect adds to the sum of the overlaps
     count = 0
     for mask, share in zip(masks, shares):
         regions, found = ndimage.label(mask)
@@ -37,7 +37,7 @@ def aupro(heat: np.ndarray, masks: np.ndarray, limit: float = FPR_LIMIT) -> floa
     values, defect = heat.ravel()[order], masks.ravel()[order]
     overlap = np.cumsum(shares.ravel()[order]) / count
     false_rate = np.cumsum(~defect) / (~defect).sum()
-    last = np.append(values[1:] != values[:-1], True)  # pixels of equal heat are passed together
+    last = np.append(values[1:] != values[:-1], True)  # pixels of equal heat reach a threshold together
     overlap, false_rate = np.append(0, overlap[last]), np.append(0, false_rate[last])
     kept = false_rate < limit
     ending = np.interp(limit, false_rate, overlap)
@@ -48,7 +48,7 @@ def aupro(heat: np.ndarray, masks: np.ndarray, limit: float = FPR_LIMIT) -> floa
 def pointing_game(heat: np.ndarray, masks: np.ndarray) -> float:
     """How often the hottest pixel of an image belongs to a defect, 0-1 (Zhang et al., IJCV 2018).
 
-    Where several pixels are the hottest, the share of them that does: a flat map gets what chance gives.
+    Of several hottest pixels, the share that does: a constant map gets the score of chance.
     heat: (N, H, W). masks: (N, H, W) bool, none of them empty.
     """
     hottest = heat == heat.max((1, 2), keepdims=True)
@@ -65,14 +65,14 @@ def energy_inside(heat: np.ndarray, masks: np.ndarray) -> float:
 
 
 def removal_curves(
-    judge: Callable[[np.ndarray], np.ndarray], image: np.ndarray, heat: np.ndarray
+    predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray, heat: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Deletion and insertion, each (len(SHARES),) probabilities (Petsiuk et al., RISE, 2018).
 
-    Deletion blurs the hottest share of the pixels; insertion shows it, in an image that is blurred
-    otherwise. Pixels of equal heat come in random order, the same every time.
+    Deletion blurs the hottest share of the pixels; insertion blurs all others. Pixels of equal heat are in
+    a random order, the same in every call.
 
-    judge: (n, H, W, 3) uint8 -> (n,) probability of the explained class. image: (H, W, 3) uint8.
+    predict: (n, H, W, 3) uint8 -> (n,) probability of the explained class. image: (H, W, 3) uint8.
     heat: (H, W).
     """
     side = BLUR * len(image)
@@ -83,10 +83,10 @@ def removal_curves(
     chosen = [(rank.reshape(heat.shape) < share)[..., None] for share in SHARES]
     deleted = [np.where(one, blurred, image) for one in chosen]
     inserted = [np.where(one, image, blurred) for one in chosen]
-    deletion, insertion = np.split(judge(np.stack(deleted + inserted)), 2)
+    deletion, insertion = np.split(predict(np.stack(deleted + inserted)), 2)
     return deletion, insertion
 
 
 def area_under(curve: np.ndarray) -> float:
-    """Of a curve of removal_curves, 0-1: its mean over the share of the pixels."""
+    """The mean of a curve of removal_curves over the share of the pixels, 0-1."""
     return float(np.trapezoid(curve, SHARES))

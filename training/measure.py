@@ -1,4 +1,4 @@
-"""What a model is worth: metrics and pictures of one part of the data."""
+"""Metrics and charts of a model on one split."""
 
 import math
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
+from matplotlib import pyplot as plt
 from sklearn import metrics
 from sklearn.calibration import CalibrationDisplay
 from torchmetrics.functional.classification import binary_calibration_error
@@ -16,19 +17,18 @@ from chipdemo.inspection import CLASSES
 from chipdemo.threshold import OperatingCurve, OperatingPoint
 from training.uncertainty import interval, resampled
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
+matplotlib.use("Agg")  # no screen
 
 PICTURES = ("confusion.png", "roc.png", "precision_recall.png")
 RELIABILITY = "reliability.png"
 
 
 def measure(probabilities: np.ndarray, abnormal: np.ndarray, threshold: float) -> dict[str, float | list]:
-    """Metrics of a part as fractions; "abnormal" is the positive class.
+    """Metrics of a split as fractions; "abnormal" is the positive class.
 
     probabilities: (N,) 0-1. abnormal: (N,) bool. confusion: [[tn, fp], [fn, tp]].
     """
-    # One table for five figures: scikit-learn checks its input at every call, and a bootstrap calls often
+    # One table for four metrics: scikit-learn checks its input in every call, and a bootstrap makes many
     confusion = metrics.confusion_matrix(abnormal, probabilities >= threshold, labels=[False, True])
     tn, fp, fn, tp = map(int, confusion.ravel())
     return {
@@ -51,7 +51,7 @@ def measure(probabilities: np.ndarray, abnormal: np.ndarray, threshold: float) -
 
 
 def auroc(scores: np.ndarray, abnormal: np.ndarray) -> float:
-    """Area under the ROC curve, 0-1; nan where the part has one class only."""
+    """Area under the ROC curve, 0-1; nan where the split has one class only."""
     return float(metrics.roc_auc_score(abnormal, scores)) if len(set(abnormal)) == 2 else float("nan")
 
 
@@ -70,19 +70,19 @@ def intervals(
 
 
 def operating_point(probabilities: np.ndarray, abnormal: np.ndarray, recall: float) -> OperatingPoint:
-    """The highest threshold, and so the fewest false alarms, that catches this fraction of defects."""
-    caught = np.sort(probabilities[abnormal])[::-1]
-    threshold = caught[math.ceil(recall * len(caught)) - 1]
+    """The highest threshold, and so the lowest false positive rate, with this recall, 0-1."""
+    descending = np.sort(probabilities[abnormal])[::-1]
+    threshold = descending[math.ceil(recall * len(descending)) - 1]
     return OperatingCurve("", tuple(probabilities), tuple(abnormal)).at(float(threshold))
 
 
-def draw(probabilities: np.ndarray, abnormal: np.ndarray, threshold: float, part: str, folder: Path) -> None:
+def draw(probabilities: np.ndarray, abnormal: np.ndarray, threshold: float, title: str, folder: Path) -> None:
     """Write PICTURES: confusion, ROC, precision and recall."""
-    stopped = probabilities >= threshold
+    flagged = probabilities >= threshold
     drawn = (
         lambda ax: metrics.ConfusionMatrixDisplay.from_predictions(
             abnormal,
-            stopped,
+            flagged,
             labels=[False, True],
             display_labels=list(CLASSES),
             cmap="Grays",
@@ -97,23 +97,23 @@ def draw(probabilities: np.ndarray, abnormal: np.ndarray, threshold: float, part
         ),
     )
     for name, draw_on in zip(PICTURES, drawn):
-        _save(draw_on, part, folder / name)
+        _save(draw_on, title, folder / name)
 
 
-def draw_reliability(probabilities: np.ndarray, abnormal: np.ndarray, part: str, folder: Path) -> None:
+def draw_reliability(probabilities: np.ndarray, abnormal: np.ndarray, title: str, folder: Path) -> None:
     """Write RELIABILITY: how often images of a stated probability are abnormal, in ten bins."""
     _save(
         lambda ax: CalibrationDisplay.from_predictions(
             abnormal, probabilities, n_bins=10, pos_label=True, ax=ax
         ),
-        part,
+        title,
         folder / RELIABILITY,
     )
 
 
-def _save(draw_on: Callable[[plt.Axes], Any], part: str, path: Path) -> None:
+def _save(draw_on: Callable[[plt.Axes], Any], title: str, path: Path) -> None:
     figure, ax = plt.subplots(figsize=(4.5, 4), layout="constrained")
     draw_on(ax)
-    ax.set_title(part, fontsize=9)
+    ax.set_title(title, fontsize=9)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -14,8 +14,8 @@ BATCH_SIZE = 64
 
 
 class Predictions(NamedTuple):
-    """One row an image: log_odds (N,) before calibration, highest_evidence (N,) of any
-    place, distance (N,) from the training images, embedding (N, C)."""
+    """One row an image: log_odds (N,) before calibration, highest_cam (N,) the maximum over the CAM,
+    distance (N,) from the training images, embedding (N, C) the pooled features."""
 
     log_odds: np.ndarray
     highest_cam: np.ndarray
@@ -31,8 +31,8 @@ def predict(net: ChipNet, pixels: np.ndarray, spec: ModelSpec) -> Predictions:
     """
     if spec.verdict_by != HEAD:
         raise DataError(
-            "Expected a trained classifier; this model was taught from good images alone and judges by "
-            "its memory. Inspect with it in the app, or train one on labeled images."
+            "This model was fitted to normal images only and has no classifier. Use it in the app, or train "
+            "one on labeled images."
         )
     device = next(net.parameters()).device
     was_training = net.training

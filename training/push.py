@@ -2,9 +2,9 @@
 
     python training/push.py FOLDER [owner/name] [--public]
 
-is what `python training/train.py --push-to-hub` does when training has ended, and what tries it
-again. Without owner/name it goes under the name of whoever is signed in (`hf auth login`, or the
-variable HF_TOKEN). A new repository is private unless --public; one that exists stays as it is.
+does what `python training/train.py --push-to-hub` does at the end of training. Without owner/name the
+repository belongs to whoever is signed in (`hf auth login`, or the variable HF_TOKEN) and is named after
+the folder. A new repository is private unless --public is given; an existing one keeps its visibility.
 """
 
 import argparse
@@ -12,8 +12,6 @@ import re
 import shlex
 import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, from anywhere
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from safetensors import SafetensorError, safe_open
@@ -23,14 +21,14 @@ from chipdemo.hub import describe_error, with_retries, writable, writer
 from chipdemo.vision.checkpoint import CARD, FILES, MEMORY
 from chipdemo.vision.weights import load_checkpoint
 
-OWN = "own"  # instead of owner/name: the signed-in user's name and the folder's
-PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
+OWN = "own"  # instead of owner/name: the name of the user and that of the folder
+PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of such a file
 
 
 def destination(name: str, folder: Path) -> str:
-    """owner/name to push to, after checking that whoever is signed in may. Raises HubError.
+    """owner/name to push to, after checking that the signed-in user may. Raises HubError.
 
-    name: owner/name, or OWN. Asked before training, so that hours of it do not end in a refusal.
+    name: owner/name, or OWN. Call it before training, which may take hours.
     """
     user = writer()
     own = f"{user['name']}/{slug(folder)}"
@@ -38,21 +36,21 @@ def destination(name: str, folder: Path) -> str:
 
 
 def slug(folder: Path) -> str:
-    """The folder's name as the Hub allows names: "Chips (new)" -> "Chips-new"."""
+    """The folder's name as a name that the Hub allows: "Chips (new)" -> "Chips-new"."""
     name = re.sub(r"[^A-Za-z0-9_.-]|--+|\.\.+", "-", folder.resolve().name)
     name = re.sub(r"-+", "-", name)[:90].removesuffix(".git").strip("-._")
     return name or "chip-inspector"
 
 
 def pushable(folder: Path) -> list[str]:
-    """The files of a checkpoint that are pushed, and no others: no pickle, no state, no image
-    but the small copies in a memory of normal chips, which `teach --without-images` leaves out.
+    """The files of a checkpoint to push: weights, JSON, the card and the charts that the card shows.
 
-    Its weights, its JSON, its card and the pictures that the card shows. Raises CheckpointError.
+    No pickle, no state of training, and no image but the small copies of normal images in a memory bank,
+    which `teach --without-images` leaves out. Raises CheckpointError.
     """
     if missing := [name for name in FILES if name != MEMORY and not (folder / name).is_file()]:
         raise CheckpointError(
-            f"Expected a whole checkpoint in {folder}; {', '.join(missing)} is not there. Train one first."
+            f"{folder} is not a complete checkpoint: {', '.join(missing)} is missing. Train one first."
         )
     files = [name for name in FILES if (folder / name).is_file()]
     if MEMORY in files:
@@ -67,7 +65,7 @@ def _check_safetensors(path: Path) -> None:
         with safe_open(path, "pt"):
             pass
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}). Fit it again.") from error
+        raise CheckpointError(f"{path} is damaged ({error}). Teach the model again.") from error
 
 
 def _is_png(path: Path) -> bool:
@@ -75,25 +73,25 @@ def _is_png(path: Path) -> bool:
 
 
 def push(folder: Path, repository: str, public: bool = False) -> CommitInfo:
-    """Push a checkpoint in one commit and print where it is. Raises HubError, CheckpointError.
+    """Push a checkpoint in one commit and print its address. Raises HubError, CheckpointError.
 
-    repository: from destination(). public: of a new repository; one that exists stays as it is.
-    Nothing on this machine changes, and pushing the same again adds nothing.
+    repository: from destination(). public: the visibility of a new repository. Nothing changes on this
+    machine, and pushing the same again adds nothing.
     """
     files, api = pushable(folder), HfApi()
-    _, _, info = load_checkpoint(folder)  # what cannot be used here is of no use to others
+    _, _, info = load_checkpoint(folder)  # raises CheckpointError for one that cannot be used
     try:
         with_retries(lambda: api.create_repo(repository, private=not public, exist_ok=True))
         private = with_retries(lambda: api.model_info(repository, expand=["private"])).private
         visibility = "private" if private else "public"
         if private == public:
-            print(f"{repository} is {visibility} and stays so", flush=True)
+            print(f"{repository} exists and is {visibility}; its visibility is not changed", flush=True)
         commit = with_retries(lambda: _commit(api, folder, repository, files, info.revision))
     except Exception as error:  # noqa: BLE001 - network, proxy, storage and Hub raise errors of many types
         again = ["python", "training/push.py", str(folder), repository, *["--public"] * public]
         raise HubError(
-            f"Expected to push to {repository}; found {describe_error(error)} The checkpoint is whole in "
-            f"{folder}. Try again with: {shlex.join(again)}"
+            f"The push to {repository} failed: {describe_error(error)} The checkpoint in {folder} is "
+            f"complete. Push it again with: {shlex.join(again)}"
         ) from error
     print(f"pushed revision {info.revision} as {commit.oid}, {visibility}: {commit.commit_url}")
     print(f"open it with: python app.py --model {repository}", flush=True)
@@ -101,10 +99,10 @@ def push(folder: Path, repository: str, public: bool = False) -> CommitInfo:
 
 
 def _commit(api: HfApi, folder: Path, repository: str, files: list[str], revision: str) -> CommitInfo:
-    """One commit: the files, and none of an earlier checkpoint's that this one lacks.
+    """One commit that adds the files and deletes those of an earlier checkpoint that this one lacks.
 
-    create_commit rather than upload_folder, which may make several. Made anew for each try: then
-    it sees what an earlier try has left on the Hub, and adds nothing twice.
+    create_commit rather than upload_folder, which may make several commits. The operations are made anew
+    for each try, so that they take into account what an earlier try has uploaded.
     """
     there = [sibling.rfilename for sibling in api.model_info(repository).siblings or ()]
     operations = [CommitOperationAdd(name, folder / name) for name in files]

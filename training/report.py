@@ -1,34 +1,34 @@
-"""The report of an evaluation as a page of Markdown."""
+"""The report of an evaluation in Markdown."""
 
 from typing import Any
 
 PAGE = """# {model[name]} on {data[name]}
 
 {data[split]}; data license: {license}. Model revision {model[revision]}, threshold {model[threshold]:.3f};
-{date}. In brackets: 95 % of what other images of the same kind, as many as these, would give.
+{date}. In brackets: 95 % bootstrap interval over the images.
 
 | metric | |
 |---|---|
 {metrics}
 
-| images | judged normal | judged abnormal |
+| images | predicted normal | predicted abnormal |
 |---|---|---|
 | normal | {tn:,} | {fp:,} |
 | abnormal | {fn:,} | {tp:,} |
 
-{fp:,} of {normal:,} normal images were stopped ({false_positive_rate:.1%}).
+False positives: {fp:,} of {normal:,} normal images ({false_positive_rate:.1%}).
 
-| defect type | images | caught | recall |
+| defect type | images | detected | recall |
 |---|---|---|---|
 {types}
 
-- To catch {recall_98[recall]:.1%} of these defects the threshold would be {recall_98[threshold]:.3f}:
-  precision {recall_98[precision]:.3f}, {recall_98[false_positive_rate]:.1%} of the normal images stopped.
-- {out_of_distribution:,} of {count:,} are out of distribution; do not trust a verdict on them.
-- Of the images asked for, the model was trained on {learned[train]:,} and calibrated on {learned[val]:,};
+- At threshold {recall_98[threshold]:.3f} the recall on these images is {recall_98[recall]:.1%}, the precision
+  {recall_98[precision]:.3f} and the false positive rate {recall_98[false_positive_rate]:.1%}.
+- {out_of_distribution:,} of {count:,} images are out of distribution; do not trust the verdicts on them.
+- The model was trained on {seen[train]:,} of the given images and calibrated on {seen[val]:,};
   {these}.
-- One image takes {latency_ms[median]:.1f} ms, decoded, to verdict and heat map (median of
-  {latency_ms[images]}; 95 % within {latency_ms[95_percent_within]:.1f} ms; {latency_ms[device]}).
+- From decoded image to verdict and heat map: {latency_ms[median]:.1f} ms (median of
+  {latency_ms[images]} images; 95 % within {latency_ms[95_percent_within]:.1f} ms; {latency_ms[device]}).
 
 ![Confusion](confusion.png) ![ROC](roc.png) ![Precision and recall](precision_recall.png)
 ![Reliability](reliability.png)
@@ -48,14 +48,14 @@ NAMES = {
 
 def markdown(report: dict[str, Any]) -> str:
     """report: what evaluate() writes as report.json."""
-    metrics, interval, learned = report["metrics"], report["interval_95"], report["learned"]
+    metrics, interval, seen = report["metrics"], report["interval_95"], report["seen"]
     (tn, fp), (fn, tp) = metrics["confusion"]
     rows = [
         f"| {name} | {metrics[key]:.3f} ({interval[key][0]:.3f}-{interval[key][1]:.3f}) |"
         for key, name in NAMES.items()
     ]
     types = [
-        f"| {name} | {n['count']:,} | {n['caught']:,} | {n['caught'] / n['count']:.1%} |"
+        f"| {name} | {n['count']:,} | {n['detected']:,} | {n['detected'] / n['count']:.1%} |"
         for name, n in report["defect_types"].items()
     ]
     unreadable, left_out = report["unreadable"], report["left_out"]
@@ -66,8 +66,8 @@ def markdown(report: dict[str, Any]) -> str:
         "metrics": "\n".join(rows),
         "types": "\n".join(types),
         "false_positive_rate": fp / (tn + fp),
-        "these": "these are not in the figures" if learned["left_out"] else "the figures count these too",
-        "left_out": "\n".join(listed if left_out else ["Every image could be read."]),
+        "these": "these are left out" if seen["left_out"] else "these are included",
+        "left_out": "\n".join(listed if left_out else ["No image was left out."]),
         "count": metrics["count"],
     }
     return PAGE.format(**(report | filled), tn=tn, fp=fp, fn=fn, tp=tp, normal=tn + fp) + "\n"

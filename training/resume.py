@@ -1,4 +1,4 @@
-"""A training run's state on disk, so that a kill at any moment loses one epoch at most."""
+"""The state of a training run on disk: a run killed at any moment loses one epoch at most."""
 
 import json
 import os
@@ -19,9 +19,9 @@ PARTIAL_STATE = STATE + ".part"
 def save_state(
     folder: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, progress: dict
 ) -> None:
-    """One file, put in place at once: after a kill either the old state is there or the new one.
+    """Write the state to one file, which replaces the old one in a single step.
 
-    modules: by name. progress: anything JSON can hold. Tensors only, no pickle.
+    modules: by name. progress: a dict for JSON. Safetensors, no pickle.
     """
     tensors = {f"{name}/{key}": value for name, m in modules.items() for key, value in m.state_dict().items()}
     state = optimizer.state_dict()
@@ -39,17 +39,17 @@ def save_state(
             os.fsync(written.fileno())
         temporary.replace(folder / STATE)
     except (OSError, SafetensorError):
-        temporary.unlink(missing_ok=True)  # half a state is of no use, least of all on a full disk
+        temporary.unlink(missing_ok=True)  # a partial state is useless, and the disk may be full
         raise
 
 
 def load_state(
     folder: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """Fill what save_state wrote and return its progress. Raises DataError if there is none."""
+    """Load what save_state wrote, and return its progress. Raises DataError if there is no state."""
     path = folder / STATE
     if not path.exists():
-        raise DataError(f"Expected {path} to resume from; it is not there. Start without --resume.")
+        raise DataError(f"There is no run to resume: {path} does not exist. Start without --resume.")
     with safe_open(path, "pt") as stored:
         metadata = stored.metadata()
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict

@@ -1,4 +1,4 @@
-"""Where a model starts from, and what to call it beside every figure."""
+"""The weights that training starts from, and their name beside every figure."""
 
 import socket
 from pathlib import Path
@@ -20,11 +20,11 @@ FROM_HUB = "ImageNet (timm, Hugging Face Hub)"
 
 
 def load_starting_weights(net: ChipNet, backbone: str, init: str) -> str:
-    """Fill a new network and say from what, e.g. "ImageNet (timm, Hugging Face Hub)".
+    """Load weights into a new network, and return their name, e.g. "ImageNet (timm, Hugging Face Hub)".
 
-    init: "imagenet", "none" (random), a checkpoint folder of the same kind of model, or a
-    safetensors file in timm's key names for the backbone alone, called by the "source" in its
-    metadata if it has one. Raises DataError.
+    init: "imagenet", "none" (random), a checkpoint folder of the same architecture, or a safetensors file
+    with timm's key names of the backbone, whose name is the "source" in its metadata if there is one.
+    Raises DataError.
     """
     if init == "none":
         return "none (random)"
@@ -36,7 +36,7 @@ def load_starting_weights(net: ChipNet, backbone: str, init: str) -> str:
         return f"checkpoint {path.resolve().name}"
     if path.suffix != ".safetensors" or not path.exists():
         raise DataError(
-            f"Expected imagenet, none, a checkpoint folder or a .safetensors file; --init is {init}."
+            f"--init {init} is not a checkpoint folder or a .safetensors file. imagenet and none work too."
         )
     _fill_backbone(net, load_file(path), init)
     with safe_open(path, "pt") as file:
@@ -52,15 +52,15 @@ def _load_imagenet(net: ChipNet, backbone: str) -> str:
         pretrained = timm.create_model(backbone, pretrained=True, num_classes=0)
     except Exception as error:  # noqa: BLE001 - timm lets every error of network, cache and Hub through
         raise DataError(
-            f"ImageNet weights of {backbone} could not be fetched ({type(error).__name__}: {error}). "
-            f"Check the network, or start from --init FILE.safetensors or --init none."
+            f"The ImageNet weights of {backbone} could not be downloaded ({type(error).__name__}: {error}). "
+            "Check the network, or use --init FILE.safetensors or --init none."
         ) from error
     _fill_backbone(net, pretrained.state_dict(), backbone)
     return FROM_HUB
 
 
 def _hub_in_reach() -> bool:
-    """Asked first, because without a network timm tries for most of a minute."""
+    """Whether the Hub answers. Without network, timm would try for most of a minute."""
     if constants.HF_HUB_OFFLINE:
         return False
     endpoint = urlsplit(constants.ENDPOINT)
@@ -72,13 +72,13 @@ def _hub_in_reach() -> bool:
 
 
 def _fill_backbone(net: ChipNet, tensors: dict[str, Tensor], source: str) -> None:
-    """Every tensor of the backbone must be there; a classifier for other classes is left out."""
-    expected = net.backbone.state_dict()
-    missing = [n for n in expected if n not in tensors and not n.endswith("num_batches_tracked")]
-    extra = [n for n in tensors if n not in expected and not n.startswith(("classifier", "fc", "head.fc"))]
+    """Load all tensors of the backbone; those of a classifier for other classes are left out."""
+    own = net.backbone.state_dict()
+    missing = [n for n in own if n not in tensors and not n.endswith("num_batches_tracked")]
+    extra = [n for n in tensors if n not in own and not n.startswith(("classifier", "fc", "head.fc"))]
     if missing or extra:
         raise DataError(
-            f"{source} does not fit the backbone: {len(missing)} tensors missing ({', '.join(missing[:3])}), "
-            f"{len(extra)} extra ({', '.join(extra[:3])}). Choose the backbone these weights are of."
+            f"{source} has weights of another backbone: {len(missing)} tensors are missing "
+            f"({', '.join(missing[:3])}), {len(extra)} are unknown ({', '.join(extra[:3])})."
         )
-    net.backbone.load_state_dict({n: t for n, t in tensors.items() if n in expected}, strict=False)
+    net.backbone.load_state_dict({n: t for n, t in tensors.items() if n in own}, strict=False)

@@ -1,8 +1,9 @@
-"""The frozen first blocks of a backbone: run once for each augmented view, not once an epoch.
+"""The frozen first blocks of a backbone, and the batches that the rest of the network trains on.
 
-The first blocks cost most of a training step on a CPU (they see the most pixels) and learn the
-least from a few thousand images. Frozen, they give the same output every time, so it is
-kept on disk, and later epochs, and runs with another seed or another attention, start from it.
+The first blocks take most of the time of a training step on a CPU (they see the most pixels) and change
+the least in training on a few thousand images. Frozen, they give the same output every time: it is
+computed once for a few augmented views of each image and kept on disk for later epochs, and for runs
+with another seed or attention.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from chipdemo.errors import DataError
+from chipdemo.vision.checkpoint import ModelSpec
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.transforms import normalize
 from training import augment
@@ -25,12 +27,10 @@ CHUNK = 32  # images at a time through the trunk
 
 
 class FrozenTrunk:
-    """The first blocks of a network's backbone, which stop learning. The stem is the first.
-
-    Raises DataError where these blocks cannot be cut off the backbone.
-    """
+    """The first blocks of a network's backbone, which are not trained. The stem is the first."""
 
     def __init__(self, net: ChipNet, blocks: int):
+        """blocks: how many; 0 freezes none. Raises DataError if they cannot be cut off the backbone."""
         backbone = net.backbone
         groups = group_parameters(backbone, backbone.group_matcher(coarse=True))
         frozen = tuple(name for group in sorted(groups)[:blocks] for name in groups[group])
@@ -40,7 +40,8 @@ class FrozenTrunk:
         )
         self.paths = paths[: last + 1]
         self.units = [backbone.get_submodule(path) for path in self.paths]
-        self._check(net)
+        if self.units:
+            self._check(net)
         for unit in self.units:
             unit.eval().requires_grad_(False)  # eval: normalization keeps its statistics
 
@@ -76,12 +77,39 @@ class FrozenTrunk:
 
 
 def _units(module: nn.Module, prefix: str = "") -> Iterator[str]:
-    """Paths of the parts that run one after the other: children, with sequences opened."""
+    """Paths of the modules that run one after the other: the children, and those of each nn.Sequential."""
     for name, child in module.named_children():
         if isinstance(child, nn.Sequential) and type(child).forward is nn.Sequential.forward:
             yield from _units(child, f"{prefix}{name}.")
         else:
             yield prefix + name
+
+
+class Inputs:
+    """Augmented batches of the training images, as what follows the trunk takes them."""
+
+    def __init__(self, trunk: FrozenTrunk, pixels: np.ndarray, spec: ModelSpec, device: torch.device):
+        """pixels: (N, S, S, 3) uint8."""
+        self.trunk, self.pixels, self.spec, self.device = trunk, pixels, spec, device
+        self.views: list[np.ndarray] = []
+
+    def cache(self, views: int, folder: Path, seed: int, progress: Callable) -> None:
+        """Compute the trunk's output for `views` augmented views of each image, or find it in folder.
+
+        An image has another view each epoch; seed chooses the first one. Does nothing without frozen blocks.
+        """
+        if self.trunk.units:
+            mean, std = self.spec.mean, self.spec.std
+            self.views = cached_views(self.trunk, self.pixels, mean, std, views, folder, progress)
+            generator = torch.Generator().manual_seed(seed)
+            self.first_view = torch.randint(views, (len(self.pixels),), generator=generator)
+
+    def batch(self, rows: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """(n,) row numbers -> (n, C, h, w) float32: the trunk's output, or normalized images without one."""
+        if self.views:
+            return gather(self.views, (self.first_view[rows] + epoch) % len(self.views), rows, self.device)
+        pixels = torch.from_numpy(self.pixels[rows.numpy()]).to(self.device)  # (n, S, S, 3)
+        return normalize(augment.augment(pixels, generator), self.spec.mean, self.spec.std)  # (n, 3, S, S)
 
 
 def cached_views(
@@ -96,7 +124,7 @@ def cached_views(
     """The trunk's output for `views` augmented views of every image.
 
     pixels: (N, S, S, 3) uint8. Returns one (N, h, w, C) float16 array a view, mapped from a
-    file under `cache` that is named by all it depends on; finished files are used again.
+    file below `cache` whose folder is named by the hash of what it depends on; existing files are used.
     """
     device = next(iter(trunk.units[0].parameters())).device
     folder = cache / _fingerprint(trunk, pixels, mean, std)
@@ -107,21 +135,21 @@ def cached_views(
             continue
         generator, chunks = torch.Generator().manual_seed(view), []
         for start in progress(range(0, len(pixels), CHUNK), desc=f"view {view + 1}/{views}"):
-            part = torch.from_numpy(pixels[start : start + CHUNK]).to(device)
-            features = trunk(normalize(augment.augment(part, generator), mean, std))
+            chunk = torch.from_numpy(pixels[start : start + CHUNK]).to(device)
+            features = trunk(normalize(augment.augment(chunk, generator), mean, std))
             chunks.append(features.permute(0, 2, 3, 1).half().cpu().numpy())  # (n, C, h, w) -> (n, h, w, C)
         temporary = path.with_suffix(".part.npy")
         try:
             np.save(temporary, np.concatenate(chunks))
             temporary.replace(path)
         except OSError:
-            temporary.unlink(missing_ok=True)  # views are large: half of one would keep a disk full
+            temporary.unlink(missing_ok=True)  # it is large, and the disk may be full
             raise
     return [np.load(path, mmap_mode="r") for path in paths]
 
 
 def gather(arrays: list[np.ndarray], views: Tensor, rows: Tensor, device: torch.device) -> Tensor:
-    """Row `rows[i]` of view `views[i]`, as the next block takes it: (n, C, h, w) float32."""
+    """Row `rows[i]` of view `views[i]`: (n, C, h, w) float32."""
     chosen = np.stack([arrays[view][row] for view, row in zip(views.tolist(), rows.tolist())])
     return torch.from_numpy(chosen).to(device).permute(0, 3, 1, 2).float()  # (n, h, w, C) -> (n, C, h, w)
 

@@ -1,4 +1,4 @@
-"""How sure a figure is: the bootstrap over images (Efron and Tibshirani, 1993)."""
+"""Confidence intervals by the bootstrap over images (Efron and Tibshirani, 1993)."""
 
 from collections.abc import Callable
 
@@ -10,11 +10,11 @@ RESAMPLES = 1000
 def resampled(
     statistic: Callable[[np.ndarray], np.ndarray], abnormal: np.ndarray, resamples: int
 ) -> np.ndarray:
-    """A statistic of as many images, drawn anew with replacement: (resamples, ...).
+    """A statistic of the images, resampled with replacement: (resamples, ...).
 
-    statistic: (N,) row numbers -> a number or an array. abnormal: (N,) bool. Draws without both
-    classes, which happen where one has a handful of images, are drawn again. The draws are
-    the same at every call, so that statistics of the same images are paired.
+    statistic: (N,) row numbers -> a number or an array. abnormal: (N,) bool. A resample without both
+    classes, which happens if one has only a few images, is drawn again. The resamples are the same in
+    every call, so that statistics of the same images are paired.
     """
     generator, drawn = np.random.default_rng(0), []
     while len(drawn) < resamples:
@@ -25,12 +25,12 @@ def resampled(
 
 
 def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of the 95 % percentile interval of resampled values, (resamples, ...) -> two of (...)."""
+    """The limits of the 95 % percentile interval of resampled values, (resamples, ...) -> two of (...)."""
     low, high = np.percentile(values, (2.5, 97.5), axis=0)
     return low, high
 
 
 def two_sided_p(differences: np.ndarray) -> float:
-    """Two-sided p of "no difference", from (resamples,) differences; one resample's share at least."""
+    """Two-sided p of "no difference", from (resamples,) differences; at least 1 / resamples."""
     below = np.mean(differences <= 0)
     return float(np.clip(2 * min(below, 1 - below), 1 / len(differences), 1))

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL, OUT_OF_DISTRIBUTION, OUTCOMES
+from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL, OUT_OF_DISTRIBUTION, OUTCOMES, outcome_text
 from chipdemo.overlay import data_uri
 from chipdemo.spreadsheet import escaped
 
@@ -146,10 +146,6 @@ def severity(result: Result) -> tuple[int, float]:
     return order.index(result.get("outcome", UNREADABLE)), result.get("abnormal_probability", 0.0)
 
 
-def words(outcome: str) -> str:
-    return outcome.replace("_", " ")
-
-
 def write_page(sums: Sums, run: Mapping[str, Any], date: str, picture_of: PictureOf, path: Path) -> None:
     """run: of run.Results. picture_of: an image with its heatmap."""
     parts = {
@@ -159,7 +155,7 @@ def write_page(sums: Sums, run: Mapping[str, Any], date: str, picture_of: Pictur
             f"threshold {run['threshold']:.3f}"
         ),
         "counts": "".join(
-            f"<li class='{name}'><b>{sums.counts[name]:,}</b> {words(name)}</li>"
+            f"<li class='{name}'><b>{sums.counts[name]:,}</b> {outcome_text(name)}</li>"
             for name in (*OUTCOMES, UNREADABLE)
         ),
         "histogram": _histogram(sums, run["threshold"]),
@@ -210,7 +206,7 @@ def _confusion(sums: Sums) -> str:
     """The labels against the outcomes, with recall and false positive rate."""
     if not sums.confusion:
         return ""
-    head = "".join(f"<th>{words(outcome)}</th>" for outcome in OUTCOMES)
+    head = "".join(f"<th>{outcome_text(outcome)}</th>" for outcome in OUTCOMES)
     rows = "".join(
         f"<tr><th>labeled {label}</th>"
         + "".join(f"<td>{sums.confusion[label, outcome]:,}</td>" for outcome in OUTCOMES)
@@ -235,7 +231,7 @@ def _figure(result: Result, picture_of: PictureOf) -> str:
     picture = f"<img alt='' src='{data_uri(jpeg, 'JPEG')}'>" if jpeg else ""
     label = f" · labeled {result['label']}" if result["label"] else ""
     return (
-        f"<figure>{picture}<figcaption><b class='{outcome}'>{words(outcome)} "
+        f"<figure>{picture}<figcaption><b class='{outcome}'>{outcome_text(outcome)} "
         f"{result['abnormal_probability']:.2f}</b> <bdi>{escape(result['file'])}</bdi>{label}</figcaption>"
         "</figure>"
     )

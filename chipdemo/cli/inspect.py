@@ -71,7 +71,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         choices=FINDINGS,
         default=(),
-        help=f"end with exit status {EXIT_FOUND} if there is an image with one of these outcomes",
+        metavar="OUTCOME",
+        help=f"end with exit status {EXIT_FOUND} if there is an image of an outcome: {', '.join(FINDINGS)}",
     )
 
 
@@ -84,10 +85,11 @@ def _workers(text: str) -> int:
 def inspect_batch(flags: argparse.Namespace, settings: Settings) -> int:
     from tqdm import tqdm
 
-    from chipdemo.batch.report import sums_of, words, write_tables
+    from chipdemo.batch.report import sums_of, write_tables
     from chipdemo.batch.run import Task, inspect_all
     from chipdemo.batch.sources import find_images
     from chipdemo.files import Limits
+    from chipdemo.inspection import outcome_text
     from chipdemo.judge import Judge
     from chipdemo.models import Models
 
@@ -107,7 +109,7 @@ def inspect_batch(flags: argparse.Namespace, settings: Settings) -> int:
     write_tables(results, flags.out)
     sums = sums_of(results)
     page = _write_page(task, images, results, sums)
-    counts = {words(outcome): count for outcome, count in sums.counts.items()}
+    counts = {outcome_text(outcome): count for outcome, count in sums.counts.items()}
     print(f"{sums.images:,} images: {counted(counts)}.")
     show_refused([*images.skipped, *(f"{one['file']}: {one['error']}" for one in sums.refused)])
     print(f"wrote {page}")

@@ -40,12 +40,12 @@ class Annotators:
     def name(self, request: gr.Request, profile: gr.OAuthProfile | None) -> str:
         """The annotator behind a request. Raises LabelError where this one may not label."""
         if is_of_another_site(request.headers):  # gradio answers any site, with cookies
-            raise LabelError("Expected a request of this page; found one of another site. Open this page.")
+            raise LabelError("This request came from another site. Open the page of this app instead.")
         name, organizations = self._known(request, profile)
         if self.settings.labelers and not {name, *organizations} & set(self.settings.labelers):
             raise LabelError(
-                f"Expected one of those who may label here; found {name[:80]!r}, who is not listed. Ask "
-                "whoever runs this app to add you (--labelers, CHIPDEMO_LABELERS)."
+                f"{name[:80]!r} may not label here. Ask whoever runs this app to add you (--labelers, "
+                "CHIPDEMO_LABELERS)."
             )
         return name
 
@@ -54,8 +54,8 @@ class Annotators:
         name = self.name(request, profile)
         if not self.reviews(name):
             raise LabelError(
-                f"Expected one of those who review here; found {name[:80]!r}, who is not listed. Ask "
-                "whoever runs this app to add you (--reviewers, CHIPDEMO_REVIEWERS)."
+                f"{name[:80]!r} may not review here. Ask whoever runs this app to add you (--reviewers, "
+                "CHIPDEMO_REVIEWERS)."
             )
         return name
 
@@ -70,22 +70,20 @@ class Annotators:
         """(name, organizations). Raises LabelError for whoever is not known."""
         if self.settings.auth:
             if request.username is None:
-                raise LabelError("Expected somebody signed in; found nobody. Sign in, then label.")
+                raise LabelError("You are not signed in. Sign in, then label.")
             return request.username, []
         if self.oauth:
             if profile is None:
-                raise LabelError(
-                    "Expected somebody signed in; found nobody. Sign in with Hugging Face, then label."
-                )
+                raise LabelError("You are not signed in. Sign in with Hugging Face, then label.")
             # Names that Hugging Face gave out; the display name is anyone's choice
             organizations = profile.get("orgs") or []
             return profile.username, [str(each.get("preferred_username")) for each in organizations]
         if self._is_local(request):
             return self.settings.annotator or local_user(), []
         raise LabelError(
-            "Expected people to sign in where others can reach this app; found no sign-in, so nothing can be "
-            "labeled. Start it with accounts (CHIPDEMO_AUTH=user:password), or listen on 127.0.0.1 without "
-            "--share; on a Hugging Face Space, set hf_oauth: true."
+            "Nobody can label here: others can reach this app, and it has no sign-in. Start it with accounts "
+            "(CHIPDEMO_AUTH=user:password), or listen on 127.0.0.1 without --share. On a Hugging Face Space, "
+            "set hf_oauth: true."
         )
 
     def _is_local(self, request: gr.Request) -> bool:

@@ -16,11 +16,6 @@ def header_html(info: ModelInfo) -> str:
     )
 
 
-def outcome_text(outcome: str) -> str:
-    """One of OUTCOMES in words."""
-    return outcome.replace("_", " ")
-
-
 def refused_html(message: str, css_class: str) -> str:
     """Why something was not done, for screen readers too."""
     return f"<p class='{css_class}' role='alert'>{escape(message)}</p>"

@@ -84,6 +84,5 @@
     openTab(name);
   }
 
-
   window.chip = { openAsked, keepTab, showKeys, typing };
 })();

@@ -150,5 +150,6 @@ def inspected_batch(
 
 def compared(lineup: Lineup, payload: dict[str, Any] | None, max_megapixels: float) -> list[dict[str, Any]]:
     """Each model's answer as JSON. Raises ChipDemoError where the image cannot be read."""
-    decoded = read_image(uploaded_file(payload)[1], max_megapixels)
-    return [answer.to_json(decoded.notes) for answer in answers(lineup, decoded)]
+    name, path = uploaded_file(payload)
+    decoded, date = read_image(path, max_megapixels), datetime.now().astimezone()
+    return [answer.to_json(name, date, decoded.notes) for answer in answers(lineup, decoded)]

@@ -16,13 +16,11 @@ from chipdemo.ablation.format import (
     Row,
 )
 from chipdemo.examples import ELPV_CREDIT
-from chipdemo.inspection import ABNORMAL, NORMAL, OUT_OF_DISTRIBUTION
+from chipdemo.inspection import ABNORMAL, NORMAL, outcome_text
 from chipdemo.ui.compare import charts
 from chipdemo.ui.compare.logic import SELECTED, Answer, disagreements, picture_of
-from chipdemo.ui.html import outcome_text
 
 GALLERY = 12  # images shown on which rows disagree
-OUTCOME_WORDS = {NORMAL: "Normal", ABNORMAL: "Abnormal", OUT_OF_DISTRIBUTION: "Out of distribution"}
 
 EMPTY = (
     "<section class='about'><h2>No comparison yet</h2><p>A comparison is an <code>ablation.json</code>: "
@@ -317,7 +315,7 @@ def answer_html(answer: Answer, picture: str) -> str:
             f"<p>{escape(answer.error)}</p></article>"
         )
     outcome, ms = inspection.outcome, sum(inspection.timing_ms.values())
-    word = outcome_text(outcome)
+    word = outcome_text(outcome).capitalize()
     return (
         f"<article class='answer {outcome}'><img src='{picture}' alt='Heatmap of {name}: {word}'>{heading}"
         f"<p class='word'>{word}</p><p>probability <strong>{inspection.abnormal_probability:.2f}</strong>, "

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from chipdemo.judge import Judge
 from chipdemo.models import Models
 from chipdemo.overlay import data_uri, overlay
 from chipdemo.ui.compare.charts import SERIES
+from chipdemo.ui.inspect.logic import inspection_json
 
 IN_USE = "in-use"  # id of the app's own model, where it is no row of the ablation
 SELECTED = 4  # rows that are plotted at first
@@ -46,12 +48,15 @@ class Answer:
     inspection: Inspection | None
     error: str = ""
 
-    def to_json(self, notes: Sequence[str]) -> dict[str, Any]:
-        """id and name, with either "inspection", as /inspect returns it, or "error"."""
+    def to_json(self, name: str, date: datetime, notes: Sequence[str]) -> dict[str, Any]:
+        """id and name, with either "inspection", as /inspect returns it, or "error".
+
+        name: of the file. date: with time zone. notes: on how the file was read.
+        """
         fields = {"id": self.model.id, "name": self.model.name}
         if self.inspection is None:
             return {**fields, "error": self.error}
-        return {**fields, "inspection": {**self.inspection.to_json(), "notes": list(notes)}}
+        return {**fields, "inspection": inspection_json(self.inspection, name, date, notes)}
 
 
 class Lineup:

@@ -21,10 +21,10 @@ from chipdemo.inspection import (
     NormalPatch,
     Region,
     Tiles,
+    outcome_text,
 )
 from chipdemo.monitoring import Drift
 from chipdemo.overlay import data_uri, overlay
-from chipdemo.ui.html import outcome_text
 
 THUMBNAIL = 112  # pixels
 PER_NORMAL = 1000  # normal chips that a false positive rate is given for

@@ -2,8 +2,8 @@
 
 from html import escape
 
+from chipdemo.inspection import outcome_text
 from chipdemo.overlay import data_uri
-from chipdemo.ui.html import outcome_text
 from chipdemo.ui.many.logic import UNREADABLE, Many, Progress, Tile, gallery
 
 ALL = "all"

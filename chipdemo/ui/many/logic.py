@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from chipdemo.batch import report, run
+from chipdemo.batch.report import UNREADABLE
 from chipdemo.batch.sources import BatchImage, uploaded_images
 from chipdemo.errors import BatchError
 from chipdemo.files import Limits
@@ -23,8 +24,7 @@ MOST = 1000  # images at a time in the app; the command line takes any number
 QUEUE = "many"  # its events share one limit, beside single images, which wait for none of these
 SHOWN = 200  # of them as pictures on the page
 TILE_SIDE = 240  # pixels of the longer side
-UNREADABLE = "unreadable"
-GROUPS = (ABNORMAL, OUT_OF_DISTRIBUTION, NORMAL, UNREADABLE)  # each image is in one; the order of the gallery
+GROUPS = (ABNORMAL, OUT_OF_DISTRIBUTION, NORMAL, UNREADABLE)  # each image is in one
 
 Result = dict[str, Any]  # as run.result_of makes it
 
@@ -117,11 +117,7 @@ def picture_of(one: run.Inspected) -> bytes:
 
 def gallery(many: Many) -> list[Tile]:
     """The images that are shown: by group, then by probability, the highest first."""
-
-    def rank(tile: Tile) -> tuple[int, float]:
-        return GROUPS.index(tile.group), -tile.result.get("abnormal_probability", 0)
-
-    return sorted(many.tiles, key=rank)[:SHOWN]
+    return sorted(many.tiles, key=lambda tile: report.severity(tile.result), reverse=True)[:SHOWN]
 
 
 def report_files(many: Many) -> dict[str, bytes]:

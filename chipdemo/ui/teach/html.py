@@ -34,10 +34,6 @@ def progress_html(step: Step) -> str:
     )
 
 
-def refused_html(message: str) -> str:
-    return f"<p class='many-refused teach-refused' role='alert'>{escape(message)}</p>"
-
-
 def review_html(draft: Draft) -> str:
     """The outliers, each to be left out or kept."""
     count = len(draft.outliers)
@@ -93,7 +89,7 @@ def summary_html(draft: Draft, taught: Taught) -> str:
         f"<section class='teach-card teach-done' role='status'><h2>The model “{name}” is ready</h2>"
         f"<dl>{table}</dl>{remarks}</section>{_remarks(taught.warnings, draft.unusable)}"
         "<section class='teach-card'><h2>Keep it</h2><p>The model is deleted when you leave this page, so "
-        "download it. The zip holds small copies of the good images, for “Compare with normal chips”. "
+        "download it. The zip holds small copies of the good images, for “Compare with normal images”. "
         "Unpack it beside Chip Inspector and run:</p>"
         f"<pre>python app.py --model {escape(folder)}\npython training/push.py {escape(folder)} "
         f"{escape(repository)}</pre><p>The second line uploads it to the Hugging Face Hub as a private model."

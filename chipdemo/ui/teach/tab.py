@@ -12,8 +12,9 @@ from chipdemo.errors import ChipDemoError
 from chipdemo.inspection import Model
 from chipdemo.teaching import FALSE_POSITIVE_RATE, MIN_IMAGES, Draft, Taught
 from chipdemo.ui.events import KEEP_S
+from chipdemo.ui.html import refused_html
 from chipdemo.ui.inspect import tab as inspect_tab
-from chipdemo.ui.teach.html import INTRO, STOPPED, progress_html, refused_html, review_html, summary_html
+from chipdemo.ui.teach.html import INTRO, STOPPED, progress_html, review_html, summary_html
 from chipdemo.ui.teach.logic import NAME_LETTERS, QUEUE, Step, TeachService
 from chipdemo.ui.turns import Turns
 from chipdemo.ui.uploads import uploaded_files
@@ -61,9 +62,10 @@ class Parts:
 
     def failed(self, message: str, draft: Draft | None = None) -> Updates:
         """No model was made. draft: with outliers that still wait for a choice."""
+        refused = refused_html(message, "many-refused teach-refused")
         if draft is None:
-            return self._shown(refused_html(message), self.teach)
-        return self._shown(refused_html(message) + review_html(draft), self.teach, self.go_on)
+            return self._shown(refused, self.teach)
+        return self._shown(refused + review_html(draft), self.teach, self.go_on)
 
     def review(self, draft: Draft) -> Updates:
         """Outliers wait for a choice."""

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from torch import Tensor
 from chipdemo.errors import DataError, ImageError
 from chipdemo.files import DEFAULT_LIMITS, Found, Limits, content_of
 from chipdemo.images import read_image
+from chipdemo.overlay import encode
 from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.teaching import Progress, silent
 from chipdemo.vision.anomaly.descriptor import FeatureStatistics, PatchDescriptor
@@ -211,9 +211,7 @@ def _usable(
 def _thumbnail(image: Image.Image, images: int) -> bytes:
     """A small copy, square like the network's input, as one of so many images: a JPEG."""
     side = round(THUMBNAIL * min(1, math.sqrt(THUMBNAIL_BYTES / 12_000 / images)))
-    stream = BytesIO()
-    image.resize((side, side), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=85)
-    return stream.getvalue()
+    return encode(image.resize((side, side), Image.Resampling.BICUBIC), "JPEG")
 
 
 @on_lent_gpu

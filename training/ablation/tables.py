@@ -1,10 +1,11 @@
-"""An ablation as a Markdown table and as pictures."""
+"""An ablation as a Markdown table and as charts."""
 
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
 from sklearn import metrics
 from sklearn.calibration import CalibrationDisplay
 
@@ -12,14 +13,13 @@ from chipdemo.ablation.format import METRICS, PUBLISHED, PUBLISHED_SOURCE, Ablat
 from chipdemo.inspection import CLASSES
 from training.measure import operating_point
 
-RECALL = 0.98  # of the operating point whose precision is told
+RECALL = 0.98  # of the operating point whose precision is given
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
+matplotlib.use("Agg")  # no screen
 
 
 def table(ablation: Ablation) -> str:
-    """Markdown: every row's figures, twins' differences, and what paper 1 reports of its own data."""
+    """Markdown: the metrics of every row, and what paper 1 reports of its own data."""
     rows = pd.DataFrame([_cells(row, ablation.abnormal) for row in ablation.rows])
     theirs = pd.DataFrame(
         {
@@ -30,10 +30,10 @@ def table(ablation: Ablation) -> str:
     )
     data = ablation.data
     return (
-        f"# {data.part}\n\n"
-        f"Trained on {data.train:,} images, threshold and calibration on {data.validation:,} others. "
-        "Mean ± standard deviation over the seeds, and a 95 % bootstrap interval over the images in "
-        f"brackets. License of the data: {data.license or 'unknown'}. "
+        f"# {data.split}\n\n"
+        f"Trained on {data.train:,} images; threshold and calibration chosen on {data.validation:,} others. "
+        "Mean ± standard deviation over the seeds; in brackets, the 95 % bootstrap interval over the images. "
+        f"License of the data: {data.license or 'unknown'}. "
         f"{ablation.date}, {ablation.machine}.\n\n"
         f"`{ablation.command}`\n\n{markdown_table(rows)}\n\n"
         f"## {PUBLISHED_SOURCE}\n\n{markdown_table(theirs)}\n"
@@ -49,9 +49,11 @@ def _cells(row: Row, abnormal: np.ndarray) -> dict[str, str]:
     (tn, fp), (fn, tp) = row.confusion
     cells["tn, fp, fn, tp"] = f"{tn:.0f}, {fp:.0f}, {fn:.0f}, {tp:.0f}"
     cells[f"precision at {RECALL:.0%} recall"] = f"{precision_at_recall(row, abnormal):.3f}"
-    twin = row.versus_twin
-    cells["AUROC less the twin's"] = (
-        f"{twin.difference:+.3f} [{twin.low:+.3f}, {twin.high:+.3f}], p {twin.p:.3f}" if twin else ""
+    versus = row.versus_baseline
+    cells["AUROC less the baseline's"] = (
+        f"{versus.difference:+.3f} [{versus.low:+.3f}, {versus.high:+.3f}], p {versus.p:.3f}"
+        if versus
+        else ""
     )
     return cells | {
         "parameters": f"{row.parameters / 1e6:.2f} M",
@@ -64,10 +66,7 @@ def _cells(row: Row, abnormal: np.ndarray) -> dict[str, str]:
 
 
 def precision_at_recall(row: Row, abnormal: np.ndarray) -> float:
-    """Of the chips stopped so that RECALL of the defects are caught, the fraction that is defective.
-
-    Mean over the seeds, 0-1. The threshold is set on the same images.
-    """
+    """The precision at the threshold with this recall on the same images; mean over the seeds, 0-1."""
     return float(
         np.mean([operating_point(np.array(s.probabilities), abnormal, RECALL).precision for s in row.seeds])
     )
@@ -86,20 +85,20 @@ def draw(ablation: Ablation, folder: Path) -> None:
         accuracy = row.summary["accuracy"]
         ax.errorbar(row.latency_ms, accuracy.mean, yerr=accuracy.sd or 0, fmt="o", capsize=3)
         ax.annotate(row.name, (row.latency_ms, accuracy.mean), (5, 4), textcoords="offset points", fontsize=7)
-    ax.set(xscale="log", xlabel="one image, ms", ylabel="accuracy", title=ablation.data.part)
+    ax.set(xscale="log", xlabel="one image, ms", ylabel="accuracy", title=ablation.data.split)
     _save(figure, folder / "latency.png")
 
     figure, ax = plt.subplots(figsize=(7, 6), layout="constrained")
     for row in ablation.rows:
         metrics.RocCurveDisplay.from_predictions(abnormal, row.probabilities, name=row.name, ax=ax)
-    ax.set_title(ablation.data.part)
+    ax.set_title(ablation.data.split)
     ax.legend(fontsize=7)
     _save(figure, folder / "roc.png")
 
     figure, ax = plt.subplots(figsize=(7, 6), layout="constrained")
     for row in ablation.rows:
         CalibrationDisplay.from_predictions(abnormal, row.probabilities, name=row.name, ax=ax)
-    ax.set_title(ablation.data.part)
+    ax.set_title(ablation.data.split)
     ax.legend(fontsize=7)
     _save(figure, folder / "reliability.png")
 

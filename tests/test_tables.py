@@ -1,0 +1,63 @@
+"""CSV files as programs and spreadsheets write them."""
+
+from pathlib import Path
+
+import pytest
+
+from chipdemo.errors import DataError
+from chipdemo.tables import local_path, read_rows
+
+ROWS = [
+    (2, {"image": "a.png", "label": "ok", "note": "x, y; z"}),
+    (3, {"image": "b.png", "label": "1", "note": ""}),
+]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_delimiter_encoding_and_line_ends_are_found(tmp_path, delimiter, encoding, end):
+    lines = [["Image", " LABEL", "Note"], ["a.png", "ok", '"x, y; z"'], ["b.png", "1"], []]
+    text = end.join(delimiter.join(line) for line in lines)
+    (tmp_path / "a.csv").write_bytes(text.encode(encoding))
+    assert list(read_rows(tmp_path / "a.csv", ("image", "label"))) == ROWS
+
+
+def test_empty_lines_are_passed_over_and_counted(tmp_path):
+    (tmp_path / "a.csv").write_text("image;label\n\na.png;ok;\n;;\n")
+    assert list(read_rows(tmp_path / "a.csv")) == [(3, {"image": "a.png", "label": "ok"})]
+
+
+def test_a_quoted_cell_may_hold_a_line_break(tmp_path):
+    (tmp_path / "a.csv").write_text('image,note\na.png,"two\nlines"\nb.png,\n')
+    assert [(line, row["note"]) for line, row in read_rows(tmp_path / "a.csv")] == [
+        (3, "two\nlines"),
+        (4, ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    "content, found",
+    [
+        (b"", "no header"),
+        (b"\n\n", "no header"),
+        (b"file,label\na.png,ok\n", "file, label"),
+        ("image,label\nä.png,ok\n".encode("latin-1"), "UTF-8"),
+        (b"\xff\xd8\xff\x00", "UTF-8"),
+        (b"image,label\na,b.png,ok\n", "Line 2 .* 3 cells"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path, content, found):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(DataError, match=found):
+        list(read_rows(tmp_path / "a.csv", ("image",)))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match="none.csv"):
+        list(read_rows(tmp_path / "none.csv"))
+
+
+@pytest.mark.parametrize("name", ["images/lot 1/a.png", "images\\lot 1\\a.png", ".\\images/lot 1\\a.png"])
+def test_backslashes_are_separators(name):
+    assert local_path(Path("labels"), name) == Path("labels/images/lot 1/a.png")

@@ -1,0 +1,177 @@
+"""From the results of all seeds to ablation.json, a Markdown table and charts."""
+
+import datetime
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from chipdemo.ablation.format import METRICS as SHOWN
+from chipdemo.ablation.format import (
+    Ablation,
+    DataUsed,
+    Difference,
+    Images,
+    Row,
+    SeedResult,
+    Summary,
+    read_ablation,
+    write_ablation,
+)
+from chipdemo.errors import DataError
+from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.vision.checkpoint import METRICS, read_json
+from chipdemo.vision.transforms import pixels_of
+from training.ablation.plans import DEFAULT, SHIPPED, Plan
+from training.ablation.seeds import Run, result_file
+from training.ablation.tables import draw, table
+from training.data import load_images
+from training.measure import auroc, measure
+from training.sources import read_data
+from training.splits import read_split
+from training.uncertainty import RESAMPLES, interval, resampled, two_sided_p
+
+
+def report(run: Run, plans: Sequence[Plan]) -> Path:
+    """Write ablation.json, ablation.md and charts of every row with a finished seed. Raises DataError."""
+    results = {}
+    for plan in plans:
+        files = [result_file(plan.id, seed, run) for seed in range(plan.seeds)]
+        if finished := [read_json(file) for file in files if file.exists()]:
+            results[plan.id] = finished
+    if not results:
+        raise DataError(f"No row in {run.out} is finished. Run without --report first.")
+    data, split = read_data(run.data), read_split(run.split)
+    images = load_images(data, partial(pixels_of, size=8, interpolation="bilinear"), progress)
+    row = {sha256: index for index, sha256 in enumerate(images.sha256)}
+    chosen = [row[sha256] for sha256 in split["test"]]
+    abnormal = images.abnormal[chosen]
+    finished = tqdm([plan for plan in plans if plan.id in results], disable=None, desc="bootstrap")
+    ablation = Ablation(
+        command=run.command,
+        date=datetime.date.today().isoformat(),
+        machine=f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, {device_name()}",
+        data=DataUsed(
+            name=data.name,
+            license=data.license,
+            split=f"{data.name}, test split, {len(chosen):,} images",
+            train=len(split["train"]),
+            validation=len(split["val"]),
+            test=len(chosen),
+        ),
+        images=Images(
+            sha256=tuple(split["test"]),
+            abnormal=tuple(abnormal.tolist()),
+            file=tuple(images.samples[index].path.name for index in chosen),
+        ),
+        rows=tuple(row_of(plan, run, abnormal, results) for plan in finished),
+    )
+    write_ablation(run.out / "ablation.json", ablation)
+    (run.out / "ablation.md").write_text(table(ablation), encoding="utf-8")
+    draw(ablation, run.out)
+    return run.out / "ablation.json"
+
+
+def row_of(plan: Plan, run: Run, abnormal: np.ndarray, results: dict[str, list[dict]]) -> Row:
+    """A finished row. abnormal: (N,) bool. results: by the plan's id, one for each seed."""
+    own, baseline = results[plan.id], results.get(plan.baseline)
+    checkpoint = run.out / f"{plan.id}-0"
+    return Row(
+        id=plan.id,
+        name=plan.name,
+        source=plan.source,
+        baseline=plan.baseline if baseline else None,
+        starting_weights=own[0]["starting_weights"],
+        precision=own[0]["precision"],
+        parameters=own[0]["parameters"],
+        macs=own[0]["macs"],
+        latency_ms=float(np.median([result["latency_ms"] for result in own])),
+        throughput=float(np.median([result["throughput"] for result in own])),
+        training_seconds=round(float(np.mean([result["training_seconds"] for result in own])), 1),
+        checkpoint=checkpoint.name if (checkpoint / METRICS).exists() else "",
+        seeds=tuple(seed_result(seed, result, abnormal) for seed, result in enumerate(own)),
+        summary=summary_of(own, abnormal),
+        versus_baseline=difference_of(own, baseline, abnormal) if baseline else None,
+    )
+
+
+def seed_result(seed: int, result: dict, abnormal: np.ndarray) -> SeedResult:
+    metrics = measure(np.array(result["probabilities"]), abnormal, result["threshold"])
+    return SeedResult(
+        seed=seed,
+        threshold=result["threshold"],
+        probabilities=tuple(result["probabilities"]),
+        metrics={name: metrics[name] for name in SHOWN},
+        confusion=tuple(map(tuple, metrics["confusion"])),
+    )
+
+
+def summary_of(results: list[dict], abnormal: np.ndarray) -> dict[str, Summary]:
+    """Every metric: mean and standard deviation over the seeds, interval over the images."""
+
+    def score(result: dict, rows: np.ndarray) -> list[float]:
+        metrics = measure(np.array(result["probabilities"])[rows], abnormal[rows], result["threshold"])
+        return [metrics[name] for name in SHOWN]
+
+    values = np.array([score(result, np.arange(len(abnormal))) for result in results])  # (seeds, metrics)
+    low, high = interval(
+        resampled(lambda rows: np.mean([score(r, rows) for r in results], 0), abnormal, RESAMPLES)
+    )
+    return {
+        name: Summary(
+            mean=float(values[:, i].mean()),
+            sd=float(values[:, i].std(ddof=1)) if len(values) > 1 else None,
+            low=float(low[i]),
+            high=float(high[i]),
+        )
+        for i, name in enumerate(SHOWN)
+    }
+
+
+def difference_of(results: list[dict], baseline: list[dict], abnormal: np.ndarray) -> Difference:
+    """AUROC less the baseline's, mean over the seeds, by a paired bootstrap over the images."""
+
+    def area(runs: list[dict], rows: np.ndarray) -> float:
+        return np.mean([auroc(np.array(one["probabilities"])[rows], abnormal[rows]) for one in runs])
+
+    def difference(rows: np.ndarray) -> float:
+        return area(results, rows) - area(baseline, rows)
+
+    differences = resampled(difference, abnormal, RESAMPLES)
+    low, high = interval(differences)
+    return Difference(
+        metric="auroc",
+        difference=float(difference(np.arange(len(abnormal)))),
+        low=float(low),
+        high=float(high),
+        p=two_sided_p(differences),
+        test=f"paired bootstrap over images, mean of {len(results)} and {len(baseline)} seeds",
+    )
+
+
+def ship(written: Path, folder: Path, name: str) -> Path:
+    """Copy an ablation for the app: folder/NAME.json, and the checkpoints of SHIPPED in folder/NAME/."""
+    ablation, rows = read_ablation(written), []
+    for row in ablation.rows:
+        checkpoint = Path(os.path.relpath(DEFAULT_MODEL, folder)).as_posix() if row.id == DEFAULT else ""
+        if row.id in SHIPPED and row.checkpoint:
+            checkpoint = f"{name}/{row.id}"
+            shutil.copytree(written.parent / row.checkpoint, folder / checkpoint, dirs_exist_ok=True)
+        rows.append(replace(row, checkpoint=checkpoint))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_ablation(folder / f"{name}.json", replace(ablation, rows=tuple(rows)))
+    return folder / f"{name}.json"
+
+
+def device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+
+
+progress = partial(tqdm, disable=None, leave=False)  # None: not into a file

@@ -1,0 +1,100 @@
+"""From the best weights of a run to its checkpoint: calibrated on validation, measured on test, written."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import expit
+
+from chipdemo.vision.checkpoint import CARD, CONFIG, METRICS, SPLIT, WEIGHTS, ModelSpec, write_json
+from chipdemo.vision.model import ChipNet
+from chipdemo.vision.weights import load_weights, save_checkpoint
+from training.calibration import choose_threshold, fit_distance_limit, fit_heat_scale, fit_temperature
+from training.card import model_card
+from training.measure import draw, measure
+from training.predict import Predictions, predict
+from training.splits import TEST, TRAIN, VAL, DividedImages
+
+NOT_PRINTED = ("split", "probabilities", "abnormal")
+
+
+def write_checkpoint(
+    folder: Path,
+    net: ChipNet,
+    spec: ModelSpec,
+    images: DividedImages,
+    starting_weights: str,
+    training: dict[str, Any],
+) -> None:
+    """Everything of the checkpoint contract, and the pictures of the card.
+
+    net: gets the weights as they are stored, rounded to half precision; they are what is calibrated and
+    measured. training: what metrics.json says of the run.
+    """
+    device = next(net.parameters()).device
+    net.ood.fit(torch.from_numpy(predict(net, images.pixels[TRAIN], spec).embedding).to(device))
+    save_checkpoint(folder, net, spec)
+    load_weights(net, folder / WEIGHTS)
+    on_val = predict(net, images.pixels[VAL], spec)
+    spec = calibrated(spec, on_val, images.abnormal[VAL])
+    write_json(folder / CONFIG, asdict(spec))
+
+    on_test = predict(net, images.pixels[TEST], spec)  # once, with everything chosen
+    probabilities = {
+        VAL: expit(on_val.log_odds / spec.temperature),
+        TEST: expit(on_test.log_odds / spec.temperature),
+    }
+    draw(probabilities[TEST], images.abnormal[TEST], spec.threshold, images.title(TEST), folder)
+    metrics = {
+        "data": images.data.name,
+        "data_license": images.data.license,
+        "starting_weights": starting_weights,
+        "image_side": images.side,
+        "test": measured(images, TEST, probabilities[TEST], spec.threshold),
+        "validation": measured(images, VAL, probabilities[VAL], spec.threshold),
+        "training": training
+        | {
+            "division": images.division,
+            "train_count": len(images.sha256[TRAIN]),
+            "val_count": len(images.sha256[VAL]),
+            "left_out": len(images.left_out),
+        },
+    }
+    write_json(folder / METRICS, metrics)
+    write_json(folder / SPLIT, images.sha256)
+    (folder / CARD).write_text(model_card(spec, metrics), encoding="utf-8")
+    shown = {name: value for name, value in metrics["test"].items() if name not in NOT_PRINTED}
+    print(f"{metrics['test']['split']}: {json.dumps(shown)}", flush=True)
+
+
+def calibrated(spec: ModelSpec, on_val: Predictions, abnormal: np.ndarray) -> ModelSpec:
+    """With temperature, threshold, heat scale and distance limit, which are chosen on validation.
+
+    abnormal: (N,) bool, the truth.
+    """
+    temperature = fit_temperature(on_val.log_odds, abnormal)
+    threshold = choose_threshold(on_val.log_odds, abnormal, temperature)
+    passed = ~abnormal & (expit(on_val.log_odds / temperature) < threshold)
+    passed = passed if passed.any() else ~abnormal
+    return replace(
+        spec,
+        temperature=temperature,
+        threshold=threshold,
+        heat_scale=fit_heat_scale(on_val.highest_cam[passed]),
+        distance_limit=fit_distance_limit(on_val.distance),
+    )
+
+
+def measured(
+    images: DividedImages, split: str, probabilities: np.ndarray, threshold: float
+) -> dict[str, Any]:
+    """What metrics.json has of one split."""
+    return {
+        "split": images.title(split),
+        **measure(probabilities, images.abnormal[split], threshold),
+        "probabilities": [round(float(p), 5) for p in probabilities],
+        "abnormal": images.abnormal[split].tolist(),
+    }

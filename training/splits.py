@@ -1,0 +1,237 @@
+"""Which images train, validate and test: the dataset's own division, an earlier one, or a new one by hash."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from chipdemo.errors import DataError
+from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
+from chipdemo.vision.checkpoint import read_json
+from training.data import Images, LabeledData, Sample, load_images
+
+SPLITS = TRAIN, VAL, TEST = ("train", "val", "test")
+NAMES = {TRAIN: "training", VAL: "validation", TEST: "test"}
+DEFAULT_FRACTIONS = (0.7, 0.2, 0.1)  # of train, val and test; Kim et al.
+SPLIT_HELP = (
+    "split.json of an earlier run to keep to; images that it does not name are divided by content hash. "
+    "Without it, a dataset that comes divided into train/, val/ and test/ stays so: a validation or test "
+    "split that is missing, or lacks a class, is taken from train/ by content hash; if train/ lacks a "
+    "class, as in MVTec AD, all images are divided anew. Any other dataset is divided 70/20/10 by content "
+    "hash"
+)
+
+
+@dataclass(frozen=True)
+class DividedImages:
+    """The images of a dataset by split: row i of each split's arrays is the same image.
+
+    pixels: (N, size, size, 3) uint8. probability: (N,) float32, the target of training. abnormal: (N,)
+    bool. division: how the images were divided, in words. left_out: a line for each image without a
+    split. side: of a square as large as the median image, pixels.
+    """
+
+    data: LabeledData
+    sha256: dict[str, list[str]]
+    pixels: dict[str, np.ndarray]
+    probability: dict[str, np.ndarray]
+    abnormal: dict[str, np.ndarray]
+    division: str
+    left_out: tuple[str, ...]
+    side: int
+
+    def title(self, split: str) -> str:
+        """Such as "ELPV, test split, 656 images"."""
+        return f"{self.data.name}, {NAMES[split]} split, {len(self.sha256[split]):,} images"
+
+
+def load_divided(
+    data: LabeledData, split_file: Path | None, to_pixels: Callable, progress: Callable
+) -> DividedImages:
+    """Decode a dataset as load_images does, and divide it. Raises DataError, CheckpointError."""
+    images = load_images(data, to_pixels, progress)
+    sha256, how = divide(data.name, images, split_file)
+    row = {one: index for index, one in enumerate(images.sha256)}
+    rows = {split: [row[one] for one in sha256[split]] for split in SPLITS}
+    by_split = (
+        {split: array[rows[split]] for split in SPLITS}
+        for array in (images.pixels, images.probability, images.abnormal)
+    )
+    return DividedImages(data, sha256, *by_split, how, images.left_out, images.side)
+
+
+class Division(NamedTuple):
+    """The images of each split by their sha256, and how they were divided, in words."""
+
+    sha256: dict[str, list[str]]
+    how: str
+
+
+def divide(name: str, images: Images, split_file: Path | None = None) -> Division:
+    """Divide a dataset for training, as SPLIT_HELP says. Raises DataError, CheckpointError.
+
+    name: of the dataset, for messages. split_file: of an earlier run.
+    """
+    samples = dict(zip(images.sha256, images.samples))
+    strata = {sha256: sample.stratum for sha256, sample in samples.items()}
+    groups = {sha256: sample.group for sha256, sample in samples.items() if sample.group}
+    if split_file:
+        known, fractions, how = read_split(split_file), DEFAULT_FRACTIONS, f"as in {split_file.name}"
+    else:
+        known, fractions, how = own_division(samples)
+        _check_groups(known, groups)
+    split = split_by_hash(strata, fractions, known=known, groups=groups)
+    _check_classes(name, split, samples)
+    return Division(split, how)
+
+
+def own_division(
+    samples: Mapping[str, Sample],
+) -> tuple[dict[str, list[str]], tuple[float, ...], str]:
+    """What stays of the division that a dataset comes in, the shares of the rest, and both in words.
+
+    samples: by sha256. A validation or test split with images of both classes stays as it is. All other
+    images are the pool that train, and what is missing, are taken from. Nothing stays if that pool lacks
+    a class.
+    """
+    by_split = defaultdict(list)
+    for sha256, sample in samples.items():
+        by_split[sample.split].append(sha256)
+
+    def complete(hashes: Iterable[str]) -> bool:
+        return {samples[sha256].label for sha256 in hashes} == set(CLASSES)
+
+    kept = {split: by_split[split] for split in (VAL, TEST) if complete(by_split[split])}
+    pool = [sha256 for split in by_split if split not in kept for sha256 in by_split[split]]
+    if not kept:
+        return {}, DEFAULT_FRACTIONS, "by content hash, 70/20/10"
+    if not complete(pool):
+        found = " and ".join(sorted({samples[sha256].label for sha256 in pool})) or "no"
+        how = f"all images by content hash, 70/20/10, because the dataset has {found} images to train on"
+        return {}, DEFAULT_FRACTIONS, how
+    how = [f"{split} as the dataset has it" for split in kept]
+    how += [f"{split} from the rest by content hash" for split in (VAL, TEST) if split not in kept]
+    shares = [0.0 if split in kept else share for split, share in zip(SPLITS, DEFAULT_FRACTIONS)]
+    return kept, tuple(share / sum(shares) for share in shares), ", ".join(how)
+
+
+def split_by_hash(
+    strata: Mapping[str, str],
+    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+    seed: int = 0,
+    known: Mapping[str, Iterable[str]] | None = None,
+    groups: Mapping[str, str] | None = None,
+) -> dict[str, list[str]]:
+    """Divide images into train, val and test, with the same shares of every stratum.
+
+    strata: stratum by sha256. fractions: of train, val and test; they sum to 1.
+    known: an earlier division; the images that it names keep their split, so that a test image
+    never becomes a training image as the dataset grows.
+    groups: group by sha256, of the images that have one. A group is kept in one split, that of its known
+    images if there are any; the shares are then as close as the groups allow.
+    The result depends on contents and seed alone, not on names or order. Raises DataError if
+    the earlier division has a group in two splits.
+    """
+
+    def by_stratum_then_hash(sha256: str):
+        return strata[sha256], hashlib.sha256(f"{seed}:{sha256}".encode()).hexdigest()
+
+    order = sorted(strata, key=by_stratum_then_hash)
+    split_of = {sha256: split for split, hashes in (known or {}).items() for sha256 in hashes}
+    grouped = _place_groups([h for h in order if (groups or {}).get(h)], strata, groups, split_of, fractions)
+    divided = {split: [] for split in SPLITS}
+    taken = np.zeros(len(SPLITS))  # new images placed so far
+    for _, stratum in groupby(order, key=strata.__getitem__):
+        stratum = list(stratum)
+        for sha256 in stratum:  # first, so that single images even out what groups leave uneven
+            if sha256 in grouped:
+                taken[SPLITS.index(grouped[sha256])] += 1
+        for sha256 in stratum:
+            split = split_of.get(sha256) or grouped.get(sha256)
+            if split is None:
+                # The split that is furthest behind its share: totals and strata are exact to one.
+                index = int(np.argmax(np.array(fractions) * (taken.sum() + 1) - taken))
+                taken[index] += 1
+                split = SPLITS[index]
+            divided[split].append(sha256)
+    return divided
+
+
+def _place_groups(
+    order: list[str],
+    strata: Mapping[str, str],
+    groups: Mapping[str, str],
+    split_of: Mapping[str, str],
+    fractions: tuple[float, float, float],
+) -> dict[str, str]:
+    """The split of every image in order that is in a group of several and not yet in split_of.
+
+    Large groups first, each into the split that lacks most of what it holds; a rare stratum counts
+    as much as a common one.
+    """
+    members = defaultdict(list)
+    for sha256 in order:
+        members[groups[sha256]].append(sha256)
+    several = sorted((hashes for hashes in members.values() if len(hashes) > 1), key=len, reverse=True)
+    total = Counter(strata[sha256] for hashes in several for sha256 in hashes if sha256 not in split_of)
+    taken = Counter()  # by split and stratum
+    placed = {}
+    for hashes in several:
+        new = [sha256 for sha256 in hashes if sha256 not in split_of]
+        counts = Counter(strata[sha256] for sha256 in new)
+
+        def lack(split: str, counts=counts) -> float:
+            share = fractions[SPLITS.index(split)]
+            return sum(n * (share - taken[split, stratum] / total[stratum]) for stratum, n in counts.items())
+
+        splits = {split_of[sha256] for sha256 in hashes if sha256 in split_of}
+        if len(splits) > 1:
+            raise _group_in_several(groups[hashes[0]], splits)
+        split = splits.pop() if splits else max(SPLITS, key=lack)
+        taken.update({(split, stratum): n for stratum, n in counts.items()})
+        placed |= dict.fromkeys(new, split)
+    return placed
+
+
+def read_split(path: Path) -> dict[str, list[str]]:
+    """The sha256 of the images of each split, from a split.json. Raises DataError, CheckpointError."""
+    content = read_json(path)
+    if missing := [split for split in SPLITS if not isinstance(content.get(split), list)]:
+        raise DataError(
+            f"{path} has no list {' and no list '.join(missing)}. Use the split.json of a checkpoint."
+        )
+    return {split: content[split] for split in SPLITS}
+
+
+def _check_groups(kept: Mapping[str, list[str]], groups: Mapping[str, str]) -> None:
+    """Raises DataError if a group is in a split that stays and in another one."""
+    kept_of = {sha256: split for split, hashes in kept.items() for sha256 in hashes}
+    places = defaultdict(set)
+    for sha256, group in groups.items():
+        places[group].add(kept_of.get(sha256, TRAIN))
+    for group, splits in places.items():
+        if kept and len(splits) > 1:
+            raise _group_in_several(group, splits)
+
+
+def _group_in_several(group: str, splits: Iterable[str]) -> DataError:
+    return DataError(
+        f"The group {group} is in the splits {' and '.join(sorted(splits))}. A group may be in one only: "
+        "correct the group, or the division."
+    )
+
+
+def _check_classes(name: str, split: Mapping[str, list[str]], samples: Mapping[str, Sample]) -> None:
+    """Raises DataError unless every split has images of both classes."""
+    counts = {one: Counter(samples[sha256].label for sha256 in hashes) for one, hashes in split.items()}
+    if any(len(of_split) < len(CLASSES) for of_split in counts.values()):
+        found = ", ".join(f"{one} has {n[NORMAL]} and {n[ABNORMAL]}" for one, n in counts.items())
+        raise DataError(
+            f"Every split of {name} needs normal and abnormal images: {found}. Add images; about ten of each "
+            "class, or ten groups, are the minimum."
+        )
