@@ -84,10 +84,10 @@ def open_desk(journal, open_page):
         return page
 
     yield open_
-    for page in pages:  # a call that is still on its way would lease images of the next test
-        page.evaluate(FRAME)
-        while calls:
-            page.evaluate(FRAME)
+    quiet = 0  # frames; a call that is still on its way would lease images of the next test
+    while pages and quiet < 5:
+        pages[0].evaluate(FRAME)
+        quiet = 0 if calls else quiet + 1
 
 
 def wait_for(page, selector: str, text: str) -> None:

@@ -156,14 +156,12 @@
     const draft = { sha256, boxes, note, type, mask: mask.length < DRAFT_MASK ? mask : "" };
     sessionStorage.setItem(DRAFT, JSON.stringify(draft));
   }
-  function withDraft(entry) {
-    try {
-      const draft = JSON.parse(sessionStorage.getItem(DRAFT));
-      if (draft?.sha256 === entry.sha256) Object.assign(entry, draft);
-    } catch {
-      sessionStorage.removeItem(DRAFT);
-    }
-    return entry;
+  function add(entry) {
+    const draft = JSON.parse(sessionStorage.getItem(DRAFT));
+    const drafted = draft?.sha256 === entry.sha256;
+    if (drafted) Object.assign(entry, draft);
+    if (drafted && !shown) ahead.unshift(entry);
+    else ahead.push(entry);
   }
 
   // Getting images
@@ -212,7 +210,7 @@
     const { images } = await ask("queue", PREFETCHED + 1, order, ahead.map((entry) => entry.sha256), page);
     const here = new Set([...ahead, ...skips, ...past.filter(isDone)].map((entry) => entry.sha256));
     for (const image of images)
-      if (!here.has(image.sha256) && (image.picture || image.error)) ahead.push(withDraft(entryOf(image)));
+      if (!here.has(image.sha256) && (image.picture || image.error)) add(entryOf(image));
   }
 
   function stop(word, next) {
