@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import logit
+from scipy.stats import spearmanr
 
 from chipdemo.ablation.format import read_ablation
 from chipdemo.errors import DataError
@@ -70,7 +71,7 @@ def test_an_ensemble_is_the_mean_of_its_finished_members(small, chips, tmp_path)
     means = (
         logit(plain.probabilities.clip(1e-5, 1 - 1e-5)) + logit(with_cbam.probabilities.clip(1e-5, 1 - 1e-5))
     ) / 2
-    assert (np.argsort(both.probabilities, kind="stable") == np.argsort(means, kind="stable")).mean() > 0.9
+    assert spearmanr(both.probabilities, means).statistic > 0.95
     assert both.parameters == plain.parameters + with_cbam.parameters and both.checkpoint == ""
     assert both.latency_ms == pytest.approx(plain.latency_ms + with_cbam.latency_ms)
     assert both.throughput < min(plain.throughput, with_cbam.throughput)

@@ -15,6 +15,7 @@ from docs.make_settings import PAGE, page
 from tests.serving import served
 from tests.tiny import draw_chip
 from training import ablate, evaluate, train
+from training.ablation.plans import PLANS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -25,7 +26,7 @@ PARSERS = {
     "app.py": lambda words: app.read_settings(words, {}),
     "training/train.py": train.parse,
     "training/evaluate.py": evaluate.parse,
-    "training/ablate.py": ablate.parse,
+    "training/ablate.py": lambda words: ablate.parse(words, PLANS),
     "space/deploy.py": lambda words: space.deploy.command_line().parse_args(words),
 }
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 import torch
 from gradio_client import Client, handle_file
@@ -21,11 +22,11 @@ from safetensors.torch import load_file, save_file
 from chipdemo.images import decode_image
 from chipdemo.judge import Judge
 from chipdemo.models import HotReload, Models
-from chipdemo.ui.inspect import html as fragments
-from chipdemo.ui.inspect import model_in_use
+from chipdemo.settings import Settings
+from chipdemo.ui.inspect import logic, tab
 from chipdemo.vision.checkpoint import CONFIG, METRICS, STATE, WEIGHTS, ModelSpec, latest_revision
 from chipdemo.vision.predictor import load_model
-from tests.fakes import INFO, FakeModel
+from tests.fakes import INFO, FakeModel, fake_judge
 from tests.hub import CUT, Account, Hub
 from tests.serving import served
 from tests.tiny import SPEC, draw_chip, tiny_checkpoint
@@ -294,22 +295,24 @@ def newer_fake(**changes) -> FakeModel:
 
 def test_a_threshold_nobody_touched_follows_the_model_and_a_chosen_one_stays():
     now = newer_fake()
-    assert model_in_use.carried_over(INFO, now, 0.4, "CAM") == (0.7, "CAM")
-    assert model_in_use.carried_over(INFO, now, 0.25, "CAM") == (0.25, "CAM")
+    assert logic.carried_over(INFO, now, 0.4, "CAM") == (0.7, "CAM")
+    assert logic.carried_over(INFO, now, 0.25, "CAM") == (0.25, "CAM")
 
 
 def test_an_explanation_the_newer_model_lacks_gives_way_to_the_evidence():
     now = newer_fake(attention="none")
     now.methods = ("CAM", "Grad-CAM")
-    assert model_in_use.carried_over(INFO, now, 0.4, "CBAM") == (0.7, "CAM")
-    assert model_in_use.carried_over(INFO, now, 0.4, "Grad-CAM") == (0.7, "Grad-CAM")
+    assert logic.carried_over(INFO, now, 0.4, "CBAM") == (0.7, "CAM")
+    assert logic.carried_over(INFO, now, 0.4, "Grad-CAM") == (0.7, "Grad-CAM")
 
 
 def test_header_threshold_and_button_change_together():
     now = newer_fake()
-    shown, header, threshold, button, method, normals = model_in_use.updates(INFO, now, 0.7, "CAM")
-    assert shown == now.info and threshold == 0.7 and button == "Model's own 0.70"
-    assert header == fragments.header_html(now.info) and "fedcba987654" in header
+    with gr.Blocks():
+        parts = tab.layout(fake_judge(), gr.HTML(), Settings(), ())
+    updates = tab.of_another_model(parts, now, 0.7, "CAM")
+    assert updates[parts.shown_model] == now.info and updates[parts.threshold] == 0.7
+    assert "0.70" in updates[parts.reset] and "fedcba987654" in updates[parts.header]
 
 
 def test_the_app_serves_a_pushed_model_and_takes_the_next_one(hub, tmp_path):

@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -214,5 +215,5 @@ def test_gradients_are_not_taken_from_another_model_than_the_one_that_judged(tmp
     with pytest.raises(CheckpointError, match=model.info.revision):
         model.explain(pixels(1), "Grad-CAM")
     shutil.rmtree(folder)
-    with pytest.raises(CheckpointError, match="or gone"):
+    with pytest.raises(CheckpointError, match=re.escape(str(folder))):
         model.explain(pixels(1), "Grad-CAM")

@@ -65,7 +65,7 @@ def test_it_is_small_and_complete():
 def test_it_was_trained_and_judged_on_the_published_division():
     published, own = read_json(ROOT / "benchmarks" / "elpv_split.json"), read_json(DEFAULT_MODEL / SPLIT)
     assert all(own[part] == published[part] for part in ("train", "val", "test"))
-    assert read_metrics(DEFAULT_MODEL)["test"]["split"] == "ELPV, test, 656 images"
+    assert read_metrics(DEFAULT_MODEL)["test"]["split"] == "ELPV, test split, 656 images"
 
 
 def test_its_verdicts_are_as_good_as_its_card_says(judged):
