@@ -346,8 +346,8 @@ def test_what_passes_is_waited_for_and_nothing_is_done_twice(hub, pauses, reques
 
 @pytest.mark.parametrize(
     "token, message",
-    [("", "found no token"), ("hf_unknown", "does not accept the token"), ("hf_read", "may only read"),
-     ("hf_bob", "Expected an owner among bob")],
+    [("", "HF_TOKEN"), ("hf_unknown", "does not accept the token"), ("hf_read", "may only read"),
+     ("hf_bob", "ada.* bob")],
 )  # fmt: skip
 def test_who_may_not_write_is_told_before_anything_is_done(hub, monkeypatch, token, message):
     before = writes(hub)
@@ -377,7 +377,7 @@ def test_a_name_that_cannot_be_is_refused_before_anything_is_done(hub, flags, me
 
 
 def test_a_setting_that_cannot_be_is_refused(hub):
-    with pytest.raises(SettingsError, match="--annotators-per-image: expected a whole number from 1 to 100"):
+    with pytest.raises(SettingsError, match="--annotators-per-image .*many.* 1 to 100"):
         run("--annotators-per-image", "many")
 
 
