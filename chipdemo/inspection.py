@@ -250,7 +250,7 @@ class Model(Protocol):
         Raises ValueError for a method that this model does not offer.
         """
 
-    def nearest_normals(
+    def nearest_normal_patches(
         self, image: Image.Image, regions: Sequence[Region]
     ) -> tuple[tuple[NormalPatch, ...], ...]:
         """For each region, in pixels of the image, the patches of normal images that match it best.

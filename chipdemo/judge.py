@@ -146,7 +146,7 @@ class Judge:
             heatmap = stitch(prepared.image_size, [*views, ((0, 0, *prepared.image_size), heatmap)])
         return Explanation(method, heatmap, find_regions(heatmap, method, prepared.image_size, bool(views)))
 
-    def nearest_normals(
+    def nearest_normal_patches(
         self,
         image: DecodedImage,
         regions: Sequence[Region],
@@ -158,14 +158,14 @@ class Judge:
         model = model or self.models.in_use
         boxes = tiles_for(image.image.size, model.info) if tiles else ()
         if not boxes:
-            return model.nearest_normals(image.image, regions)
+            return model.nearest_normal_patches(image.image, regions)
         found = []
         for region in regions:
             left, top, right, bottom = box = tile_around(boxes, region)
             x, y = max(region.x, left), max(region.y, top)
             width, height = min(region.x + region.width, right) - x, min(region.y + region.height, bottom) - y
             inside = replace(region, x=x - left, y=y - top, width=width, height=height)
-            found += model.nearest_normals(image.image.crop(box), [inside])
+            found += model.nearest_normal_patches(image.image.crop(box), [inside])
         return tuple(found)
 
 

@@ -93,7 +93,7 @@ class FakeModel:
         heatmap = np.roll(darkness(Image.fromarray(pixels[0])), self.methods.index(method), axis=0)
         return heatmap / max(float(heatmap.max()), 1e-6)
 
-    def nearest_normals(
+    def nearest_normal_patches(
         self, image: Image.Image, regions: Sequence[Region]
     ) -> tuple[tuple[NormalPatch, ...], ...]:
         gray = Image.new("RGB", (8, 8), "gray")

@@ -33,7 +33,7 @@ def test_a_model_that_tells_nothing_apart_has_the_threshold_one_half(log_odds):
     assert choose_threshold(np.array(log_odds, float), abnormal, temperature=1) == 0.5
 
 
-def test_99_of_100_normals_stay_below_half_heat():
+def test_99_of_100_normal_images_stay_below_half_heat():
     highest = np.linspace(0, 1, 1001)
     scale = fit_heat_scale(highest)
     assert (0.5 * highest / scale < 0.5).mean() == pytest.approx(0.99, abs=0.005)

@@ -232,10 +232,10 @@ def test_a_region_is_matched_with_normal_patches_in_the_tile_around_it():
     asked = []
 
     class Asked(FakeModel):
-        def nearest_normals(self, image, regions):
+        def nearest_normal_patches(self, image, regions):
             asked.append((image.size, *regions))
-            return super().nearest_normals(image, regions)
+            return super().nearest_normal_patches(image, regions)
 
     region = Region(x=1250, y=320, width=20, height=30, score=0.9, area=600)
-    patches = fake_judge(Asked()).nearest_normals(drawn(), [region])
+    patches = fake_judge(Asked()).nearest_normal_patches(drawn(), [region])
     assert len(patches) == 1 and asked == [((SIDE, SIDE), replace(region, x=1250 - 928))]

@@ -119,7 +119,7 @@ def test_the_region_is_where_the_defect_is(missing_lead):
 
 def test_a_region_comes_with_patches_of_normal_images(model, missing_lead, features):
     image, region = chip(200, "missing lead"), missing_lead.regions[0]
-    patches = model.nearest_normals(image, [region])[0]
+    patches = model.nearest_normal_patches(image, [region])[0]
     assert 1 <= len(patches) <= 3 and {patch.sha256 for patch in patches} <= set(features.sha256)
     assert patches[0].image.size == (region.width, region.height)
     box = (region.x, region.y, region.x + region.width, region.y + region.height)
@@ -141,7 +141,7 @@ def test_an_exported_network_finds_what_pytorch_finds(taught, model):
     boxes = [[replace(one, score=0) for one in each.regions] for each in (ours, theirs)]
     assert boxes[0] == boxes[1] != []
     np.testing.assert_allclose(ours.heatmaps[INVERSE], theirs.heatmaps[INVERSE], atol=1e-3)
-    patches = [one.nearest_normals(image, ours.regions[:1])[0][0] for one in (exported, model)]
+    patches = [one.nearest_normal_patches(image, ours.regions[:1])[0][0] for one in (exported, model)]
     assert patches[0].sha256 == patches[1].sha256
 
 
@@ -196,7 +196,7 @@ def test_fitting_again_gives_the_same(features, fitted):
 def test_without_images_none_are_kept(backbone, fitted, missing_lead, tmp_path):
     save_taught(tmp_path / "bare", backbone, fitted, "bare", keep_images=False)
     bare = load_model(str(tmp_path / "bare"))
-    patches = bare.nearest_normals(chip(200, "missing lead"), missing_lead.regions[:1])[0]
+    patches = bare.nearest_normal_patches(chip(200, "missing lead"), missing_lead.regions[:1])[0]
     assert patches and patches[0].image is None and bare.anomaly_model.thumbnails == ()
 
 

@@ -80,7 +80,7 @@ class NetworkModel:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(GRADIENT_METHODS)}")
         return self.engine.gradient_heat(pixels, method)
 
-    def nearest_normals(
+    def nearest_normal_patches(
         self, image: Image.Image, regions: Sequence[Region]
     ) -> tuple[tuple[NormalPatch, ...], ...]:
         """See Model."""

@@ -71,7 +71,7 @@ def test_a_taught_chip_is_inspected_with_by_its_visitor_alone_and_downloaded(ope
     page.set_input_files("#image input[type=file]", images / "dark.png")
     page.wait_for_function("document.querySelector('#verdict .word')?.textContent === 'ABNORMAL'")
     page.get_by_text("threshold 0.50").first.wait_for()
-    assert page.is_visible("#get-normals")
+    assert page.is_visible("#get-nearest")
     assert other.inner_text(MODEL) == "fake-model" and not other.is_visible("#own-model")
     page.click("#own-back")
     page.wait_for_function("document.querySelector('.chip-header strong').textContent === 'fake-model'")

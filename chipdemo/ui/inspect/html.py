@@ -183,7 +183,7 @@ def regions_html(regions: Sequence[Region], method: str) -> str:
     )
 
 
-def normals_html(comparisons: Sequence[tuple[Image.Image, Sequence[NormalPatch]]]) -> str:
+def nearest_html(comparisons: Sequence[tuple[Image.Image, Sequence[NormalPatch]]]) -> str:
     """Each region of the image beside the patches of normal images that match it best."""
     if not comparisons:
         return "<p>There is no region to compare.</p>"
@@ -197,7 +197,7 @@ def normals_html(comparisons: Sequence[tuple[Image.Image, Sequence[NormalPatch]]
         this = f"<figure>{_patch(image, f'region {number}')}<figcaption>region {number}</figcaption></figure>"
         rows.append(f"<div class='beside'>{this}{cells}</div>")
     return (
-        "<section class='normals'><h2>Regions beside normal images <small>the best matches in the memory "
+        "<section class='nearest'><h2>Regions beside normal images <small>the best matches in the memory "
         f"bank, and how many of the region's patches each matches best</small></h2>{''.join(rows)}</section>"
     )
 

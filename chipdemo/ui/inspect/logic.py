@@ -172,14 +172,16 @@ def explained(judge: Judge, current: Current, decoded: DecodedImage | None, meth
     return replace(current, explanation=explanation)
 
 
-def beside_normals(
+def beside_normal_patches(
     judge: Judge, current: Current, max_megapixels: float
 ) -> list[tuple[Image.Image, tuple[NormalPatch, ...]]]:
     """Each region that is shown, with some of what is around it, and its best matches. Raises ImageError."""
     decoded = read_image(current.path, max_megapixels)
     image, tiles = decoded.image, current.inspection.tiles
     wider = [_wider(region, image.size) for region in current.regions]
-    patches = judge.nearest_normals(decoded, wider, tiles=bool(tiles and tiles.decide), model=current.model)
+    patches = judge.nearest_normal_patches(
+        decoded, wider, tiles=bool(tiles and tiles.decide), model=current.model
+    )
     return [
         (image.crop((r.x, r.y, r.x + r.width, r.y + r.height)), found) for r, found in zip(wider, patches)
     ]

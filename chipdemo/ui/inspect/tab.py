@@ -76,9 +76,9 @@ class Parts:
     tiles: gr.Radio
     method: gr.Radio
     regions: gr.HTML
-    normals: gr.HTML
+    nearest: gr.HTML
     send: gr.Button
-    get_normals: gr.Button
+    get_nearest: gr.Button
     get_overlay: gr.Button
     get_json: gr.Button
     drift: gr.HTML
@@ -92,13 +92,13 @@ class Parts:
     @property
     def of_model(self) -> list[Any]:
         """What of_another_model updates."""
-        model = [self.shown_model, self.header, self.threshold, self.reset, self.method, self.get_normals]
+        model = [self.shown_model, self.header, self.threshold, self.reset, self.method, self.get_nearest]
         return model
 
     @property
     def of_image(self) -> list[Any]:
         """What shows an inspection."""
-        numbers = [self.verdict, self.regions, self.normals, self.drift, self.details, self.raw]
+        numbers = [self.verdict, self.regions, self.nearest, self.drift, self.details, self.raw]
         return [self.stage, self.tiles, *numbers]
 
     @property
@@ -191,11 +191,11 @@ def _layout_verdict(model: Model, labels: bool) -> dict[str, Any]:
 
 def _layout_numbers(memory_bank: bool, labels: bool) -> dict[str, Any]:
     regions = gr.HTML("", apply_default_css=False, elem_id="regions")
-    normals = gr.HTML("", apply_default_css=False, elem_id="normals")
+    nearest = gr.HTML("", apply_default_css=False, elem_id="nearest")
     with gr.Row(elem_classes="downloads"):
         send = gr.Button("Send to labeling", size="sm", elem_id="send-to-labeling", visible=labels)
-        get_normals = gr.Button(
-            "Compare with normal images", size="sm", elem_id="get-normals", visible=memory_bank
+        get_nearest = gr.Button(
+            "Compare with normal images", size="sm", elem_id="get-nearest", visible=memory_bank
         )
         get_overlay = gr.Button("Download overlay (PNG)", size="sm", elem_id="get-overlay")
         get_json = gr.Button("Download result (JSON)", size="sm", elem_id="get-json")
@@ -203,10 +203,10 @@ def _layout_numbers(memory_bank: bool, labels: bool) -> dict[str, Any]:
     with gr.Accordion("Details: channels, timings, raw JSON", open=False, elem_classes="details"):
         details = gr.HTML("", apply_default_css=False, elem_id="details")
         raw = gr.JSON(label="Inspection", elem_id="raw", open=True)
-    buttons = {"send": send, "get_normals": get_normals, "get_overlay": get_overlay, "get_json": get_json}
+    buttons = {"send": send, "get_nearest": get_nearest, "get_overlay": get_overlay, "get_json": get_json}
     return {
         "regions": regions,
-        "normals": normals,
+        "nearest": nearest,
         **buttons,
         "drift": drift,
         "details": details,
@@ -312,7 +312,7 @@ class Handlers:
             parts.stage: current.view(),
             parts.tiles: tiles_radio(current),
             parts.regions: html.regions_html(current.regions, current.regions_method),
-            parts.normals: "",
+            parts.nearest: "",
             parts.drift: html.drift_html(self.recent.drift(current.model.info)),
             parts.details: html.details_html(current.inspection),
         }
@@ -334,10 +334,10 @@ class Handlers:
         threshold = logic.own_threshold(shown)
         return {self.parts.threshold: threshold, **self._at_threshold(current, threshold)}
 
-    def on_normals(self, current: Current | Failed | None) -> Updates:
+    def on_nearest(self, current: Current | Failed | None) -> Updates:
         with shown_errors():
-            found = logic.beside_normals(self.judge, needed(current), self.settings.max_megapixels)
-        return {self.parts.normals: html.normals_html(found)}
+            found = logic.beside_normal_patches(self.judge, needed(current), self.settings.max_megapixels)
+        return {self.parts.nearest: html.nearest_html(found)}
 
     def on_overlay(
         self, current: Current | Failed | None, shown: ModelInfo, threshold: Any, opacity: float, boxes: bool
@@ -408,8 +408,8 @@ def wire(handlers: Handlers) -> None:
     parts.reset.click(
         handlers.on_reset, [parts.current, parts.shown_model], [parts.threshold, *at_threshold], **light
     )
-    parts.get_normals.click(
-        handlers.on_normals, parts.current, parts.normals, show_progress="minimal", **heavy
+    parts.get_nearest.click(
+        handlers.on_nearest, parts.current, parts.nearest, show_progress="minimal", **heavy
     )
     parts.own_back.click(handlers.on_back, parts.turns, parts.of_change, **light)
     wire_downloads(handlers, judged, heavy, light)
@@ -437,7 +437,7 @@ def of_another_model(parts: Parts, model: Model, threshold: float, method: str) 
         parts.threshold: threshold,
         parts.reset: reset_label(model.info),
         parts.method: gr.Radio(choices=list(model.methods), value=method),
-        parts.get_normals: gr.Button(visible=INVERSE in model.methods),
+        parts.get_nearest: gr.Button(visible=INVERSE in model.methods),
     }
 
 
@@ -458,7 +458,7 @@ def with_model(parts: Parts, model: Model, own: Model | None, turns: Turns) -> U
 
 def nothing_shown(parts: Parts) -> Updates:
     """No inspection: nothing of the last one stays."""
-    empty = dict.fromkeys((parts.regions, parts.normals, parts.drift, parts.details), "")
+    empty = dict.fromkeys((parts.regions, parts.nearest, parts.drift, parts.details), "")
     return {**empty, parts.raw: None, parts.tiles: gr.Radio(visible=False)}
 
 
