@@ -16,6 +16,8 @@ from chipdemo.teaching import Draft, Outlier, Taught
 from chipdemo.ui.teach import logic
 from chipdemo.ui.teach.html import progress_html, review_html, summary_html
 from chipdemo.ui.teach.logic import Step, TeachService, file_name, in_background
+from chipdemo.ui.teach.tab import newest
+from chipdemo.ui.turns import Turns
 from tests.drawn import picture
 from tests.fakes import FakeModel, FakeTeacher
 from tests.serving import served
@@ -161,6 +163,22 @@ def test_progress_shows_the_time_that_is_left():
     assert " s " not in progress_html(Step(0, "reading", 0))
 
 
+def test_what_is_stopped_shows_nothing_more_and_its_work_ends():
+    turns, ended = Turns(), []
+
+    def work():
+        try:
+            yield {"step": 1}
+            yield {"step": 2}
+        finally:
+            ended.append(True)
+
+    updates = newest(turns, work())
+    assert next(updates) == {"step": 1}
+    turns.begin("teach")
+    assert {"step": 2} not in list(updates) and ended
+
+
 def uploaded(address):
     """Ten good images as a page sends them."""
     files = [("files", (f"{number}.png", picture(number))) for number in range(10)]
@@ -172,12 +190,12 @@ def test_only_uploaded_files_are_taken_and_the_download_goes_when_the_app_stops(
     (tmp_path / "private.png").write_bytes(picture(1))
     teacher = FakeTeacher()
     with served(FakeModel(), teacher=lambda: teacher) as address:
-        id, (defects, _, rate) = file_takers(address)["on_teach"]
+        id, (defects, _, rate, turns) = file_takers(address)["on_teach"]
         for mark in ({}, MARK):
             payload = [{"path": str(tmp_path / "private.png"), **mark}] * 10
-            call(address, id, [payload, defects, "", rate])
+            call(address, id, [payload, defects, "", rate, turns])
         assert teacher.seen == 0
-        said = call(address, id, [uploaded(address), defects, "Kept nowhere", rate])
+        said = call(address, id, [uploaded(address), defects, "Kept nowhere", rate, turns])
         assert "teach-done" in said and teacher.seen == 10
         (archive,) = Path(get_upload_folder()).rglob("Kept-nowhere.zip")
         endpoints = httpx.get(f"{address}/gradio_api/info").json()["named_endpoints"]
@@ -202,8 +220,8 @@ class Meeting:
 def test_one_chip_is_taught_at_a_time():
     meeting = Meeting()
     with served(FakeModel(), teacher=lambda: FakeTeacher(meeting)) as address:
-        id, (defects, _, rate) = file_takers(address)["on_teach"]
-        payload = [uploaded(address), defects, "", rate]
+        id, (defects, _, rate, turns) = file_takers(address)["on_teach"]
+        payload = [uploaded(address), defects, "", rate, turns]
         with ThreadPoolExecutor(2) as visitors:
             said = list(visitors.map(lambda visitor: call(address, id, payload, visitor), "ab"))
     assert all("teach-done" in one for one in said) and not meeting.met

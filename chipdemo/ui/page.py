@@ -73,10 +73,13 @@ def build_app(
             parts = add_inspect(app, header, judge, settings, tuple(examples), recent, desk is not None)
             add_compare(lineup, settings)
             if desk:
-                add_label(parts, desk, settings)
+                annotators = Annotators(settings, has_oauth())
+                add_label(parts, desk, annotators)
             if teacher:
                 add_teach(parts, teacher, settings)
         api.add_api(judge, lineup, settings)
+        if desk:  # below gr.Tabs, which may hold tabs alone
+            label_api.add_label_api(desk, annotators)
         app.load(None, js=OPEN_TAB_JS, api_visibility="private")
     app.queue(max_size=settings.queue_size, default_concurrency_limit=settings.concurrency)
     if metrics:  # gradio tells the length of its queue nowhere else
@@ -118,14 +121,11 @@ def add_compare(lineup: Lineup, settings: Settings) -> None:
     compare_tab.wire(parts, tab, lineup, settings)
 
 
-def add_label(inspect_parts: inspect_tab.Parts, desk: Desk, settings: Settings) -> None:
-    """The tab and its API."""
-    annotators = Annotators(settings, has_oauth())
+def add_label(inspect_parts: inspect_tab.Parts, desk: Desk, annotators: Annotators) -> None:
     with gr.Tab("Label", id="label", elem_id="label") as tab:
         parts = label_tab.layout(annotators)
     label_tab.wire(parts, tab, desk, annotators)
     label_tab.wire_sending(inspect_parts, desk, annotators)
-    label_api.add_label_api(desk, annotators)
 
 
 def add_teach(inspect_parts: inspect_tab.Parts, teacher: Callable[[], Teacher], settings: Settings) -> None:

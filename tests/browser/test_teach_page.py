@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from chipdemo.labeling.journal import Journal
 from tests.drawn import picture
 from tests.fakes import FakeModel, FakeTeacher
 from tests.serving import served
@@ -20,8 +21,11 @@ def teacher():
 
 
 @pytest.fixture(scope="module")
-def address(teacher):
-    with served(FakeModel(), teacher=lambda: teacher) as address:
+def address(teacher, tmp_path_factory):
+    with (
+        Journal(tmp_path_factory.mktemp("journal") / "labels.db") as journal,
+        served(FakeModel(), journal=journal, teacher=lambda: teacher) as address,
+    ):
         yield address
 
 
@@ -35,6 +39,13 @@ def goods(tmp_path_factory):
 
 def listed(page, count: int) -> None:
     page.wait_for_function("n => document.querySelectorAll('#teach-goods tr.file').length === n", arg=count)
+
+
+def test_an_address_opens_its_tab_and_each_tab_is_there_once(open_page):
+    page = open_page(path="/#teach", ready=READY)
+    page.wait_for_selector("#teach-start")
+    names = [tab.inner_text() for tab in page.query_selector_all("button[role=tab]") if tab.is_visible()]
+    assert names == ["Inspect", "Compare", "Label", "Teach"]
 
 
 def test_a_taught_chip_is_inspected_with_by_its_visitor_alone_and_downloaded(open_page, goods, images):
@@ -80,8 +91,10 @@ def test_stop_ends_the_teaching_and_the_files_stay(open_page, teacher, goods):
     teacher.hold = threading.Event()
     page.click("#teach-start")
     page.wait_for_selector("#teach-stop")
+    page.wait_for_selector(".teach-card .meter")
     page.click("#teach-stop")
     page.wait_for_selector(".teach-refused")
+    page.wait_for_selector("#teach-start")
     teacher.hold.set()
     assert page.is_visible("#teach-start") and not page.is_visible("#teach-stop")
     listed(page, 12)
