@@ -153,72 +153,61 @@ def _inputs() -> dict[str, Any]:
     }
 
 
-def wire(parts: Parts, service: TeachService, inspecting: inspect_tab.Parts) -> None:
-    """The events. inspecting: the Inspect tab."""
+@dataclass(frozen=True)
+class Handlers:
+    """What the events call. inspecting: the Inspect tab."""
 
-    def on_teach(goods: Any, defects: Any, name: str | None, rate: Any, turns: Turns) -> Iterator[Updates]:
-        yield from newest(turns, drafted(goods, defects, name, rate))
+    parts: Parts
+    service: TeachService
+    inspecting: inspect_tab.Parts
 
-    def drafted(goods: Any, defects: Any, name: str | None, rate: Any) -> Iterator[Updates]:
-        yield parts.running(READING, draft=None)
+    def on_teach(
+        self, goods: Any, defects: Any, name: str | None, rate: Any, turns: Turns
+    ) -> Iterator[Updates]:
+        yield from newest(turns, self._drafted(goods, defects, name, rate))
+
+    def _drafted(self, goods: Any, defects: Any, name: str | None, rate: Any) -> Iterator[Updates]:
+        yield self.parts.running(READING, draft=None)
         try:
-            for one in service.draft(uploaded_files(goods), uploaded_files(defects)):
+            for one in self.service.draft(uploaded_files(goods), uploaded_files(defects)):
                 if isinstance(one, Step):
-                    yield parts.running(one)
+                    yield self.parts.running(one)
         except ChipDemoError as error:
-            yield parts.failed(str(error))
+            yield self.parts.failed(str(error))
             return
         if one.outliers:
-            yield parts.review(one)
+            yield self.parts.review(one)
         else:
-            yield from finished(one, (), name, rate)
+            yield from self._finished(one, (), name, rate)
 
     def on_go_on(
-        draft: Draft | None, rows: Any, name: str | None, rate: Any, turns: Turns
+        self, draft: Draft | None, rows: Any, name: str | None, rate: Any, turns: Turns
     ) -> Iterator[Updates]:
         if draft is None:
-            yield parts.failed(DRAFT_GONE)
+            yield self.parts.failed(DRAFT_GONE)
             return
         rows = [row for row in rows if isinstance(row, int)] if isinstance(rows, list) else []
-        yield from newest(turns, finished(draft, rows, name, rate))
+        yield from newest(turns, self._finished(draft, rows, name, rate))
 
-    def finished(draft: Draft, without: Any, name: str | None, rate: Any) -> Iterator[Updates]:
+    def _finished(self, draft: Draft, without: Any, name: str | None, rate: Any) -> Iterator[Updates]:
         rate = rate if rate in RATES else FALSE_POSITIVE_RATE
         try:
-            for one in service.finish(draft, without, rate, name or ""):
+            for one in self.service.finish(draft, without, rate, name or ""):
                 if isinstance(one, Step):
-                    yield parts.running(one)
+                    yield self.parts.running(one)
         except ChipDemoError as error:
-            yield parts.failed(str(error), draft)
+            yield self.parts.failed(str(error), draft)
             return
-        yield parts.done(draft, one)
+        yield self.parts.done(draft, one)
 
-    def on_stop(draft: Draft | None, turns: Turns) -> Updates:
+    def on_stop(self, draft: Draft | None, turns: Turns) -> Updates:
         turns.begin(QUEUE)
-        return parts.failed(STOPPED, draft)
+        return self.parts.failed(STOPPED, draft)
 
-    def on_use(taught: Model | None, turns: Turns) -> Updates:
+    def on_use(self, taught: Model | None, turns: Turns) -> Updates:
         if taught is None:
             raise gr.Error(MODEL_GONE, print_exception=False)
-        return inspect_tab.with_model(inspecting, taught, taught, turns)
-
-    private = {"api_visibility": "private", "show_progress": "hidden"}
-    queued = private | {"concurrency_limit": 1, "concurrency_id": QUEUE, "preprocess": False}
-    at_once = private | {"concurrency_limit": None}
-    chosen = [parts.name, parts.rate, parts.turns]
-    going_on = parts.go_on.click(
-        on_go_on, [parts.draft, parts.left_out, *chosen], parts.changed, js=TICKED_JS, **queued
-    )
-    # The last one chosen wins: what waits in the queue for the outliers of earlier images is dropped
-    teaching = parts.teach.click(
-        on_teach, [parts.goods, parts.defects, *chosen], parts.changed, cancels=[going_on], **queued
-    )
-    parts.stop.click(
-        on_stop, [parts.draft, parts.turns], parts.changed, cancels=[teaching, going_on], **at_once
-    )
-    parts.use.click(on_use, [parts.taught, inspecting.turns], inspecting.of_change, **at_once).success(
-        None, js=TO_INSPECT_JS, api_visibility="private"
-    )
+        return inspect_tab.with_model(self.inspecting, taught, taught, turns)
 
 
 def newest(turns: Turns, updates: Iterator[Updates]) -> Iterator[Updates]:
@@ -230,3 +219,25 @@ def newest(turns: Turns, updates: Iterator[Updates]) -> Iterator[Updates]:
                 yield gr.skip()  # gradio repeats the last update of a generator when it ends
                 return
             yield update
+
+
+def wire(parts: Parts, service: TeachService, inspecting: inspect_tab.Parts) -> None:
+    """The events. inspecting: the Inspect tab."""
+    handlers = Handlers(parts, service, inspecting)
+    private = {"api_visibility": "private", "show_progress": "hidden"}
+    queued = private | {"concurrency_limit": 1, "concurrency_id": QUEUE, "preprocess": False}
+    at_once = private | {"concurrency_limit": None}
+    chosen = [parts.name, parts.rate, parts.turns]
+    going_on = parts.go_on.click(
+        handlers.on_go_on, [parts.draft, parts.left_out, *chosen], parts.changed, js=TICKED_JS, **queued
+    )
+    # The last one chosen wins: what waits in the queue for the outliers of earlier images is dropped
+    teaching = parts.teach.click(
+        handlers.on_teach, [parts.goods, parts.defects, *chosen], parts.changed, cancels=[going_on], **queued
+    )
+    parts.stop.click(
+        handlers.on_stop, [parts.draft, parts.turns], parts.changed, cancels=[teaching, going_on], **at_once
+    )
+    parts.use.click(
+        handlers.on_use, [parts.taught, inspecting.turns], inspecting.of_change, **at_once
+    ).success(None, js=TO_INSPECT_JS, api_visibility="private")
