@@ -13,9 +13,7 @@ from chipdemo.files import Limits
 from chipdemo.labeling.hub.intake import add_dataset, images_of
 from chipdemo.settings import Settings
 from chipdemo.ui.label import adding
-from chipdemo.ui.label import logic as labeling
 from tests.drawn import picture
-from tests.fakes import FakeModel
 from tests.hub import CUT, Account, Hub
 
 HOSTILE = "<img src=x>\u202e.png"
@@ -160,6 +158,5 @@ def test_the_command_line_takes_datasets_beside_folders(hub, tmp_path, monkeypat
 def test_the_tab_reports_progress_and_has_a_limit(hub, journal, monkeypatch):
     publish("ada/chips", **{"a.parquet": table(*(row(number) for number in range(12)))})
     monkeypatch.setattr(adding, "DATASET", Limits(files=10))
-    desk = labeling.desk_of(journal, FakeModel(), Settings())
-    steps = list(labeling.add_dataset(desk, "ada/chips", anonymous=True))
+    steps = list(adding.add_dataset(journal, "ada/chips", anonymous=True, settings=Settings()))
     assert [step.added for step in steps] == [8, 10] and " 10 images" in steps[-1].refused[0]

@@ -170,7 +170,7 @@ def run(options: Options, out: Path, folder: Path, accelerator: Accelerator) -> 
     for line in images.left_out:
         accelerator.print("left out", line)
     accelerator.print(*map(images.title, SPLITS), sep="; ")
-    accelerator.print(f"division: {images.division} | from {starting_weights} | {precision}", flush=True)
+    accelerator.print(f"split: {images.division} | from {starting_weights} | {precision}", flush=True)
     val_pixels, val_target = images.pixels["val"], torch.from_numpy(images.probability["val"])
     target = torch.from_numpy(images.probability["train"])  # (N,), 0-1: soft where annotators disagree
     inputs = Inputs(trunk, images.pixels["train"], spec, device)
