@@ -11,8 +11,8 @@ def header_html(info: ModelInfo) -> str:
     return (
         "<header class='chip-header'><h1>Chip Inspector</h1>"
         f"<p>model <strong>{escape(info.name)}</strong> <code>{escape(info.revision)}</code>"
-        f"<span class='made'> · {escape(parts)}, trained on {escape(info.data)} "
-        f"({escape(info.data_license)}) · runs on {escape(info.runtime)}</span></p></header>"
+        f"<span class='made'> · {escape(parts)}, trained on {escape(info.data)}, "
+        f"{escape(info.data_license)} · runs on {escape(info.runtime)}</span></p></header>"
     )
 
 
