@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -115,9 +116,15 @@ def test_a_space_teaches_with_it_and_without_where_none_is_left_and_inspects_wit
     lent = ["/schedule", "/allow", "/release", "/schedule", "/release"]  # its process is kept for the next
     asked = [*lent, "/schedule", "/startup-report"]  # refused, it is not asked again at once
     said, address = [], f"http://127.0.0.1:{port}"
-    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    # a session of its own, since the process that was lent a GPU outlives the app
+    options = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+        "start_new_session": True,
+    }
     command = [sys.executable, "-c", SPACE, tmp_path, *flags]
-    with subprocess.Popen(command, env=environment(lender), cwd=ROOT, **told) as started:
+    with subprocess.Popen(command, env=environment(lender), cwd=ROOT, **options) as started:
         try:
             for line in started.stdout:
                 said.append(line)
@@ -130,7 +137,7 @@ def test_a_space_teaches_with_it_and_without_where_none_is_left_and_inspects_wit
             assert inspection["model"]["name"] == "model"
             assert "OpenVINO" in httpx.get(address, timeout=60).text
         finally:
-            started.terminate()
+            os.killpg(started.pid, signal.SIGTERM)
     assert lender.asked == asked
     monkeypatch.setattr("chipdemo.vision.anomaly.features.IMAGE_SIZE", 96)
     found = [Found(path.name, path) for path in sorted(goods.iterdir())]
