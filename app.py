@@ -3,6 +3,7 @@
 The composition root: settings -> models -> Judge -> page -> launch. `python app.py --help` lists every flag.
 """
 
+import errno
 import logging
 import os
 import signal
@@ -92,11 +93,17 @@ def check_port(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()
+    except socket.gaierror as error:
+        raise SettingsError(f"Cannot listen on {host}: there is no such host. Check --host.") from error
     except OSError as error:
-        raise SettingsError(
-            f"Cannot listen on {host}, port {port}: {error.strerror or error}. Stop the program that uses "
-            "this port, or choose another one with --port."
-        ) from error
+        steps = {
+            errno.EADDRINUSE: "Stop the program that uses this port, or choose another one with --port.",
+            errno.EADDRNOTAVAIL: "It is not an address of this machine. Check --host.",
+            errno.EACCES: "Choose a port from 1024 on with --port.",
+        }
+        reason = os.strerror(error.errno)
+        step = steps.get(error.errno, "Check --host and --port.")
+        raise SettingsError(f"Cannot listen on {host}, port {port}: {reason}. {step}") from error
 
 
 def publisher_of(journal: "Journal", settings: Settings) -> "Publisher":

@@ -4,7 +4,7 @@
 
 FOLDER as for benchmarks/matching.py. Its 213 good images, shifted and brightened a little, are written
 as JPEGs of 512 px until there are enough. Each number of them is taught as `python -m chipdemo teach` does,
-in a process of its own, whose highest resident memory is told. What is not in --times is drawn on as a
+in a process of its own, whose highest resident memory is reported. What is not in --times is drawn on as a
 straight line through the least and the most that were measured, and says so.
 """
 

@@ -101,7 +101,7 @@ class Labeler:
         self.reader.join()
 
 
-def disturb(hub: Hub, over: threading.Event, told: Counter) -> None:
+def disturb(hub: Hub, over: threading.Event, reported: Counter) -> None:
     """Order faults until it is over."""
     chance = random.Random(0)
     while not over.wait(0.5):
@@ -111,11 +111,11 @@ def disturb(hub: Hub, over: threading.Event, told: Counter) -> None:
             account = hub.accounts.pop(TOKEN)
             over.wait(1)
             hub.accounts[TOKEN] = account
-            told["token refused, 1 s"] += 1
+            reported["token refused, 1 s"] += 1
         else:
             answer = chance.choice(ANSWERS)
             hub.fail(chance.choice(REQUESTS), answer, retry_after_s="1" if answer == 429 else "")
-            told[str(answer)] += 1
+            reported[str(answer)] += 1
 
 
 def measure(folder: Path, hub: Hub) -> dict:

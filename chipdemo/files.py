@@ -55,8 +55,9 @@ DEFAULT_LIMITS = Limits()
 
 
 def found_at(path: Path, limits: Limits = DEFAULT_LIMITS) -> Iterable[Found | str]:
-    """The files at a path, which is a folder, a zip or one file; and a line on each thing that is skipped.
+    """The files at a path, which is a folder, a zip or one file; and a line on the hidden ones.
 
+    A file that must not be read, such as a link, is among them: asking for its content raises ImageError.
     Raises ExchangeError where nothing is there.
     """
     if path.is_dir():
@@ -82,10 +83,14 @@ def _in_folder(root: Path) -> Iterator[Found | str]:
                 hidden += 1
             elif _is_link(path):
                 yield _link(path, root)
+            elif path.suffix.lower() == ".zip" and path.is_file() and is_zip(path):
+                reason = "Zips inside folders are not opened. Name it on the command line."
+                yield _refused(path.relative_to(root).as_posix(), reason)
             else:
                 yield Found(path.relative_to(root).as_posix(), path)
     for error in unreadable:
-        yield f"{shown(str(error.filename))}: the folder cannot be read ({error.strerror})."
+        name = Path(error.filename).relative_to(root).as_posix()
+        yield _refused(name, f"The folder cannot be read: {error.strerror}.")
     if hidden:
         yield f"{shown(root.name)}: {hidden:,} hidden files and folders are skipped."
 
@@ -97,24 +102,33 @@ def _is_link(path: Path) -> bool:
         return False  # reading it says why
 
 
-def _link(path: Path, root: Path) -> str:
-    return f"{shown(path.relative_to(root).as_posix())}: links are not followed. Add the file itself."
+def _link(path: Path, root: Path) -> Found:
+    return _refused(path.relative_to(root).as_posix(), "Links are not followed. Add the file itself.")
+
+
+def _refused(name: str, reason: str) -> Found:
+    """A file that is not read; whoever asks for its content hears why."""
+    return Found(name, partial(_refuse, reason))
+
+
+def _refuse(reason: str) -> bytes:
+    raise ImageError(reason)
 
 
 def in_zip(path: Path, name: str, limits: Limits) -> Iterator[Found | str]:
-    """Every file of a zip. name: of the zip, to be shown."""
-    name = shown(name)
+    """Every file of a zip, as found_at gives them. name: of the zip, to be shown."""
     try:
         archive = _Zip(path)
     except ZIP_ERRORS as error:
-        yield f"{name}: the zip is damaged ({shown(str(error))}). Pack it again."
+        yield _refused(name, f"The zip is damaged ({shown(str(error))}). Pack it again.")
         return
     files = [info for info in archive.infolist() if not info.is_dir()]
     total = sum(info.file_size for info in files)
     if len(files) > limits.files or total > limits.total_bytes:
-        yield (
-            f"{name}: the zip has {len(files):,} files of {total / 1e9:,.1f} GB; the limit is "
-            f"{limits.files:,} files and {limits.total_bytes / 1e9:g} GB. Split it into several zips."
+        yield _refused(
+            name,
+            f"The zip has {len(files):,} files of {total / 1e9:,.1f} GB; the limit is {limits.files:,} files "
+            f"and {limits.total_bytes / 1e9:g} GB. Split it into several zips.",
         )
         return
     hidden = 0
@@ -122,11 +136,11 @@ def in_zip(path: Path, name: str, limits: Limits) -> Iterator[Found | str]:
         if _is_hidden(info):
             hidden += 1
         elif reason := _refusal(info, limits):
-            yield f"{shown(info.filename)}: {reason}"
+            yield _refused(info.filename, reason)
         else:
             yield Found(info.filename, partial(_unpacked, archive, info))  # this keeps the zip open
     if hidden:
-        yield f"{name}: {hidden:,} hidden files are skipped."
+        yield f"{shown(name)}: {hidden:,} hidden files are skipped."
 
 
 class _Zip(zipfile.ZipFile):
@@ -156,17 +170,17 @@ def _is_hidden(info: zipfile.ZipInfo) -> bool:
 def _refusal(info: zipfile.ZipInfo, limits: Limits) -> str:
     """Why a file of a zip is not unpacked; "" where it is."""
     if PureWindowsPath(info.filename).anchor or ".." in _parts(info):
-        return "its path leads out of the zip. Pack it under a plain name."
+        return "Its path leads out of the zip. Pack it under a plain name."
     if stat.S_ISLNK(info.external_attr >> 16):
-        return "links in a zip are not followed. Pack the file itself."
+        return "Links in a zip are not followed. Pack the file itself."
     if info.flag_bits & 1:
-        return "it is encrypted. Pack it without a password."
+        return "It is encrypted. Pack it without a password."
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "its compression is not supported. Pack it with Deflate."
+        return "Its compression is not supported. Pack it with Deflate."
     if info.file_size > limits.file_bytes:
         return too_large(info.file_size, limits)
     if info.file_size > max(SMALL_BYTES, limits.ratio * info.compress_size):
-        return f"it unpacks to more than {limits.ratio} times its size, as a zip bomb does. Add it unpacked."
+        return f"It unpacks to more than {limits.ratio} times its size, as a zip bomb does. Add it unpacked."
     return ""
 
 

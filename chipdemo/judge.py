@@ -111,15 +111,7 @@ class Judge:
         self, images: Sequence[Prepared], *, threshold: float | None = None
     ) -> list[Inspection]:
         """Judge images that were prepared with the same model; their whole views share a forward pass."""
-        model, methods = images[0].model, images[0].methods
-        threshold = model.info.threshold if threshold is None else threshold
-        started = perf_counter()
-        predictions = model.predict(np.stack([image.pixels for image in images]), methods)
-        network_ms = _ms_since(started) / len(images)
-        inspections = []
-        for image, prediction in zip(images, predictions):
-            whole = _inspection(image, prediction, threshold, network_ms)
-            inspections.append(_with_tiles(image, whole, prediction))
+        inspections = _judged(images, images[0].model.info.threshold if threshold is None else threshold)
         for inspection in inspections:
             for listener in self.listeners:
                 listener(inspection)
@@ -128,7 +120,7 @@ class Judge:
     def explain(
         self, image: DecodedImage, method: str, *, tiles: bool = True, model: Model | None = None
     ) -> Explanation:
-        """The heatmap and the regions of a method, by the forward passes that inspect needs at most.
+        """The heatmap and the regions of a method, as inspect with this method gives them; no listener hears.
 
         Methods that stretch each map to its own maximum explain the whole image: their maps of tiles cannot
         be put together. Raises ValueError for a method that the model does not offer.
@@ -139,12 +131,7 @@ class Judge:
         if method not in COMPARABLE:
             return Explanation(method, model.explain(model.prepare(image.image)[None], method), ())
         prepared = self.prepare(image, tiles=tiles, model=model, methods=[method])
-        (whole,) = model.predict(prepared.pixels[None], [method])
-        views = [(box, one.heatmaps[method]) for box, one in _predicted_tiles(prepared)]
-        heatmap = whole.heatmaps[method]
-        if views:
-            heatmap = stitch(prepared.image_size, [*views, ((0, 0, *prepared.image_size), heatmap)])
-        return Explanation(method, heatmap, find_regions(heatmap, method, prepared.image_size, bool(views)))
+        return explanation_of(_judged([prepared], model.info.threshold)[0], method)
 
     def nearest_normal_patches(
         self,
@@ -176,6 +163,15 @@ def explanation_of(inspection: Inspection, method: str) -> Explanation:
         return Explanation(method, heatmap, inspection.regions)
     in_tiles = bool(inspection.tiles and inspection.tiles.decide)
     return Explanation(method, heatmap, find_regions(heatmap, method, inspection.image_size, in_tiles))
+
+
+def _judged(images: Sequence[Prepared], threshold: float) -> list[Inspection]:
+    model, methods = images[0].model, images[0].methods
+    started = perf_counter()
+    predictions = model.predict(np.stack([image.pixels for image in images]), methods)
+    network_ms = _ms_since(started) / len(images)
+    wholes = [_inspection(*each, threshold, network_ms) for each in zip(images, predictions)]
+    return [_with_tiles(*each) for each in zip(images, wholes, predictions)]
 
 
 def _inspection(image: Prepared, prediction: Prediction, threshold: float, network_ms: float) -> Inspection:

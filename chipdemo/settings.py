@@ -117,7 +117,7 @@ class Settings:
     port: int = _setting(
         7860, _whole(1, 65535), "TCP port to listen on", metavar="PORT", also="GRADIO_SERVER_PORT"
     )
-    model: str = _setting("", _text, "checkpoint folder or Hugging Face Hub id; empty for the shipped model")
+    model: str = _setting("", _text, "checkpoint folder or Hugging Face Hub id", shown="the shipped model")
     runtime: str = _setting(
         AUTO,
         _runtime,
@@ -134,8 +134,9 @@ class Settings:
     journal: str = _setting(
         "",
         _text,
-        "file that keeps images and labels; empty for .chipdemo/labels.db in the home folder",
+        "file that keeps images and labels",
         metavar="FILE",
+        shown=DEFAULT_JOURNAL.as_posix(),
     )
     share: bool = _setting(False, _switch, "also open a public link through gradio.live")
     auth: Accounts = _setting(
@@ -149,17 +150,19 @@ class Settings:
     annotator: str = _setting(
         "",
         _text,
-        "name of the annotator where nobody signs in (on this machine only); empty for the user's name",
+        "name of the annotator where nobody signs in (on this machine only)",
         metavar="NAME",
+        shown="the user's name",
     )
     labelers: tuple[str, ...] = _setting(
         (),
         _names,
-        "who may label: accounts, or members of Hugging Face organizations; empty for everyone signed in",
+        "who may label: accounts, or members of Hugging Face organizations",
         metavar="NAME[,...]",
+        shown="everyone signed in",
     )
     reviewers: tuple[str, ...] = _setting(
-        (), _names, "who of them settles disagreements; empty for all of them", metavar="NAME[,...]"
+        (), _names, "which labelers settle disputed images", metavar="NAME[,...]", shown="all of them"
     )
     annotators_per_image: int = _setting(1, _whole(1, 100), "annotators who label each image", metavar="N")
     defects: Defects = _setting(
@@ -183,10 +186,10 @@ class Settings:
     dataset: str = _setting(
         "",
         _dataset,
-        "Hugging Face dataset that labels are published to; empty for none",
+        "Hugging Face dataset that labels are published to",
         metavar="OWNER/NAME",
     )
-    dataset_public: bool = _setting(False, _switch, "a dataset that has to be made is open to everyone")
+    dataset_public: bool = _setting(False, _switch, "create the dataset as public if it does not exist")
     flush_labels: int = _setting(
         100, _whole(1, 100_000), "labels that wait to be published before a commit", metavar="N"
     )

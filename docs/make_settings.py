@@ -20,7 +20,8 @@ def table() -> str:
         value = "" if setting.type is bool else f" {about.get('metavar', setting.name.upper())}"
         shown = about.get("shown", setting.default)
         shown = {True: "yes", False: "no"}[shown] if setting.type is bool else shown
-        default = "empty" if shown in ("", ()) else f"`{shown}`"
+        shown = shown if shown not in ("", ()) else "none"
+        default = shown if setting.default in ("", ()) else f"`{shown}`"
         cells = f"`{flag(setting.name)}{value}`", f"`{variable(setting.name)}`", default, about["help"]
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"

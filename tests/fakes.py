@@ -39,7 +39,7 @@ INFO = ModelInfo(
     data="drawn chips",
     data_license="CC0",
     threshold=0.4,
-    # At 0.4: 3 of 4 abnormal caught, 1 of 5 normal stopped
+    # At 0.4: 3 of 4 abnormal detected, 1 of 5 normal flagged
     validation=OperatingCurve(
         split="drawn chips, validation, 9 images",
         probabilities=(0.1, 0.2, 0.3, 0.35, 0.45, 0.38, 0.6, 0.8, 0.9),

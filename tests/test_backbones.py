@@ -2,6 +2,7 @@ import pytest
 import timm
 import torch
 
+from chipdemo.vision.backbones import create_backbone
 from chipdemo.vision.model import ChipNet
 from training.trunk import FrozenTrunk
 
@@ -29,3 +30,9 @@ def test_vgg16_keeps_its_first_four_blocks_and_tunes_the_fifth():
 def test_weights_that_do_not_exist_are_not_pretended(name):
     with pytest.raises(ValueError, match="no ImageNet weights"):
         timm.create_model(name, pretrained=True)
+
+
+@pytest.mark.parametrize("name, near", [("resnet5", "resnet50"), ("no such network at all", "list_models")])
+def test_an_unknown_name_is_an_error_with_the_names_that_are_near(name, near):
+    with pytest.raises(ValueError, match=f"{name}.*{near}"):
+        create_backbone(name)

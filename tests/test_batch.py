@@ -1,9 +1,12 @@
 """A batch of images becomes a folder of results and a report."""
 
+import csv
 import json
 import os
+import zipfile
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -15,6 +18,7 @@ from chipdemo.errors import BatchError
 from chipdemo.images import content_sha256, read_image
 from chipdemo.vision.predictor import load_model
 from tests.batches import task
+from tests.drawn import picture
 from tests.drawn_images import draw
 from tests.fakes import FakeModel, fake_judge
 from tests.tiny import draw_chips, tiny_checkpoint
@@ -188,6 +192,27 @@ def test_printed_counts_add_up_and_each_outcome_can_fail_the_command(model, tmp_
     assert status("dark", "light", "red", "pink") == [1, 1, 0]
     summary = capsys.readouterr().out.splitlines()[0]
     assert summary == "4 images: 1 normal, 1 abnormal, 2 out of distribution, 0 unreadable."
+
+
+def test_what_is_refused_in_a_zip_is_unreadable_everywhere(model, tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "lot.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("good.png", picture(1))
+        archive.writestr("../out.png", picture(2))
+        archive.writestr("bomb.png", bytes(20_000_000))
+        archive.writestr(".hidden.png", picture(3))
+    command = ["inspect", str(tmp_path / "lot.zip"), "--model", model, "--runtime", "torch"]
+    out = tmp_path / os.fsdecode(b"o\xe9")
+    assert main([*command, "--out", str(out), "--fail-on", "unreadable"]) == 1
+    printed = capsys.readouterr().out
+    assert "2 unreadable" in printed and "Not inspected: 2\n" in printed
+    with (out / "inspections.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = {row["file"]: row["error"] for row in csv.DictReader(file)}
+    assert set(rows) == {"good.png", "../out.png", "bomb.png"} and rows["good.png"] == ""
+    assert "bomb" in rows["bomb.png"] and "out of the zip" in rows["../out.png"]
+    with (out / "inspections.parquet").open("rb") as file:
+        assert pq.read_metadata(file).num_rows == 3
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("<figure>") == 1 and rows["bomb.png"] in page
 
 
 @pytest.mark.parametrize("value", ["50", "nan", "-0.1", "inf", "half"])

@@ -1,4 +1,5 @@
 import csv
+import os
 import re
 from io import BytesIO
 
@@ -6,7 +7,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from chipdemo.batch.report import BINS, LISTED, WORST, severity, sums_of, write_page, write_tables
+from chipdemo.batch.report import (
+    BINS,
+    LISTED,
+    PARTS,
+    WORST,
+    complete_parts,
+    images_text,
+    severity,
+    sums_of,
+    write_page,
+    write_tables,
+)
 
 RUN = {"model": "<b>m</b>", "revision": "0123", "threshold": 0.5, "data": "drawn chips"}
 
@@ -72,6 +84,20 @@ def test_tables_hold_every_image_and_no_cell_is_a_formula(tmp_path):
     assert (first["outcome"], second["outcome"], second["error"]) == ("normal", "", "The file is empty.")
     rows = pq.read_table(tmp_path / "inspections.parquet").to_pylist()
     assert (rows[0]["file"], rows[0]["notes"], rows[1]["width"]) == ("=1+1", "First of 2 frames", None)
+
+
+def test_tables_and_parts_lie_in_a_folder_whose_name_is_no_text(tmp_path):
+    folder = tmp_path / os.fsdecode(b"o\xe9")
+    folder.mkdir()
+    results = [inspected(1, 0.25), unreadable(2)]
+    write_tables(results, folder)
+    assert complete_parts(results[:1], folder) == 1
+    assert complete_parts(results, folder) == 2 == len(list((folder / PARTS).glob("*.parquet")))
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 images"), (1, "1 image"), (1234, "1,234 images")])
+def test_one_image_is_singular(count, text):
+    assert images_text(count) == text
 
 
 def jpeg(result):

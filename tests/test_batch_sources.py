@@ -13,8 +13,8 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from chipdemo.__main__ import main
 from chipdemo.batch.run import inspect_all, picture
 from chipdemo.batch.sources import find_images, label_by_folders, uploaded_images
-from chipdemo.errors import BatchError, ExchangeError
-from chipdemo.files import Limits
+from chipdemo.errors import BatchError, ExchangeError, ImageError
+from chipdemo.files import Limits, content_of
 from tests.batches import task
 from tests.drawn import picture as drawn
 from tests.fakes import FakeModel
@@ -93,6 +93,38 @@ def test_a_list_is_read_as_spreadsheets_write_it(tmp_path, content):
     assert [result["error"] for result in inspect_all(task(), images, tmp_path / "out")] == ["", ""]
 
 
+def test_a_refused_file_has_a_path_of_its_own_and_its_reason(tmp_path):
+    with zipfile.ZipFile(tmp_path / "lot.zip", "w") as archive:
+        for name in ("NG/a.png", "../a.png", "../b.png", "C:b: c.png"):
+            archive.writestr(name, drawn(1))
+        with pytest.warns(UserWarning):
+            archive.writestr("../a.png", drawn(2))
+    (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 and nothing more")
+    images = find_images([str(tmp_path / "lot.zip"), str(tmp_path / "bad.zip")])
+    assert [one.path.removeprefix(f"{tmp_path}/") for one in images] == [
+        "lot.zip!NG/a.png", "lot.zip!../a.png", "lot.zip!../b.png", "lot.zip!C:b: c.png",
+        "lot.zip!../a.png (2)", "bad.zip",
+    ]  # fmt: skip
+    first, *refused = inspect_all(task(), images, tmp_path / "out")
+    assert first["label"] == "abnormal" and not first["error"] and not images.skipped
+    assert len(refused) == 5 and all(one["error"] for one in refused)
+
+
+def test_a_link_in_a_folder_is_unreadable_and_hidden_files_are_a_line(tmp_path):
+    lot = tmp_path / "lot"
+    lot.mkdir()
+    for name in ("a.png", ".b.png"):
+        (lot / name).write_bytes(drawn(1))
+    (lot / "link.png").symlink_to(lot / "a.png")
+    images = find_images([str(lot)])
+    results = inspect_all(task(), images, tmp_path / "out")
+    assert [(one["path"], bool(one["error"])) for one in results] == [
+        (f"{lot}/a.png", False),
+        (f"{lot}/link.png", True),
+    ]
+    assert len(images.skipped) == 1 and "1 hidden" in images.skipped[0]
+
+
 @pytest.mark.parametrize(
     ("content", "found"), [("name\na.png\n", "name"), ("", "list.csv"), ("image\n", "list.csv")]
 )
@@ -115,8 +147,10 @@ def test_uploads_of_one_name_are_told_apart_and_their_folder_is_not_shown(tmp_pa
         archive.writestr("chip.png", drawn(2))
         archive.writestr("../out.png", drawn(3))
     images, skipped = uploaded_images([("chip.png", tmp_path / "a")] * 2 + [("lot.zip", tmp_path / "b")])
-    assert [one.path for one in images] == ["chip.png", "chip.png (2)", "lot.zip!chip.png"]
-    assert len(skipped) == 1 and "out.png" in skipped[0]
+    paths = ["chip.png", "chip.png (2)", "lot.zip!chip.png", "lot.zip!../out.png"]
+    assert [one.path for one in images] == paths and not skipped
+    with pytest.raises(ImageError):
+        content_of(images[3].file)
 
 
 # --- datasets of the Hub ------------------------------------------------------------------------

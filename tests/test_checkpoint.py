@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from chipdemo.errors import CheckpointError
-from chipdemo.vision.checkpoint import CONFIG, METRICS, WEIGHTS, read_spec
+from chipdemo.vision.checkpoint import CONFIG, METRICS, WEIGHTS, read_metrics, read_spec
 from chipdemo.vision.weights import HubChipNet, load_checkpoint, load_weights
 from tests.pipes import piped
 from tests.tiny import SPEC, tiny_checkpoint, tiny_net
@@ -111,6 +111,13 @@ def test_metrics_without_validation_say_so(folder):
     (folder / METRICS).write_text('{"data": "x"}')
     with pytest.raises(CheckpointError, match="validation"):
         load_checkpoint(folder)
+
+
+def test_starting_weights_of_earlier_versions_are_read_with_the_words_of_today(folder):
+    metrics = json.loads((folder / METRICS).read_text())
+    old = metrics | {"starting_weights": "distilled on the training part, no ImageNet"}
+    (folder / METRICS).write_text(json.dumps(old))
+    assert read_metrics(folder)["starting_weights"] == "distilled on the training split, no ImageNet"
 
 
 def test_a_config_that_names_no_known_network_is_an_error(folder):

@@ -364,7 +364,7 @@ def fill(root, **images):
 
 
 def test_folders_are_imported_by_their_synonyms_with_defect_types(fresh, tmp_path):
-    root = fill(tmp_path / "chips", OK__a=0, ng__crack__b=1, unsure__c=2, notes__d=3)
+    root = fill(tmp_path / "chips", OK__a=0, ng__crack__b=1, unsure__c=2, masks__d=3)
     assert imported(fresh, root) == (
         {NORMAL: ("normal", "", ()), CRACK: ("abnormal", "crack", ()), UNSURE: ("unsure", "", ())},
         (),
@@ -415,9 +415,10 @@ def test_names_of_class_folders_that_cannot_be_are_refused(fresh, tmp_path, name
         import_labels(fresh, fill(tmp_path / "chips", lot1__a=0, lot2__b=1), "eve", **names)
 
 
-def test_a_folder_of_another_name_beside_one_named_normal_is_a_defect_type(fresh, tmp_path):
+def test_a_folder_of_another_name_beside_one_named_normal_is_refused(fresh, tmp_path):
     root = fill(tmp_path / "chips", lot1__a=0, crack__b=1)
-    assert imported(fresh, root, normal=["lot1"])[0][CRACK] == ("abnormal", "crack", ())
+    with pytest.raises(ExchangeError, match="crack/"):
+        import_labels(fresh, root, "eve", normal=["lot1"])
 
 
 def test_the_split_of_a_file_is_its_top_folder(tmp_path):
@@ -447,7 +448,7 @@ def test_an_import_keeps_a_label_that_says_the_same_and_more(fresh, tmp_path):
     result = import_labels(fresh, fill(tmp_path / "plain", normal__a=0, abnormal__b=1), "eve")
     assert (result.added, result.known, result.replaced) == (1, 1, 0)
     assert fresh.vote(CRACK, "eve") == by_hand
-    assert import_labels(fresh, fill(tmp_path / "typed", good__a=0, dent__b=1), "eve").replaced == 1
+    assert import_labels(fresh, fill(tmp_path / "typed", good__a=0, abnormal__dent__b=1), "eve").replaced == 1
     assert fresh.vote(CRACK, "eve").defect_type == "dent"
 
 
@@ -581,7 +582,14 @@ def test_hostile_coco_is_refused(fresh, tmp_path, image, segmentation, reason):
     content["categories"] = [{"id": 1, "name": "crack"}]
     (root / "annotations.json").write_text(json.dumps(content))
     labels, refused = imported(fresh, root)
-    assert labels == {} and len(refused) == 1 and reason in refused[0]
+    assert labels == {} and len(refused) == 1 and reason in refused[0] and "Error(" not in refused[0]
+
+
+def test_labels_of_pandas_are_imported(fresh, tmp_path):
+    root = fill(tmp_path / "chips", a=0, b=1)
+    (root / "labels.csv").write_text("image, label\na.png, 0.0\nb.png, 1.0\n")
+    labels, refused = imported(fresh, root)
+    assert labels == {NORMAL: ("normal", "", ()), CRACK: ("abnormal", "", ())} and refused == ()
 
 
 @pytest.mark.parametrize(
@@ -598,8 +606,9 @@ def test_hostile_coco_is_refused(fresh, tmp_path, image, segmentation, reason):
 )
 def test_a_file_that_holds_no_labels_is_an_error(fresh, tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    with pytest.raises(ExchangeError, match=name):
+    with pytest.raises(ExchangeError, match=name) as failure:
         import_labels(fresh, tmp_path / name, "eve")
+    assert "Error(" not in str(failure.value)
 
 
 @pytest.mark.parametrize(

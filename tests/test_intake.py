@@ -267,6 +267,15 @@ def test_other_files_in_a_zip_are_refused_or_passed_over(journal, tmp_path):
     assert " 2 " in intake.refused[-1]
 
 
+def test_a_zip_inside_a_folder_is_refused_and_a_file_that_is_only_called_so_is_read(journal, tmp_path):
+    root = fill(tmp_path / "lot", a=picture(0))
+    zipped(root / "inner.zip", ("c.png", picture(1)))
+    (root / "image.zip").write_bytes(picture(2))
+    intake = add_paths(journal, [root])
+    assert intake.added == 2
+    assert len(intake.refused) == 1 and intake.refused[0].startswith("inner.zip: ")
+
+
 def changed(path, offset, value, signature=b"PK\x01\x02"):
     """The zip with bytes changed behind each signature (of its directory, or b"PK\\x03\\x04" of a file)."""
     content, start = bytearray(path.read_bytes()), 0

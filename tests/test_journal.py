@@ -118,6 +118,12 @@ def test_counts_agree_with_what_was_added(journal):
     assert journal.counts() == Counts(images=2, labeled=1, events=3, pending=2)
 
 
+@pytest.mark.parametrize("text", [{"defect_type": "cr\udce9"}, {"note": "cr\udce9"}])
+def test_text_that_utf_8_cannot_encode_is_refused_and_shown_as_far_as_it_can_be(text):
+    with pytest.raises(LabelError, match="'cr\N{REPLACEMENT CHARACTER}'"):
+        Label(SHA, "abnormal", "ann", **text)
+
+
 @pytest.mark.parametrize("annotator, sha256", [("bob", SHA), ("ann", OTHER)])
 def test_only_an_own_event_on_the_same_image_can_be_retracted(journal, annotator, sha256):
     journal.add_image(OTHER, (300, 200), "other.png", PNG)

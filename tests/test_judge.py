@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from chipdemo.images import DecodedImage, decode_image
-from chipdemo.inspection import CAM, CBAM, CLASS_WEIGHTS, Region
+from chipdemo.inspection import CAM, CBAM, CLASS_WEIGHTS, INVERSE, Region
 from chipdemo.judge import explanation_of
 from tests.fakes import METHODS, FakeModel, TaughtModel, fake_judge
 
@@ -166,6 +166,20 @@ def test_the_heatmap_is_where_the_defect_is_and_as_fine_as_that_of_a_tile():
     assert heatmap.shape == (22, 22)  # 9 patches a tile of 672 pixels
     y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
     assert 1150 < (x + 0.5) / 22 * 1600 < 1350 and 250 < (y + 0.5) / 22 * 1600 < 450
+
+
+@pytest.mark.parametrize("red", [0, 640, 1200])
+def test_an_explanation_is_the_same_whenever_it_is_asked_for(red):
+    """red: pixels; the whole is out of distribution at 640, most tiles too at 1,200."""
+    image = Image.new("RGB", (1600, 1600), (240, 240, 240))
+    image.paste((255, 0, 0), (0, 0, red, 1600))
+    image.paste((0, 0, 0), (1400, 700, 1500, 800))
+    judge, decoded = fake_judge(TaughtModel("chips")), decode_image(image)
+    for method in (INVERSE, CBAM):
+        before = explanation_of(judge.inspect(decoded, methods=[method]), method)
+        after = judge.explain(decoded, method)
+        np.testing.assert_array_equal(after.heatmap, before.heatmap)
+        assert after.regions == before.regions
 
 
 def test_comparable_maps_are_stitched_and_stretched_ones_explain_the_whole():

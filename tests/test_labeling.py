@@ -213,7 +213,17 @@ def test_the_prediction_is_the_same_before_and_after_the_scorer(journal, scored_
     assert stored == judge.inspect(journal.picture(sha256)).abnormal_probability
     assert stored == logic.look(desk, sha256)["model"]["abnormal_probability"]
     assert stored == history.scored(journal, sha256, "0123456789ab")
-    assert logic.look(desk, sha256)["model"]["verdict"] == "abnormal"
+    assert logic.look(desk, sha256)["model"]["outcome"] == "abnormal"
+
+
+def test_an_image_out_of_distribution_is_shown_as_such(journal):
+    image = decode_image(Image.new("RGB", (60, 40), "red"))
+    content = BytesIO()
+    image.image.save(content, "PNG")
+    journal.add_image(image.sha256, image.image.size, "red.png", content.getvalue())
+    desk = desk_of(journal, fake_judge(), Settings())
+    assert logic.look(desk, image.sha256)["model"]["outcome"] == "out_of_distribution"
+    desk.close()
 
 
 def test_an_image_is_inspected_once_however_often_it_is_asked_for(journal, shas):
@@ -222,7 +232,7 @@ def test_an_image_is_inspected_once_however_often_it_is_asked_for(journal, shas)
     logic.next_images(desk, "ann", 1, "plain")  # prefetches it
     save(desk, "ann", shas[0])
     save(desk, "ann", shas[0], "unsure")
-    assert logic.look(desk, shas[0])["model"]["verdict"] == "abnormal"
+    assert logic.look(desk, shas[0])["model"]["outcome"] == "abnormal"
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(desk.predictions.inspection, [shas[1]] * 8))
     desk.close()

@@ -48,6 +48,11 @@ def test_images_are_added_and_what_was_not_taken_is_listed(journal, chips, capsy
     assert capsys.readouterr().out.startswith("0 images added, 3 known before.")
 
 
+def test_one_image_is_no_plural(journal, chips, capsys):
+    assert main(["labels", "add", str(next(chips.rglob("*.png")))]) == 0
+    assert capsys.readouterr().out == "1 image added, 0 known before.\n"
+
+
 def test_labels_are_imported_and_exported_and_counted(journal, chips, tmp_path, capsys):
     assert main(["labels", "import", str(chips), "--annotator", "ann"]) == 0
     assert capsys.readouterr().out.startswith("3 labels added, 0 known before.")

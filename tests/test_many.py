@@ -24,11 +24,15 @@ HOSTILE = "<img src=x onerror=alert(1)>.png"
 
 @pytest.fixture
 def uploads(tmp_path):
-    """20 dark images, which are flagged, a light one in a zip, a red one, and one that is no image."""
+    """20 dark images, which are flagged, a zip, a red one, and one that is no image.
+
+    The zip has a light image, one whose path leads out of it, and a hidden file.
+    """
     Image.new("RGB", (40, 20), "white").save(light := BytesIO(), "PNG")
     with zipfile.ZipFile(tmp_path / "lot.zip", "w") as archive:
         archive.writestr("lot/light.png", light.getvalue())
         archive.writestr("../out.png", picture(1))
+        archive.writestr(".hidden", b"")
     (tmp_path / "bad").write_bytes(b"this is no image")
     Image.new("RGB", (40, 20), "red").save(tmp_path / "red.png")
     dark = [(f"{number}.png", draw(tmp_path / f"{number}.png", number)) for number in range(20)]
@@ -43,19 +47,31 @@ def inspected(uploads, threshold=0.4) -> tuple[list[Progress], Many]:
 
 def test_it_reports_progress_and_ends_with_every_image_in_its_order(uploads):
     progress, many = inspected(uploads)
-    assert [one.done for one in progress] == [0, 16, 23] and progress[-1].images == 23
-    assert [tile.result["file"] for tile in many.tiles][-3:] == ["lot/light.png", "red.png", HOSTILE]
+    assert [one.done for one in progress] == [0, 16, 24] and progress[-1].images == 24
+    names = [tile.result["file"] for tile in many.tiles]
+    assert names[-4:] == ["lot/light.png", "../out.png", "red.png", HOSTILE]
     assert {tile.result["outcome"] for tile in many.tiles[:20]} == {"abnormal"}
-    assert len(many.passed_over) == 1 and "../out.png" in many.passed_over[0]
+    assert len(many.passed_over) == 1 and "lot.zip" in many.passed_over[0]
     assert Image.open(BytesIO(many.tiles[20].picture)).size == (240, 120)
+
+
+def test_results_without_pictures_have_what_a_zip_refuses(uploads, tmp_path):
+    (tmp_path / "damaged").write_bytes(b"PK\x03\x04 and nothing more")
+    given = [uploads[20], ("b.zip", tmp_path / "damaged")]
+    results = logic.results_of(fake_judge(), FakeModel(), given, 0.4, Limits())
+    assert [(one["path"], bool(one["error"])) for one in results] == [
+        ("lot.zip!lot/light.png", False),
+        ("lot.zip!../out.png", True),
+        ("b.zip", True),
+    ]
 
 
 def test_out_of_distribution_is_a_group_of_its_own_and_the_groups_add_up(uploads):
     _, many = inspected(uploads)
-    assert many.counts == {"abnormal": 20, "out_of_distribution": 1, "normal": 1, "unreadable": 1}
+    assert many.counts == {"abnormal": 20, "out_of_distribution": 1, "normal": 1, "unreadable": 2}
     page = many_html(many)
     counts = re.findall(r"value='(\w+)'[^>]*> <b>(\d+)</b>", page)
-    assert counts[0] == ("all", "23") and sum(int(count) for _, count in counts[1:]) == 23
+    assert counts[0] == ("all", "24") and sum(int(count) for _, count in counts[1:]) == 24
     assert page.count("<figure class='out_of_distribution'") == 1
     assert page.count("<figure class='abnormal'") == 20
 
@@ -64,7 +80,7 @@ def test_the_gallery_shows_defects_first_and_what_cannot_be_read_last(uploads):
     _, many = inspected(uploads)
     shown = logic.gallery(many)
     assert [tile.group for tile in shown] == [
-        *["abnormal"] * 20, "out_of_distribution", "normal", "unreadable",
+        *["abnormal"] * 20, "out_of_distribution", "normal", "unreadable", "unreadable",
     ]  # fmt: skip
     probabilities = [tile.result["abnormal_probability"] for tile in shown[:20]]
     assert probabilities == sorted(probabilities, reverse=True)
@@ -74,7 +90,7 @@ def test_none_and_too_many_are_refused(uploads, monkeypatch):
     with pytest.raises(BatchError):
         inspected([])
     monkeypatch.setattr(logic, "MOST", 10)
-    with pytest.raises(BatchError, match="23"):
+    with pytest.raises(BatchError, match="24"):
         inspected(uploads)
 
 
@@ -104,7 +120,7 @@ def test_stop_ends_it_too(uploads, monkeypatch):
 
 def test_names_and_reasons_are_shown_as_text(uploads):
     page = many_html(inspected(uploads)[1])
-    assert page.count("<figure") == 23 and "<img src=x" not in page and "../out.png" in page
+    assert page.count("<figure") == 24 and "<img src=x" not in page and "../out.png" in page
 
 
 def test_only_the_first_of_the_gallery_are_pictures_on_the_page(uploads, monkeypatch):
@@ -116,7 +132,7 @@ def test_only_the_first_of_the_gallery_are_pictures_on_the_page(uploads, monkeyp
 def test_report_and_table_hold_all_of_them(uploads):
     files = logic.report_files(inspected(uploads)[1])
     assert files["report.html"].count(b"<figure>") == 22 and b"<img src=x" not in files["report.html"]
-    assert files["inspections.csv"].count(b"\n") == 24
+    assert files["inspections.csv"].count(b"\n") == 25
 
 
 def test_progress_has_rate_and_time_left():
@@ -133,5 +149,5 @@ def test_another_threshold_gives_other_verdicts(uploads):
 def test_images_of_one_name_are_told_apart_and_no_path_of_the_server_is_told(uploads):
     _, twice = inspected([*uploads[:2], ("0.png", uploads[1][1]), uploads[20]])
     assert [tile.result["path"] for tile in twice.tiles] == [
-        "0.png", "1.png", "0.png (2)", "lot.zip!lot/light.png",
+        "0.png", "1.png", "0.png (2)", "lot.zip!lot/light.png", "lot.zip!../out.png",
     ]  # fmt: skip

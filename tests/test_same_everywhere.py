@@ -142,7 +142,7 @@ def test_the_label_tab_gives_the_same(judge, paths, expected, tmp_path):
             looked = logic.look(desk, image.sha256)["model"]
             stored = logic.save(desk, "ann", Answer(image.sha256, "unsure"))["event"]["model"]
             wanted = expected[path.name]
-            assert looked["verdict"] == wanted["verdict"], path.name
+            assert looked["outcome"] == wanted["outcome"], path.name
             assert looked["abnormal_probability"] == stored["abnormal_probability"], path.name
             probability = pytest.approx(wanted["abnormal_probability"], abs=1e-5)
             assert stored["abnormal_probability"] == probability, path.name

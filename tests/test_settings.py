@@ -1,4 +1,5 @@
 import re
+import socket
 import subprocess
 import sys
 from dataclasses import fields
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app import main
+from app import check_port, main
 from chipdemo.errors import SettingsError
 from chipdemo.settings import Settings, command_line, flag, variable
 
@@ -142,3 +143,13 @@ def test_a_journal_that_cannot_be_made_ends_in_one_line_and_status_2(capsys, tmp
     assert main(["--journal", str(tmp_path / "file" / "labels.db")]) == 2
     message = capsys.readouterr().err
     assert message.startswith("app.py: ") and message.count("\n") == 1
+
+
+def test_an_address_that_cannot_be_listened_on_is_named_with_the_flag_to_change():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=rf"{port}.*--port"):
+            check_port("127.0.0.1", port)
+    for host in ("nohost.invalid", "192.0.2.1"):
+        with pytest.raises(SettingsError, match=rf"{host}.*--host"):
+            check_port(host, 0)

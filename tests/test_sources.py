@@ -25,7 +25,7 @@ def test_elpv_has_the_published_counts_and_soft_labels():
 
 
 def test_folders_are_understood_in_any_case_and_by_synonyms(tmp_path):
-    for folder in ("GOOD", "Defect/Crack/deep", "notes"):
+    for folder in ("GOOD", "Defect/Crack/deep", "masks"):
         (tmp_path / folder).mkdir(parents=True)
         draw_chip(1).save(tmp_path / folder / "a.png")
     samples = read_folder(tmp_path).samples
@@ -143,19 +143,18 @@ def test_folders_as_of_mvtec_give_labels_types_and_splits_and_masks_are_left_out
     ]
 
 
-def test_good_beside_folders_of_defects_is_understood(tmp_path):
-    make(tmp_path, "good/0.png", "crack/0.png", "scratch/deep/0.png", "ground_truth/crack/0.png")
-    samples = read_folder(tmp_path).samples
-    assert [(sample.label, sample.defect_type) for sample in samples] == [
-        ("abnormal", "crack"),
-        ("normal", ""),
-        ("abnormal", "scratch/deep"),
-    ]
-
-
-def test_other_folders_beside_named_classes_are_passed_over(tmp_path):
-    make(tmp_path, "train/ok/0.png", "train/ng/0.png", "val/ok/0.png", "val/notes/0.png", "val/ng/0.png")
-    assert Counter(sample.split for sample in read_folder(tmp_path).samples) == {"train": 2, "val": 2}
+@pytest.mark.parametrize(
+    "names, found",
+    [
+        (["good/0.png", "crack/0.png", "ground_truth/crack/0.png"], "crack/"),
+        (["train/ok/0.png", "train/ng/0.png", "val/ok/0.png", "val/backup/0.png", "val/ng/0.png"], "backup/"),
+        (["train/good/0.png", "train/unlabeled/0.png", "test/good/0.png", "test/crack/0.png"], "unlabeled/"),
+        (["normal/0.png", "abnormal/0.png", "other/0.png"], "other/"),
+    ],
+)
+def test_a_folder_that_may_be_of_either_class_is_refused_and_named(tmp_path, names, found):
+    with pytest.raises(DataError, match=found):
+        read_folder(make(tmp_path, *names))
 
 
 def test_classes_beside_splits_are_ambiguous(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from chipdemo.errors import DataError
-from chipdemo.tables import local_path, read_rows
+from chipdemo.tables import local_path, read_rows, whole_number
 
 ROWS = [
     (2, {"image": "a.png", "label": "ok", "note": "x, y; z"}),
@@ -36,6 +36,23 @@ def test_a_quoted_cell_may_hold_a_line_break(tmp_path):
     ]
 
 
+def test_spaces_around_cells_are_left_out(tmp_path):
+    (tmp_path / "a.csv").write_text(" Image , Label \n img/0.png , 1 \n , \n")
+    assert list(read_rows(tmp_path / "a.csv")) == [(2, {"image": "img/0.png", "label": "1"})]
+
+
+def test_a_list_of_columns_is_bounded(tmp_path):
+    (tmp_path / "a.csv").write_text(",".join(f"{n}{'x' * 100}" for n in range(1000)) + "\n")
+    with pytest.raises(DataError, match="992") as failure:
+        list(read_rows(tmp_path / "a.csv", ("image",)))
+    assert len(str(failure.value)) - len(str(tmp_path)) < 500
+
+
+@pytest.mark.parametrize("label, whole", [("1.0", "1"), (" 0.0", "0"), ("ok", "ok"), ("2.0", "2.0")])
+def test_labels_of_pandas_are_whole_numbers(label, whole):
+    assert whole_number(label) == whole
+
+
 @pytest.mark.parametrize(
     "content, found",
     [
@@ -45,6 +62,7 @@ def test_a_quoted_cell_may_hold_a_line_break(tmp_path):
         ("image,label\nä.png,ok\n".encode("latin-1"), "UTF-8"),
         (b"\xff\xd8\xff\x00", "UTF-8"),
         (b"image,label\na,b.png,ok\n", "Line 2 .* 3 cells"),
+        (b"image,label,Image\na.png,ok,b.png\n", "more than one column image"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, content, found):

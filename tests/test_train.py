@@ -1,5 +1,6 @@
 import errno
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -167,6 +168,19 @@ def test_no_room_for_the_state_ends_in_one_line_and_leaves_nothing(chips, tmp_pa
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
     assert "full" in line and "Traceback" not in ended.stderr
     assert not any((tmp_path / "full").iterdir())
+
+
+@pytest.mark.parametrize("changes, found", [({"backbone": "resnet5"}, "resnet50"), ({"stages": 9}, "9")])
+def test_a_network_that_cannot_be_built_is_an_error(chips, tmp_path, changes, found):
+    with pytest.raises(DataError, match=found):
+        train(options(chips, tmp_path / "out", **changes))
+
+
+def test_no_help_shows_a_default_that_is_empty_or_no(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "(default: elpv)" in words and not re.search(r"\(default: (False|''|)\)", words)
 
 
 def test_bad_data_leaves_no_folder(tmp_path):

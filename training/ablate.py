@@ -31,7 +31,7 @@ def parse(arguments: list[str] | None, plans: Sequence[Plan]) -> argparse.Namesp
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", default="elpv", help=f"{DATA_HELP} (default: elpv)")
-    parser.add_argument("--split", type=Path, help=SPLIT_HELP.replace("%", "%%"))
+    parser.add_argument("--split", type=Path, help=SPLIT_HELP)
     parser.add_argument("--out", type=Path, help="default: runs/ablation/DATA")
     parser.add_argument(
         "--weights",

@@ -15,6 +15,7 @@ from chipdemo.files import in_parallel
 from chipdemo.images import Source, read_image
 from chipdemo.inspection import ABNORMAL, NORMAL
 from chipdemo.labeling.folders import class_of
+from chipdemo.tables import whole_number
 
 MAX_UNREADABLE = 0.05  # of the images; if more cannot be read, something else is wrong
 
@@ -92,7 +93,7 @@ def sample_of(
 
     where: names the row in the DataError about a row that cannot be used.
     """
-    label = class_of(_text(row, "label"))
+    label = class_of(whole_number(_text(row, "label")))
     try:
         probability = float(_text(row, "probability") or (label == ABNORMAL))
     except ValueError:
@@ -198,4 +199,5 @@ def _check_one_label(name: str, same: list[list[Sample]]) -> None:
 
 
 def _first(lines: list[str]) -> str:
-    return "; ".join(lines[:3]) + ("; ..." if len(lines) > 3 else "")
+    more = f"; and {len(lines) - 3:,} more" if len(lines) > 3 else ""
+    return "; ".join(line.rstrip(".") for line in lines[:3]) + more

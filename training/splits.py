@@ -19,11 +19,8 @@ SPLITS = TRAIN, VAL, TEST = ("train", "val", "test")
 NAMES = {TRAIN: "training", VAL: "validation", TEST: "test"}
 DEFAULT_FRACTIONS = (0.7, 0.2, 0.1)  # of train, val and test; Kim et al.
 SPLIT_HELP = (
-    "split.json of an earlier run to keep to; images that it does not name are divided by content hash. "
-    "Without it, a dataset that comes divided into train/, val/ and test/ stays so: a validation or test "
-    "split that is missing, or lacks a class, is taken from train/ by content hash; if train/ lacks a "
-    "class, as in MVTec AD, all images are divided anew. Any other dataset is divided 70/20/10 by content "
-    "hash"
+    "split.json of an earlier run (default: the dataset's own train, val and test, otherwise 70/20/10 by "
+    "content hash; see docs/training.md)"
 )
 
 
@@ -73,9 +70,12 @@ class Division(NamedTuple):
 
 
 def divide(name: str, images: Images, split_file: Path | None = None) -> Division:
-    """Divide a dataset for training, as SPLIT_HELP says. Raises DataError, CheckpointError.
+    """Divide a dataset for training. Raises DataError, CheckpointError.
 
-    name: of the dataset, for messages. split_file: of an earlier run.
+    name: of the dataset, for messages. split_file: of an earlier run; images that it does not name are
+    divided by content hash. Without it, a dataset that comes divided stays so: a validation or test split
+    that is missing, or lacks a class, is taken from train by content hash; if train lacks a class, as in
+    MVTec AD, all images are divided anew. Any other dataset is divided 70/20/10 by content hash.
     """
     samples = dict(zip(images.sha256, images.samples))
     strata = {sha256: sample.stratum for sha256, sample in samples.items()}

@@ -53,7 +53,7 @@ class Options:
     attention: str = flag("cbam", "attention on the last features", choices=ATTENTIONS)
     stages: int = flag(2, "how many of the backbone's last resolutions are concatenated")
     init: str = flag("imagenet", "imagenet, none, a checkpoint folder or backbone weights (.safetensors)")
-    out: str = flag("", "checkpoint folder; default runs/DATA-BACKBONE-ATTENTION")
+    out: str = flag("", "checkpoint folder (default: runs/DATA-BACKBONE-ATTENTION)")
     split: str = flag("", SPLIT_HELP)
     image_size: int = flag(224, "side of the network's input, pixels")
     epochs: int = flag(6, "passes over the training split")
@@ -61,7 +61,7 @@ class Options:
     learning_rate: float = flag(5e-4, "peak of the cosine schedule, for the backbone")
     head_rate: float = flag(5.0, "factor on the learning rate, for the attention and the head")
     weight_decay: float = flag(0.05, "of AdamW")
-    averaging: float = flag(0.99, "decay of the moving average of the weights, which is what is kept")
+    averaging: float = flag(0.99, "decay of the moving average of the weights; the average is saved")
     dropout: float = flag(0.2, "of the pooled features, fraction")
     freeze: int = flag(4, "how many of the backbone's first blocks, the stem included, are not trained")
     views: int = flag(6, "augmented views of each image for the frozen blocks; their output is kept on disk")
@@ -89,7 +89,8 @@ def parse(arguments: list[str] | None = None) -> Options:
     )
     for option in fields(Options):
         name, metadata = "--" + option.name.replace("_", "-"), dict(option.metadata)
-        help = f"{metadata.pop('help')} (default: {option.default!r})".replace("%", "%%")
+        shown = "" if option.default in (False, "") else f" (default: {option.default})"
+        help = (metadata.pop("help") + shown).replace("%", "%%")
         if option.type is bool:
             parser.add_argument(name, action="store_true", help=help)
         else:
@@ -115,9 +116,15 @@ def moving_average(decay: float):
 
 
 def build(options: Options) -> tuple[ChipNet, ModelSpec]:
-    """The network with random weights, and its spec with the normalization that its backbone expects."""
+    """The network with random weights, and its spec with the normalization that its backbone expects.
+
+    Raises DataError if there is no such network.
+    """
     spec = ModelSpec(options.backbone, options.attention, options.stages, options.image_size)
-    net = spec.build(dropout=options.dropout)
+    try:
+        net = spec.build(dropout=options.dropout)
+    except (RuntimeError, ValueError) as error:  # of timm, or ours
+        raise DataError(str(error)) from error
     cfg = net.backbone.pretrained_cfg
     spec = replace(spec, mean=tuple(cfg["mean"]), std=tuple(cfg["std"]), interpolation=cfg["interpolation"])
     return net, spec

@@ -74,7 +74,8 @@ def write_tables(results: Iterable[Result], folder: Path) -> None:
     rows = map(row_of, results)
     with (
         (folder / CSV).open("w", encoding="utf-8-sig", newline="") as file,
-        pq.ParquetWriter(folder / PARQUET, pa.schema(COLUMNS)) as parquet,
+        (folder / PARQUET).open("wb") as binary,  # pyarrow takes no path that is not UTF-8
+        pq.ParquetWriter(binary, pa.schema(COLUMNS)) as parquet,
     ):
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
@@ -89,7 +90,7 @@ def write_tables(results: Iterable[Result], folder: Path) -> None:
 def complete_parts(results: Iterable[Result], folder: Path) -> int:
     """Write the results that are in no part yet; gives the number of all results."""
     (folder / PARTS).mkdir(exist_ok=True)
-    count = sum(pq.read_metadata(part).num_rows for part in (folder / PARTS).glob("*.parquet"))
+    count = sum(map(_rows_in, (folder / PARTS).glob("*.parquet")))
     rest = islice(results, count, None)
     while chunk := list(islice(rest, ROWS)):
         write_part(chunk, count, folder)
@@ -100,8 +101,15 @@ def complete_parts(results: Iterable[Result], folder: Path) -> int:
 def write_part(results: Iterable[Result], first: int, folder: Path) -> None:
     """Write a part, whole or not at all. first: how many results are in the parts before it."""
     path = folder / PARTS / f"{first:012}.parquet"
-    pq.write_table(pa.Table.from_pylist(list(map(row_of, results)), pa.schema(COLUMNS)), f"{path}.new")
-    Path(f"{path}.new").replace(path)
+    new = Path(f"{path}.new")
+    with new.open("wb") as file:
+        pq.write_table(pa.Table.from_pylist(list(map(row_of, results)), pa.schema(COLUMNS)), file)
+    new.replace(path)
+
+
+def _rows_in(part: Path) -> int:
+    with part.open("rb") as file:
+        return pq.read_metadata(file).num_rows
 
 
 def row_of(result: Result) -> dict[str, Any]:
@@ -115,6 +123,10 @@ def row_of(result: Result) -> dict[str, Any]:
         "revision": model.get("revision"),
         **{name: image.get(name) for name in ("sha256", "width", "height")},
     }
+
+
+def images_text(count: int) -> str:
+    return f"{count:,} image{'s' * (count != 1)}"
 
 
 def sums_of(results: Iterable[Result]) -> Sums:
@@ -149,7 +161,7 @@ def severity(result: Result) -> tuple[int, float]:
 def write_page(sums: Sums, run: Mapping[str, Any], date: str, picture_of: PictureOf, path: Path) -> None:
     """run: of run.Results. picture_of: an image with its heatmap."""
     parts = {
-        "title": f"{sums.images:,} images inspected",
+        "title": f"{images_text(sums.images)} inspected",
         "made": escape(
             f"{date} · model {run['model']}, revision {run['revision']}, trained on {run['data']} · "
             f"threshold {run['threshold']:.3f}"
@@ -214,7 +226,7 @@ def _confusion(sums: Sums) -> str:
         for label in CLASSES
     )
     rates = [
-        f"{name}: {sums.confusion[label, ABNORMAL] / total:.1%} of {total:,} images labeled {label}."
+        f"{name}: {sums.confusion[label, ABNORMAL] / total:.1%} of {images_text(total)} labeled {label}."
         for label, name in ((ABNORMAL, "Recall"), (NORMAL, "False positive rate"))
         if (total := sum(sums.confusion[label, outcome] for outcome in OUTCOMES))
     ]

@@ -22,6 +22,7 @@ from chipdemo.overlay import encode, overlay, with_legend
 RESULTS = "inspections.jsonl"  # a line for each image, in the order given; see result_of
 RUN = "run.json"
 FORMAT = 2  # of RESULTS
+WORDS = {"threshold": "at", "tiles": "with"}  # before what RUN holds, where it is not "of"
 BATCH = 16  # images and tiles prepared for one call of the judge
 PICTURE_SIDE = 480  # pixels of the longer side of an image in the report
 
@@ -182,8 +183,10 @@ def _check_run(run: Mapping[str, Any], before: Any, folder: Path) -> None:
     before = before if isinstance(before, dict) else {}
     different = [name for name in run if before.get(name) != run[name]]
     if different:
-        changes = ", ".join(f"{name} {before.get(name)} instead of {run[name]}" for name in different)
-        raise BatchError(f"The results in {folder} have {changes}. Choose another --out, or remove it.")
+        changes = ", ".join(
+            f"{WORDS.get(name, 'of')} {name} {before.get(name)}, not {run[name]}" for name in different
+        )
+        raise BatchError(f"{folder} holds results {changes}. Choose another --out, or delete {folder}.")
 
 
 def _batches(prepared: Iterable[Inspected]) -> Iterator[list[Inspected]]:

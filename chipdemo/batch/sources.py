@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from chipdemo.errors import BatchError, DataError, ExchangeError, ImageError
 from chipdemo.files import DEFAULT_LIMITS, Found, Limits, as_text, found_at, in_zip, is_zip, shown, too_large
 from chipdemo.labeling.folders import class_of
-from chipdemo.tables import local_path, read_rows
+from chipdemo.tables import local_path, read_rows, whole_number
 
 if TYPE_CHECKING:
     from chipdemo.labeling.hub.read import Files
@@ -51,7 +51,7 @@ class BatchImage:
 
 @dataclass(frozen=True)
 class ImageList:
-    """Images, each path once. count: of them. skipped: a line on each file that is no image."""
+    """Images, each path once. count: of them. skipped: lines on hidden files and tables without images."""
 
     sources: Sequence[Callable[[], Iterable[BatchImage | str]]]
     count: int = 0
@@ -103,21 +103,19 @@ def find_images(paths: Sequence[str], limits: Limits = DEFAULT_LIMITS) -> ImageL
 def uploaded_images(
     uploads: Iterable[tuple[str, Path]], limits: Limits = DEFAULT_LIMITS
 ) -> tuple[list[BatchImage], list[str]]:
-    """The images of uploaded files, and a line on each file that is skipped.
+    """The images of uploaded files, and a line on the hidden files of each zip.
 
     uploads: (name, path) of images and zips. The images' paths begin with the name: where an upload lies
     on this machine is not shown.
     """
     images, skipped, times = [], [], Counter()
     for name, path in uploads:
-        zipped = is_zip(path)
-        for file in in_zip(path, name, limits) if zipped else [Found(name, path)]:
+        for file in in_zip(path, name, limits) if is_zip(path) else [Found(name, path)]:
             if isinstance(file, str):
                 skipped.append(file)
-                continue
-            named = as_text(f"{name}!{file.name}" if zipped else name)
-            times[named] += 1
-            images.append(BatchImage(file, f"{named} ({times[named]})" if times[named] > 1 else named))
+            else:
+                where = name if file.name == name else f"{name}!{file.name}"
+                images.append(BatchImage(file, _numbered(as_text(where), times)))
     return images, skipped
 
 
@@ -153,12 +151,20 @@ def _source(path: str, limits: Limits) -> Callable[[], Iterable[BatchImage | str
 
 
 def _on_disk(path: Path, limits: Limits) -> Iterator[BatchImage | str]:
+    times, folder = Counter(), path.resolve() if path.is_dir() else None
     for file in found_at(path, limits):
         if isinstance(file, str):
             yield file
-        else:
-            where = str(file.source) if isinstance(file.source, Path) else f"{path}!{file.name}"
-            yield BatchImage(file, as_text(where), label_by_folders(file.name))
+            continue
+        inside = folder / file.name if folder else f"{path}!{file.name}"
+        where = str(path if not folder and file.name == path.name else inside)
+        yield BatchImage(file, _numbered(as_text(where), times), label_by_folders(file.name))
+
+
+def _numbered(path: str, times: Counter) -> str:
+    """The path, told apart from the same one before it: a zip may hold a name twice."""
+    times[path] += 1
+    return f"{path} ({times[path]})" if times[path] > 1 else path
 
 
 def _in_csv(path: Path) -> Iterator[BatchImage]:
@@ -166,7 +172,9 @@ def _in_csv(path: Path) -> Iterator[BatchImage]:
         for _, row in read_rows(path, ["image"]):
             where = local_path(path.parent, row["image"])
             yield BatchImage(
-                Found(row["image"], where), as_text(str(where)), class_of(row.get("label", "")) or ""
+                Found(row["image"], where),
+                as_text(str(where)),
+                class_of(whole_number(row.get("label", ""))) or "",
             )
     except DataError as error:
         raise BatchError(str(error)) from error

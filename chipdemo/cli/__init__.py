@@ -36,6 +36,11 @@ def fraction(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1") from None
 
 
+def amount(count: int, what: str) -> str:
+    """ "1 label", "2 labels"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {what}" for what, count in counts.items())
 

@@ -15,7 +15,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     about = "write a model as one graph that runs without PyTorch: RGB pixels in, probability and heatmap out"
     take = add_command(commands, "export", export, about, "model")
     take.add_argument("--format", choices=GRAPHS, default=GRAPHS[0], help="default: %(default)s")
-    take.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder")
+    take.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to create")
     take.add_argument(
         "--int8",
         nargs="+",

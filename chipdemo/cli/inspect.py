@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chipdemo.cli import EXIT_ERROR, EXIT_FOUND, add_command, counted, fraction, show_refused
+from chipdemo.cli import EXIT_ERROR, EXIT_FOUND, add_command, counted, fraction
 from chipdemo.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         required=True,
         type=Path,
         metavar="DIR",
-        help="folder for the results, new or of a stopped run",
+        help="new folder, or that of an interrupted run",
     )
     inspect.add_argument(
         "--engine",
@@ -54,7 +54,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         "--workers",
         type=_workers,
         metavar="N",
-        help="processes of --engine ray that hold the model (default: one for each core)",
+        help="Ray worker processes, each with its own copy of the model (default: one per core)",
     )
     inspect.add_argument(
         "--threshold", type=fraction, help="decision threshold, 0 to 1 (default: the one of the model)"
@@ -72,7 +72,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         choices=FINDINGS,
         default=(),
         metavar="OUTCOME",
-        help=f"end with exit status {EXIT_FOUND} if there is an image of an outcome: {', '.join(FINDINGS)}",
+        help=f"exit with status {EXIT_FOUND} if any image is: {', '.join(FINDINGS)}",
     )
 
 
@@ -85,10 +85,10 @@ def _workers(text: str) -> int:
 def inspect_batch(flags: argparse.Namespace, settings: Settings) -> int:
     from tqdm import tqdm
 
-    from chipdemo.batch.report import sums_of, write_tables
+    from chipdemo.batch.report import images_text, sums_of, write_tables
     from chipdemo.batch.run import Task, inspect_all
     from chipdemo.batch.sources import find_images
-    from chipdemo.files import Limits
+    from chipdemo.files import Limits, as_text
     from chipdemo.inspection import outcome_text
     from chipdemo.judge import Judge
     from chipdemo.models import Models
@@ -110,10 +110,23 @@ def inspect_batch(flags: argparse.Namespace, settings: Settings) -> int:
     sums = sums_of(results)
     page = _write_page(task, images, results, sums)
     counts = {outcome_text(outcome): count for outcome, count in sums.counts.items()}
-    print(f"{sums.images:,} images: {counted(counts)}.")
-    show_refused([*images.skipped, *(f"{one['file']}: {one['error']}" for one in sums.refused)])
-    print(f"wrote {page}")
+    print(f"{images_text(sums.images)}: {counted(counts)}.")
+    _show_refused(images.skipped, sums)
+    print(f"wrote {as_text(str(page))}")
     return EXIT_FOUND if any(sums.counts[outcome] for outcome in flags.fail_on) else 0
+
+
+def _show_refused(skipped: list[str], sums: "Sums") -> None:
+    from chipdemo.batch.report import CSV, UNREADABLE
+
+    if count := sums.counts[UNREADABLE]:
+        print(f"Not inspected: {count:,}")
+        for one in sums.refused:
+            print(f"  {one['file']}: {one['error']}")
+        if more := count - len(sums.refused):
+            print(f"  and {more:,} more, in {CSV}")
+    for line in skipped:
+        print(line)
 
 
 def _loader(settings: Settings) -> "Callable[[], Model]":

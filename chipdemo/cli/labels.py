@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from chipdemo.cli import add_command, counted, show_progress, show_refused
+from chipdemo.cli import add_command, amount, counted, show_progress, show_refused
 from chipdemo.errors import SettingsError
 from chipdemo.settings import Settings, flag, variable
 
@@ -23,7 +23,7 @@ def add_to(rooms: argparse._SubParsersAction) -> None:
         help="folder, zip or image; or hf:owner/name, a dataset of the Hugging Face Hub",
     )
     export = add_command(commands, "export", labels_export, "export labels by consensus", "journal")
-    export.add_argument("folder", type=Path, metavar="DIR", help="new folder")
+    export.add_argument("folder", type=Path, metavar="DIR", help="folder to create")
     export.add_argument("--format", choices=EXPORTS, default=EXPORTS[0], help="default: %(default)s")
     take = add_command(commands, "import", labels_import, "import labels", "journal")
     take.add_argument("path", type=Path, metavar="PATH", help="labeled folder, CSV or COCO JSON")
@@ -58,7 +58,7 @@ def labels_add(flags: argparse.Namespace, settings: Settings) -> None:
 
                 intakes.append(add_dataset(journal, source.removeprefix(HUB), show_progress, limits))
     added, known = sum(intake.added for intake in intakes), sum(intake.known for intake in intakes)
-    print(f"{added:,} images added, {known:,} known before.")
+    print(f"{amount(added, 'image')} added, {known:,} known before.")
     show_refused([line for intake in intakes for line in intake.refused])
 
 
@@ -81,7 +81,7 @@ def labels_import(flags: argparse.Namespace, settings: Settings) -> None:
         imported = import_labels(
             journal, flags.path, flags.annotator, flags.format, show_progress, flags.normal, flags.abnormal
         )
-    print(f"{imported.added:,} labels added, {imported.known:,} known before.")
+    print(f"{amount(imported.added, 'label')} added, {imported.known:,} known before.")
     if imported.replaced:
         print(f"{imported.replaced:,} of them replaced earlier labels of {flags.annotator}.")
     show_refused(imported.refused)
@@ -93,14 +93,14 @@ def labels_publish(flags: argparse.Namespace, settings: Settings) -> None:
 
     with Journal(settings.journal_path) as journal:
         count = Publisher(journal, _dataset(settings), settings.dataset_public).flush()
-    print(f"{count:,} labels published to {settings.dataset}.")
+    print(f"{amount(count, 'label')} published to {settings.dataset}.")
 
 
 def labels_compact(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.labeling.hub.compaction import compact
 
     compacted = compact(_dataset(settings))
-    print(f"{settings.dataset}: {compacted.before:,} files before, {compacted.after:,} now.")
+    print(f"{settings.dataset}: {amount(compacted.before, 'file')} before, {compacted.after:,} now.")
 
 
 def labels_status(flags: argparse.Namespace, settings: Settings) -> None:

@@ -29,8 +29,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     take.add_argument(
         "--memory-for",
         metavar="MODEL",
-        help="a trained classifier, a folder or Hub id: --out becomes a copy of it with a memory bank, whose "
-        "verdicts are the same and which also explains by inverse matching",
+        help="add a memory bank to a copy of this classifier: same verdicts, and inverse matching as a "
+        "further explanation",
     )
     take.add_argument(
         "--false-positive-rate",

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from chipdemo.errors import DataError
-from chipdemo.inspection import ABNORMAL, NORMAL
+from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
 from chipdemo.labeling.label import UNSURE
 
 NORMAL_NAMES = {"normal", "good", "ok", "pass", "functional", "negative", "0"}
@@ -59,12 +59,12 @@ def labeled_folders(
 ) -> list[tuple[Path, str, Path]]:
     """The folders that give a label to all files below them: (folder, label, parent of the defect types).
 
-    Two layouts are read, at the top of root or in each of train/, val/ and test/:
-    - normal/ and abnormal/, or synonyms of these, with a folder a defect type in abnormal/; other folders
-      beside abnormal/ are passed over.
-    - MVTec AD: good/, or a synonym, beside a folder a defect type. ground_truth/ and masks/ are passed over.
-    unsure/ may be beside them. normal, abnormal: further names of class folders.
-    Raises DataError, with the names that were found, for any other folder.
+    Two layouts are read:
+    - normal/ and abnormal/, or synonyms of these, at the top of root or in each of train/, val/ and test/,
+      with a folder a defect type in abnormal/.
+    - MVTec AD: train/ has good/ alone, and in val/ and test/ every other folder is a defect type.
+    unsure/ may be beside them; masks and the like (NOT_DEFECTS) are left out. normal, abnormal: further names
+    of class folders. Raises DataError, with the names that were found, for any other folder.
     """
     splits = split_folders(root)
     levels = [folders_in(level) for level in splits or [root]]
@@ -73,27 +73,26 @@ def labeled_folders(
     labels = {folder: label_of(folder.name, normal, abnormal) for folder in found}
     if splits and any(class_of(folder.name, normal, abnormal) for folder in folders_in(root)):
         raise DataError(f"{root} has class folders beside {splits[0].name}/. Move them into the splits.")
-    if not any(labels.values()):
+    if not any(label in CLASSES for label in labels.values()):
         raise DataError(
-            f"No folder in {root} says normal or abnormal by its name: {_names(found)}. Rename them, or name "
-            "them by --normal and --abnormal."
+            f"{root} has no class folders{', only ' + _names(found) if found else ''}. Put the images into "
+            f"{root.name}/{NORMAL} and {root.name}/{ABNORMAL}."
         )
-    has_normal = NORMAL in labels.values()
-    result = []
-    for level in levels:
-        has_abnormal = any(labels[folder] == ABNORMAL for folder in level)
-        others = [folder for folder in level if not labels[folder] and _plain(folder.name) not in NOT_DEFECTS]
-        if others and not has_abnormal and not has_normal:
-            raise DataError(
-                f"{_names(others)} in {root}: defect types need a folder good/ or normal/. Put them into "
-                "abnormal/, or name them by --abnormal."
-            )
-        defects = [] if has_abnormal else others
-        for folder in level:
-            if labels[folder] or folder in defects:
-                types = folder if labels[folder] else folder.parent
-                result.append((folder, labels[folder] or ABNORMAL, types))
-    return result
+    found = [folder for folder in found if labels[folder] or _plain(folder.name) not in NOT_DEFECTS]
+    learned = {labels[folder] for folder in found if SPLITS.get(_plain(folder.parent.name)) == "train"}
+    types = [
+        folder
+        for folder in found
+        if not labels[folder] and learned == {NORMAL} and SPLITS[_plain(folder.parent.name)] != "train"
+    ]
+    if others := [folder for folder in found if not labels[folder] and folder not in types]:
+        raise DataError(
+            f"{_names(others)} in {root} may be normal or abnormal. Put defect types into {ABNORMAL}/, and "
+            "remove or rename the rest."
+        )
+    return [
+        (folder, labels[folder] or ABNORMAL, folder if labels[folder] else folder.parent) for folder in found
+    ]
 
 
 def split_folders(root: Path) -> list[Path]:
@@ -116,7 +115,7 @@ def _check_names(root: Path, found: list[Path], normal: Collection[str], abnorma
     there = {_plain(folder.name) for folder in found}
     for name in (*normal, *abnormal):
         if _plain(name) not in there:
-            raise DataError(f"{root} has no folder {name}: {_names(found)}.")
+            raise DataError(f"{root} has no folder {name}. It has {_names(found)}.")
 
 
 def _names(folders: list[Path]) -> str:

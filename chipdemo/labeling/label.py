@@ -70,13 +70,12 @@ class Label:
             raise LabelError(f"Event ids must be UUIDs: {_shown(self.event_id)}, {_shown(self.retracts)}.")
         if not self.annotator.strip():
             raise LabelError("The name of the annotator is empty.")
-        names = (
-            self.annotator,
-            self.defect_type,
-            *((self.prediction.name, self.prediction.revision) if self.prediction else ()),
-        )
-        for text, most in (*((name, MAX_NAME) for name in names), (self.note, MAX_NOTE)):
-            _check_text(text, most)
+        _check_text("name of the annotator", self.annotator, MAX_NAME)
+        _check_text("defect type", self.defect_type, MAX_NAME)
+        if self.prediction:
+            _check_text("name of the model", self.prediction.name, MAX_NAME)
+            _check_text("revision of the model", self.prediction.revision, MAX_NAME)
+        _check_text("note", self.note, MAX_NOTE)
         if self.created_at.utcoffset() is None or self.created_at.utcoffset().total_seconds():
             raise LabelError(f"The time {self.created_at} is not in UTC.")
         if self.prediction and not 0 <= self.prediction.abnormal_probability <= 1:
@@ -100,14 +99,17 @@ def _is_id(text: str) -> bool:
         return False
 
 
-def _check_text(text: str, most: int) -> None:
+def _check_text(what: str, text: str, most: int) -> None:
     """Any character is allowed that UTF-8 can encode."""
     if len(text) > most:
-        raise LabelError(f"{_shown(text)} has {len(text):,} characters; the limit is {most:,}.")
+        raise LabelError(f"The {what} {_shown(text)} has {len(text):,} characters; the limit is {most:,}.")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise LabelError(f"{_shown(text)} has half a character at position {error.start}.") from error
+        whole = re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text[:80])
+        raise LabelError(
+            f"The {what} {whole!r} is not valid UTF-8 text. Correct the damaged characters."
+        ) from error
 
 
 def _check_boxes(boxes: tuple[Box, ...]) -> None:

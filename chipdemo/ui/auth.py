@@ -19,7 +19,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def has_oauth(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether people sign in by Hugging Face. Only on a Space: elsewhere gradio makes believe."""
+    """Whether users sign in by Hugging Face. Only on a Space: elsewhere gradio makes believe."""
     return environ.get("SYSTEM") == "spaces" and bool(environ.get("OAUTH_CLIENT_ID"))
 
 
@@ -32,7 +32,7 @@ def is_of_another_site(headers: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class Annotators:
-    """Decides by the settings. oauth: people sign in by Hugging Face; accounts of --auth go first."""
+    """Decides by the settings. oauth: users sign in by Hugging Face; accounts of --auth go first."""
 
     settings: Settings
     oauth: bool = False

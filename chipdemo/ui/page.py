@@ -146,7 +146,7 @@ def serve(
     """Launch with the look and the limits of the settings. options: more of Blocks.launch.
 
     /health answers without a sign-in, and so does /metrics where there are any. Language models find the
-    tools of ui/api at /gradio_api/mcp/, unless people sign in: gradio's server of tools cannot. Raises
+    tools of ui/api at /gradio_api/mcp/, unless users sign in: gradio's server of tools cannot. Raises
     OSError where the port is taken.
     """
     routes = [Route("/health", lambda _: PlainTextResponse("ok\n"))]

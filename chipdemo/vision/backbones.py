@@ -5,6 +5,8 @@ chip_vgg16 is the convolutional part of VGG16, as that paper's public code pools
 Importing this module makes timm.create_model know them.
 """
 
+from difflib import get_close_matches
+
 import timm
 import torch
 from timm.models import register_model
@@ -13,6 +15,18 @@ from torch.nn import functional as F
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CONFIG = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "interpolation": "bicubic", "num_classes": 0}
+
+
+def create_backbone(name: str) -> nn.Module:
+    """A timm model without its classifier, with random weights. Raises ValueError for an unknown name."""
+    try:
+        return timm.create_model(name, num_classes=0)
+    except RuntimeError as error:
+        if timm.is_model(name):
+            raise
+        near = get_close_matches(name, timm.list_models(), cutoff=0.5)
+        advice = f"Did you mean {' or '.join(near)}?" if near else "timm.list_models() lists the names."
+        raise ValueError(f"timm has no model {name[:80]!r}. {advice}") from error
 
 
 def double_conv(channels_in: int, channels: int, stride: int = 1) -> nn.Sequential:

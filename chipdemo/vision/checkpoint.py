@@ -149,6 +149,8 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     for old, new in OLD_METRICS.items():
         if old in metrics:
             metrics[new] = metrics.pop(old)
+    if isinstance(weights := metrics.get("starting_weights"), str):
+        metrics["starting_weights"] = weights.replace("training part", "training split")
     for measured in (metrics.get("test"), metrics.get("validation")):
         if isinstance(measured, dict) and "part" in measured:
             measured["split"] = str(measured.pop("part")).replace("photograph", "image")

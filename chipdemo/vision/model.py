@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chipdemo.inspection import CLASSES
-from chipdemo.vision import backbones as baselines  # noqa: F401 - timm learns their names
+from chipdemo.vision.backbones import create_backbone
 from chipdemo.vision.cbam import CBAM
 from chipdemo.vision.ood import OODDetector
 
@@ -67,7 +66,7 @@ class ChipNet(nn.Module):
         if attention not in ATTENTIONS:
             raise ValueError(f"attention is {attention!r}; choose one of {', '.join(ATTENTIONS)}")
         self.name = backbone
-        self.backbone = timm.create_model(backbone, num_classes=0)
+        self.backbone = create_backbone(backbone)
         info = self.backbone.feature_info
         if not 1 <= stages <= len(info):
             raise ValueError(f"stages is {stages}; {backbone} has 1 to {len(info)}")

@@ -110,7 +110,9 @@ def import_labels(
     read = _chosen(READERS, format)
     if normal or abnormal:
         if format != "folder":
-            raise ExchangeError(f"Names of class folders were given, but {path} is read as {format}.")
+            raise ExchangeError(
+                f"--normal and --abnormal apply to class folders; {path} is read as {format}. Leave them out."
+            )
         read = partial(read, normal=normal, abnormal=abnormal)
     return keep_rows(journal, read(path), annotator, progress)
 

@@ -88,9 +88,14 @@ def read(path: Path) -> Iterator[Row | str]:
         for annotation in content["annotations"]:
             of_image[annotation["image_id"]].append(annotation)
         images = [(str(image.get("file_name")), image) for image in content["images"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except OSError as error:
+        raise ExchangeError(f"{file} cannot be read: {error.strerror}. Check the path.") from error
+    except (ValueError, RecursionError) as error:
+        raise ExchangeError(f"{file} is not valid JSON. Export it again as COCO.") from error
+    except (KeyError, TypeError, AttributeError) as error:
         raise ExchangeError(
-            f"{file} cannot be read as COCO JSON with images and annotations ({error!r:.200})."
+            f"{file} is not COCO: it needs lists of images, categories and annotations with their ids. "
+            "Export it again as COCO."
         ) from error
 
     def row_of(image: dict[str, Any]) -> Row:

@@ -18,7 +18,7 @@ def read(root: Path, normal: Collection[str] = (), abnormal: Collection[str] = (
     try:
         files = list(labeled_files(root, normal, abnormal))
     except DataError as error:
-        raise ExchangeError(str(error)) from error
+        raise ExchangeError(f"{error} --normal and --abnormal name other class folders.") from error
     except OSError as error:
         raise ExchangeError(f"{root} cannot be read as a folder ({error}). Check --format.") from error
     if not files:

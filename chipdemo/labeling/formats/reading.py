@@ -19,7 +19,7 @@ from chipdemo.labeling.folders import label_of
 from chipdemo.labeling.intake import Progress, is_full, read_file
 from chipdemo.labeling.journal import Journal, NewImage
 from chipdemo.labeling.label import Box, Label
-from chipdemo.tables import local_path
+from chipdemo.tables import local_path, whole_number
 
 EVENTS = uuid.UUID("6f0b7c9e-3f0e-5d3c-9d0a-0c1e8a5b7d42")  # the namespace of imported events' ids
 MALFORMED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
@@ -133,11 +133,16 @@ def rows_of(
 def _reason(error: Exception) -> str:
     if isinstance(error, ChipDemoError):
         return str(error)
-    return f"This entry is malformed ({shown(repr(error))})."
+    reason = "a value is not of the expected kind"
+    if isinstance(error, KeyError):
+        reason = f"{shown(repr(error.args[0]))} is missing"
+    elif isinstance(error, ValueError):
+        reason = shown(str(error)).rstrip(".")
+    return f"This entry is malformed: {reason}. Correct it."
 
 
 def _event(row: Row, annotator: str) -> tuple[NewImage, Label]:
-    label = label_of(row.label)
+    label = label_of(whole_number(row.label))
     if label is None:
         raise LabelError(f"The label {shown(row.label)!r} is not normal, abnormal or unsure.")
     image = read_file(Found(row.name, row.path))

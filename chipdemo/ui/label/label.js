@@ -355,7 +355,7 @@
     const wanted = () => one(".peek").checked && !at && current() === entry;
     one(".verdict-first").textContent = "";
     const found = wanted() && (await look(entry));
-    if (found && wanted()) one(".verdict-first").textContent = `Model: ${found.model.verdict}, probability of abnormal ${probability(found.model)}`;
+    if (found && wanted()) one(".verdict-first").textContent = `Model: ${found.model.outcome.replaceAll("_", " ")}, probability of abnormal ${probability(found.model)}`;
   }
 
   async function renderHeat() {

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from chipdemo.errors import ChipDemoError, LabelError
-from chipdemo.inspection import verdict_of
+from chipdemo.inspection import OUT_OF_DISTRIBUTION, verdict_of
 from chipdemo.judge import Judge
 from chipdemo.labeling import history
 from chipdemo.labeling.journal import Journal, JournalImage
@@ -129,10 +129,11 @@ def look(desk: Desk, sha256: Any) -> dict[str, Any]:
     image = desk.journal.image(values.text(sha256, "sha256"))
     inspection = desk.predictions.inspection(image.sha256)
     prediction = desk.predictions.of(image.sha256)
-    verdict = verdict_of(prediction.abnormal_probability, desk.predictions.model.threshold)
+    verdict = verdict_of(prediction.abnormal_probability, inspection.threshold)
+    outcome = OUT_OF_DISTRIBUTION if inspection.out_of_distribution else verdict
     heatmap, size = inspection.heatmaps[inspection.method], (image.width, image.height)
     return image_json(desk, image) | {
-        "model": asdict(prediction) | {"verdict": verdict},
+        "model": asdict(prediction) | {"outcome": outcome},
         "heat": heat_view(heatmap, inspection.method, size)["heat"],
     }
 

@@ -52,7 +52,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Many:
-    """All images in their order. passed_over: a line on each file that was not inspected."""
+    """All images in their order. passed_over: a line on each zip's hidden files."""
 
     tiles: tuple[Tile, ...]
     passed_over: tuple[str, ...]
