@@ -30,7 +30,7 @@ def test_a_retraction_names_its_event_and_has_no_label():
         ({"annotator": "  "}, "annotator"),
         ({"annotator": "a" * 201}, "201"),
         ({"note": "n" * (MAX_NOTE + 1)}, "10,001"),
-        ({"note": "\ud800"}, "ud800"),
+        ({"note": "\ud800"}, "\ufffd"),
         ({"event_id": "1"}, "'1'"),
         ({"retracts": "1", "label": ""}, "'1'"),
         ({"boxes": (Box(-1, 0, 5, 5),)}, "-1"),

@@ -141,7 +141,7 @@ def test_an_image_gets_an_answer_of_each_model_and_the_same_one_again(page, file
     page.set_input_files(IMAGE, files / "light.png")
     page.wait_for_function("document.querySelector('.answers h2')?.textContent.startsWith('light.png')")
     page.wait_for_function("document.querySelectorAll('.answer.normal').length === 2")
-    assert not page.locator("#compare-stop").is_visible()
+    page.wait_for_selector("#compare-stop", state="hidden")
 
 
 class Held(FakeModel):
