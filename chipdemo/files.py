@@ -107,7 +107,7 @@ def _link(path: Path, root: Path) -> Found:
 
 
 def _refused(name: str, reason: str) -> Found:
-    """A file that is not read; whoever asks for its content hears why."""
+    """A file that is not read: content_of raises ImageError with the reason."""
     return Found(name, partial(_refuse, reason))
 
 

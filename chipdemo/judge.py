@@ -120,7 +120,7 @@ class Judge:
     def explain(
         self, image: DecodedImage, method: str, *, tiles: bool = True, model: Model | None = None
     ) -> Explanation:
-        """The heatmap and the regions of a method, as inspect with this method gives them; no listener hears.
+        """The heatmap and the regions of a method, as inspect gives them; no listener is called.
 
         Methods that stretch each map to its own maximum explain the whole image: their maps of tiles cannot
         be put together. Raises ValueError for a method that the model does not offer.

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from chipdemo.errors import ExchangeError, JournalError, LabelError, UnreadableImageError
+from chipdemo.errors import ExchangeError, JournalError, LabelError
 from chipdemo.files import Limits
 from chipdemo.images import read_image
-from chipdemo.labeling.intake import add_contents, add_one, add_paths, add_uploads
+from chipdemo.labeling.intake import add_contents, add_paths, add_uploads
 from chipdemo.labeling.label import Label
 from tests.drawn import picture
 
@@ -218,17 +218,6 @@ def test_an_upload_that_is_gone_or_too_large_is_refused(journal, tmp_path):
     intake = add_uploads(journal, uploads, limits=Limits(file_bytes=10))
     assert intake.refused[0].startswith("one.png: ")
     assert intake.refused[1].startswith("gone.png: ")
-
-
-def test_one_image_is_added_and_gives_its_hash(journal, tmp_path):
-    assert add_one(journal, picture(0), "chip.png") == sha256(picture(0))
-    path = fill(tmp_path / "chips", a_png=picture(1)) / "a.png"
-    assert add_one(journal, path, "a.png") == sha256(picture(1))
-    path.unlink()
-    assert journal.content(sha256(picture(1))) == picture(1)
-    with pytest.raises(UnreadableImageError):
-        add_one(journal, b"none", "none.png")
-    assert names(journal) == ["chip.png", "a.png"]
 
 
 def test_a_zip_is_added_by_content_and_nothing_is_written_to_disk(journal, tmp_path):

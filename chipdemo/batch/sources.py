@@ -162,7 +162,7 @@ def _on_disk(path: Path, limits: Limits) -> Iterator[BatchImage | str]:
 
 
 def _numbered(path: str, times: Counter) -> str:
-    """The path, told apart from the same one before it: a zip may hold a name twice."""
+    """The path, with a number where it has come before: a zip may hold a name twice."""
     times[path] += 1
     return f"{path} ({times[path]})" if times[path] > 1 else path
 

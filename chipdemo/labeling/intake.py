@@ -78,13 +78,6 @@ def add_contents(
     return _add(journal, found, progress, limits)
 
 
-def add_one(journal: Journal, source: Path | bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> str:
-    """Add one image with its content; returns its sha256. Raises ImageError."""
-    image = read_file(Found(name, source), limits)
-    journal.add_images(image)
-    return image.sha256
-
-
 def is_full(batch: Sequence[NewImage]) -> bool:
     """Whether a transaction should have no more images than these."""
     return len(batch) >= BATCH or sum(len(image.content) for image in batch) > BATCH_BYTES
