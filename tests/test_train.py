@@ -43,14 +43,15 @@ def options(chips, out, **changes):
         "epochs": 3,
         "batch_size": 8,
         "freeze": 0,
+        "linear": "off",
     }
     return Options(data=str(chips), out=str(out), **(defaults | changes))
 
 
 def command(chips, out, epochs):
     """The same run as options(), as a process of its own that can be killed."""
-    flags = f"--backbone {BACKBONE} --init none --image-size 64 --batch-size 8 --freeze 0 --epochs {epochs}"
-    return [sys.executable, SCRIPT, "--data", chips, "--out", out, *flags.split()]
+    flags = f"--backbone {BACKBONE} --init none --image-size 64 --batch-size 8 --freeze 0 --linear off"
+    return [sys.executable, SCRIPT, "--data", chips, "--out", out, *flags.split(), "--epochs", str(epochs)]
 
 
 def train_until(epoch, options, monkeypatch):
@@ -122,6 +123,31 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(chips, tmp_path)
     resumed = load_file(train(options(chips, out, epochs=4, resume=True)) / WEIGHTS)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert not (out / STATE).exists()
+
+
+def test_a_linear_head_is_kept_where_it_beats_the_tuned_network(chips, tmp_path, capsys):
+    out = train(options(chips, tmp_path / "out", epochs=1, learning_rate=1e-9, linear="auto"))
+    training = json.loads((out / "metrics.json").read_text())["training"]
+    assert training["kept"] == "linear head" and "kept the linear head" in capsys.readouterr().out
+    assert training["validation_losses"]["linear head"] < training["validation_losses"]["network"]
+    net, spec, _ = load_checkpoint(str(out))
+    assert spec.attention == "none" and torch.equal(net.head.weight[0], -net.head.weight[1])
+
+
+def test_two_views_of_an_image_are_drawn_together(chips, tmp_path):
+    """The squared difference of the log-odds of two views is smaller with a large weight on it."""
+
+    def difference(consistency):
+        out = tmp_path / str(consistency)
+        train(options(chips, out, epochs=6, learning_rate=3e-3, consistency=consistency))
+        net, spec, _ = load_checkpoint(str(out))
+        pixels = np.stack([np.array(draw_chip(7000 + i, i % 2 == 1).resize((64, 64))) for i in range(40)])
+        log_odds = [
+            predict(net, np.ascontiguousarray(view), spec).log_odds for view in (pixels, pixels[:, ::-1])
+        ]
+        return np.mean((log_odds[0] - log_odds[1]) ** 2)
+
+    assert difference(2.0) < 0.5 * difference(0.001)
 
 
 def test_resuming_another_run_is_refused(chips, tmp_path, monkeypatch):
@@ -255,6 +281,15 @@ def test_a_run_starts_from_another_checkpoint_or_from_backbone_weights(trained, 
     torch.testing.assert_close(other.backbone.conv_stem.weight, net.backbone.conv_stem.weight)
     with pytest.raises(DataError, match="tensors"):
         load_starting_weights(ChipNet("resnet18"), "resnet18", str(tmp_path / "backbone.safetensors"))
+
+
+def test_weights_of_the_published_resnet50_are_refused_by_timms(tmp_path):
+    net = ChipNet("chip_resnet50", "none")
+    file = tmp_path / "resnet50.safetensors"
+    save_file(net.backbone.state_dict(), file, {"variant": "v1: stride in the first convolution"})
+    assert load_starting_weights(net, "chip_resnet50", str(file)) == "resnet50.safetensors"
+    with pytest.raises(DataError, match="--backbone chip_resnet50"):
+        load_starting_weights(ChipNet("resnet50", "none"), "resnet50", str(file))
 
 
 def log_odds_gap(folder):

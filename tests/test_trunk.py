@@ -15,7 +15,7 @@ MEAN = STD = (0.5, 0.5, 0.5)
 
 
 def views_of(trunk, pixels, cache, views=2):
-    return cached_views(trunk, pixels, MEAN, STD, views, cache, lambda it, **_: it)
+    return cached_views(trunk, pixels, MEAN, STD, views, 1.0, cache, lambda it, **_: it)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,7 @@ def test_frozen_blocks_do_not_learn_while_the_others_do(tmp_path):
         batch_size=8,
         freeze=2,
         views=2,
+        linear="off",
     )
     torch.manual_seed(0)
     start = ChipNet(BACKBONE, stages=2, dropout=options.dropout).state_dict()

@@ -38,9 +38,12 @@ def load_starting_weights(net: ChipNet, backbone: str, init: str) -> str:
         raise DataError(
             f"--init {init} is not a checkpoint folder or a .safetensors file. imagenet and none work too."
         )
-    _fill_backbone(net, load_file(path), init)
     with safe_open(path, "pt") as file:
-        return (file.metadata() or {}).get("source", path.name)
+        metadata = file.metadata() or {}
+    if backbone == "resnet50" and metadata.get("variant", "").startswith("v1"):  # it would load, but be worse
+        raise DataError(f"{init} has the strides of the published ResNet-50. Use --backbone chip_resnet50.")
+    _fill_backbone(net, load_file(path), init)
+    return metadata.get("source", path.name)
 
 
 def _load_imagenet(net: ChipNet, backbone: str) -> str:

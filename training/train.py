@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from timm.optim import param_groups_layer_decay
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -29,6 +30,7 @@ from chipdemo.vision.output import replacing
 from chipdemo.vision.transforms import pixels_of
 from training.checkpoint import write_checkpoint
 from training.distillation import Distillation, teacher_predictions
+from training.linear import linear_model, validation_losses
 from training.measure import PICTURES, auroc
 from training.predict import predict
 from training.push import OWN, destination, push
@@ -60,12 +62,18 @@ class Options:
     batch_size: int = flag(32, "images in a step")
     learning_rate: float = flag(5e-4, "peak of the cosine schedule, for the backbone")
     head_rate: float = flag(5.0, "factor on the learning rate, for the attention and the head")
+    layer_decay: float = flag(1.0, "factor on the learning rate from each block to the one before it")
     weight_decay: float = flag(0.05, "of AdamW")
     averaging: float = flag(0.99, "decay of the moving average of the weights; the average is saved")
     dropout: float = flag(0.2, "of the pooled features, fraction")
+    augmentation: float = flag(1.0, "strength of the augmentation besides flips and turns, 0-1")
+    consistency: float = flag(0.0, "weight of the squared difference of the log-odds of two views")
     freeze: int = flag(4, "how many of the backbone's first blocks, the stem included, are not trained")
     views: int = flag(6, "augmented views of each image for the frozen blocks; their output is kept on disk")
     cache: str = flag("runs/cache", "folder for that output; may be deleted after training")
+    linear: str = flag(
+        "auto", "also fit a linear head on frozen features, and keep the better", choices=("auto", "off")
+    )
     teacher: str = flag("", "distill from these checkpoints: folders or Hub ids, separated by commas")
     teacher_share: float = flag(0.5, "weight of the teachers' predictions in the target, 0-1")
     seed: int = flag(0, "of weights, order and augmentation; the split does not depend on it")
@@ -180,9 +188,14 @@ def run(options: Options, out: Path, folder: Path, accelerator: Accelerator) -> 
     accelerator.print(f"split: {images.division} | from {starting_weights} | {precision}", flush=True)
     val_pixels, val_target = images.pixels["val"], torch.from_numpy(images.probability["val"])
     target = torch.from_numpy(images.probability["train"])  # (N,), 0-1: soft where annotators disagree
-    inputs = Inputs(trunk, images.pixels["train"], spec, device)
+    inputs = Inputs(trunk, images.pixels["train"], spec, options.augmentation, device)
     with accelerator.main_process_first():  # it writes the views, the others read them
         inputs.cache(options.views, Path(options.cache), options.seed, progress)
+
+    # A linear head on the starting weights, to compare with
+    linear = None
+    if options.linear == "auto" and main:
+        linear = linear_model(net, spec, images, options.augmentation, options.seed)
 
     # The teachers
     distillation = None
@@ -195,9 +208,11 @@ def run(options: Options, out: Path, folder: Path, accelerator: Accelerator) -> 
     # The optimizer and the state
     new = [p for n, p in net.named_parameters() if not n.startswith("backbone.")]
     new += distillation.parameters() if distillation else []
-    old = [p for p in net.backbone.parameters() if p.requires_grad]
-    peaks = (options.learning_rate, options.learning_rate * options.head_rate)
-    optimizer = torch.optim.AdamW([{"params": old}, {"params": new}], weight_decay=options.weight_decay)
+    groups = param_groups_layer_decay(
+        net.backbone, options.weight_decay, layer_decay=options.layer_decay
+    )  # by residual block
+    groups += [{"params": new, "lr_scale": options.head_rate}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
     averaged = AveragedModel(net, multi_avg_fn=moving_average(options.averaging), use_buffers=True)
     best = deepcopy(averaged.module)
     modules = {"net": net, "averaged": averaged, "best": best}
@@ -213,7 +228,7 @@ def run(options: Options, out: Path, folder: Path, accelerator: Accelerator) -> 
         check_options(done["options"], wanted, out)
 
     # The loop
-    steps = max(len(target) // options.batch_size, 1)
+    steps, views = max(len(target) // options.batch_size, 1), 2 if options.consistency else 1
     for epoch in range(done["epoch"], options.epochs):
         started, losses = time.perf_counter(), []
         torch.manual_seed(options.seed * 10_000 + epoch)  # so that a resumed run is the same run
@@ -222,15 +237,22 @@ def run(options: Options, out: Path, folder: Path, accelerator: Accelerator) -> 
         bar = progress(range(steps), desc=f"epoch {epoch + 1}/{options.epochs}")
         for step in bar:
             rows = order[step * options.batch_size : (step + 1) * options.batch_size]  # (n,)
-            batch = inputs.batch(rows, epoch, generator)  # (n, 3, S, S), or (n, C, h, w) of the trunk
-            for group, peak in zip(optimizer.param_groups, peaks):
-                group["lr"] = peak * rate((epoch * steps + step + 1) / (options.epochs * steps))
+            own = rows[mine].repeat(views)  # (views * n,)
+            batch = torch.cat([inputs.batch(rows, epoch * views + v, generator)[mine] for v in range(views)])
+            for group in optimizer.param_groups:
+                progress_made = (epoch * steps + step + 1) / (options.epochs * steps)
+                group["lr"] = options.learning_rate * group["lr_scale"] * rate(progress_made)
             with trunk.skipped(net), autocast():
-                output = trained.train()(batch[mine])
-            log_odds = (output.logits[:, 1] - output.logits[:, 0]).float()  # (n, 2) -> (n,)
-            loss = F.binary_cross_entropy_with_logits(log_odds, target[rows][mine].to(device))
+                output = trained.train()(
+                    batch
+                )  # of (views * n, 3, S, S), or (views * n, C, h, w) of the trunk
+            log_odds = (output.logits[:, 1] - output.logits[:, 0]).float()  # (views * n, 2) -> (views * n,)
+            loss = F.binary_cross_entropy_with_logits(log_odds, target[own].to(device))
+            if options.consistency:
+                first, second = log_odds.chunk(2)
+                loss = loss + options.consistency * F.mse_loss(first, second)
             if distilled:
-                loss = loss + distilled(output.embedding.float(), rows[mine])
+                loss = loss + distilled(output.embedding.float(), own)
             optimizer.zero_grad()
             accelerator.backward(loss)
             optimizer.step()
@@ -253,13 +275,25 @@ def run(options: Options, out: Path, folder: Path, accelerator: Accelerator) -> 
             flush=True,
         )
 
-    # The checkpoint, of the best epoch
+    # The checkpoint: the best epoch, or the linear head if that is better on validation
     accelerator.end_training()
     if main:
+        candidates = {"network": (best, spec)} | ({"linear head": linear} if linear else {})
+        losses = validation_losses(candidates, images)
+        kept = min(losses, key=losses.get)
+        print(
+            "validation loss",
+            *(f"{name} {loss:.4f};" for name, loss in losses.items()),
+            f"kept the {kept}",
+            flush=True,
+        )
+        best, spec = candidates[kept]
         about = {
             "command": shlex.join(["python", "training/train.py", *changed(options)]),
             "options": wanted,
             "best_epoch": done["best_epoch"],
+            "validation_losses": losses,
+            "kept": kept,
             "seconds": round(done["seconds"], 1),
             "precision": precision,
         }

@@ -88,28 +88,43 @@ def _units(module: nn.Module, prefix: str = "") -> Iterator[str]:
 class Inputs:
     """Augmented batches of the training images, as what follows the trunk takes them."""
 
-    def __init__(self, trunk: FrozenTrunk, pixels: np.ndarray, spec: ModelSpec, device: torch.device):
-        """pixels: (N, S, S, 3) uint8."""
+    def __init__(
+        self,
+        trunk: FrozenTrunk,
+        pixels: np.ndarray,
+        spec: ModelSpec,
+        strength: float,
+        device: torch.device,
+    ):
+        """pixels: (N, S, S, 3) uint8. strength: of the augmentation, 0-1."""
         self.trunk, self.pixels, self.spec, self.device = trunk, pixels, spec, device
+        self.strength = strength
         self.views: list[np.ndarray] = []
 
     def cache(self, views: int, folder: Path, seed: int, progress: Callable) -> None:
         """Compute the trunk's output for `views` augmented views of each image, or find it in folder.
 
-        An image has another view each epoch; seed chooses the first one. Does nothing without frozen blocks.
+        An image has other views in each epoch; seed chooses the first one. Does nothing without frozen
+        blocks.
         """
         if self.trunk.units:
             mean, std = self.spec.mean, self.spec.std
-            self.views = cached_views(self.trunk, self.pixels, mean, std, views, folder, progress)
+            self.views = cached_views(
+                self.trunk, self.pixels, mean, std, views, self.strength, folder, progress
+            )
             generator = torch.Generator().manual_seed(seed)
             self.first_view = torch.randint(views, (len(self.pixels),), generator=generator)
 
-    def batch(self, rows: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
-        """(n,) row numbers -> (n, C, h, w) float32: the trunk's output, or normalized images without one."""
+    def batch(self, rows: Tensor, number: int, generator: torch.Generator) -> Tensor:
+        """(n,) row numbers -> (n, C, h, w) float32: the trunk's output, or normalized images without one.
+
+        number: counts the views that an image has had in this run, so that each is another one.
+        """
         if self.views:
-            return gather(self.views, (self.first_view[rows] + epoch) % len(self.views), rows, self.device)
-        pixels = torch.from_numpy(self.pixels[rows.numpy()]).to(self.device)  # (n, S, S, 3)
-        return normalize(augment.augment(pixels, generator), self.spec.mean, self.spec.std)  # (n, 3, S, S)
+            return gather(self.views, (self.first_view[rows] + number) % len(self.views), rows, self.device)
+        pixels = torch.from_numpy(self.pixels[rows.numpy()])  # (n, S, S, 3)
+        pixels = augment.augment(pixels, generator, self.strength).to(self.device)
+        return normalize(pixels, self.spec.mean, self.spec.std)  # (n, 3, S, S)
 
 
 def cached_views(
@@ -118,6 +133,7 @@ def cached_views(
     mean: Sequence[float],
     std: Sequence[float],
     views: int,
+    strength: float,
     cache: Path,
     progress: Callable,
 ) -> list[np.ndarray]:
@@ -127,7 +143,7 @@ def cached_views(
     file below `cache` whose folder is named by the hash of what it depends on; existing files are used.
     """
     device = next(iter(trunk.units[0].parameters())).device
-    folder = cache / _fingerprint(trunk, pixels, mean, std)
+    folder = cache / _fingerprint(trunk, pixels, mean, std, strength)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"view{view}.npy" for view in range(views)]
     for view, path in enumerate(paths):
@@ -135,8 +151,9 @@ def cached_views(
             continue
         generator, chunks = torch.Generator().manual_seed(view), []
         for start in progress(range(0, len(pixels), CHUNK), desc=f"view {view + 1}/{views}"):
-            chunk = torch.from_numpy(pixels[start : start + CHUNK]).to(device)
-            features = trunk(normalize(augment.augment(chunk, generator), mean, std))
+            chunk = torch.from_numpy(pixels[start : start + CHUNK])
+            chunk = augment.augment(chunk, generator, strength).to(device)
+            features = trunk(normalize(chunk, mean, std))
             chunks.append(features.permute(0, 2, 3, 1).half().cpu().numpy())  # (n, C, h, w) -> (n, h, w, C)
         temporary = path.with_suffix(".part.npy")
         try:
@@ -154,8 +171,10 @@ def gather(arrays: list[np.ndarray], views: Tensor, rows: Tensor, device: torch.
     return torch.from_numpy(chosen).to(device).permute(0, 3, 1, 2).float()  # (n, h, w, C) -> (n, C, h, w)
 
 
-def _fingerprint(trunk: FrozenTrunk, pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> str:
-    digest = hashlib.sha256(json.dumps([pixels.shape, list(mean), list(std)]).encode())
+def _fingerprint(
+    trunk: FrozenTrunk, pixels: np.ndarray, mean: Sequence[float], std: Sequence[float], strength: float
+) -> str:
+    digest = hashlib.sha256(json.dumps([pixels.shape, list(mean), list(std), strength]).encode())
     digest.update(Path(augment.__file__).read_bytes())
     digest.update(np.ascontiguousarray(pixels))
     for unit in trunk.units:

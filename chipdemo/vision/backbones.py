@@ -1,7 +1,8 @@
 """Backbones of the papers' comparisons that timm does not have, registered under timm's names.
 
-chip_small_cnn and chip_unet are trained from scratch in the ablation of Ullah et al. (JCDE 2024);
-chip_vgg16 is the convolutional part of VGG16, as that paper's public code pools it.
+chip_resnet50 is ResNet-50 with the strides of its paper. chip_small_cnn and chip_unet are trained from
+scratch in the ablation of Ullah et al. (JCDE 2024); chip_vgg16 is the convolutional part of VGG16, as that
+paper's public code pools it.
 Importing this module makes timm.create_model know them.
 """
 
@@ -118,6 +119,19 @@ class VGG16(nn.Module):
 
 
 @register_model
+def chip_resnet50(pretrained: bool = False, **_) -> nn.Module:
+    """ResNet-50 as published (He et al., CVPR 2016), a stride in the first convolution of a bottleneck.
+
+    timm and torchvision have it in the second. Weights of one fit the other, but are worse there.
+    """
+    refuse(pretrained)
+    net = timm.create_model("resnet50", num_classes=0)
+    for layer in (net.layer2, net.layer3, net.layer4):
+        layer[0].conv1.stride, layer[0].conv2.stride = (2, 2), (1, 1)
+    return net
+
+
+@register_model
 def chip_small_cnn(pretrained: bool = False, **_) -> SmallCNN:
     refuse(pretrained)
     return SmallCNN()
@@ -136,4 +150,4 @@ def chip_vgg16(pretrained: bool = False, **_) -> VGG16:
 
 def refuse(pretrained: bool) -> None:
     if pretrained:
-        raise ValueError("there are no ImageNet weights of this backbone; it starts from --init none")
+        raise ValueError("timm has no ImageNet weights of this backbone. Use --init with a file, or none")

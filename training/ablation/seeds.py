@@ -59,7 +59,8 @@ def start_of(plan: Plan, run: Run) -> dict[str, str | int]:
     backbone = plan.flags["backbone"]
     if "init" in plan.flags:
         return {}
-    file = run.weights / f"{backbone}.imagenet.safetensors" if run.weights else None
+    name = backbone.removeprefix("chip_")
+    file = run.weights / f"{name}.imagenet.safetensors" if run.weights else None
     if file and file.exists():
         return {"init": str(file)}
     try:
