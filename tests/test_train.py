@@ -132,6 +132,10 @@ def test_a_linear_head_is_kept_where_it_beats_the_tuned_network(chips, tmp_path,
     assert training["validation_losses"]["linear head"] < training["validation_losses"]["network"]
     net, spec, _ = load_checkpoint(str(out))
     assert spec.attention == "none" and torch.equal(net.head.weight[0], -net.head.weight[1])
+    alone = train(options(chips, tmp_path / "alone", epochs=0, linear="auto"))
+    assert load_file(alone / WEIGHTS)["head.weight"].equal(load_file(out / WEIGHTS)["head.weight"])
+    with pytest.raises(DataError, match="--epochs 1"):
+        train(options(chips, tmp_path / "nothing", epochs=0))
 
 
 def test_two_views_of_an_image_are_drawn_together(chips, tmp_path):

@@ -31,14 +31,13 @@ def augmentation(side: int, strength: float) -> v2.Transform:
     Always one of the eight flips and right-angle turns. Each other change has a probability that is
     multiplied by strength, 0-1: a small turn, shift and scale, light, blur, noise, fewer pixels, JPEG.
     """
-    margin = side // 10  # mirrored at the edge, so that no change shows a border
-    moved = [
-        v2.Pad(margin, padding_mode="reflect"),
-        v2.RandomAffine(4, (0.04, 0.04), (0.94, 1.08), interpolation=InterpolationMode.BILINEAR),
-        v2.CenterCrop(side),
-    ]
+    move = v2.RandomAffine(4, (0.04, 0.04), (0.94, 1.08), interpolation=InterpolationMode.BILINEAR)
+    moved = [v2.Pad(side // 10, padding_mode="reflect"), move, v2.CenterCrop(side)]  # mirrored at the edge
     changes = [
-        (moved, 0.6),
+        (
+            [v2.RandomChoice([move, v2.Compose(moved)], [0.3, 0.7])],
+            0.7,
+        ),  # without a mirror, the edge is black
         ([v2.ColorJitter(brightness=0.3, contrast=0.3)], 0.7),
         ([v2.RandomAutocontrast(1.0)], 0.15),
         ([v2.GaussianBlur(3, (0.3, 1.2))], 0.15),

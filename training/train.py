@@ -58,7 +58,7 @@ class Options:
     out: str = flag("", "checkpoint folder (default: runs/DATA-BACKBONE-ATTENTION)")
     split: str = flag("", SPLIT_HELP)
     image_size: int = flag(224, "side of the network's input, pixels")
-    epochs: int = flag(6, "passes over the training split")
+    epochs: int = flag(6, "passes over the training split; 0 for the linear head alone")
     batch_size: int = flag(32, "images in a step")
     learning_rate: float = flag(5e-4, "peak of the cosine schedule, for the backbone")
     head_rate: float = flag(5.0, "factor on the learning rate, for the attention and the head")
@@ -278,7 +278,12 @@ def run(options: Options, out: Path, folder: Path, accelerator: Accelerator) -> 
     # The checkpoint: the best epoch, or the linear head if that is better on validation
     accelerator.end_training()
     if main:
-        candidates = {"network": (best, spec)} | ({"linear head": linear} if linear else {})
+        candidates = {"network": (best, spec)} if options.epochs else {}
+        candidates |= {"linear head": linear} if linear else {}
+        if not candidates:
+            raise DataError(
+                "There is nothing to train with --epochs 0 and no linear head. Use --epochs 1 or more."
+            )
         losses = validation_losses(candidates, images)
         kept = min(losses, key=losses.get)
         print(
