@@ -45,6 +45,15 @@ class Region:
 
 
 @dataclass(frozen=True)
+class MeasuredOverlay:
+    """How well an explanation finds defects: its AUPRO (training/localization.py), 0-1, on what data."""
+
+    method: str
+    aupro: float
+    data: str
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """What is shown of a model. Numbers come from the checkpoint's metrics.json.
 
@@ -55,6 +64,7 @@ class ModelInfo:
     test: metrics of the test split by name (fractions), with "split" naming it.
     image_side: of a square as large as the median training image, pixels; 0 where unknown.
     runtime: what runs the network here.
+    overlays: explanations in the order in which they find defects, the best first; none where not measured.
     """
 
     name: str
@@ -70,6 +80,7 @@ class ModelInfo:
     test: Mapping[str, Any]
     image_side: int = 0
     runtime: str = "PyTorch"
+    overlays: tuple[MeasuredOverlay, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +124,8 @@ class Tiles:
     out_of_distribution: how many of those seen are. decide: the verdict comes from the tiles.
     ms: what the tiles took, or an estimate where none was inspected; whole_ms: what the whole took.
     whole: the inspection of the whole image, where tiles were inspected too.
+    most_abnormal: the tile of the highest probability, where they decide.
+    cells: the tiles are the cells of a grid, and the whole has no say where they decide.
     """
 
     count: int
@@ -122,6 +135,8 @@ class Tiles:
     ms: float
     whole_ms: float
     whole: "Inspection | None"
+    most_abnormal: Box | None = None
+    cells: bool = False
 
 
 @dataclass(frozen=True)
@@ -257,6 +272,12 @@ class Model(Protocol):
 
         Empty where the model has no memory bank.
         """
+
+
+def default_method(model: Model) -> str:
+    """The explanation that is shown first: the best of those that were measured, else the verdict's own."""
+    measured = (one.method for one in model.info.overlays if one.method in model.methods)
+    return next(measured, model.methods[0])
 
 
 def verdict_of(abnormal_probability: float, threshold: float) -> str:

@@ -34,7 +34,8 @@ class Prepared:
 
     pixels: (size, size, 3) uint8. image_size: (width, height) of the upright image, pixels.
     tiles: each tile's box and its pixels, where the image is to be inspected in tiles too; tile_count: how
-    many there are or would be. methods: explanations wanted beside those that cost nothing.
+    many there are or would be; cells: they are the cells of a grid. methods: explanations wanted beside
+    those that cost nothing.
     """
 
     model: Model
@@ -44,6 +45,7 @@ class Prepared:
     timing_ms: dict[str, float]
     tiles: tuple[tuple[Box, np.ndarray], ...]
     tile_count: int
+    cells: bool
     methods: tuple[str, ...]
 
 
@@ -53,8 +55,9 @@ class Judge:
     models: which model is in use. listeners: called once with every inspection.
 
     A large image is also inspected in tiles. The most abnormal tile decides, or the image as a whole if
-    that is more abnormal and in distribution. Where most tiles are out of distribution, as pieces of a chip
-    are to a model of whole chips, the whole decides alone; this is checked after the first BATCH of them.
+    that is more abnormal and in distribution; of a grid of cells, the most abnormal cell. Where most tiles
+    are out of distribution, as pieces of a chip are to a model of whole chips, the whole decides alone;
+    this is checked after the first BATCH of them.
     The figures of the validation split are for one view: of many tiles, more are flagged by mistake.
     """
 
@@ -92,7 +95,7 @@ class Judge:
         pixels = model.prepare(image.image)
         timing_ms = {"read the file": image.read_ms} if image.read_ms else {}
         timing_ms["resize"] = _ms_since(started)
-        boxes = tiles_for(image.image.size, model.info)
+        boxes, cells = tiles_for(image.image, model.info)
         wanted = [(box, model.prepare(image.image.crop(box))) for box in boxes if tiles]
         if wanted:
             timing_ms["resize tiles"] = _ms_since(started) - timing_ms["resize"]
@@ -104,6 +107,7 @@ class Judge:
             timing_ms,
             tuple(wanted),
             len(boxes),
+            cells,
             tuple(method for method in methods if method in COMPARABLE),
         )
 
@@ -143,7 +147,7 @@ class Judge:
     ) -> tuple[tuple[NormalPatch, ...], ...]:
         """For each region, the patches of normal images that match it best, in the tile around it."""
         model = model or self.models.in_use
-        boxes = tiles_for(image.image.size, model.info) if tiles else ()
+        boxes = tiles_for(image.image, model.info).boxes if tiles else ()
         if not boxes:
             return model.nearest_normal_patches(image.image, regions)
         found = []
@@ -205,16 +209,21 @@ def _with_tiles(image: Prepared, whole: Inspection, prediction: Prediction) -> I
     if not image.tiles:
         tile_ms = whole.timing_ms["network and heatmaps"] + whole.timing_ms["regions"]
         ms = image.tile_count * tile_ms
-        return replace(whole, tiles=Tiles(image.tile_count, 0, 0, False, ms, whole_ms, None))
+        tiles = Tiles(image.tile_count, 0, 0, False, ms, whole_ms, None, cells=image.cells)
+        return replace(whole, tiles=tiles)
     started = perf_counter()
     tiles = _predicted_tiles(image)
     unknown = sum(tile.out_of_distribution for _, tile in tiles)
     decide = unknown <= (1 - KNOWN) * len(tiles)
-    joined = _joined(whole, prediction, tiles) if decide else whole
+    with_whole = not (image.cells or whole.out_of_distribution)
+    views = [*tiles, *([((0, 0, *whole.image_size), prediction)] if with_whole else [])]
+    joined = _joined(whole, views) if decide else whole
     ms = _ms_since(started)
     timing_ms = whole.timing_ms | {f"{len(tiles):,} of {image.tile_count:,} tiles": ms}
     ms += image.timing_ms["resize tiles"]
-    found = Tiles(image.tile_count, len(tiles), unknown, decide, ms, whole_ms, whole)
+    most_abnormal, _ = max(tiles, key=lambda tile: tile[1].abnormal_probability)
+    worst = most_abnormal if decide else None
+    found = Tiles(image.tile_count, len(tiles), unknown, decide, ms, whole_ms, whole, worst, image.cells)
     return replace(joined, tiles=found, timing_ms=timing_ms)
 
 
@@ -229,9 +238,8 @@ def _predicted_tiles(image: Prepared) -> list[tuple[Box, Prediction]]:
     return predicted
 
 
-def _joined(whole: Inspection, prediction: Prediction, tiles: Sequence[tuple[Box, Prediction]]) -> Inspection:
-    """What the tiles show, and the whole where it is in distribution."""
-    views = [*tiles, *([] if whole.out_of_distribution else [((0, 0, *whole.image_size), prediction)])]
+def _joined(whole: Inspection, views: Sequence[tuple[Box, Prediction]]) -> Inspection:
+    """What the most abnormal of the views says, and what all of them show. views: each part with its box."""
     worst = max((view for _, view in views), key=lambda view: view.abnormal_probability)
     heatmaps = {
         method: stitch(whole.image_size, [(box, view.heatmaps[method]) for box, view in views])

@@ -1,12 +1,13 @@
-"""Overlapping tiles of a large image, since small defects vanish when the whole is scaled down."""
+"""Tiles of a large image, since small defects vanish when the whole is scaled down."""
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
 
+from chipdemo.grids import SCALE, cells_of
 from chipdemo.inspection import Box, ModelInfo, Region
 
 SHRINK = 3  # times the network's input: the side of a tile where the training images' size is not known
@@ -18,18 +19,30 @@ BATCH = 16  # tiles in one forward pass
 Item = TypeVar("Item")
 
 
-def tiles_for(size: tuple[int, int], info: ModelInfo) -> tuple[Box, ...]:
-    """The tiles of an image of this (width, height) for a model; none where it is inspected as a whole.
+class Layout(NamedTuple):
+    """The tiles of an image. cells: they are the cells of a grid, side by side; other tiles overlap."""
 
-    A tile has as many pixels as the images that the model was trained on, since it knows chips at that
-    scale. There are MOST of them at most.
+    boxes: tuple[Box, ...]
+    cells: bool = False
+
+
+def tiles_for(image: Image.Image, info: ModelInfo) -> Layout:
+    """The tiles of an image for a model; none where it is inspected as a whole. There are MOST at most.
+
+    Where the image shows a grid of cells about as large as the images that the model was trained on, they
+    are the tiles. Otherwise a tile has as many pixels as these images, since the model knows chips at that
+    scale.
     """
-    side = max(info.image_side or SHRINK * info.image_size, info.image_size)
+    size, side = image.size, max(info.image_side or SHRINK * info.image_size, info.image_size)
     if max(size) < LARGE * side:
-        return ()
+        return Layout(())
+    if info.image_side and size[0] * size[1] <= MOST * (SCALE * info.image_side) ** 2:
+        cells = cells_of(image, info.image_side)
+        if 0 < len(cells) <= MOST:
+            return Layout(cells, cells=True)
     while _count(size[0], side) * _count(size[1], side) > MOST:
         side = math.ceil(1.1 * side)
-    return tiles_of(size, side)
+    return Layout(tiles_of(size, side))
 
 
 def tiles_of(size: tuple[int, int], side: int) -> tuple[Box, ...]:

@@ -1,5 +1,6 @@
 """The files of a Space: the app, its requirements, and the card with the settings of the Space."""
 
+import json
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,27 +14,42 @@ SHORT = "Is this chip defective, and where? With evidence."  # the Hub allows 60
 PYTHON = "3.12"  # among those that ZeroGPU offers
 TAGS = ("chip-inspection", "image-classification", "explainability", "data-labeling", "mcp-server")
 CARD, THUMBNAIL = "README.md", "thumbnail.png"
+WEIGHTS = "model.safetensors"  # of a checkpoint folder
 SUFFIXES = (".py", ".js", ".css", ".html", ".json", ".safetensors", ".md", ".png")  # of what is uploaded
 
 
 def files_of(space: str, model: str, dataset: str, preload: bool) -> dict[str, bytes]:
     """The content of every file of the Space, by its path.
 
-    model: on the Hub; "" for the shipped one, whose weights are uploaded only then.
+    model: on the Hub; "" for the shipped one. Of the checkpoints only those that the Space uses are among
+    them.
     """
     paths = [ROOT / name for name in ("app.py", "LICENSE", "requirements.txt")]
     paths += sorted((ROOT / "chipdemo").rglob("*"))
-    weights = DEFAULT_MODEL.parent
+    unused = {path.parent for path in paths if path.name == WEIGHTS} - used_checkpoints(model)
     files = {
         path.relative_to(ROOT).as_posix(): path.read_bytes()
         for path in paths
         if path.is_file() and (path.suffix in SUFFIXES or path.parent == ROOT)
-        if not path.name.startswith(".") and not (model and weights in path.parents)
+        if not path.name.startswith(".") and path.parent not in unused
     }
     return files | {
         CARD: card(space, model, dataset, preload).encode(),
         THUMBNAIL: (ROOT / "docs" / "inspect.png").read_bytes(),
     }
+
+
+def used_checkpoints(model: str) -> set[Path]:
+    """The folders of the shipped model, unless another one is named, and of the rows of the comparison.
+
+    The shipped model takes part in the comparison where it is in use. model: on the Hub, or "".
+    """
+    used = set() if model else {DEFAULT_MODEL}
+    for ablation in (ROOT / "chipdemo" / "ablation").glob("*.json"):
+        rows = json.loads(ablation.read_text(encoding="utf-8"))["rows"]
+        folders = {(ablation.parent / row["checkpoint"]).resolve() for row in rows if row["checkpoint"]}
+        used |= folders - {DEFAULT_MODEL}
+    return used
 
 
 def card(space: str, model: str, dataset: str, preload: bool) -> str:

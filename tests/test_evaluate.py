@@ -137,6 +137,17 @@ def test_the_verdicts_are_those_of_the_app(chips, model, tmp_path):
     assert report_of(out)["metrics"]["confusion"][0][1] == flagged
 
 
+def test_robustness_is_reported_on_request(chips, model, tmp_path):
+    write_json(model / SPLIT, {"train": hashes(chips / "normal")[:5], "val": [], "test": []})
+    plain = evaluate(str(model), str(chips), out=str(tmp_path / "out"))
+    assert "robustness" not in report_of(plain) and "turn by 90" not in (plain / "report.md").read_text()
+    out = evaluate(str(model), str(chips), robustness=True, out=str(tmp_path / "out"))
+    robustness, metrics = report_of(out)["robustness"], report_of(out)["metrics"]
+    assert robustness["images"] == metrics["count"] == 23
+    assert robustness["original"]["auroc"] == pytest.approx(metrics["auroc"])
+    assert "| turn by 90 degrees |" in (out / "report.md").read_text()
+
+
 def test_an_error_ends_in_one_line_and_a_status(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     said = run_script(monkeypatch, "training/evaluate.py", "--data", tmp_path / "empty")

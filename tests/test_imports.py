@@ -20,6 +20,7 @@ CORE = tuple(
         "errors",
         "examples",
         "files",
+        "grids",
         "hub",
         "images",
         "inspection",

@@ -5,6 +5,7 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
 from safetensors.torch import save_file
@@ -17,6 +18,7 @@ from tests.scripts import run_script
 from tests.tiny import BACKBONE, SPEC, draw_chip, draw_chips, tiny_checkpoint
 from training.card import model_card
 from training.push import OWN, PNG, destination, main, push, pushable, slug
+from training.robustness import flips
 from training.starting_weights import FROM_HUB
 from training.train import Options, parse, train
 
@@ -171,6 +173,14 @@ def test_the_card_tells_the_hub_what_was_measured_on_what():
     assert measured == {"accuracy": 0.9, "recall": 0.8, "precision": 0.75, "f1": 0.77, "roc_auc": 0.95}
     assert {result.dataset_name for result in data.eval_results} == {TEST["split"]}
     assert data.get("base_model") is None and data.get("datasets") is None
+
+
+def test_the_card_shows_robustness_where_it_was_measured():
+    abnormal = np.array([False, False, True])
+    found = flips(np.array([0.1, 0.2, 0.9]), {"mirror image": np.array([0.1, 0.6, 0.9])}, abnormal, 0.5)
+    card = model_card(SPEC, MEASURED | {"robustness": found | {"data": "drawn chips, 3 images"}})
+    assert "\n## Robustness\n" in card and "| mirror image | 1 of 3 | 33.3% (" in card
+    assert "Robustness" not in model_card(SPEC, MEASURED)
 
 
 def test_the_card_names_ancestors_that_are_on_the_hub():

@@ -148,6 +148,29 @@ def test_the_shipped_weights_go_up_where_no_model_is_named(hub):
     assert not {"models", "datasets", "preload_from_hub"} & data.keys()
 
 
+def test_a_checkpoint_goes_up_only_if_the_space_uses_it(tmp_path, monkeypatch):
+    """The shipped model, two of an earlier version, and two rows of the comparison, one of them the first."""
+    rows = [{"checkpoint": name} for name in ("elpv/row", "../weights/shipped", "", "elpv/not_here")]
+    for folder in ("weights/shipped", "weights/old", "ablation/elpv/row", "ablation/elpv/old"):
+        for name in ("model.safetensors", "metrics.json", "README.md"):
+            (tmp_path / "chipdemo" / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "chipdemo" / folder / name).write_text("what is in it")
+    for name in ("app.py", "LICENSE", "requirements.txt", "docs/inspect.png", "space/card.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("what is in it")
+    (tmp_path / "chipdemo" / "ablation" / "elpv.json").write_text(json.dumps({"rows": rows}))
+    monkeypatch.setattr("space.contents.ROOT", tmp_path)
+    monkeypatch.setattr("space.contents.DEFAULT_MODEL", tmp_path / "chipdemo" / "weights" / "shipped")
+
+    def checkpoints(model: str) -> set[str]:
+        paths = files_of(SPACE, model, "", False)
+        assert "chipdemo/ablation/elpv.json" in paths
+        return {path.removeprefix("chipdemo/").rpartition("/")[0] for path in paths if "metrics" in path}
+
+    assert checkpoints("") == {"weights/shipped", "ablation/elpv/row"}
+    assert checkpoints("ada/model") == {"ablation/elpv/row"}
+
+
 def test_what_else_lies_beside_the_app_stays_here(tmp_path, monkeypatch):
     for path in (
         "app.py", "LICENSE", "requirements.txt", "docs/inspect.png", "space/card.md", "chipdemo/settings.py",

@@ -17,7 +17,7 @@ from PIL import Image
 
 from chipdemo.errors import ImageTooLargeError, UnreadableImageError
 from chipdemo.examples import ELPV_CREDIT, Example, elpv_examples
-from chipdemo.inspection import CAM, CBAM, INVERSE, ModelInfo
+from chipdemo.inspection import CAM, CBAM, INVERSE, MeasuredOverlay, ModelInfo, default_method
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
 from chipdemo.threshold import OperatingCurve
@@ -102,6 +102,41 @@ def test_an_image_with_a_matching_explanation_runs_the_network_once(dark):
     model = MatchingModel()
     current = inspected(model, dark, method=INVERSE)
     assert current.explanation.method == INVERSE and model.predictions == 1
+
+
+def measured(*overlays: tuple[str, float], data: str = "chips") -> ModelInfo:
+    return replace(INFO, overlays=tuple(MeasuredOverlay(*one, data) for one in overlays))
+
+
+def test_the_overlay_that_measured_best_is_the_default_and_the_page_says_why(spot):
+    model = MatchingModel()
+    assert default_method(model) == CAM and html.overlay_reason(model) is None
+    model.info = measured((INVERSE, 0.961), ("Grad-CAM", 0.5), (CAM, 0.457))
+    assert default_method(model) == INVERSE
+    assert html.overlay_reason(model) == (
+        "Inverse matching: AUPRO 0.96 on chips, the best of 3 overlays measured."
+    )
+    assert inspected(model, spot, method="guess").explanation.method == INVERSE
+    assert logic.carried_over(INFO, model, 0.4, "guess") == (0.4, INVERSE)
+    assert logic.carried_over(INFO, model, 0.4, CBAM) == (0.4, CBAM)
+
+
+def test_a_model_without_the_best_overlay_shows_the_next_best():
+    model = FakeModel()  # without a memory bank
+    model.info = measured((INVERSE, 0.961), ("Grad-CAM", 0.5), (CAM, 0.457), data="<b>chips</b>")
+    assert default_method(model) == "Grad-CAM"
+    assert html.overlay_reason(model) == (
+        "Grad-CAM: AUPRO 0.50 on &lt;b&gt;chips&lt;/b&gt;, the best that this model offers of 3 overlays "
+        "measured."
+    )
+
+
+def test_the_page_opens_with_the_default_overlay_and_its_reason():
+    model = MatchingModel()
+    model.info = measured((INVERSE, 0.961), (CAM, 0.457))
+    app = build_app(fake_judge(model), Settings(), Recent(), [])
+    (radio,) = (block for block in app.blocks.values() if getattr(block, "elem_id", "") == "method")
+    assert radio.value == INVERSE and radio.info == html.overlay_reason(model)
 
 
 def test_a_matching_shows_what_it_finds_and_other_explanations_the_regions_of_the_verdict(spot):

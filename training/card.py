@@ -8,6 +8,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from timm.models import get_pretrained_cfg
 
 from chipdemo.vision.checkpoint import ModelSpec
+from training.record import with_section
+from training.robustness import CARD_TITLE, robustness_table
 from training.starting_weights import FROM_HUB
 
 # Our names and the Hub's of the metrics on the test split in the card's model-index
@@ -63,7 +65,7 @@ def model_card(spec: ModelSpec, metrics: dict[str, Any]) -> str:
     test, training = metrics["test"], metrics["training"]
     (tn, fp), (fn, tp) = test["confusion"]
     title = f"{spec.backbone}{' + CBAM' if spec.attention == 'cbam' else ''} on {metrics['data']}"
-    return CARD.format(
+    card = CARD.format(
         **{**test, "threshold": spec.threshold},
         front_matter=front_matter(title, spec, metrics),
         title=title,
@@ -80,6 +82,8 @@ def model_card(spec: ModelSpec, metrics: dict[str, Any]) -> str:
         division=training["division"],
         command=training["command"],
     )
+    robustness = metrics.get("robustness")
+    return with_section(card, CARD_TITLE, robustness_table(robustness)) if robustness else card
 
 
 def front_matter(title: str, spec: ModelSpec, metrics: dict[str, Any]) -> str:

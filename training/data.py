@@ -134,7 +134,7 @@ def load_images(data: LabeledData, to_pixels: Callable, progress: Callable = lam
         width, height = decoded.image.size
         return decoded.sha256, to_pixels(decoded.image), math.sqrt(width * height)
 
-    results = in_parallel(lambda pair: load(*pair), _sources(data.samples))
+    results = in_parallel(lambda pair: load(*pair), sources_of(data.samples))
     loaded = list(progress(results, total=len(data.samples), desc="reading"))
     unreadable = [entry for entry in loaded if isinstance(entry, str)]
     if len(unreadable) > MAX_UNREADABLE * len(loaded):
@@ -168,7 +168,7 @@ def load_images(data: LabeledData, to_pixels: Callable, progress: Callable = lam
     )
 
 
-def _sources(samples: Iterable[Sample]) -> Iterator[tuple[Sample, Source | ImageError]]:
+def sources_of(samples: Iterable[Sample]) -> Iterator[tuple[Sample, Source | ImageError]]:
     """What to decode for each sample, read in their order: tables are slow to read in any other."""
     for sample in samples:
         try:

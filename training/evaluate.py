@@ -44,6 +44,7 @@ from training.measure import (
 )
 from training.predict import predict
 from training.report import markdown
+from training.robustness import CHANGES, measure_robustness
 from training.sources import DATA_HELP, read_data
 from training.splits import read_split
 
@@ -67,11 +68,23 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="also use images that the model was trained or calibrated on",
     )
     parser.add_argument("--split", default="", help="split.json; use the images of its test split only")
+    parser.add_argument(
+        "--robustness",
+        action="store_true",
+        help=f"also under {len(CHANGES)} changes that no inspector would notice, such as a JPEG file",
+    )
     parser.add_argument("--out", default="", help="folder to write (default: runs/evaluation-MODEL-DATA)")
     return parser.parse_args(arguments)
 
 
-def evaluate(model: str, data: str, include_training: bool = False, split: str = "", out: str = "") -> Path:
+def evaluate(
+    model: str,
+    data: str,
+    include_training: bool = False,
+    split: str = "",
+    robustness: bool = False,
+    out: str = "",
+) -> Path:
     """Write the report, and return its folder. The arguments are those of the command line."""
     net, spec, info = load_checkpoint(model)
     source = read_data(data)
@@ -90,11 +103,7 @@ def evaluate(model: str, data: str, include_training: bool = False, split: str =
             "the figures are better than on new ones" if include_training else "they are left out",
         )
     samples, abnormal = [images.samples[row] for row in rows], images.abnormal[rows]
-    if len(set(abnormal)) < 2:
-        raise DataError(
-            f"{source.name} has {(~abnormal).sum()} normal and {abnormal.sum()} abnormal images to evaluate "
-            "on; both are needed. Choose other data, or add --include-training."
-        )
+    check_classes(source.name, abnormal)
     title = f"{source.name}, {'all' if include_training else 'test split'}, {len(rows):,} images"
 
     engine = TorchEngine(net, spec)
@@ -115,6 +124,9 @@ def evaluate(model: str, data: str, include_training: bool = False, split: str =
         "unreadable": images.unreadable,
         "left_out": images.left_out,
     }
+    if robustness:
+        sha256 = [images.sha256[row] for row in rows]
+        report["robustness"] = measure_robustness(engine.net, spec, source, sha256, progress)
     folder = Path(out or Path("runs") / f"evaluation-{Path(info.name).name}-{Path(source.name).name}")
     with replacing(folder, (REPORT, PAGE, RELIABILITY, *PICTURES)) as new:
         draw(probability, abnormal, spec.threshold, title, new)
@@ -136,6 +148,15 @@ def rows_to_use(
     if not include_training:
         chosen -= {*own["train"], *own["val"]}
     return [row for row, sha256 in enumerate(images.sha256) if sha256 in chosen], seen
+
+
+def check_classes(name: str, abnormal: np.ndarray) -> None:
+    """Raises DataError unless the images, (N,) bool, are of both classes. name: of the data."""
+    if len(set(abnormal)) < 2:
+        raise DataError(
+            f"{name} has {(~abnormal).sum()} normal and {abnormal.sum()} abnormal images to evaluate on; "
+            "both are needed. Choose other data, or add --include-training."
+        )
 
 
 def progress(iterable, **more):

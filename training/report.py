@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from training.robustness import robustness_table
+
 PAGE = """# {model[name]} on {data[name]}
 
 {data[split]}; data license: {license}. Model revision {model[revision]}, threshold {model[threshold]:.3f};
@@ -33,7 +35,7 @@ False positives: {fp:,} of {normal:,} normal images ({false_positive_rate:.1%}).
 ![Confusion](confusion.png) ![ROC](roc.png) ![Precision and recall](precision_recall.png)
 ![Reliability](reliability.png)
 
-{left_out}"""
+{robustness}{left_out}"""
 
 NAMES = {
     "accuracy": "accuracy",
@@ -59,6 +61,7 @@ def markdown(report: dict[str, Any]) -> str:
         for name, n in report["defect_types"].items()
     ]
     unreadable, left_out = report["unreadable"], report["left_out"]
+    robustness = report.get("robustness")
     listed = [f"{len(left_out):,} images were left out, {len(unreadable):,} of them unreadable:", ""]
     listed += [f"- {line}" for line in left_out]
     filled = {
@@ -67,6 +70,7 @@ def markdown(report: dict[str, Any]) -> str:
         "types": "\n".join(types),
         "false_positive_rate": fp / (tn + fp),
         "these": "these are left out" if seen["left_out"] else "these are included",
+        "robustness": f"{robustness_table(robustness)}\n\n" if robustness else "",
         "left_out": "\n".join(listed if left_out else ["No image was left out."]),
         "count": metrics["count"],
     }

@@ -22,7 +22,7 @@ import httpx2  # what huggingface_hub speaks HTTP with; some of its errors come 
 from huggingface_hub import HfApi, snapshot_download
 
 from chipdemo.errors import CheckpointError, CheckpointOutOfReachError
-from chipdemo.inspection import CLASSES, ModelInfo
+from chipdemo.inspection import CLASSES, MeasuredOverlay, ModelInfo
 from chipdemo.threshold import OperatingCurve
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def read_info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
     """What is known of a checkpoint's model, under this name. Raises CheckpointError."""
     metrics = read_metrics(folder)
     try:
-        validation = metrics["validation"]
+        validation, overlay = metrics["validation"], metrics.get("overlay", {"data": "", "rows": []})
         return ModelInfo(
             name=folder.resolve().name if Path(model).expanduser().is_dir() else model,
             revision=model_revision(folder),
@@ -202,6 +202,10 @@ def read_info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
             ),
             test=dict(metrics["test"]),
             image_side=int(metrics.get("image_side", 0)),  # earlier versions lack it
+            overlays=tuple(
+                MeasuredOverlay(row["overlay"], float(row["aupro"]), overlay["data"])
+                for row in overlay["rows"]
+            ),
         )
     except OSError as error:
         raise CheckpointError(f"{error.filename} could not be read ({error.strerror}).") from error

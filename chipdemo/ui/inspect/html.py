@@ -17,10 +17,12 @@ from chipdemo.inspection import (
     INVERSE_CAM,
     Channel,
     Inspection,
+    Model,
     ModelInfo,
     NormalPatch,
     Region,
     Tiles,
+    default_method,
     outcome_text,
 )
 from chipdemo.monitoring import Drift
@@ -55,6 +57,19 @@ def explanation_text(method: str) -> str:
     """What an explanation shows, and on what scale."""
     text = EXPLANATIONS.get(method, "a heatmap of the network's features.")
     return f"{method}: {text}" + ("" if method in COMPARABLE else STRETCHED)
+
+
+def overlay_reason(model: Model) -> str | None:
+    """Why the explanation that is shown first is that one; None where none was measured."""
+    measured, method = model.info.overlays, default_method(model)
+    found = next((one for one in measured if one.method == method), None)
+    if found is None:
+        return None
+    best = "the best of" if found == measured[0] else "the best that this model offers of"
+    count = f"{len(measured)} overlays measured"
+    return (
+        f"{method[0].upper()}{method[1:]}: AUPRO {found.aupro:.2f} on {escape(found.data)}, {best} {count}."
+    )
 
 
 def intro_html(info: ModelInfo) -> str:
@@ -103,9 +118,13 @@ def _tiles(tiles: Tiles | None) -> str:
     if tiles is None:
         return ""
     if tiles.decide:
+        views = "overlapping tiles and as a whole. The most abnormal view decides"
+        if tiles.cells:
+            left, top, right, bottom = tiles.most_abnormal
+            views = f"cells. The most abnormal one decides: x {left:,}–{right:,}, y {top:,}–{bottom:,} px"
         text = (
-            f"Inspected in {tiles.count:,} overlapping tiles and as a whole. The most abnormal view decides. "
-            "The figures above are for one view of a chip; with several, more normal chips are flagged."
+            f"Inspected in {tiles.count:,} {views}. The figures above are for one view of a chip; with "
+            "several, more normal chips are flagged."
         )
         if tiles.out_of_distribution:
             text += f" {tiles.out_of_distribution:,} of the tiles are out of distribution."

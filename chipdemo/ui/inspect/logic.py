@@ -23,6 +23,7 @@ from chipdemo.inspection import (
     ModelInfo,
     NormalPatch,
     Region,
+    default_method,
     regions_json,
 )
 from chipdemo.judge import Judge, explanation_of
@@ -123,10 +124,10 @@ def inspect_image(
 ) -> Current:
     """Read and judge one image, and explain it by the chosen method. file: (name, path).
 
-    A method that the model lacks is replaced by that of the verdict. Raises ImageError.
+    A method that the model lacks is replaced by its default. Raises ImageError.
     """
     name, path = file
-    method = choices.method if choices.method in model.methods else model.methods[0]
+    method = choices.method if choices.method in model.methods else default_method(model)
     decoded = read_image(path, max_megapixels)
     inspection = judge.inspect(
         decoded, threshold=choices.threshold, tiles=choices.in_tiles, model=model, methods=[method]
@@ -211,7 +212,7 @@ def carried_over(shown: ModelInfo, model: Model, threshold: float, method: str) 
     own = threshold == own_threshold(shown)
     return (
         own_threshold(model.info) if own else threshold,
-        method if method in model.methods else model.methods[0],
+        method if method in model.methods else default_method(model),
     )
 
 

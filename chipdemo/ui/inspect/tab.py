@@ -17,7 +17,7 @@ from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError
 from chipdemo.examples import Example
-from chipdemo.inspection import INVERSE, Model, ModelInfo
+from chipdemo.inspection import INVERSE, Model, ModelInfo, default_method
 from chipdemo.judge import Judge
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
@@ -184,7 +184,13 @@ def _layout_verdict(model: Model, labels: bool) -> dict[str, Any]:
             visible=False,
         )
         methods = list(model.methods)
-        method = gr.Radio(methods, value=methods[0], label="Explanation", elem_id="method")
+        method = gr.Radio(
+            methods,
+            value=default_method(model),
+            label="Explanation",
+            info=html.overlay_reason(model),
+            elem_id="method",
+        )
     controls = {"threshold": threshold, "reset": reset, "tiles": tiles, "method": method}
     return {"verdict": verdict, **controls, **_layout_numbers(INVERSE in methods, labels)}
 
@@ -362,8 +368,8 @@ class Handlers:
         if shown == model.info:
             return {self.parts.header: gr.skip()}
         threshold = typed_threshold(threshold, shown.threshold)
-        threshold, method = logic.carried_over(shown, model, threshold, method)
-        updates = of_another_model(self.parts, model, threshold, method)
+        threshold, _ = logic.carried_over(shown, model, threshold, method)
+        updates = of_another_model(self.parts, model, threshold, default_method(model))
         return {**updates, self.parts.verdict: html.intro_html(model.info)}
 
 
@@ -436,7 +442,7 @@ def of_another_model(parts: Parts, model: Model, threshold: float, method: str) 
         parts.header: header_html(model.info),
         parts.threshold: threshold,
         parts.reset: reset_label(model.info),
-        parts.method: gr.Radio(choices=list(model.methods), value=method),
+        parts.method: gr.Radio(choices=list(model.methods), value=method, info=html.overlay_reason(model)),
         parts.get_nearest: gr.Button(visible=INVERSE in model.methods),
     }
 
@@ -449,7 +455,7 @@ def with_model(parts: Parts, model: Model, own: Model | None, turns: Turns) -> U
         parts.own_row: gr.Row(visible=own is not None),
         parts.own_note: html.own_model_html(own.info) if own else "",
         parts.current: None,
-        **of_another_model(parts, model, logic.own_threshold(model.info), model.methods[0]),
+        **of_another_model(parts, model, logic.own_threshold(model.info), default_method(model)),
         **nothing_shown(parts),
         parts.stage: stage,
         parts.verdict: html.intro_html(model.info),
