@@ -27,6 +27,7 @@ CORE = tuple(
         "judge",
         "models",
         "overlay",
+        "rates",
         "regions",
         "settings",
         "spreadsheet",

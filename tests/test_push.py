@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,8 @@ TEST = {
     "average_precision": float("nan"),
     "expected_calibration_error": 0.03,
     "confusion": [[5, 1], [1, 3]],
+    "probabilities": [0.1, 0.1, 0.2, 0.2, 0.3, 0.8, 0.2, 0.6, 0.8, 0.9],
+    "abnormal": [False] * 6 + [True] * 4,
 }
 MEASURED = {
     "data": "drawn chips",
@@ -171,6 +174,14 @@ def test_the_card_tells_the_hub_what_was_measured_on_what():
     assert measured == {"accuracy": 0.9, "recall": 0.8, "precision": 0.75, "f1": 0.77, "roc_auc": 0.95}
     assert {result.dataset_name for result in data.eval_results} == {TEST["split"]}
     assert data.get("base_model") is None and data.get("datasets") is None
+
+
+def test_the_card_shows_counts_and_intervals():
+    card = model_card(SPEC, MEASURED)
+    assert "| recall | 0.750: 3 of 4 abnormal images | 0.194–0.994 |" in card
+    assert "| false positive rate | 0.167: 1 of 6 normal images | 0.004–0.641 |" in card
+    assert "| precision | 0.750: 3 of 4 flagged images | 0.194–0.994 |" in card
+    assert re.search(r"\| AUROC \| 0\.950 \| 0\.\d{3}–0\.\d{3} \|", card)
 
 
 def test_the_card_names_ancestors_that_are_on_the_hub():
