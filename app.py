@@ -59,7 +59,7 @@ def run(settings: Settings) -> NoReturn:
             return service
 
         journal = closing.enter_context(Journal(settings.journal_path))
-        load = partial(load_model, runtime=settings.runtime, graphs=settings.graphs)
+        load = partial(load_model, runtime=settings.runtime, graphs=settings.graphs, target=settings.target)
         models, recent = Models(load(settings.model_source)), Recent()
         if settings.hot_reload:
             running(HotReload(models, settings.model_source, settings.hot_reload, load, latest_revision))

@@ -64,7 +64,7 @@ def main() -> None:
     report = {
         "command": " ".join(["python benchmarks/heat.py", *sys.argv[1:]]),
         "model": f"{model.info.name} {model.info.revision}",
-        "split": model.info.test["split"],
+        "split": model.info.test.split,
         "normals_judged_normal": len(passed),
         "of_them_below_half_heat_everywhere": float(np.mean([i.heatmaps[CAM].max() < 0.5 for i in passed])),
         "defects_detected": len(detected),

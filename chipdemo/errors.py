@@ -2,6 +2,7 @@
 
     ChipDemoError
     |- SettingsError          a flag or a CHIPDEMO_* variable that cannot be used
+    |- TargetError            no threshold keeps the promise that is asked for
     |- ImageError             an image that cannot be inspected
     |  |- UnreadableImageError   not an image, damaged, or of a kind we do not read
     |  `- ImageTooLargeError     more pixels than the limit; refused from the header
@@ -26,6 +27,10 @@ class ChipDemoError(Exception):
 
 class SettingsError(ChipDemoError):
     """A flag or CHIPDEMO_* variable has a value that cannot be used."""
+
+
+class TargetError(ChipDemoError):
+    """No threshold keeps the promise that is asked for; mostly, there are too few validation images."""
 
 
 class ImageError(ChipDemoError):

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from chipdemo.threshold import OperatingCurve
+from chipdemo.threshold import OperatingCurve, Target
 
 NORMAL, ABNORMAL, OUT_OF_DISTRIBUTION = "normal", "abnormal", "out_of_distribution"
 CLASSES = (NORMAL, ABNORMAL)  # the order of the network's two logits
@@ -59,9 +59,9 @@ class ModelInfo:
 
     name, revision: folder or Hub id, and a short content hash or commit.
     data, data_license: what it was trained on, e.g. "ELPV", "CC BY-NC-SA 4.0 (non-commercial)".
-    threshold: the one chosen on validation, 0-1.
-    validation: the curve behind the threshold slider.
-    test: metrics of the test split by name (fractions), with "split" naming it.
+    threshold: the one chosen on validation, 0-1. target: what it was chosen to promise, where --target-recall
+        or --target-fpr asked for that.
+    validation: the curve behind the threshold slider. test: the same of the test split; empty where unknown.
     image_side: of a square as large as the median training image, pixels; 0 where unknown.
     runtime: what runs the network here.
     overlays: explanations in the order in which they find defects, the best first; none where not measured.
@@ -77,9 +77,10 @@ class ModelInfo:
     data_license: str
     threshold: float
     validation: OperatingCurve
-    test: Mapping[str, Any]
+    test: OperatingCurve
     image_side: int = 0
     runtime: str = "PyTorch"
+    target: Target | None = None
     overlays: tuple[MeasuredOverlay, ...] = ()
 
 

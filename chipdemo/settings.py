@@ -11,9 +11,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chipdemo.errors import SettingsError
+
+if TYPE_CHECKING:
+    from chipdemo.threshold import Target
 
 PREFIX = "CHIPDEMO_"
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "elpv-efficientnet-lite0-cbam"
@@ -24,6 +27,7 @@ YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 Accounts = tuple[tuple[str, str], ...]
 Defects = tuple[tuple[str, str], ...]
+TARGETS = ("target_recall", "target_fpr")  # settings that exclude each other
 TAKEN_LETTERS = "behnpsvxz"  # keys of the Label tab
 DEFECTS: Defects = (
     ("c", "crack"), ("f", "finger"), ("d", "dead area"), ("t", "stain"), ("r", "scratch"),
@@ -68,6 +72,16 @@ def _positive(text: str) -> float:
         number = math.nan
     if not 0 < number < math.inf:
         raise ValueError("a number above 0")
+    return number
+
+
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < 1:
+        raise ValueError("a fraction above 0 and below 1, such as 0.95")
     return number
 
 
@@ -123,6 +137,22 @@ class Settings:
         _runtime,
         "what runs the network: openvino, onnx, torch, or auto for the fastest that is installed",
         metavar="NAME",
+    )
+    target_recall: float | None = _setting(
+        None,
+        _share,
+        "choose the threshold that detects at least this share of new abnormal images, with 90 % confidence; "
+        "a fraction, such as 0.95",
+        metavar="FRACTION",
+        shown="the threshold of the model",
+    )
+    target_fpr: float | None = _setting(
+        None,
+        _share,
+        "choose the threshold that flags at most this share of new normal images, with 90 % confidence; "
+        "a fraction, such as 0.02",
+        metavar="FRACTION",
+        shown="the threshold of the model",
     )
     hot_reload: int = _setting(
         0,
@@ -211,11 +241,28 @@ class Settings:
     def with_flags(self, flags: argparse.Namespace) -> "Settings":
         """These settings, overruled by parsed flags. Raises SettingsError."""
         values = {setting.name: getattr(self, setting.name) for setting in fields(self)}
+        if any(getattr(flags, name, None) is not None for name in TARGETS):
+            values |= dict.fromkeys(TARGETS)  # a flag beats the variable of the other one too
         for setting in fields(self):
             given = getattr(flags, setting.name, None)
             if given is not None:
                 values[setting.name] = _parsed(setting, str(given), flag(setting.name))
         return type(self)(**values)
+
+    def __post_init__(self) -> None:
+        if None not in (self.target_recall, self.target_fpr):
+            names = " and ".join(f"{flag(name)} ({variable(name)})" for name in TARGETS)
+            raise SettingsError(f"{names} are both set. Choose the threshold by one of them.")
+
+    @property
+    def target(self) -> "Target | None":
+        """What the threshold has to promise; None for the threshold of the model."""
+        from chipdemo.threshold import FPR, RECALL, Target  # here, since numpy would slow down --help
+
+        for metric, share in ((RECALL, self.target_recall), (FPR, self.target_fpr)):
+            if share is not None:
+                return Target(metric, share)
+        return None
 
     @property
     def model_source(self) -> str:
@@ -258,7 +305,7 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def add_flags(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
+def add_flags(parser: argparse._ActionsContainer, names: Collection[str]) -> None:
     """The flags of these settings, each with its help."""
     for setting in (setting for setting in fields(Settings) if setting.name in names):
         about = setting.metadata

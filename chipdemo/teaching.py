@@ -6,6 +6,7 @@ from typing import Protocol
 
 from chipdemo.files import Found, Limits
 from chipdemo.inspection import Model
+from chipdemo.threshold import OperatingPoint
 
 MIN_IMAGES = 10  # good ones that differ
 FALSE_POSITIVE_RATE = 0.02  # share of normal images that may be flagged, unless another is chosen
@@ -57,8 +58,8 @@ class Taught:
     """A model that was made from good images.
 
     archive: a zip of its checkpoint, one folder of the chip's name. patches: in its memory bank, whose file
-    has memory_bytes. false_positive_rate_wanted: the one that was chosen; false_positive_rate: of the good
-    images, each held out. defects: how many were given, of which the share recall is detected.
+    has memory_bytes. false_positive_rate_wanted: the one that was chosen. point: of the good images, each
+    held out, and of the known defects.
     dropped: names of outliers that were left out. kept: of images that were used though they are outliers.
     warnings: as in Draft.
     """
@@ -69,9 +70,7 @@ class Taught:
     patches: int
     memory_bytes: int
     false_positive_rate_wanted: float
-    false_positive_rate: float
-    defects: int
-    recall: float | None
+    point: OperatingPoint
     dropped: tuple[str, ...]
     kept: tuple[str, ...]
     warnings: tuple[str, ...]

@@ -21,7 +21,7 @@ def table() -> str:
         shown = about.get("shown", setting.default)
         shown = {True: "yes", False: "no"}[shown] if setting.type is bool else shown
         shown = shown if shown not in ("", ()) else "none"
-        default = shown if setting.default in ("", ()) else f"`{shown}`"
+        default = shown if setting.default in ("", (), None) else f"`{shown}`"
         cells = f"`{flag(setting.name)}{value}`", f"`{variable(setting.name)}`", default, about["help"]
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"

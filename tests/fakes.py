@@ -24,8 +24,9 @@ from chipdemo.inspection import (
 )
 from chipdemo.judge import Judge
 from chipdemo.models import Models
+from chipdemo.rates import Rate
 from chipdemo.teaching import MIN_IMAGES, Draft, Outlier, Progress, Taught
-from chipdemo.threshold import OperatingCurve
+from chipdemo.threshold import OperatingCurve, OperatingPoint
 
 METHODS = ("CAM", "CBAM", "Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "EigenCAM")
 GRID = 9  # heat is GRID x GRID
@@ -45,7 +46,12 @@ INFO = ModelInfo(
         probabilities=(0.1, 0.2, 0.3, 0.35, 0.45, 0.38, 0.6, 0.8, 0.9),
         abnormal=(False, False, False, False, False, True, True, True, True),
     ),
-    test={"split": "drawn chips, test, 10 images", "accuracy": 0.9, "auroc": 0.95},
+    # At 0.4: 4 of 5 abnormal detected, no normal flagged
+    test=OperatingCurve(
+        split="drawn chips, test, 10 images",
+        probabilities=(0.1, 0.1, 0.2, 0.2, 0.3, 0.25, 0.5, 0.6, 0.8, 0.9),
+        abnormal=(False,) * 5 + (True,) * 5,
+    ),
 )
 
 
@@ -145,9 +151,7 @@ class FakeTeacher:
             patches=20_000,
             memory_bytes=6_700_000,
             false_positive_rate_wanted=false_positive_rate,
-            false_positive_rate=0.0,
-            defects=0,
-            recall=None,
+            point=OperatingPoint(0.5, Rate(0, 0), Rate(0, count)),
             dropped=tuple(one for row, one in names.items() if row in without),
             kept=tuple(one for row, one in names.items() if row not in without),
             warnings=draft.warnings,

@@ -215,6 +215,32 @@ def test_what_is_refused_in_a_zip_is_unreadable_everywhere(model, tmp_path, caps
     assert page.count("<figure>") == 1 and rows["bomb.png"] in page
 
 
+def test_a_batch_is_inspected_at_the_threshold_that_keeps_a_promise(
+    model, chips, tmp_path, capsys, monkeypatch
+):
+    command = ["inspect", str(chips / "00.png"), "--model", model, "--runtime", "torch", "--out"]
+    assert main([*command, str(tmp_path / "one"), "--target-recall", "0.3"]) == 0
+    chosen = "Threshold 0.59999, chosen to detect at least 30 % of new abnormal images with 90 % confidence."
+    assert chosen in capsys.readouterr().out
+    assert chosen in (tmp_path / "one" / "report.html").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "one" / RUN).read_text())["threshold"] == 0.59999
+    monkeypatch.setenv("CHIPDEMO_TARGET_FPR", "0.7")
+    assert main([*command, str(tmp_path / "two")]) == 0
+    assert "Threshold 0.30001, chosen to flag at most 70 %" in capsys.readouterr().out
+    assert main([*command, str(tmp_path / "three"), "--threshold", "0.2"]) == 0
+    assert "Threshold 0.2. On drawn chips" in capsys.readouterr().out
+    monkeypatch.setenv("CHIPDEMO_TARGET_FPR", "0.01")
+    assert main([*command, str(tmp_path / "four")]) == 2
+    assert "takes 230 normal validation images, and there are 2." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("other", ["--threshold", "--target-fpr"])
+def test_two_ways_to_choose_the_threshold_are_refused(chips, tmp_path, capsys, other):
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", str(chips), "--out", str(tmp_path / "out"), "--target-recall", "0.9", other, "0.1"])
+    assert ended.value.code == 2 and "not allowed with" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("value", ["50", "nan", "-0.1", "inf", "half"])
 def test_a_threshold_that_is_no_fraction_is_refused(chips, tmp_path, capsys, value):
     with pytest.raises(SystemExit) as ended:

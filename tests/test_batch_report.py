@@ -106,7 +106,7 @@ def jpeg(result):
 
 
 def page_of(path, results, picture_of=jpeg):
-    write_page(sums_of(results), RUN, "2026-01-02", picture_of, path)
+    write_page(sums_of(results), RUN, "Threshold 0.5. <b>", "2026-01-02", picture_of, path)
     return path.read_text(encoding="utf-8")
 
 
@@ -119,6 +119,7 @@ def test_the_page_shows_counts_and_pictures_and_no_name_as_html(tmp_path):
     hostile = inspected(1, 0.9, "abnormal", file="<script>alert(1)</script>")
     page = page_of(tmp_path / "p.html", [hostile, inspected(2, 0.1), inspected(3, 0.8, unknown=True)])
     assert page.count("data:image/jpeg") == 3 and "<script" not in page and "<b>m</b>" not in page
+    assert "Threshold 0.5. &lt;b&gt;" in page
     counts = re.findall(r"<li class='(\w+)'><b>(\d+)</b>", page)
     assert counts == [("normal", "1"), ("abnormal", "1"), ("out_of_distribution", "1"), ("unreadable", "0")]
     captions = re.findall(r"<figcaption><b class='(\w+)'>[a-z ]+ ([\d.]+)</b>", page)
@@ -136,7 +137,9 @@ def test_labels_are_compared_with_three_outcomes(tmp_path):
     ]
     page = page_of(tmp_path / "p.html", results)
     assert cells(page) == [["4", "1", "0"], ["1", "6", "1"]]
-    assert re.findall(r"[\d.]+%", page.partition("</table>")[2]) == ["75.0%", "20.0%"]
+    note = page.partition("</table>")[2]
+    assert "Detected 6 of 8 images labeled abnormal (75 %, 95 % interval 35–97 %)." in note
+    assert "Flagged 1 of 5 images labeled normal (20 %, 95 % interval 1–72 %)." in note
 
 
 @pytest.mark.parametrize(("label", "rows"), [("", []), ("normal", [["0", "1", "0"], ["0", "0", "0"]])])

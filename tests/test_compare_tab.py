@@ -324,7 +324,7 @@ def test_nothing_is_plotted_of_no_selection():
 
 def test_confusions_are_means_over_the_seeds():
     text = Parsed(html.plots_html(small_ablation().rows[1:2], small_ablation().abnormal, "split")).text
-    assert "2 67%" in text and "1 33%" in text
+    assert "2 of 3 abnormal images (67 %, 95 % interval 9–99 %)" in text
 
 
 def test_disagreements_show_truth_and_each_models_probability():
@@ -396,7 +396,7 @@ def test_the_reliability_diagram_has_a_dot_for_each_filled_bin():
     rows = small_ablation(rows=[row_json("a", "A", [0.0, 0.1, 0.2, 0.2, 0.95, 1.0], 0.5)]).rows
     text = charts.reliability_svg(rows, small_ablation().abnormal)
     assert text.count("<circle") == 3
-    for dot in ("0.05, abnormal 0.00, 4 ", "0.20, abnormal 0.50, 4 ", "0.97, abnormal 1.00, 4 "):
+    for dot in ("0.05, abnormal 0 of 2 ", "0.20, abnormal 1 of 2 ", "0.97, abnormal 2 of 2 "):
         assert dot in text
 
 

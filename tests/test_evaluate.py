@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from chipdemo.errors import DataError
 from chipdemo.images import read_image
 from chipdemo.judge import Judge
 from chipdemo.models import Models
+from chipdemo.rates import Rate
 from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.vision.checkpoint import SPLIT, write_json
 from chipdemo.vision.predictor import load_model
@@ -71,11 +73,12 @@ def test_a_report_says_how_good_on_what_and_how_sure(chips, model, tmp_path):
     for name in ("accuracy", "recall", "precision", "f1", "auroc", "average_precision"):
         low, high = report["interval_95"][name]
         assert 0 <= low <= high <= 1
-    assert report["recall_98"]["recall"] == 1.0
+    assert report["recall_98"]["recall"] == {"count": 8, "total": 8}
     assert report["latency_ms"]["median"] > 0 and report["latency_ms"]["images"] == 28
     assert report["data"]["split"] == "chips, test split, 28 images"
     page = (out / "report.md").read_text()
-    assert page.startswith("# model on chips\n") and "| crack | 6 |" in page
+    assert page.startswith("# model on chips\n") and re.search(r"\| crack \| \d of 6 \| .* interval", page)
+    assert "8 of 8 abnormal images (100 %, 95 % interval 63–100 %) are detected" in page
     assert f"{metrics['auroc']:.3f}" in page
 
 
@@ -180,5 +183,5 @@ def test_the_operating_point_has_the_recall_asked_for_at_the_lowest_false_positi
     probabilities = np.array([0.9, 0.8, 0.7, 0.2, 0.75, 0.3, 0.1])
     abnormal = np.array([True, True, True, True, False, False, False])
     point = operating_point(probabilities, abnormal, 0.75)
-    assert (point.threshold, point.recall, point.precision) == (0.7, 0.75, 0.75)
+    assert (point.threshold, point.recall, point.precision) == (0.7, Rate(3, 4), Rate(3, 4))
     assert operating_point(probabilities, abnormal, 0.76).threshold == 0.2

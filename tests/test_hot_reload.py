@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -23,6 +24,7 @@ from chipdemo.images import decode_image
 from chipdemo.judge import Judge
 from chipdemo.models import HotReload, Models
 from chipdemo.settings import Settings
+from chipdemo.threshold import Target
 from chipdemo.ui.inspect import logic, tab
 from chipdemo.vision.checkpoint import CONFIG, METRICS, STATE, WEIGHTS, ModelSpec, latest_revision
 from chipdemo.vision.predictor import load_model
@@ -100,6 +102,20 @@ def test_a_second_push_takes_over_without_a_restart(reload, tmp_path, said):
     )
     (line,) = said.lines
     assert line.startswith("INFO") and commit in line and reload.models.in_use.info.revision in line
+
+
+def test_a_revision_that_cannot_keep_the_promise_is_refused(tmp_path, said):
+    load = partial(load_model, target=Target("recall", 0.3))
+    folder = checkpoint(tmp_path / "chips")
+    reload = HotReload(Models(load(str(folder))), str(folder), 60, load, latest_revision)
+    reload.look()
+    checkpoint(folder, NEWER)
+    nothing = {"split": "no images", "probabilities": [], "abnormal": []}
+    (folder / METRICS).write_bytes(changed(METRICS, validation=nothing)(folder))
+    for _ in range(2):  # a folder is whole when two looks agree
+        reload.look()
+    (line,) = said.lines
+    assert "Cannot promise to detect at least 30 %" in line and reload.models.in_use.info.threshold == 0.59999
 
 
 def test_a_look_at_nothing_new_is_one_small_request(reload, hub):

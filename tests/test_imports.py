@@ -28,6 +28,7 @@ CORE = tuple(
         "judge",
         "models",
         "overlay",
+        "rates",
         "regions",
         "settings",
         "spreadsheet",

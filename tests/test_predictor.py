@@ -4,10 +4,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from chipdemo.errors import TargetError
 from chipdemo.images import decode_image
 from chipdemo.inspection import CAM, CBAM, CLASS_WEIGHTS
 from chipdemo.judge import Judge
 from chipdemo.models import Models
+from chipdemo.threshold import Target
 from chipdemo.vision.predictor import load_model
 from tests.tiny import SPEC, draw_chip, tiny_checkpoint
 
@@ -24,6 +26,14 @@ def changed(folder, **spec):
 def predict(model, seed=1, methods=()):
     (prediction,) = model.predict(model.prepare(draw_chip(seed))[None], methods)
     return prediction
+
+
+def test_a_model_is_loaded_with_the_threshold_that_keeps_a_promise(tmp_path):
+    folder, target = str(tiny_checkpoint(tmp_path / "tiny")), Target("recall", 0.3)
+    info = load_model(folder, target=target).info
+    assert (info.threshold, info.target) == (0.59999, target)  # below the lower one of two abnormal images
+    with pytest.raises(TargetError, match="takes 22 abnormal validation images, and there are 2"):
+        load_model(folder, target=Target("recall", 0.9))
 
 
 def test_an_inspection_by_a_network_is_complete(model):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,8 @@ TEST = {
     "average_precision": float("nan"),
     "expected_calibration_error": 0.03,
     "confusion": [[5, 1], [1, 3]],
+    "probabilities": [0.1, 0.1, 0.2, 0.2, 0.3, 0.8, 0.2, 0.6, 0.8, 0.9],
+    "abnormal": [False] * 6 + [True] * 4,
 }
 MEASURED = {
     "data": "drawn chips",
@@ -181,6 +184,14 @@ def test_the_card_shows_robustness_where_it_was_measured():
     card = model_card(SPEC, MEASURED | {"robustness": found | {"data": "drawn chips, 3 images"}})
     assert "\n## Robustness\n" in card and "| mirror image | 1 of 3 | 33.3% (" in card
     assert "Robustness" not in model_card(SPEC, MEASURED)
+
+
+def test_the_card_shows_counts_and_intervals():
+    card = model_card(SPEC, MEASURED)
+    assert "| recall | 0.750: 3 of 4 abnormal images | 0.194–0.994 |" in card
+    assert "| false positive rate | 0.167: 1 of 6 normal images | 0.004–0.641 |" in card
+    assert "| precision | 0.750: 3 of 4 flagged images | 0.194–0.994 |" in card
+    assert re.search(r"\| AUROC \| 0\.950 \| 0\.\d{3}–0\.\d{3} \|", card)
 
 
 def test_the_card_names_ancestors_that_are_on_the_hub():

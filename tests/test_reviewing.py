@@ -79,7 +79,8 @@ def test_it_shows_consensus_agreement_and_what_the_model_predicted(journal, shas
     assert "<li data-consensus='normal'><strong>3</strong>" in html
     assert "<li data-consensus='disputed'><strong>2</strong>" in html
     assert "<tr data-consensus='abnormal'><th scope='row'>abnormal</th><td>1</td><td>2</td>" in html
-    assert f"<td>{found.agreement.overall.value:.2f}</td>" in html and "<td>75&nbsp;%</td>" in html
+    assert f"<td>{found.agreement.overall.value:.2f}</td>" in html
+    assert "<td>75 %, 95 % interval 35–97 %</td>" in html
     assert "<bdi>ann</bdi> and <bdi>bob</bdi> (Cohen)" in html
     assert "0.40" in html and "fake-model" in html and "data-order='review'" in html
     assert "data-order" not in review_html(seen(journal, "ann", reviews=False))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import openvino
 import pytest
 from PIL import Image
@@ -130,6 +131,15 @@ def test_a_model_is_exported_by_a_command(model, tmp_path, format, capsys):
     names = {"onnx": ["model.onnx"], "openvino": ["model.bin", "model.xml"]}[format]
     assert sorted(path.name for path in out.iterdir()) == names
     assert capsys.readouterr().out.count("wrote ") == len(names)
+
+
+def test_a_model_is_exported_with_the_threshold_that_keeps_a_promise(model, tmp_path, capsys):
+    command = ["export", "--model", model, "--out", str(tmp_path / "edge")]
+    assert main([*command, "--target-fpr", "0.7"]) == 0
+    about = {prop.key: prop.value for prop in onnx.load(tmp_path / "edge" / "model.onnx").metadata_props}
+    assert about["threshold"] == "0.30001"
+    assert "Threshold 0.30001, chosen to flag at most 70 %" in capsys.readouterr().out
+    assert main([*command, "--target-fpr", "0.7", "--target-recall", "0.3"]) == 2
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])

@@ -10,6 +10,7 @@ import pytest
 from app import check_port, main
 from chipdemo.errors import SettingsError
 from chipdemo.settings import Settings, command_line, flag, variable
+from chipdemo.threshold import Target
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,9 +74,24 @@ def test_types_of_defects_have_letters_and_names_may_have_spaces_around_them():
     assert settings().labelers == settings().reviewers == () and settings().annotators_per_image == 1
 
 
+def test_the_threshold_has_one_target_at_most_and_a_flag_beats_the_variable_of_either():
+    assert settings().target is None
+    assert settings("--target-recall", "0.95").target == Target("recall", 0.95)
+    assert settings(CHIPDEMO_TARGET_FPR="0.02").target == Target("fpr", 0.02)
+    assert settings("--target-recall", "0.9", CHIPDEMO_TARGET_FPR="0.02").target == Target("recall", 0.9)
+    with pytest.raises(SettingsError, match="--target-recall .* and --target-fpr .* are both set"):
+        settings("--target-recall", "0.9", "--target-fpr", "0.02")
+    with pytest.raises(SettingsError, match="CHIPDEMO_TARGET_RECALL.* are both set"):
+        settings(CHIPDEMO_TARGET_RECALL="0.9", CHIPDEMO_TARGET_FPR="0.02")
+
+
 @pytest.mark.parametrize(
     "name, text",
     [
+        ("CHIPDEMO_TARGET_RECALL", "95"),
+        ("CHIPDEMO_TARGET_RECALL", "95 %"),
+        ("CHIPDEMO_TARGET_FPR", "0"),
+        ("CHIPDEMO_TARGET_FPR", "nan"),
         ("CHIPDEMO_DATASET", "chips"),
         ("CHIPDEMO_DATASET", "https://hub.example/ada/chips"),
         ("CHIPDEMO_DATASET", "ada/../chips"),

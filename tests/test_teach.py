@@ -20,6 +20,7 @@ from chipdemo.images import decode_image
 from chipdemo.inspection import INVERSE, INVERSE_CAM
 from chipdemo.judge import Judge
 from chipdemo.models import HotReload, Models
+from chipdemo.rates import Rate
 from chipdemo.teaching import silent
 from chipdemo.vision.anomaly.anomaly_model import load_anomaly_model
 from chipdemo.vision.anomaly.features import backbone_of, extract_features, starting_backbone
@@ -226,7 +227,8 @@ def test_known_defects_are_counted_and_kept_out_of_training(backbone, fitted, tm
     save_taught(tmp_path / "model", backbone, fitted, "board", defects=defects)
     assert read(tmp_path / "model", METRICS)["validation"]["recall"] == 1.0
     info = load_model(str(tmp_path / "model")).info
-    assert (info.validation.normal_count, info.validation.abnormal_count) == (14, 3)
+    point = info.validation.at(0.5)
+    assert (point.false_positive_rate.total, point.recall) == (14, Rate(3, 3))
     assert read(tmp_path / "model", SPLIT)["val"] == list(defects.sha256)
 
 
@@ -389,7 +391,7 @@ def test_a_teacher_shows_outliers_and_packs_a_checkpoint(teacher, tmp_path):
     assert image.size == (240, 120) and (red - green > 60).mean() > 0.02
     result = teacher.finish(draft, [odd.row], 0.02, "board-7", silent)
     assert (result.images, result.dropped, result.kept, result.warnings) == (11, ("odd.png",), (), ())
-    assert (result.defects, result.recall) == (2, 1.0) and result.memory_bytes < 20_000_000
+    assert result.point.recall == Rate(2, 2) and result.memory_bytes < 20_000_000
     zipfile.ZipFile(BytesIO(result.archive)).extractall(tmp_path / "unpacked")
     again = load_model(str(tmp_path / "unpacked" / "board-7"))
     assert again.info == result.model.info and again.info.name == "board-7"

@@ -12,7 +12,9 @@ from gradio.utils import get_upload_folder
 
 from chipdemo.errors import DataError
 from chipdemo.files import Limits
+from chipdemo.rates import Rate
 from chipdemo.teaching import Draft, Outlier, Taught
+from chipdemo.threshold import OperatingPoint
 from chipdemo.ui.teach import logic
 from chipdemo.ui.teach.html import progress_html, review_html, summary_html
 from chipdemo.ui.teach.logic import Step, TeachService, file_name, in_background
@@ -75,11 +77,16 @@ def test_the_summary_shows_what_was_measured_and_the_commands(service, goods):
     draft = drafted(service, goods)
     few = taught(service, draft)
     page = summary_html(draft, few)
-    assert "<b>0 of 12</b>" in page and "<b>20,000</b>" in page and "6.7 MB" in page
+    assert "<strong>0 of 12</strong> good images" in page and "(0 %, 95 % interval 0–26 %)" in page
+    assert "at most <b>17.5\u00a0%</b> are flagged" in page and "teach 114 good images" in page
+    assert "<b>20,000</b>" in page and "6.7 MB" in page
     assert "python app.py --model Board-7\npython training/push.py Board-7 owner/Board-7" in page
-    many = replace(few, images=100, false_positive_rate=0.02, defects=5, recall=0.8)
+    many = replace(few, images=200, point=OperatingPoint(0.5, Rate(4, 5), Rate(4, 200)))
     page = summary_html(draft, many)
-    assert "<b>2 of 100</b>" in page and "<b>4 of 5</b>" in page
+    assert "<strong>4 of 200</strong>" in page and "<strong>4 of 5</strong> known defects" in page
+    assert "<b>4.0\u00a0%</b>" in page and "“Flag at most 2 %”" in page
+    none = replace(few, images=200, point=OperatingPoint(0.5, Rate(0, 0), Rate(0, 200)))
+    assert "<b>1.1\u00a0%</b> are flagged, with 90 % confidence.</dd>" in summary_html(draft, none)
 
 
 def test_texts_of_strangers_are_escaped(service):

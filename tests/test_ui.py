@@ -20,7 +20,7 @@ from chipdemo.examples import ELPV_CREDIT, Example, elpv_examples
 from chipdemo.inspection import CAM, CBAM, INVERSE, MeasuredOverlay, ModelInfo, default_method
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
-from chipdemo.threshold import OperatingCurve
+from chipdemo.threshold import OperatingCurve, Target
 from chipdemo.ui.html import header_html
 from chipdemo.ui.inspect import html, logic, tab
 from chipdemo.ui.inspect.logic import Choices, Current
@@ -309,19 +309,127 @@ def test_the_caption_of_the_overlay_has_the_facts_at_the_threshold_that_is_shown
 def test_the_verdict_says_what_its_threshold_means_and_on_what(model, dark):
     text = html.verdict_html(inspected(model, dark).inspection, INFO)
     assert "class='verdict abnormal'" in text
-    for count in ("<strong>200</strong>", "<strong>75</strong>"):
-        assert count in text
+    for rate in (
+        "detects <strong>3 of 4</strong> abnormal images",
+        "(75 %, 95 % interval 19–99 %)",
+        "flags <strong>1 of 5</strong> normal images",
+        "(20 %, 95 % interval 1–72 %)",
+    ):
+        assert rate in text
     assert "drawn chips, validation, 9 images" in text
 
 
 def test_a_threshold_that_flags_nothing_shows_no_nan():
-    assert "nan" not in html.meaning(INFO, 1.0)
+    assert "<strong>0 of 4</strong>" in html.meaning(INFO, 1.0) and "nan" not in html.meaning(INFO, 1.0)
+
+
+def test_before_an_image_the_rates_on_the_test_split_are_shown_with_their_intervals():
+    text = html.intro_html(INFO)
+    for rate in (
+        "Right about <strong>9 of 10</strong> images",
+        "(90 %, 95 % interval 55–100 %)",
+        "Detects <strong>4 of 5</strong> abnormal images",
+        "Flags <strong>0 of 5</strong> normal images",
+        "(0 %, 95 % interval 0–52 %)",
+        "AUROC <strong>0.960</strong> <small class='uncertainty'>(95 % interval ",
+    ):
+        assert rate in text
+    untested = replace(INFO, test=OperatingCurve("no test images", (), ()))
+    assert "<li>" not in html.intro_html(untested)
+
+
+@pytest.mark.parametrize(
+    "probability, threshold, shown",
+    [(0.8, 0.4, ("0.80", "0.40")), (0.9962, 0.9958, ("0.9962", "0.9958")), (0.4, 0.4, ("0.40000",) * 2)],
+)
+def test_the_verdict_shows_as_many_decimals_as_it_takes(probability, threshold, shown):
+    assert html.told_apart(probability, threshold) == shown
+
+
+LINE = replace(  # 100 normal images and 40 abnormal ones, evenly spread
+    INFO,
+    validation=OperatingCurve(
+        "a line, 140 images",
+        (*(n / 200 for n in range(100)), *(0.3 + n / 100 for n in range(40))),
+        (*[False] * 100, *[True] * 40),
+    ),
+)
+
+
+@pytest.fixture
+def chooser(dark):
+    """A function: metric, percent, ModelInfo -> (updates of parts, parts), after an image was inspected."""
+    model = FakeModel()
+    with gr.Blocks():
+        parts = tab.layout(fake_judge(model), gr.HTML(), Settings(), [])
+    handlers, current = (
+        tab.Handlers(parts, fake_judge(model), Settings(), [], Recent()),
+        inspected(model, dark),
+    )
+    return lambda metric, percent, info=LINE: (handlers.on_target(metric, current, info, percent), parts)
+
+
+@pytest.mark.parametrize("percent", [90, "90", "90,0"])
+def test_a_threshold_is_chosen_by_the_recall_it_promises_and_its_cost_is_shown(chooser, percent):
+    updates, parts = chooser("recall", percent)
+    # Of 40 images, 2 or more are among the lowest tenth in 92 % of draws, 3 or more in 78 %
+    assert updates[parts.threshold] == 0.30999 and updates[parts.raw]["threshold"] == 0.30999
+    assert "to detect at least 90 % of new abnormal images, with 90 % confidence" in updates[parts.promise]
+    assert "Cost: flags <strong>38 of 100</strong> normal images" in updates[parts.promise]
+
+
+def test_a_threshold_is_chosen_by_the_false_positive_rate_it_promises(chooser):
+    updates, parts = chooser("fpr", 5)
+    # Of 100 images, 3 or more are among the highest twentieth in 88 % of draws, 2 or more in 96 %
+    assert updates[parts.threshold] == 0.49001
+    assert "Detects <strong>20 of 40</strong> abnormal images" in updates[parts.promise]
+
+
+def test_where_the_images_are_too_few_the_nearest_promise_is_offered_and_the_threshold_stays(chooser):
+    updates, parts = chooser("recall", 99)
+    assert parts.threshold not in updates and parts.verdict not in updates
+    text = updates[parts.promise]
+    assert "that takes 230 abnormal validation images, and there are 40. They are enough for 94.4 %." in text
+    assert updates[parts.targets["recall"].percent] == 94.4
+    assert parts.threshold in chooser("recall", 94.4)[0]
+
+
+@pytest.mark.parametrize("percent", ["", None, "many", 0, 100, "nan"])
+def test_what_is_no_percentage_is_refused(chooser, percent):
+    updates, parts = chooser("fpr", percent)
+    assert "above 0 and below 100" in updates[parts.promise] and parts.threshold not in updates
+
+
+def test_a_model_of_good_images_alone_can_only_promise_a_false_positive_rate(chooser):
+    goods = replace(
+        INFO, validation=OperatingCurve("good chips", tuple(n / 99 for n in range(99)), (False,) * 99)
+    )
+    assert (tab.has_images(goods, "recall"), tab.has_images(goods, "fpr")) == (False, True)
+    updates, parts = chooser("fpr", 5, goods)
+    assert "How many abnormal images it detects is not known" in updates[parts.promise]
+    assert "has no abnormal validation images" in chooser("recall", 95, goods)[0][parts.promise]
+
+
+def test_moving_the_slider_takes_the_promise_back_and_reset_shows_the_one_of_the_start(dark):
+    model = FakeModel()
+    with gr.Blocks():
+        parts = tab.layout(fake_judge(model), gr.HTML(), Settings(), [])
+    handlers, current = (
+        tab.Handlers(parts, fake_judge(model), Settings(), [], Recent()),
+        inspected(model, dark),
+    )
+    info = replace(LINE, threshold=0.30999, target=Target("recall", 0.9))
+    assert handlers.on_threshold(current, info, 0.2)[parts.promise] == ""
+    reset = handlers.on_reset(current, info)
+    assert reset[parts.threshold] == 0.30999 and "at least 90 %" in reset[parts.promise]
+    assert handlers.on_reset(current, LINE)[parts.promise] == ""
+    assert (tab.reset_label(info), tab.reset_label(LINE)) == ("Back to 0.31", "Model's own 0.40")
 
 
 def test_without_a_known_defect_there_is_only_a_false_positive_rate():
     goods = replace(INFO, validation=OperatingCurve("5 good chips", (0.1, 0.2, 0.3, 0.4, 0.6), (False,) * 5))
     text = html.meaning(goods, 0.5)
-    assert "<strong>200</strong>" in text and text.count("<strong>") == 1
+    assert "<strong>1 of 5</strong>" in text and text.count("<strong>") == 1
 
 
 def test_an_image_out_of_distribution_gets_no_verdict_in_red(model, tmp_path):
@@ -332,9 +440,7 @@ def test_an_image_out_of_distribution_gets_no_verdict_in_red(model, tmp_path):
 
 
 def test_names_from_outside_are_escaped():
-    info = ModelInfo(
-        **{**vars(INFO), "name": HOSTILE, "data": HOSTILE, "test": {"split": HOSTILE, "accuracy": 1}}
-    )
+    info = replace(INFO, name=HOSTILE, data=HOSTILE, test=replace(INFO.test, split=HOSTILE))
     for text in (header_html(info), html.intro_html(info), html.own_model_html(info)):
         assert "<img" not in text
 

@@ -4,9 +4,12 @@ import math
 import re
 from typing import Any
 
+import numpy as np
 from huggingface_hub import EvalResult, ModelCardData
 from timm.models import get_pretrained_cfg
 
+from chipdemo.rates import Rate, auroc_interval
+from chipdemo.threshold import OperatingPoint
 from chipdemo.vision.checkpoint import ModelSpec
 from training.record import with_section
 from training.robustness import CARD_TITLE, robustness_table
@@ -31,15 +34,13 @@ CARD = """---
 Classifies images of chips as normal or abnormal and shows where the defects are, in
 Chip Inspector: `python app.py --model FOLDER_OR_HUB_ID`.
 
-| {split} | |
-|---|---|
-| accuracy | {accuracy:.3f} |
-| recall | {recall:.3f} |
-| precision | {precision:.3f} |
-| F1 | {f1:.3f} |
-| AUROC | {auroc:.3f} |
-| average precision | {average_precision:.3f} |
-| expected calibration error | {expected_calibration_error:.3f} |
+| {split} | | 95 % interval |
+|---|---|---|
+{rates}
+| AUROC | {auroc:.3f} | {auroc_interval} |
+| F1 | {f1:.3f} | |
+| average precision | {average_precision:.3f} | |
+| expected calibration error | {expected_calibration_error:.3f} | |
 
 Threshold {threshold:.3f} and temperature {temperature:.3f} were chosen on the validation split;
 the test split was measured once, at the end of the run, with the weights as stored here.
@@ -64,11 +65,14 @@ def model_card(spec: ModelSpec, metrics: dict[str, Any]) -> str:
     """The README.md of a checkpoint, from its spec and its metrics.json."""
     test, training = metrics["test"], metrics["training"]
     (tn, fp), (fn, tp) = test["confusion"]
+    interval = auroc_interval(np.array(test["probabilities"]), np.array(test["abnormal"], bool))
     title = f"{spec.backbone}{' + CBAM' if spec.attention == 'cbam' else ''} on {metrics['data']}"
     card = CARD.format(
         **{**test, "threshold": spec.threshold},
         front_matter=front_matter(title, spec, metrics),
         title=title,
+        rates=rate_rows(OperatingPoint(spec.threshold, Rate(tp, tp + fn), Rate(fp, fp + tn))),
+        auroc_interval="{:.3f}–{:.3f}".format(*interval[1:]) if interval else "",
         tn=tn,
         fp=fp,
         fn=fn,
@@ -84,6 +88,21 @@ def model_card(spec: ModelSpec, metrics: dict[str, Any]) -> str:
     )
     robustness = metrics.get("robustness")
     return with_section(card, CARD_TITLE, robustness_table(robustness)) if robustness else card
+
+
+def rate_rows(point: OperatingPoint) -> str:
+    """Rows of a Markdown table: accuracy, recall, false positive rate and precision with their intervals."""
+    rates = {
+        "accuracy": (point.accuracy, "images"),
+        "recall": (point.recall, "abnormal images"),
+        "false positive rate": (point.false_positive_rate, "normal images"),
+        "precision": (point.precision, "flagged images"),
+    }
+    rows = []
+    for name, (rate, images) in rates.items():
+        low, high = rate.interval
+        rows.append(f"| {name} | {rate.value:.3f}: {rate} {images} | {low:.3f}–{high:.3f} |")
+    return "\n".join(rows)
 
 
 def front_matter(title: str, spec: ModelSpec, metrics: dict[str, Any]) -> str:

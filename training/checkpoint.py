@@ -9,7 +9,16 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from chipdemo.vision.checkpoint import CARD, CONFIG, METRICS, SPLIT, WEIGHTS, ModelSpec, write_json
+from chipdemo.vision.checkpoint import (
+    CARD,
+    CONFIG,
+    METRICS,
+    SPLIT,
+    WEIGHTS,
+    ModelSpec,
+    curve_of,
+    write_json,
+)
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.weights import load_weights, save_checkpoint
 from training.calibration import choose_threshold, fit_distance_limit, fit_heat_scale, fit_temperature
@@ -68,6 +77,7 @@ def write_checkpoint(
     (folder / CARD).write_text(model_card(spec, metrics), encoding="utf-8")
     shown = {name: value for name, value in metrics["test"].items() if name not in NOT_PRINTED}
     print(f"{metrics['test']['split']}: {json.dumps(shown)}", flush=True)
+    print(curve_of(metrics["test"]).meaning(spec.threshold), flush=True)
 
 
 def calibrated(spec: ModelSpec, on_val: Predictions, abnormal: np.ndarray) -> ModelSpec:

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from chipdemo.rates import Rate
+from chipdemo.threshold import OperatingPoint
 from training.robustness import robustness_table
 
 PAGE = """# {model[name]} on {data[name]}
 
 {data[split]}; data license: {license}. Model revision {model[revision]}, threshold {model[threshold]:.3f};
-{date}. In brackets: 95 % bootstrap interval over the images.
+{date}. In brackets after a metric: 95 % bootstrap interval over the images.
 
 | metric | |
 |---|---|
@@ -18,14 +20,14 @@ PAGE = """# {model[name]} on {data[name]}
 | normal | {tn:,} | {fp:,} |
 | abnormal | {fn:,} | {tp:,} |
 
-False positives: {fp:,} of {normal:,} normal images ({false_positive_rate:.1%}).
+False positives: {false_positives}.
 
-| defect type | images | detected | recall |
-|---|---|---|---|
+| defect type | detected | recall |
+|---|---|---|
 {types}
 
-- At threshold {recall_98[threshold]:.3f} the recall on these images is {recall_98[recall]:.1%}, the precision
-  {recall_98[precision]:.3f} and the false positive rate {recall_98[false_positive_rate]:.1%}.
+- At threshold {recall_98[threshold]:.3f}, chosen on these images, {detected_98} are detected and
+  {flagged_98} are flagged. Abnormal are {precision_98}.
 - {out_of_distribution:,} of {count:,} images are out of distribution; do not trust the verdicts on them.
 - The model was trained on {seen[train]:,} of the given images and calibrated on {seen[val]:,};
   {these}.
@@ -57,9 +59,11 @@ def markdown(report: dict[str, Any]) -> str:
         for key, name in NAMES.items()
     ]
     types = [
-        f"| {name} | {n['count']:,} | {n['detected']:,} | {n['detected'] / n['count']:.1%} |"
+        f"| {name} | {(rate := Rate(n['detected'], n['count']))} | {rate.uncertainty} |"
         for name, n in report["defect_types"].items()
     ]
+    threshold, recall, false_positives = report["recall_98"].values()
+    point = OperatingPoint(threshold, Rate(**recall), Rate(**false_positives))
     unreadable, left_out = report["unreadable"], report["left_out"]
     robustness = report.get("robustness")
     listed = [f"{len(left_out):,} images were left out, {len(unreadable):,} of them unreadable:", ""]
@@ -68,10 +72,13 @@ def markdown(report: dict[str, Any]) -> str:
         "license": report["data"]["license"] or "unknown",
         "metrics": "\n".join(rows),
         "types": "\n".join(types),
-        "false_positive_rate": fp / (tn + fp),
+        "false_positives": Rate(fp, tn + fp).of("normal images"),
+        "detected_98": point.recall.of("abnormal images"),
+        "flagged_98": point.false_positive_rate.of("normal images"),
+        "precision_98": point.precision.of("flagged images"),
         "these": "these are left out" if seen["left_out"] else "these are included",
         "robustness": f"{robustness_table(robustness)}\n\n" if robustness else "",
         "left_out": "\n".join(listed if left_out else ["No image was left out."]),
         "count": metrics["count"],
     }
-    return PAGE.format(**(report | filled), tn=tn, fp=fp, fn=fn, tp=tp, normal=tn + fp) + "\n"
+    return PAGE.format(**(report | filled), tn=tn, fp=fp, fn=fn, tp=tp) + "\n"

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL, OUT_OF_DISTRIBUTION, OUTCOMES, outcome_text
 from chipdemo.overlay import data_uri
+from chipdemo.rates import Rate
 from chipdemo.spreadsheet import escaped
 
 CSV, PARQUET, HTML = "inspections.csv", "inspections.parquet", "report.html"
@@ -158,14 +159,16 @@ def severity(result: Result) -> tuple[int, float]:
     return order.index(result.get("outcome", UNREADABLE)), result.get("abnormal_probability", 0.0)
 
 
-def write_page(sums: Sums, run: Mapping[str, Any], date: str, picture_of: PictureOf, path: Path) -> None:
-    """run: of run.Results. picture_of: an image with its heatmap."""
+def write_page(
+    sums: Sums, run: Mapping[str, Any], meaning: str, date: str, picture_of: PictureOf, path: Path
+) -> None:
+    """run: of run.Results. meaning: of the threshold. picture_of: an image with its heatmap."""
     parts = {
         "title": f"{images_text(sums.images)} inspected",
         "made": escape(
-            f"{date} · model {run['model']}, revision {run['revision']}, trained on {run['data']} · "
-            f"threshold {run['threshold']:.3f}"
+            f"{date} · model {run['model']}, revision {run['revision']}, trained on {run['data']}"
         ),
+        "meaning": escape(meaning),
         "counts": "".join(
             f"<li class='{name}'><b>{sums.counts[name]:,}</b> {outcome_text(name)}</li>"
             for name in (*OUTCOMES, UNREADABLE)
@@ -215,7 +218,7 @@ def _legend(sums: Sums) -> str:
 
 
 def _confusion(sums: Sums) -> str:
-    """The labels against the outcomes, with recall and false positive rate."""
+    """The labels against the outcomes, with the rates."""
     if not sums.confusion:
         return ""
     head = "".join(f"<th>{outcome_text(outcome)}</th>" for outcome in OUTCOMES)
@@ -225,17 +228,25 @@ def _confusion(sums: Sums) -> str:
         + "</tr>"
         for label in CLASSES
     )
-    rates = [
-        f"{name}: {sums.confusion[label, ABNORMAL] / total:.1%} of {images_text(total)} labeled {label}."
-        for label, name in ((ABNORMAL, "Recall"), (NORMAL, "False positive rate"))
-        if (total := sum(sums.confusion[label, outcome] for outcome in OUTCOMES))
-    ]
-    unknown = any(sums.confusion[label, OUT_OF_DISTRIBUTION] for label in CLASSES)
-    rates += ["An image out of distribution does not count as abnormal here."] if unknown else []
     return (
         f"<section><h2>Labels and outcomes</h2><table><tr><td></td>{head}</tr>{rows}</table>"
-        f"<p class='note'>{' '.join(rates)}</p></section>"
+        f"<p class='note'>{' '.join(rates_of(sums))}</p></section>"
     )
+
+
+def rates_of(sums: Sums) -> list[str]:
+    """How many of the labeled images were called abnormal, a sentence for each label; none without labels."""
+    rates = [
+        f"{verb} {rate.of(f'images labeled {label}')}."
+        for label, verb in ((ABNORMAL, "Detected"), (NORMAL, "Flagged"))
+        if (rate := _called_abnormal(sums, label)).total
+    ]
+    unknown = any(sums.confusion[label, OUT_OF_DISTRIBUTION] for label in CLASSES)
+    return rates + (["An image out of distribution does not count as abnormal here."] if unknown else [])
+
+
+def _called_abnormal(sums: Sums, label: str) -> Rate:
+    return Rate(sums.confusion[label, ABNORMAL], sum(sums.confusion[label, outcome] for outcome in OUTCOMES))
 
 
 def _figure(result: Result, picture_of: PictureOf) -> str:

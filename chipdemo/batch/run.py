@@ -39,6 +39,13 @@ class Task:
     tiles: bool = True
     limits: Limits = DEFAULT_LIMITS
 
+    @property
+    def meaning(self) -> str:
+        """What the threshold does to the model's validation split, in plain text."""
+        info = self.model.info
+        target = info.target if self.threshold == info.threshold else None
+        return info.validation.meaning(self.threshold, target)
+
     def run(self) -> dict[str, Any]:
         """What all results of a folder have in common, for JSON."""
         info = self.model.info

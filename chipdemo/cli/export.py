@@ -1,11 +1,12 @@
 """python -m chipdemo export: a checkpoint -> one graph that runs without PyTorch."""
 
 import argparse
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from chipdemo.cli import add_command
-from chipdemo.settings import Settings
+from chipdemo.settings import TARGETS, Settings
 
 GRAPHS = ("onnx", "openvino")
 CALIBRATION_IMAGES = 300  # for the steps of an 8-bit network
@@ -13,7 +14,7 @@ CALIBRATION_IMAGES = 300  # for the steps of an 8-bit network
 
 def add_to(commands: argparse._SubParsersAction) -> None:
     about = "write a model as one graph that runs without PyTorch: RGB pixels in, probability and heatmap out"
-    take = add_command(commands, "export", export, about, "model")
+    take = add_command(commands, "export", export, about, "model", *TARGETS)
     take.add_argument("--format", choices=GRAPHS, default=GRAPHS[0], help="default: %(default)s")
     take.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to create")
     take.add_argument(
@@ -34,6 +35,9 @@ def export(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.vision.weights import load_checkpoint
 
     net, spec, info = load_checkpoint(settings.model_source)
+    if settings.target:
+        spec = replace(spec, threshold=info.validation.threshold_for(settings.target))
+        print(info.validation.meaning(spec.threshold, settings.target))
     found = find_images(flags.int8) if flags.int8 else ()
     every = max(len(found) // CALIBRATION_IMAGES, 1)  # evenly spread over the folder
     images = [

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chipdemo.cli import EXIT_ERROR, EXIT_FOUND, add_command, counted, fraction
-from chipdemo.settings import Settings
+from chipdemo.settings import TARGETS, Settings, add_flags
 
 if TYPE_CHECKING:
     from chipdemo.batch.report import Result, Sums
     from chipdemo.batch.run import Results, Task
     from chipdemo.batch.sources import ImageList
     from chipdemo.inspection import Model
+    from chipdemo.threshold import Target
 
 TILES = ("auto", "off")
 ENGINES = ("here", "ray")
@@ -56,9 +57,11 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="Ray worker processes, each with its own copy of the model (default: one per core)",
     )
-    inspect.add_argument(
+    threshold = inspect.add_mutually_exclusive_group()
+    threshold.add_argument(
         "--threshold", type=fraction, help="decision threshold, 0 to 1 (default: the one of the model)"
     )
+    add_flags(threshold, TARGETS)
     inspect.add_argument(
         "--tiles",
         choices=TILES,
@@ -85,7 +88,7 @@ def _workers(text: str) -> int:
 def inspect_batch(flags: argparse.Namespace, settings: Settings) -> int:
     from tqdm import tqdm
 
-    from chipdemo.batch.report import images_text, sums_of, write_tables
+    from chipdemo.batch.report import images_text, rates_of, sums_of, write_tables
     from chipdemo.batch.run import Task, inspect_all
     from chipdemo.batch.sources import find_images
     from chipdemo.files import Limits, as_text
@@ -95,7 +98,8 @@ def inspect_batch(flags: argparse.Namespace, settings: Settings) -> int:
 
     limits = Limits(megapixels=settings.max_megapixels)
     images = find_images(flags.paths, limits)
-    load = _loader(settings)
+    target = settings.target if flags.threshold is None else None
+    load = _loader(settings, target)
     model = load()
     threshold = model.info.threshold if flags.threshold is None else flags.threshold
     task = Task(Judge(Models(model)), model, threshold, flags.tiles == "auto", limits)
@@ -111,6 +115,7 @@ def inspect_batch(flags: argparse.Namespace, settings: Settings) -> int:
     page = _write_page(task, images, results, sums)
     counts = {outcome_text(outcome): count for outcome, count in sums.counts.items()}
     print(f"{images_text(sums.images)}: {counted(counts)}.")
+    print(*rates_of(sums), task.meaning, sep="\n")
     _show_refused(images.skipped, sums)
     print(f"wrote {as_text(str(page))}")
     return EXIT_FOUND if any(sums.counts[outcome] for outcome in flags.fail_on) else 0
@@ -129,14 +134,14 @@ def _show_refused(skipped: list[str], sums: "Sums") -> None:
         print(line)
 
 
-def _loader(settings: Settings) -> "Callable[[], Model]":
-    """What loads the model, in this process and in a worker of Ray."""
+def _loader(settings: Settings, target: "Target | None") -> "Callable[[], Model]":
+    """What loads the model, in this process and in a worker of Ray. target: as load_model has it."""
     from chipdemo.vision.predictor import load_model
 
     source = settings.model_source
     if Path(source).exists():
         source = str(Path(source).absolute())  # a worker may run in another folder
-    return partial(load_model, source, runtime=settings.runtime, graphs=settings.graphs)
+    return partial(load_model, source, runtime=settings.runtime, graphs=settings.graphs, target=target)
 
 
 def _write_page(task: "Task", images: "ImageList", results: "Results", sums: "Sums") -> Path:
@@ -151,5 +156,5 @@ def _write_page(task: "Task", images: "ImageList", results: "Results", sums: "Su
         return picture(task, image) if image else b""
 
     page = results.folder / HTML
-    write_page(sums, results.run, f"{datetime.now():%Y-%m-%d %H:%M}", picture_of, page)
+    write_page(sums, results.run, task.meaning, f"{datetime.now():%Y-%m-%d %H:%M}", picture_of, page)
     return page

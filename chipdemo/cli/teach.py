@@ -62,8 +62,9 @@ def _rate(text: str) -> float:
 
 def teach(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.files import Limits
+    from chipdemo.threshold import promised
     from chipdemo.vision.anomaly.teacher import NetworkTeacher
-    from chipdemo.vision.checkpoint import find_checkpoint, read_metrics
+    from chipdemo.vision.checkpoint import curve_of, find_checkpoint, read_metrics
 
     if flags.memory_for and flags.abnormal:
         raise DataError("A classifier keeps its own threshold. Leave out --abnormal or --memory-for.")
@@ -89,10 +90,12 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
     )
     print(f"Fitted to {len(fitted.features.names):,} good images ({teacher.backbone.starting_weights}).")
     if not flags.memory_for:
-        validation = read_metrics(flags.out)["validation"]
-        print(f"False positive rate, each image held out: {validation['false_positive_rate']:.1%}.")
-        if "recall" in validation:
-            print(f"Recall of the known defects: {validation['recall']:.1%}.")
+        point = curve_of(read_metrics(flags.out)["validation"]).at(0.5)
+        flagged = point.false_positive_rate
+        print(f"Each held out, {flagged.of('good images')} would be flagged.")
+        print(f"Of new good images, at most {100 * promised(flagged):.1f} % are, with 90 % confidence.")
+        if point.recall.total:
+            print(f"Detected are {point.recall.of('known defects')}.")
     if not flags.without_images:
         print("The folder holds small copies of the good images.")
     print(f"Open it with: python app.py --model {shlex.quote(str(flags.out))}")

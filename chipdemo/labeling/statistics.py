@@ -1,8 +1,8 @@
 """Agreement of annotators with each other and with the model, and labels that may be wrong.
 
 Votes are streamed from the journal: a million take seconds and little memory.
-Intervals are 95 % bootstrap intervals over images. Only the number of images with each combination of
-votes matters, so resampling images means drawing these numbers from a multinomial distribution.
+Intervals of kappa are 95 % bootstrap intervals over images. Only the number of images with each combination
+of votes matters, so resampling images means drawing these numbers from a multinomial distribution.
 """
 
 from array import array
@@ -16,6 +16,7 @@ from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
 from chipdemo.labeling.agreement import DISPUTED
 from chipdemo.labeling.journal import Journal, JournalImage
 from chipdemo.labeling.label import LABELS
+from chipdemo.rates import Rate
 
 RESAMPLES = 1_000
 # The model's prediction of each image at its first label, from which it cannot have learned yet
@@ -40,7 +41,8 @@ class Kappa:
     """Agreement beyond chance: 1 is perfect, 0 is chance; NaN where all labels are the same.
 
     low, high: 95 % interval; of no width where nobody ever disagreed. agreement: share of the pairs of
-    votes that agree, 0-1; for one class, among the pairs with a vote for it. images: with two votes or more.
+    votes that agree, 0-1; for one class, among the pairs with a vote for it. images: with two votes or more;
+    for one class, one of them for it.
     """
 
     value: float
@@ -48,6 +50,11 @@ class Kappa:
     high: float
     agreement: float
     images: int
+
+    @property
+    def agreeing(self) -> Rate:
+        """The agreement as a rate of images: an image counts once, however many votes it has."""
+        return Rate(self.agreement * self.images, self.images)
 
 
 @dataclass(frozen=True)
@@ -220,9 +227,10 @@ def _fleiss_kappas(ways: np.ndarray, times: np.ndarray) -> list[Kappa]:
     if not images:
         return [Kappa(np.nan, np.nan, np.nan, np.nan, 0)] * len(shares)
     values, bounds = fleiss(ways, times), _interval(fleiss(ways, _resampled(times)))
+    counts = (images, *(times @ (ways > 0)).tolist())
     return [
-        Kappa(float(value), float(low), float(high), float(share), images)
-        for value, low, high, share in zip(values, *bounds, shares)
+        Kappa(float(value), float(low), float(high), float(share), count)
+        for value, low, high, share, count in zip(values, *bounds, shares, counts)
     ]
 
 

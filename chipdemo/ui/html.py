@@ -3,6 +3,7 @@
 from html import escape
 
 from chipdemo.inspection import ModelInfo
+from chipdemo.rates import Rate
 
 
 def header_html(info: ModelInfo) -> str:
@@ -14,6 +15,11 @@ def header_html(info: ModelInfo) -> str:
         f"<span class='made'> · {escape(parts)}, trained on {escape(info.data)}, "
         f"{escape(info.data_license)} · runs on {escape(info.runtime)}</span></p></header>"
     )
+
+
+def rate_html(rate: Rate, images: str) -> str:
+    """As Rate.of: the counts stand out, the uncertainty stays in one piece."""
+    return f"<strong>{rate}</strong> {images} <small class='uncertainty'>({rate.uncertainty})</small>"
 
 
 def refused_html(message: str, css_class: str) -> str:

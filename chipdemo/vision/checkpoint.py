@@ -184,7 +184,7 @@ def read_info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
     """What is known of a checkpoint's model, under this name. Raises CheckpointError."""
     metrics = read_metrics(folder)
     try:
-        validation, overlay = metrics["validation"], metrics.get("overlay", {"data": "", "rows": []})
+        overlay = metrics.get("overlay", {"data": "", "rows": []})
         return ModelInfo(
             name=folder.resolve().name if Path(model).expanduser().is_dir() else model,
             revision=model_revision(folder),
@@ -195,12 +195,8 @@ def read_info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
             data=str(metrics["data"]),
             data_license=str(metrics["data_license"]),
             threshold=spec.threshold,
-            validation=OperatingCurve(
-                validation["split"],
-                tuple(validation["probabilities"]),
-                tuple(map(bool, validation["abnormal"])),
-            ),
-            test=dict(metrics["test"]),
+            validation=curve_of(metrics["validation"]),
+            test=curve_of({"probabilities": (), "abnormal": ()} | metrics["test"]),
             image_side=int(metrics.get("image_side", 0)),  # earlier versions lack it
             overlays=tuple(
                 MeasuredOverlay(row["overlay"], float(row["aupro"]), overlay["data"])
@@ -211,6 +207,13 @@ def read_info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
         raise CheckpointError(f"{error.filename} could not be read ({error.strerror}).") from error
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / METRICS} lacks {error}; fetch or train the model again.") from error
+
+
+def curve_of(measured: dict[str, Any]) -> OperatingCurve:
+    """measured: of a split, in metrics.json."""
+    return OperatingCurve(
+        measured["split"], tuple(measured["probabilities"]), tuple(map(bool, measured["abnormal"]))
+    )
 
 
 def model_revision(folder: Path) -> str:

@@ -20,6 +20,7 @@ from chipdemo.inspection import (
     Region,
     verdict_of,
 )
+from chipdemo.threshold import Target
 from chipdemo.vision.anomaly.anomaly_model import AnomalyModel, load_anomaly_model
 from chipdemo.vision.anomaly.matching import (
     black_patches,
@@ -147,17 +148,24 @@ class NetworkModel:
 
 
 def load_model(
-    source: str, revision: str | None = None, runtime: str = TORCH, graphs: Path | None = None
+    source: str,
+    revision: str | None = None,
+    runtime: str = TORCH,
+    graphs: Path | None = None,
+    target: Target | None = None,
 ) -> NetworkModel:
     """The model of a checkpoint folder or Hub id, there of a commit.
 
     runtime: one of settings.RUNTIMES. graphs: a folder that keeps exported networks for the next start.
-    Raises CheckpointError, SettingsError.
+    target: what the threshold has to promise, instead of the model's own threshold.
+    Raises CheckpointError, SettingsError, TargetError.
     """
     runtime = chosen(runtime)
     folder = find_checkpoint(source, revision)
     spec = read_spec(folder)
     info = replace(read_info(source, folder, spec), runtime=NAMES[runtime])
+    if target:
+        info = replace(info, threshold=info.validation.threshold_for(target), target=target)
     taught = spec.verdict_by == JUDGE_BY_MEMORY or (folder / MEMORY).exists()
     anomaly_model = load_anomaly_model(folder) if taught else None
     engine = engine_of(folder, spec, info, anomaly_model, runtime, graphs)

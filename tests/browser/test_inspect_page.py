@@ -86,6 +86,25 @@ def test_an_image_out_of_distribution_gets_no_confident_verdict(page, images):
     assert page.is_visible("#verdict .verdict.out_of_distribution") and "2.5" in page.inner_text("#verdict")
 
 
+def test_a_promise_chooses_the_threshold_or_offers_what_can_be_promised(page, images, model):
+    choose(page, images / "dark.png")
+    wait_for_word(page, "ABNORMAL")
+    before = model.predictions
+    page.click("#choose-recall")  # 95 %, which 4 abnormal images cannot promise
+    page.get_by_text("They are enough for 56.2 %").wait_for()
+    percent = page.locator("#target-recall input")
+    assert percent.input_value() == "56.2"
+    percent.press("Enter")
+    page.get_by_text("detect at least 56.2 % of new abnormal images").wait_for()
+    assert page.locator("#threshold input[type=number]").input_value() == "0.37999"
+    assert "detects 4 of 4 abnormal images" in page.inner_text("#verdict")
+    page.locator("#threshold input[type=range]").focus()
+    page.keyboard.press("End")
+    wait_for_word(page, "NORMAL")
+    page.wait_for_function("!document.querySelector('#promise p')")
+    assert model.predictions == before
+
+
 def test_the_threshold_rejudges_at_once_and_without_the_model(page, images, model):
     choose(page, images / "dark.png")
     wait_for_word(page, "ABNORMAL")

@@ -68,7 +68,9 @@ def _cells(row: Row, abnormal: np.ndarray) -> dict[str, str]:
 def precision_at_recall(row: Row, abnormal: np.ndarray) -> float:
     """The precision at the threshold with this recall on the same images; mean over the seeds, 0-1."""
     return float(
-        np.mean([operating_point(np.array(s.probabilities), abnormal, RECALL).precision for s in row.seeds])
+        np.mean(
+            [operating_point(np.array(s.probabilities), abnormal, RECALL).precision.value for s in row.seeds]
+        )
     )
 
 

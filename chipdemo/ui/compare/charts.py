@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from chipdemo.ablation.format import METRICS, Row
+from chipdemo.rates import Rate
 
 SERIES = 6  # rows that can be told apart in one chart
 BINS = 10  # of the reliability diagram, from 0 to 1
@@ -134,11 +135,16 @@ def reliability_svg(rows: Sequence[Row], abnormal: np.ndarray) -> str:
         counts = np.bincount(np.searchsorted(edges[1:-1], predicted))  # as calibration_curve divides them
         lines.append(_path(list(zip(means, shares)), index))
         for mean, share, count in zip(means, shares, counts[counts > 0], strict=True):
-            radius = 2.5 + 7 * math.sqrt(count / len(predicted))
+            radius, images = 2.5 + 7 * math.sqrt(count / len(predicted)), count / len(row.seeds)
+            rate = Rate(share * images, images)  # the seeds saw the same images
+            ends = (100 - 100 * end for end in rate.interval)
+            dots.append(
+                f"<line class='s{index} whisker' x1='{100 * mean:.2f}%' x2='{100 * mean:.2f}%' "
+                "y1='{:.2f}%' y2='{:.2f}%'/>".format(*ends)
+            )
             dots.append(
                 f"<circle class='s{index}' cx='{100 * mean:.2f}%' cy='{100 - 100 * share:.2f}%' "
-                f"r='{radius:.1f}'><title>predicted {mean:.2f}, abnormal {share:.2f}, {count} predictions"
-                "</title></circle>"
+                f"r='{radius:.1f}'><title>predicted {mean:.2f}, abnormal {rate.of('images')}</title></circle>"
             )
     x, y = Axis("predicted probability", 0, 1, TENTHS), Axis("share that is abnormal", 0, 1, TENTHS)
     return _plot("Reliability diagram", "square", x, y, _diagonal() + _stretched(lines) + "".join(dots))

@@ -17,8 +17,10 @@ from chipdemo.ablation.format import (
 )
 from chipdemo.examples import ELPV_CREDIT
 from chipdemo.inspection import ABNORMAL, NORMAL, outcome_text
+from chipdemo.rates import Rate
 from chipdemo.ui.compare import charts
 from chipdemo.ui.compare.logic import SELECTED, Answer, disagreements, picture_of
+from chipdemo.ui.html import rate_html
 
 GALLERY = 12  # images shown on which rows disagree
 
@@ -189,15 +191,15 @@ def _sort_value(value: float | None) -> str:
 
 
 def published_html() -> str:
-    """The paper's own table, marked as theirs."""
+    """The paper's own table, marked as theirs. It gives no counts, so there are no intervals."""
     rows = "".join(
         f"<tr><th scope='row'>{escape(row.name)}</th><td>{row.accuracy:.2f}</td><td>{row.recall:.2f}</td>"
         f"<td>{row.precision:.2f}</td></tr>"
         for row in PUBLISHED
     )
     return (
-        f"<section class='published'><h2>Published results</h2><p>{escape(PUBLISHED_SOURCE)}. Do not compare "
-        "them with the table above: the images differ.</p><table><thead><tr>"
+        f"<section class='published'><h2>Published results</h2><p>{escape(PUBLISHED_SOURCE)}, without "
+        "intervals. Do not compare them with the table above: the images differ.</p><table><thead><tr>"
         "<th scope='col'>model</th><th scope='col'>accuracy</th><th scope='col'>recall</th>"
         f"<th scope='col'>precision</th></tr></thead><tbody>{rows}</tbody></table></section>"
     )
@@ -224,7 +226,8 @@ def plots_html(rows: Sequence[Row], abnormal: np.ndarray, split: str) -> str:
         _panel(
             "Reliability",
             charts.reliability_svg(rows, abnormal),
-            "Gray line: perfect calibration. All seeds together; a larger dot stands for more images.",
+            "Gray line: perfect calibration. All seeds together; a larger dot stands for more images, a "
+            "vertical line is its 95 % interval.",
         ),
         _panel(
             "Confusion",
@@ -244,27 +247,29 @@ def _panel(title: str, body: str, caption: str) -> str:
 
 
 def _legend_item(row: Row, index: int) -> str:
-    auroc, error = (row.summary[name].mean for name in ("auroc", "expected_calibration_error"))
+    auroc, error = (row.summary[name] for name in ("auroc", "expected_calibration_error"))
     return (
-        f"<li>{charts.legend_line(index)}{escape(row.name)} <small>AUROC {auroc:.3f}, calibration error "
-        f"{error:.3f}</small></li>"
+        f"<li>{charts.legend_line(index)}{escape(row.name)} <small>AUROC {auroc.mean:.3f} "
+        f"({auroc.low:.3f}–{auroc.high:.3f}), calibration error {error.mean:.3f}</small></li>"
     )
 
 
 def _confusion(row: Row, index: int) -> str:
     counts = row.confusion  # (2, 2), truth by verdict
     shares = counts / counts.sum(axis=1, keepdims=True)
-    lines = []
+    lines, flagged = [], []
     for line, truth in enumerate((NORMAL, ABNORMAL)):
         cells = "".join(
-            f"<td style='--share:{100 * share:.0f}%'>{count:.0f} <small>{share:.0%}</small></td>"
+            f"<td style='--share:{100 * share:.0f}%'>{count:.0f}</td>"
             for count, share in zip(counts[line], shares[line])
         )
         lines.append(f"<tr><th scope='row'>{truth}</th>{cells}</tr>")
+        flagged.append(Rate(counts[line][1], counts[line].sum()))
     return (
-        f"<table><caption>{charts.legend_line(index)}{escape(row.name)}</caption><thead><tr><td>label</td>"
+        f"<div><table><caption>{charts.legend_line(index)}{escape(row.name)}</caption><thead><tr><td>label</td>"
         f"<th scope='col'>predicted {NORMAL}</th><th scope='col'>predicted {ABNORMAL}</th></tr></thead>"
-        f"<tbody>{''.join(lines)}</tbody></table>"
+        f"<tbody>{''.join(lines)}</tbody></table><p>Detects {rate_html(flagged[1], 'abnormal images')}</p>"
+        f"<p>Flags {rate_html(flagged[0], 'normal images')}</p></div>"
     )
 
 

@@ -1,9 +1,7 @@
 """Pieces of the Inspect tab as HTML. Every text that comes from outside is escaped here."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 from PIL import Image
 
@@ -27,9 +25,10 @@ from chipdemo.inspection import (
 )
 from chipdemo.monitoring import Drift
 from chipdemo.overlay import data_uri, overlay
+from chipdemo.threshold import CONFIDENCE, FPR, RECALL, Target
+from chipdemo.ui.html import rate_html
 
 THUMBNAIL = 112  # pixels
-PER_NORMAL = 1000  # normal chips that a false positive rate is given for
 
 EXPLANATIONS = {
     CAM: "the exact class activation map, the evidence for “abnormal” at each position. Its mean plus a "
@@ -50,7 +49,6 @@ EXPLANATIONS = {
     "EigenCAM": "the first principal component of the features, whatever the verdict.",
 }
 STRETCHED = " Scaled to its maximum in this image, so it cannot be compared between images."
-SHOWN_METRICS = {"accuracy": "accuracy", "auroc": "AUROC", "recall": "recall", "precision": "precision"}
 
 
 def explanation_text(method: str) -> str:
@@ -74,22 +72,34 @@ def overlay_reason(model: Model) -> str | None:
 
 def intro_html(info: ModelInfo) -> str:
     """In the place of the verdict before there is one."""
-    metrics = [
-        f"{name} {info.test[key]:.3f}" for key, name in SHOWN_METRICS.items() if _is_number(info.test, key)
-    ]
-    split = escape(str(info.test.get("split", "held-out images")))
-    measured = f"<p>{', '.join(metrics)} <small>({split})</small></p>" if metrics else ""
     return (
         "<section class='verdict waiting' role='status'><p class='word'>No image yet</p>"
         "<p>Drop an image of a chip, paste it, take one with the camera, or choose an example. "
         "You get a verdict, the regions it is based on, and what the threshold means.</p>"
         f"<p>The model was trained on {escape(info.data)} images. Images of another kind are marked as out "
-        f"of distribution.</p>{measured}</section>"
+        f"of distribution.</p>{_tested(info)}</section>"
     )
 
 
-def _is_number(values: Mapping[str, Any], key: str) -> bool:
-    return isinstance(values.get(key), (int, float)) and math.isfinite(values[key])
+def _tested(info: ModelInfo) -> str:
+    """What the model does to its test split; "" where that is not known."""
+    curve, point = info.test, info.test.at(info.threshold)
+    if not point.accuracy.total:
+        return ""
+    rates = [
+        f"Right about {rate_html(point.accuracy, 'images')}",
+        f"Detects {rate_html(point.recall, 'abnormal images')}",
+        f"Flags {rate_html(point.false_positive_rate, 'normal images')}",
+    ]
+    if curve.auroc:
+        area, low, high = curve.auroc
+        uncertainty = f"<small class='uncertainty'>(95 % interval {low:.3f}–{high:.3f})</small>"
+        rates.append(f"AUROC <strong>{area:.3f}</strong> {uncertainty}")
+    return f"<div class='rates'><p>Measured on {escape(curve.split)}:</p>{_list(rates)}</div>"
+
+
+def _list(lines: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>"
 
 
 def verdict_html(inspection: Inspection, info: ModelInfo) -> str:
@@ -106,11 +116,18 @@ def verdict_html(inspection: Inspection, info: ModelInfo) -> str:
     return (
         f"<section class='verdict {escape(inspection.outcome)}' role='status' aria-live='polite'>"
         f"<p class='word'>{escape(word)}</p>{remark}"
-        f"<p class='probability'>abnormal probability <strong>{probability:.2f}</strong>, "
-        f"threshold <strong>{threshold:.2f}</strong></p>"
-        f"{_bar(probability, threshold)}"
-        f"<p class='meaning'>{meaning(info, threshold)}</p>{_tiles(inspection.tiles)}</section>"
-    )
+        "<p class='probability'>abnormal probability <strong>{}</strong>, threshold <strong>{}</strong></p>"
+        f"{_bar(probability, threshold)}{meaning(info, threshold)}{_tiles(inspection.tiles)}</section>"
+    ).format(*told_apart(probability, threshold))
+
+
+def told_apart(probability: float, threshold: float) -> tuple[str, str]:
+    """Both with as many decimals, 2 to 5, as it takes to see which is higher."""
+    for decimals in (2, 3, 4, 5):
+        texts = f"{probability:.{decimals}f}", f"{threshold:.{decimals}f}"
+        if texts[0] != texts[1]:
+            break
+    return texts
 
 
 def _tiles(tiles: Tiles | None) -> str:
@@ -161,19 +178,35 @@ def _bar(probability: float, threshold: float) -> str:
 
 
 def meaning(info: ModelInfo, threshold: float) -> str:
-    """What a threshold does to the validation split, as a sentence of HTML."""
-    point = info.validation.at(threshold)
-    facts = []
-    if math.isfinite(point.false_positive_rate):
-        count = PER_NORMAL * point.false_positive_rate
-        facts.append(f"<strong>{count:.0f}</strong> of {PER_NORMAL:,} normal chips are flagged")
-    if math.isfinite(point.recall):
-        facts.append(f"<strong>{100 * point.recall:.0f}</strong> of 100 abnormal chips are detected")
-    if not math.isfinite(point.precision):
-        facts.append("no chip at all is flagged")
-    elif math.isfinite(point.recall):  # without known defects there is no precision
-        facts.append(f"<strong>{100 * point.precision:.0f}</strong> of 100 flagged chips are abnormal")
-    return f"At this threshold, {'; '.join(facts)} <small>({escape(info.validation.split)})</small>."
+    """What a threshold does to the validation split; "" where there is none."""
+    point, rates = info.validation.at(threshold), []
+    if point.recall.total:
+        rates.append(f"detects {rate_html(point.recall, 'abnormal images')}")
+    if point.false_positive_rate.total:
+        rates.append(f"flags {rate_html(point.false_positive_rate, 'normal images')}")
+    if not rates:
+        return ""
+    return (
+        "<div class='rates meaning'><p>This threshold on held-out images "
+        f"<small>({escape(info.validation.split)})</small>:</p>{_list(rates)}</div>"
+    )
+
+
+def promise_html(info: ModelInfo, target: Target | None, threshold: float) -> str:
+    """Why this threshold: what it promises about new images, and what that costs. "" without a target."""
+    if target is None:
+        return ""
+    point, cost = info.validation.at(threshold), ""
+    if target.metric == RECALL and point.false_positive_rate.total:
+        cost = f"Cost: flags {rate_html(point.false_positive_rate, 'normal images')}."
+    elif target.metric == FPR and point.recall.total:
+        cost = f"Detects {rate_html(point.recall, 'abnormal images')}."
+    elif target.metric == FPR:
+        cost = "How many abnormal images it detects is not known: the model was validated on normal ones."
+    return (
+        f"<p class='promise' role='status'>Threshold <strong>{threshold:.5g}</strong> is chosen to "
+        f"{target}, with {100 * CONFIDENCE:g} % confidence. {cost}</p>"
+    )
 
 
 NOT_INSPECTED = (

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from chipdemo.errors import TargetError
 from chipdemo.images import DecodedImage, read_image
 from chipdemo.inspection import (
     FIXED_SCALE,
@@ -28,6 +29,7 @@ from chipdemo.inspection import (
 )
 from chipdemo.judge import Judge, explanation_of
 from chipdemo.overlay import css_gradient, data_uri, encode, heatmap_png, overlay, with_legend
+from chipdemo.threshold import STORED_DECIMALS, Target, typed_number
 from chipdemo.ui.inspect import html
 
 PREVIEW_SIDE = 1600  # pixels, of the image on the page
@@ -201,7 +203,15 @@ def _wider(region: Region, size: tuple[int, int]) -> Region:
 
 def own_threshold(info: ModelInfo) -> float:
     """The model's threshold as the slider shows it, 0-1."""
-    return round(info.threshold, 3)
+    return round(info.threshold, STORED_DECIMALS)
+
+
+def typed_target(metric: str, percent: Any) -> Target:
+    """A target as somebody typed it, "95" or "97,2" percent. Raises TargetError."""
+    number = typed_number(percent)
+    if not 0 < number < 100:
+        raise TargetError("Type a percentage above 0 and below 100.")
+    return Target(metric, number / 100)
 
 
 def carried_over(shown: ModelInfo, model: Model, threshold: float, method: str) -> tuple[float, str]:

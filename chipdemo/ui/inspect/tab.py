@@ -7,6 +7,7 @@ meanwhile; then on_computed shows it under the choices of that moment. A light e
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,15 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from chipdemo.errors import ChipDemoError
+from chipdemo.errors import ChipDemoError, TargetError
 from chipdemo.examples import Example
 from chipdemo.inspection import INVERSE, Model, ModelInfo, default_method
 from chipdemo.judge import Judge
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
-from chipdemo.threshold import typed_threshold
+from chipdemo.threshold import FPR, RECALL, Target, typed_threshold
 from chipdemo.ui.events import KEEP_S, LIGHT, MODEL_QUEUE, shown_errors
-from chipdemo.ui.html import header_html
+from chipdemo.ui.html import header_html, refused_html
 from chipdemo.ui.inspect import html, logic
 from chipdemo.ui.inspect.logic import Choices, Current, Failed
 from chipdemo.ui.theme import stage_template
@@ -31,6 +32,10 @@ from chipdemo.ui.turns import Turns
 from chipdemo.ui.uploads import uploaded_file
 
 IMAGE, CHOICE = "image", "choice"  # kinds of turns: a new image; another method or view of the same
+TARGETS = {  # what a visitor may ask of the threshold: label, percent at first
+    RECALL: ("Detect at least … % of abnormal images", 95),
+    FPR: ("Flag at most … % of normal images", 2),
+}
 IN_TILES, AS_A_WHOLE = "tiles", "whole"
 NOTHING = "There is no inspected image: an image is kept for an hour. Inspect it again."
 PENDING_JS = "(...values) => { window.chip.pending(); return values; }"
@@ -52,11 +57,21 @@ Updates = dict[Any, Any]  # component -> its new value
 
 
 @dataclass(frozen=True)
+class TargetParts:
+    """Where a visitor asks for the threshold that keeps a promise. percent: of the images of one class."""
+
+    column: gr.Column
+    percent: gr.Number
+    choose: gr.Button
+
+
+@dataclass(frozen=True)
 class Parts:
     """The components of the tab that events read or write, and the states of a visitor.
 
     shown_model: the ModelInfo that the page speaks of. own_model: a model of the visitor's own, or None.
-    current: a Current, a Failed, or None. opacity, boxes: filled from the browser when they are needed.
+    current: a Current, a Failed, or None. targets: by metric. opacity, boxes: filled from the browser when
+    they are needed.
     """
 
     shown_model: gr.State
@@ -73,6 +88,8 @@ class Parts:
     verdict: gr.HTML
     threshold: gr.Slider
     reset: gr.Button
+    targets: Mapping[str, "TargetParts"]
+    promise: gr.HTML
     tiles: gr.Radio
     method: gr.Radio
     regions: gr.HTML
@@ -92,8 +109,9 @@ class Parts:
     @property
     def of_model(self) -> list[Any]:
         """What of_another_model updates."""
-        model = [self.shown_model, self.header, self.threshold, self.reset, self.method, self.get_nearest]
-        return model
+        targets = [parts.column for parts in self.targets.values()]
+        model = [self.shown_model, self.header, self.threshold, self.reset, self.promise, *targets]
+        return [*model, self.method, self.get_nearest]
 
     @property
     def of_image(self) -> list[Any]:
@@ -176,6 +194,10 @@ def _layout_verdict(model: Model, labels: bool) -> dict[str, Any]:
                 scale=4,
             )
             reset = gr.Button(reset_label(model.info), size="sm", elem_id="reset", min_width=96)
+        with gr.Row(elem_classes="target-row"):
+            targets = {metric: _layout_target(metric, model.info) for metric in TARGETS}
+        own_promise = html.promise_html(model.info, model.info.target, model.info.threshold)
+        promise = gr.HTML(own_promise, apply_default_css=False, elem_id="promise")
         tiles = gr.Radio(
             [("In tiles", IN_TILES), ("As a whole", AS_A_WHOLE)],
             value=IN_TILES,
@@ -191,8 +213,22 @@ def _layout_verdict(model: Model, labels: bool) -> dict[str, Any]:
             info=html.overlay_reason(model),
             elem_id="method",
         )
-    controls = {"threshold": threshold, "reset": reset, "tiles": tiles, "method": method}
+    controls = {"threshold": threshold, "reset": reset, "targets": targets, "promise": promise}
+    controls |= {"tiles": tiles, "method": method}
     return {"verdict": verdict, **controls, **_layout_numbers(INVERSE in methods, labels)}
+
+
+def _layout_target(metric: str, info: ModelInfo) -> TargetParts:
+    with gr.Column(min_width=200, visible=has_images(info, metric)) as column, gr.Row():
+        label, value = TARGETS[metric]
+        percent = gr.Number(value, label=label, elem_id=f"target-{metric}", min_width=110)
+        choose = gr.Button("Set", size="sm", elem_id=f"choose-{metric}", scale=0, min_width=60)
+    return TargetParts(column, percent, choose)
+
+
+def has_images(info: ModelInfo, metric: str) -> bool:
+    """Whether there are validation images to choose the threshold by."""
+    return bool(len(info.validation.scores[metric]))
 
 
 def _layout_numbers(memory_bank: bool, labels: bool) -> dict[str, Any]:
@@ -221,7 +257,7 @@ def _layout_numbers(memory_bank: bool, labels: bool) -> dict[str, Any]:
 
 
 def reset_label(info: ModelInfo) -> str:
-    return f"Model's own {info.threshold:.2f}"
+    return f"Back to {info.threshold:.3g}" if info.target else f"Model's own {info.threshold:.2f}"
 
 
 @dataclass(frozen=True)
@@ -334,11 +370,37 @@ class Handlers:
         }
 
     def on_threshold(self, current: Current | Failed | None, shown: ModelInfo, threshold: Any) -> Updates:
-        return self._at_threshold(current, typed_threshold(threshold, shown.threshold))
+        threshold = typed_threshold(threshold, shown.threshold)
+        return {self.parts.promise: "", **self._at_threshold(current, threshold)}
 
     def on_reset(self, current: Current | Failed | None, shown: ModelInfo) -> Updates:
-        threshold = logic.own_threshold(shown)
-        return {self.parts.threshold: threshold, **self._at_threshold(current, threshold)}
+        return self._chosen(current, shown, shown.target, logic.own_threshold(shown))
+
+    def on_target(
+        self, metric: str, current: Current | Failed | None, shown: ModelInfo, percent: Any
+    ) -> Updates:
+        """The threshold that keeps a promise; where there is none, why, and what can be promised instead."""
+        curve, nearest = shown.validation, None
+        try:
+            target = logic.typed_target(metric, percent)
+            nearest = curve.nearest_target(target)
+            return self._chosen(current, shown, target, curve.threshold_for(target))
+        except TargetError as error:
+            if nearest is None:
+                return {self.parts.promise: refused_html(str(error), "promise")}
+            text = f"{error} That is filled in: press Set to choose it."
+            percent = round(100 * nearest.share, 1)
+            return {
+                self.parts.promise: refused_html(text, "promise"),
+                self.parts.targets[metric].percent: percent,
+            }
+
+    def _chosen(
+        self, current: Current | Failed | None, shown: ModelInfo, target: Target | None, threshold: float
+    ) -> Updates:
+        promise = html.promise_html(shown, target, threshold)
+        updates = {self.parts.threshold: threshold, self.parts.promise: promise}
+        return updates | self._at_threshold(current, threshold)
 
     def on_nearest(self, current: Current | Failed | None) -> Updates:
         with shown_errors():
@@ -378,7 +440,7 @@ def wire(handlers: Handlers) -> None:
     parts = handlers.parts
     chosen = [parts.turns, parts.own_model, parts.shown_model, parts.threshold, parts.method, parts.tiles]
     judged = [parts.current, parts.shown_model, parts.threshold]
-    at_threshold = [parts.verdict, parts.raw]
+    at_threshold = [parts.verdict, parts.raw, parts.promise]
     # preprocess=False: gradio would decode an image itself, clip 16 bits to 8, and refuse a threshold of 5
     raw = {"preprocess": False, "api_visibility": "private"}
     heavy = raw | {"concurrency_limit": handlers.settings.concurrency, "concurrency_id": MODEL_QUEUE}
@@ -414,6 +476,11 @@ def wire(handlers: Handlers) -> None:
     parts.reset.click(
         handlers.on_reset, [parts.current, parts.shown_model], [parts.threshold, *at_threshold], **light
     )
+    for metric, target in parts.targets.items():
+        choosing = partial(handlers.on_target, metric)
+        inputs = [parts.current, parts.shown_model, target.percent]
+        for event in (target.choose.click, target.percent.submit):
+            event(choosing, inputs, [parts.threshold, target.percent, *at_threshold], **light)
     parts.get_nearest.click(
         handlers.on_nearest, parts.current, parts.nearest, show_progress="minimal", **heavy
     )
@@ -437,11 +504,17 @@ def wire_downloads(
 
 def of_another_model(parts: Parts, model: Model, threshold: float, method: str) -> Updates:
     """What the page says of its model. threshold, method: as carried over."""
+    target = model.info.target if threshold == logic.own_threshold(model.info) else None
+    columns = {
+        parts.targets[metric].column: gr.Column(visible=has_images(model.info, metric)) for metric in TARGETS
+    }
     return {
         parts.shown_model: model.info,
         parts.header: header_html(model.info),
         parts.threshold: threshold,
         parts.reset: reset_label(model.info),
+        parts.promise: html.promise_html(model.info, target, threshold),
+        **columns,
         parts.method: gr.Radio(choices=list(model.methods), value=method, info=html.overlay_reason(model)),
         parts.get_nearest: gr.Button(visible=INVERSE in model.methods),
     }

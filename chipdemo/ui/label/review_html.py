@@ -67,8 +67,8 @@ def _agreement(review: Review) -> str:
         "<table><thead><tr><td></td><th scope='col'>kappa</th><th scope='col'>95&nbsp;% interval</th>"
         "<th scope='col'>same label</th><th scope='col'>images</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
-        "<p class='note'>Measured on images with at least two labels. Intervals by bootstrap over images. "
-        f"Labels that decided a disputed image do not count.{left_out}</p></section>"
+        "<p class='note'>Measured on images with at least two labels. Intervals of kappa: bootstrap over "
+        f"images. Labels that decided a disputed image do not count.{left_out}</p></section>"
     )
 
 
@@ -82,7 +82,7 @@ def _how_to_agree(settings: Settings) -> str:
 
 
 def _kappa(what: str, kappa: Kappa) -> str:
-    share = "" if math.isnan(kappa.agreement) else f"{100 * kappa.agreement:.0f}&nbsp;%"
+    share = "" if math.isnan(kappa.agreement) else kappa.agreeing.uncertainty
     if math.isnan(kappa.value):
         figures = "<td colspan='2' class='none'>undefined: no label differs</td>"
     else:

@@ -30,7 +30,7 @@ def many_html(many: Many) -> str:
         for group, count in counts.items()
     )
     more = len(many.tiles) - len(shown)
-    note = f"Threshold {many.run['threshold']:.3f}. Abnormal images come first, the most probable on top."
+    note = f"{escape(many.meaning)} Abnormal images come first, the most probable on top."
     note += f" {more:,} more are in the report." if more else ""
     lines = "".join(f"<li>{escape(line)}</li>" for line in many.passed_over[:REFUSED])
     return (

@@ -52,10 +52,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Many:
-    """All images in their order. passed_over: a line on each zip's hidden files."""
+    """All images in their order. passed_over: a line on each zip's hidden files.
+
+    meaning: of the threshold. run: as Task.run has it.
+    """
 
     tiles: tuple[Tile, ...]
     passed_over: tuple[str, ...]
+    meaning: str
     run: dict[str, Any]
 
     @property
@@ -80,7 +84,7 @@ def inspect_uploads(
         for batch in batches:
             tiles += [Tile(run.result_of(one), picture_of(one)) for one in batch]
             yield Progress(len(tiles), len(images), len(tiles) / (perf_counter() - started))
-    yield Many(tuple(tiles), tuple(passed_over), task.run())
+    yield Many(tuple(tiles), tuple(passed_over), task.meaning, task.run())
 
 
 def results_of(
@@ -129,7 +133,6 @@ def report_files(many: Many) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         report.write_tables(results, Path(folder))
         page = Path(folder, report.HTML)
-        report.write_page(
-            report.sums_of(results), many.run, date, lambda result: pictures[result["path"]], page
-        )
+        sums = report.sums_of(results)
+        report.write_page(sums, many.run, many.meaning, date, lambda result: pictures[result["path"]], page)
         return {name: Path(folder, name).read_bytes() for name in (report.HTML, report.CSV)}

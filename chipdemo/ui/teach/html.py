@@ -6,6 +6,8 @@ from html import escape
 
 from chipdemo.overlay import data_uri
 from chipdemo.teaching import MIN_IMAGES, Draft, Outlier, Taught
+from chipdemo.threshold import CONFIDENCE, FPR, Target, images_needed, promised
+from chipdemo.ui.html import rate_html
 from chipdemo.ui.teach.logic import Step
 
 ESTIMATED = 0.02  # of the work done, before the time that is left is shown
@@ -79,6 +81,7 @@ def summary_html(draft: Draft, taught: Taught) -> str:
         "good images": f"<b>{taught.images:,}</b>",
         "memory bank": f"<b>{taught.patches:,}</b> patches, {taught.memory_bytes / 1e6:.1f} MB",
         "false positives": _false_positives(taught),
+        "new good images": _promise(taught),
         "known defects": _recall(taught),
         "time": f"{taught.seconds:.0f} s",
     }
@@ -98,18 +101,26 @@ def summary_html(draft: Draft, taught: Taught) -> str:
 
 
 def _false_positives(taught: Taught) -> str:
-    flagged = round(taught.false_positive_rate * taught.images)
-    wanted = taught.false_positive_rate_wanted
-    text = (
-        f"<b>{flagged:,} of {taught.images:,}</b> good images would be flagged, each held out; the limit is "
-        f"{100 * wanted:g}\u00a0%"
-    )
-    if taught.images * wanted < 1:
-        text += ". So few images cannot measure that rate: the threshold is estimated from their spread."
+    flagged = taught.point.false_positive_rate
+    text = f"{rate_html(flagged, 'good images')} would be flagged, each held out."
+    if taught.images * taught.false_positive_rate_wanted < 1:
+        text += " So few images cannot measure the rate: the threshold is estimated from their spread."
     return text
 
 
+def _promise(taught: Taught) -> str:
+    """What holds for new images, and what it takes to promise the rate that was chosen."""
+    most, wanted = promised(taught.point.false_positive_rate), Target(FPR, taught.false_positive_rate_wanted)
+    text = f"at most <b>{100 * most:.1f}\u00a0%</b> are flagged, with {100 * CONFIDENCE:g} % confidence."
+    if most <= wanted.share:
+        return text
+    if (needed := images_needed(wanted)) > taught.images:
+        return f"{text} To promise {wanted.percent}, teach {needed:,} good images or more."
+    return f"{text} “Flag at most {wanted.percent}” in the Inspect tab sets a threshold that promises that."
+
+
 def _recall(taught: Taught) -> str:
-    if not taught.defects:
+    recall = taught.point.recall
+    if not recall.total:
         return "none given, so recall is not known"
-    return f"<b>{round(taught.recall * taught.defects):,} of {taught.defects:,}</b> are detected"
+    return f"{rate_html(recall, 'known defects')} are detected"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from chipdemo.teaching import FALSE_POSITIVE_RATE
+from chipdemo.threshold import promised
 from chipdemo.vision.anomaly.anomaly_model import (
     AnomalyModel,
     NormalLimits,
@@ -17,7 +18,7 @@ from chipdemo.vision.anomaly.anomaly_model import (
 )
 from chipdemo.vision.anomaly.features import Backbone, ImageFeatures
 from chipdemo.vision.anomaly.fitting import NO_DEFECTS, TYPICAL, Fit, limits_of, scores_of
-from chipdemo.vision.checkpoint import CARD, FILES, METRICS, SPLIT, read_json, write_json
+from chipdemo.vision.checkpoint import CARD, FILES, METRICS, SPLIT, curve_of, read_json, write_json
 from chipdemo.vision.output import replacing
 from chipdemo.vision.weights import save_checkpoint
 
@@ -34,8 +35,8 @@ Tells normal from abnormal images and shows where, for Chip Inspector:
 `python app.py --model FOLDER_OR_HUB_ID`. It was taught from good images alone: each patch of an image is
 compared with a memory bank of {patches:,} patches of good images, and a patch without a match is abnormal.
 
-- Threshold: a false positive rate of {false_positive_rate_wanted:.1%} was asked for. Of the good images, each
-  held out, {false_positive_rate:.1%} would be flagged.{recall}
+- Threshold: a false positive rate of {false_positive_rate_wanted:.1%} was asked for. Each held out,
+  {flagged} would be flagged. Of new ones, {promised} are, with 90 % confidence.{detected}
 - The probability is a scale of the anomaly score: 0.5 is the threshold, {typical:g} the median good image.
 - Features: intermediate layers of {backbone}; weights: {starting_weights}
 - {copies}
@@ -158,14 +159,15 @@ def _metrics(
 
 
 def _card(metrics: dict[str, Any], keep_images: bool) -> str:
-    validation = metrics["validation"]
-    recall = validation.get("recall")
+    point = curve_of(metrics["validation"]).at(0.5)
+    detected = f" Detected are {point.recall.of('known defects')}." if point.recall.total else ""
     return CARD_TEXT.format(
         data=metrics["data"],
         starting_weights=metrics["starting_weights"],
         **metrics["teaching"],
-        false_positive_rate=validation["false_positive_rate"],
-        recall="" if recall is None else f" Of the known defects, {recall:.1%} are detected.",
+        flagged=point.false_positive_rate.of("good images"),
+        promised=f"at most {100 * promised(point.false_positive_rate):.1f} %",
+        detected=detected,
         typical=TYPICAL,
         copies=COPIES[keep_images],
     )
