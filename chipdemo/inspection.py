@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from chipdemo.comparison import Comparison
 from chipdemo.threshold import OperatingCurve
 
 NORMAL, ABNORMAL, OUT_OF_DISTRIBUTION = "normal", "abnormal", "out_of_distribution"
@@ -55,6 +56,7 @@ class ModelInfo:
     test: metrics of the test split by name (fractions), with "split" naming it.
     image_side: of a square as large as the median training image, pixels; 0 where unknown.
     runtime: what runs the network here.
+    comparison: with the model that was in use when it was trained; None where there was none.
     """
 
     name: str
@@ -70,6 +72,7 @@ class ModelInfo:
     test: Mapping[str, Any]
     image_side: int = 0
     runtime: str = "PyTorch"
+    comparison: Comparison | None = None
 
 
 @dataclass(frozen=True)

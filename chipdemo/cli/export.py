@@ -29,11 +29,12 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 def export(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.batch.run import read
     from chipdemo.batch.sources import find_images
+    from chipdemo.vision.revisions import newest_accepted
     from chipdemo.vision.runtimes.export import save_graph
     from chipdemo.vision.transforms import pixels_of
     from chipdemo.vision.weights import load_checkpoint
 
-    net, spec, info = load_checkpoint(settings.model_source)
+    net, spec, info = load_checkpoint(newest_accepted(settings.model_source).source)
     found = find_images(flags.int8) if flags.int8 else ()
     every = max(len(found) // CALIBRATION_IMAGES, 1)  # evenly spread over the folder
     images = [
