@@ -7,7 +7,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from timm.models import get_pretrained_cfg
 
+from chipdemo.comparison import comparison_of
 from chipdemo.vision.checkpoint import ModelSpec
+from training.comparison import table
 from training.starting_weights import FROM_HUB
 
 # Our names and the Hub's of the metrics on the test split in the card's model-index
@@ -47,7 +49,7 @@ the test split was measured once, at the end of the run, with the weights as sto
 | normal | {tn} | {fp} |
 | abnormal | {fn} | {tp} |
 
-![ROC](roc.png) ![Precision and recall](precision_recall.png) ![Confusion](confusion.png)
+{comparison}![ROC](roc.png) ![Precision and recall](precision_recall.png) ![Confusion](confusion.png)
 
 - Starting weights: {starting_weights}
 - Data: {data}; license: {data_license}. Trained on {train_count} images, validated on {val_count}.
@@ -79,6 +81,21 @@ def model_card(spec: ModelSpec, metrics: dict[str, Any]) -> str:
         val_count=training["val_count"],
         division=training["division"],
         command=training["command"],
+        comparison=_comparison(metrics),
+    )
+
+
+def _comparison(metrics: dict[str, Any]) -> str:
+    """The section on the model that was in use, as far as there was one."""
+    found = comparison_of(metrics)
+    if found is None:
+        return ""
+    left_out = metrics["comparison"]["left_out"]
+    return (
+        f"## Compared with {found.name} {found.revision}\n\nThis model is **{found.text}**. Both judged the "
+        "same test images. `earlier`: those of the earlier model; `new`: those that came since. "
+        f"{f'{left_out:,} that the earlier model was trained on are left out. ' if left_out else ''}"
+        f"\n\n{table(metrics['comparison'])}\n\n"
     )
 
 

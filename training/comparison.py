@@ -20,9 +20,13 @@ import numpy as np
 from scipy.stats import rankdata
 
 from chipdemo.comparison import BETTER, NOT_DISTINGUISHABLE, WORSE
+from chipdemo.errors import DataError
 from chipdemo.images import read_image
 from chipdemo.inspection import Model
+from chipdemo.vision.predictor import load_model
 from training.data import Sample
+from training.in_use import InUse
+from training.splits import TEST, TRAIN, VAL, DividedImages
 from training.uncertainty import RESAMPLES, interval, resampled
 
 MARGIN = 0.01  # of AUROC and of accuracy
@@ -76,6 +80,54 @@ def compare(
     verdict = _worst(figures["verdict"] for _, _, figures in found)
     reasons = [_in_words(*each) for each in found if each[2]["verdict"] == verdict != NOT_DISTINGUISHABLE]
     return {"verdict": verdict, "reasons": reasons, "sets": sets}
+
+
+def compare_with(in_use: InUse, now: Answers, images: DividedImages) -> dict[str, Any]:
+    """The comparison of metrics.json: a new model beside the model in use, on the test images of its run.
+
+    now: of all test images. Raises DataError if none can be compared.
+    """
+    rows = rows_to_compare(in_use, images)
+    before = answers_of(load_model(in_use.source), [images.samples[TEST][row] for row in rows])
+    abnormal, earlier = images.abnormal[TEST][rows], ~images.is_new(TEST)[rows]
+    refused = in_use.info.comparison is not None and not in_use.info.comparison.takes_over
+    return {
+        "name": in_use.info.name,
+        "revision": in_use.info.revision,
+        "earlier_refused": refused,
+        "left_out": len(images.sha256[TEST]) - len(rows),
+        **compare(before, now.of(rows), abnormal, earlier),
+    }
+
+
+def rows_to_compare(in_use: InUse, images: DividedImages) -> np.ndarray:
+    """The test images that the model in use was neither trained nor calibrated on, (n,) rows.
+
+    Raises DataError if there is none.
+    """
+    known = {*in_use.split[TRAIN], *in_use.split[VAL]}
+    rows = [row for row, sha256 in enumerate(images.sha256[TEST]) if sha256 not in known]
+    if not rows:
+        raise DataError(
+            f"The model of --init was trained on all {len(images.sha256[TEST])} test images, so none can be "
+            "compared. Without --split, the division of that model is kept."
+        )
+    return np.array(rows)
+
+
+def table(comparison: dict[str, Any]) -> str:
+    """The figures in Markdown, a row for each set of images and metric."""
+    lines = ["| test images | | before | now | difference (95 % interval) | |", "|---|---|---|---|---|---|"]
+    for name, found in comparison["sets"].items():
+        for key in (key for key in METRICS if key in found):
+            figures = found[key]
+            low, high = figures["interval_95"]
+            lines.append(
+                f"| {name}: {found['count']:,}, {found['abnormal']:,} abnormal | {METRICS[key]} "
+                f"| {figures['before']:.3f} | {figures['now']:.3f} "
+                f"| {figures['difference']:+.3f} ({low:+.3f} to {high:+.3f}) | {figures['verdict']} |"
+            )
+    return "\n".join(lines)
 
 
 def _differences(before: Answers, now: Answers, abnormal: np.ndarray, resamples: int) -> dict[str, Any]:
