@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chipdemo.teaching import Teacher
 
 EXIT_USAGE = 2
+log = logging.getLogger("chipdemo")
 ABLATION = Path(__file__).parent / "chipdemo" / "ablation" / "elpv.json"  # what the Compare tab opens with
 
 
@@ -47,6 +48,7 @@ def run(settings: Settings) -> NoReturn:
     from chipdemo.ui.page import build_app, serve, stop_serving
     from chipdemo.vision.checkpoint import latest_revision
     from chipdemo.vision.predictor import load_model
+    from chipdemo.vision.revisions import newest_accepted
     from chipdemo.vision.zerogpu import lends
 
     check_port(settings.host, settings.port)
@@ -60,7 +62,10 @@ def run(settings: Settings) -> NoReturn:
 
         journal = closing.enter_context(Journal(settings.journal_path))
         load = partial(load_model, runtime=settings.runtime, graphs=settings.graphs, target=settings.target)
-        models, recent = Models(load(settings.model_source)), Recent()
+        in_use = newest_accepted(settings.model_source)
+        models, recent = Models(load(in_use.source), *in_use), Recent()
+        if in_use.refused:
+            log.warning("%s %s", in_use.refused.text, in_use.refused.advice)
         if settings.hot_reload:
             running(HotReload(models, settings.model_source, settings.hot_reload, load, latest_revision))
         metrics = Metrics(journal) if settings.metrics else None

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from chipdemo.comparison import Comparison
 from chipdemo.threshold import OperatingCurve, Target
 
 NORMAL, ABNORMAL, OUT_OF_DISTRIBUTION = "normal", "abnormal", "out_of_distribution"
@@ -65,6 +66,7 @@ class ModelInfo:
     image_side: of a square as large as the median training image, pixels; 0 where unknown.
     runtime: what runs the network here.
     overlays: explanations in the order in which they find defects, the best first; none where not measured.
+    comparison: with the model that was in use when it was trained; None where there was none.
     """
 
     name: str
@@ -82,6 +84,7 @@ class ModelInfo:
     runtime: str = "PyTorch"
     target: Target | None = None
     overlays: tuple[MeasuredOverlay, ...] = ()
+    comparison: Comparison | None = None
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
+from chipdemo.comparison import Refused, kept_folder
 from chipdemo.errors import CheckpointError, CheckpointOutOfReachError
-from chipdemo.inspection import Model
+from chipdemo.inspection import Model, ModelInfo
 from chipdemo.threshold import checked_threshold
 
 log = logging.getLogger(__name__)
 
 
 class Models:
-    """Holds the model in use. Whoever works on an image asks for it once and keeps to it."""
+    """Holds the model in use. Whoever works on an image asks for it once and keeps to it.
 
-    def __init__(self, model: Model):
-        self._in_use = model
+    source: what loads the model in use, for the training of the next one. refused: the newest revision,
+    where that is worse; the page says so.
+    """
+
+    def __init__(self, model: Model, source: str = "", refused: Refused | None = None):
+        self._in_use, self.source, self.refused = model, source, refused
 
     @property
     def in_use(self) -> Model:
@@ -33,8 +38,8 @@ class Models:
 class HotReload:
     """Looks for a newer revision of the model every few seconds and puts it in use.
 
-    A newer one is loaded and tried on a gray image beside the one in use. One that cannot be used is
-    refused for good, and the model in use stays.
+    A newer one is loaded and tried on a gray image beside the one in use. One that cannot be used, or that
+    is worse by its own comparison, is refused for good, and the model in use stays.
     """
 
     def __init__(
@@ -102,16 +107,40 @@ class HotReload:
                 "refused revision %s of %s; %s stays in use: %s", revision, self.source, used.revision, error
             )
         else:
-            if newer.info != used:  # a commit may change the card alone
-                self.models.replace(newer)
-                log.info(
-                    "%s: revision %s (%s) is in use, before %s",
-                    self.source,
-                    newer.info.revision,
-                    revision,
-                    used.revision,
-                )
+            self._decide(newer, revision)
         self._settled = revision
+
+    def _decide(self, newer: Model, revision: str) -> None:
+        """Put a model that works in use, unless it is worse."""
+        models, info, used = self.models, newer.info, self.models.in_use.info
+        folder = Path(self.source) if Path(self.source).is_dir() else None
+        if info.comparison and not info.comparison.may_replace(used.revision):
+            refused = Refused(self.source, info.revision if folder else revision, info.comparison)
+            if folder and kept_folder(folder, used.revision).is_dir():
+                models.source = str(kept_folder(folder, used.revision))
+            if refused != models.refused:  # perhaps known since the start
+                log.warning("%s %s stays in use. %s", refused.text, used.revision, refused.advice)
+            models.refused = refused
+            return
+        models.refused, models.source = None, self.source if folder else f"{self.source}@{revision}"
+        if info != used:  # a commit may change the card alone
+            models.replace(newer)
+            log.info(
+                "%s: revision %s (%s) is in use, before %s; %s",
+                self.source,
+                info.revision,
+                revision,
+                used.revision,
+                _compared(info, used),
+            )
+
+
+def _compared(info: ModelInfo, used: ModelInfo) -> str:
+    """What is known of a newer model beside the one that it replaces."""
+    if info.comparison is None:
+        return "nobody compared them"
+    other = "" if info.comparison.revision == used.revision else "not compared with that one, but "
+    return other + info.comparison.text
 
 
 def try_out(model: Model) -> None:

@@ -20,18 +20,22 @@ from gradio_client import Client, handle_file
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from safetensors.torch import load_file, save_file
 
+from chipdemo.__main__ import main
+from chipdemo.comparison import Refused, comparison_of
 from chipdemo.images import decode_image
 from chipdemo.judge import Judge
 from chipdemo.models import HotReload, Models
+from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
 from chipdemo.threshold import Target
+from chipdemo.ui.html import header_html
 from chipdemo.ui.inspect import logic, tab
 from chipdemo.vision.checkpoint import CONFIG, METRICS, STATE, WEIGHTS, ModelSpec, latest_revision
 from chipdemo.vision.predictor import load_model
 from tests.fakes import INFO, FakeModel, fake_judge
 from tests.hub import CUT, Account, Hub
 from tests.serving import served
-from tests.tiny import SPEC, draw_chip, tiny_checkpoint
+from tests.tiny import SPEC, compared, draw_chip, tiny_checkpoint
 from training.push import push
 
 ROOT = Path(__file__).parent.parent
@@ -68,14 +72,14 @@ def said(caplog) -> Iterator[Heard]:
     logging.getLogger("chipdemo").removeHandler(handler)
 
 
-def checkpoint(folder: Path, spec: ModelSpec = SPEC) -> Path:
-    (tiny_checkpoint(folder, spec) / "README.md").write_text("---\nlicense: other\n---\n")
+def checkpoint(folder: Path, spec: ModelSpec = SPEC, comparison: dict | None = None) -> Path:
+    (tiny_checkpoint(folder, spec, comparison) / "README.md").write_text("---\nlicense: other\n---\n")
     return folder
 
 
-def pushed(folder: Path, spec: ModelSpec = SPEC) -> str:
+def pushed(folder: Path, spec: ModelSpec = SPEC, comparison: dict | None = None) -> str:
     """The commit that made it what the Hub has now."""
-    return push(checkpoint(folder, spec), "ada/chips").oid
+    return push(checkpoint(folder, spec, comparison), "ada/chips").oid
 
 
 @pytest.fixture
@@ -200,6 +204,92 @@ def test_a_download_that_breaks_off_is_no_refusal(reload, hub, tmp_path, said, m
     assert reload.models.in_use.info.threshold == 0.6
 
 
+# One that is worse
+
+
+WORSE, BETTER = compared("worse"), compared("better")
+
+
+def test_a_worse_revision_is_refused_once_with_the_reason_and_the_command_that_accepts_it(
+    reload, tmp_path, said
+):
+    before = reload.models.in_use
+    commit = pushed(tmp_path / "chips", NEWER, WORSE)
+    reload.look()
+    reload.look()
+    assert reload.models.in_use is before
+    (line,) = said.lines
+    assert line.startswith("WARNING") and commit[:12] in line and before.info.revision in line
+    assert "AUROC on new test images from 0.950 to 0.900" in line
+    assert f"python -m chipdemo accept {commit[:12]} --model ada/chips" in line
+    assert reload.models.refused.command in line
+
+
+def test_a_worse_revision_that_is_accepted_takes_over(reload, tmp_path, said):
+    commit = pushed(tmp_path / "chips", NEWER, WORSE)
+    reload.look()
+    assert main(["accept", commit[:12], "--model", "ada/chips"]) == 0
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.6 and reload.models.refused is None
+
+
+@pytest.mark.parametrize("comparison", [BETTER, compared("not distinguishable"), None])
+def test_a_revision_that_is_not_worse_takes_over_after_one_that_is(reload, tmp_path, comparison):
+    pushed(tmp_path / "chips", replace(SPEC, threshold=0.5), WORSE)
+    reload.look()
+    pushed(tmp_path / "chips", NEWER, comparison)
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.6 and reload.models.refused is None
+
+
+def test_the_log_says_whether_it_was_compared_with_the_model_in_use(reload, tmp_path, said):
+    pushed(tmp_path / "chips", NEWER, compared("better", reload.models.in_use.info.revision))
+    reload.look()
+    pushed(tmp_path / "chips", SPEC, BETTER)
+    reload.look()
+    pushed(tmp_path / "chips", NEWER)
+    reload.look()
+    with_this, with_another, with_none = said.lines
+    assert "better than chips" in with_this and "not compared" not in with_this
+    assert "not compared with that one, but better than chips 000000000000" in with_another
+    assert "nobody compared them" in with_none
+
+
+def test_what_was_compared_with_a_refused_revision_only_is_refused(reload, tmp_path):
+    pushed(tmp_path / "chips", NEWER, compared("better", earlier_refused=True))
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.4
+    in_use = reload.models.in_use.info.revision  # refused or not, compared with this one it is better
+    pushed(tmp_path / "chips", NEWER, compared("better", in_use, earlier_refused=True))
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.6
+
+
+def test_going_back_to_the_model_in_use_ends_the_warning(reload, tmp_path):
+    pushed(tmp_path / "chips", NEWER, WORSE)
+    reload.look()
+    pushed(tmp_path / "chips")
+    reload.look()
+    assert reload.models.refused is None and reload.models.in_use.info.threshold == 0.4
+
+
+def test_the_next_training_starts_from_the_commit_in_use(reload, hub, tmp_path):
+    first = hub.repository("ada/chips").commits[-1].oid
+    pushed(tmp_path / "chips", NEWER, WORSE)
+    reload.look()
+    assert reload.models.source == f"ada/chips@{first}"
+
+
+def test_in_a_folder_the_next_training_starts_from_what_training_kept(folder):
+    reload = looking_at(folder)
+    kept = folder.with_name(f"chips-{reload.models.in_use.info.revision}")
+    shutil.copytree(folder, kept)
+    checkpoint(folder, NEWER, WORSE)
+    reload.look()
+    reload.look()
+    assert reload.models.in_use.info.threshold == 0.4 and reload.models.source == str(kept)
+
+
 # A folder
 
 
@@ -288,6 +378,25 @@ def test_it_looks_by_itself_from_start_to_stop(folder, said):
 
 
 # The page and the API
+
+
+def test_the_page_says_that_a_worse_revision_is_not_in_use():
+    judge = fake_judge()
+    with gr.Blocks():
+        parts = tab.layout(judge, gr.HTML(), Settings(), ())
+    handlers = tab.Handlers(parts, judge, Settings(), (), Recent())
+    opened = partial(handlers.on_open, INFO, 0.4, "CAM")
+    assert opened() == {parts.header: gr.skip()}
+    judge.models.refused = Refused("<ada>/chips", "f" * 40, comparison_of({"comparison": WORSE}))
+    header = opened()[parts.header]
+    assert "Revision ffffffffffff of &lt;ada&gt;/chips is worse than chips 000000000000" in header
+    assert f"{INFO.revision} stays in use" in header and "python -m chipdemo accept ffffffffffff" in header
+
+
+def test_the_page_says_that_a_worse_revision_is_in_use_for_lack_of_another():
+    comparison = comparison_of({"comparison": WORSE})
+    header = header_html(replace(INFO, comparison=comparison), Refused("chips", INFO.revision, comparison))
+    assert "in use for lack of an earlier revision" in header and "stays in use" not in header
 
 
 def test_the_api_answers_with_the_model_in_use(reload, tmp_path):

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 CORE = tuple(
     f"chipdemo/{name}.py"
     for name in (
+        "comparison",
         "errors",
         "examples",
         "files",
@@ -44,6 +45,7 @@ MAY_TALK_TO_THE_HUB = (
     "chipdemo/hub.py",
     "chipdemo/labeling/hub/*",
     "chipdemo/vision/checkpoint.py",
+    "chipdemo/vision/revisions.py",
     "chipdemo/vision/weights.py",
     "training/*",
     "space/*",

@@ -17,6 +17,7 @@ from chipdemo.labeling.formats import READERS, WRITERS
 from chipdemo.labeling.journal import Journal
 from tests.drawn import picture
 from tests.hub import Account, Hub
+from tests.tiny import tiny_checkpoint
 from training.sources import read_data
 
 ROOT = Path(__file__).parent.parent
@@ -80,18 +81,18 @@ def test_the_training_command_that_status_shows_can_be_typed(journal, chips, tmp
     assert [sample.label for sample in read_data(train[3]).samples] == ["abnormal", "normal", "normal"]
 
 
-def test_images_that_judged_the_model_are_kept_apart_by_the_training_command(
+def test_status_counts_what_the_model_has_not_seen_and_the_next_training_starts_from_it(
     journal, chips, tmp_path, capsys
 ):
     main(["labels", "import", str(chips), "--annotator", "ann"])
-    seen = read_image(picture(0)).sha256
-    for test, ending in (([], ""), ([seen], f" --split {tmp_path / 'split.json'}")):
-        (tmp_path / "split.json").write_text(json.dumps({"train": [], "val": [], "test": test}))
+    model = tiny_checkpoint(tmp_path / "my model")
+    for seen in ([], [read_image(picture(0)).sha256]):
+        (model / "split.json").write_text(json.dumps({"train": [], "val": [], "test": seen}))
         capsys.readouterr()
-        main(["labels", "status", "--model", str(tmp_path)])
+        main(["labels", "status", "--model", str(model)])
         out = capsys.readouterr().out
-        assert re.search(rf"train.py --data labels-[\d-]+{re.escape(ending)}\n$", out)
-        assert f"new            {3 - len(test)} (" in out
+        assert re.search(rf"train.py --data labels-[\d-]+ --init '{re.escape(str(model))}'\n$", out)
+        assert f"new            {3 - len(seen)} (" in out
 
 
 def test_a_flag_beats_the_variable(journal, chips, tmp_path):

@@ -115,7 +115,7 @@ def test_it_counts_what_the_model_has_not_seen_and_gives_the_command_to_train(jo
     (tmp_path / "split.json").write_text(json.dumps({"train": shas[:3], "val": [], "test": []}))
     html = review_html(seen(journal, "ann", model=str(tmp_path), dataset="ada/chips", hot_reload=60))
     assert "<strong data-new>5</strong>" in html and "<strong data-pending>8</strong>" in html
-    command = f"python training/train.py --data hf:ada/chips --split {tmp_path}/split.json --out {tmp_path}"
+    command = f"python training/train.py --data hf:ada/chips --init {tmp_path} --out {tmp_path}"
     assert f"<code>{command}</code>" in html
     reload = html.partition("<p class='reload'>")[2]
     assert str(tmp_path) in reload and "60 s" in reload and "<code>" not in reload

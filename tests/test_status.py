@@ -7,7 +7,7 @@ from chipdemo.labeling.intake import add_contents
 from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.label import Label
 from chipdemo.labeling.status import Status, images_seen, status_of, training_commands
-from chipdemo.settings import Settings
+from chipdemo.settings import DEFAULT_MODEL, Settings
 from tests.drawn import picture
 
 
@@ -62,27 +62,41 @@ def test_a_split_that_cannot_be_read_is_none(tmp_path, text):
     assert images_seen(str(tmp_path)) is None
 
 
-FRESH = Status(9, 9, {"normal": 5, "abnormal": 4, "unsure": 0}, 0, 0, new=None)
 TRAIN = "python training/train.py --data"
 
 
 def test_without_a_dataset_training_begins_with_an_export():
-    export, train = training_commands(Settings(journal="/data/my labels.db"), FRESH)
+    export, train = training_commands(Settings(journal="/data/my labels.db"), "/models/chips")
     folder = re.fullmatch(
         r"python -m chipdemo labels export (labels-[\d-]+) --journal '/data/my labels.db'", export
     )[1]
-    assert train == f"{TRAIN} {folder}"
+    assert train == f"{TRAIN} {folder} --init /models/chips"
 
 
 def test_with_a_dataset_training_reads_it():
-    assert training_commands(Settings(), FRESH, "ada/chips") == [f"{TRAIN} hf:ada/chips"]
+    assert training_commands(Settings(), "/models/chips", "ada/chips") == [
+        f"{TRAIN} hf:ada/chips --init /models/chips"
+    ]
+
+
+def test_a_model_of_this_program_is_named_as_it_is_named_in_every_copy_of_it(monkeypatch):
+    monkeypatch.chdir(DEFAULT_MODEL.parents[2])
+    (command,) = training_commands(Settings(), str(DEFAULT_MODEL), "a/b")
+    assert command.endswith(f" --init chipdemo/weights/{DEFAULT_MODEL.name}")
 
 
 def test_the_next_model_replaces_one_that_is_reloaded(tmp_path):
     place = tmp_path / "my model"
     place.mkdir()
     watching = Settings(model=str(place), hot_reload=60)
-    assert training_commands(watching, FRESH, "ada/chips") == [f"{TRAIN} hf:ada/chips --out '{place}'"]
-    watching = Settings(model="ada/model", hot_reload=60)
-    assert training_commands(watching, FRESH, "a/b") == [f"{TRAIN} hf:a/b --push-to-hub ada/model"]
-    assert training_commands(Settings(model="ada/model"), FRESH, "a/b") == [f"{TRAIN} hf:a/b"]
+    kept = f"{place}-0123456789ab"  # of a folder whose newest revision is worse
+    assert training_commands(watching, kept, "ada/chips") == [
+        f"{TRAIN} hf:ada/chips --init '{kept}' --out '{place}'"
+    ]
+    watching, in_use = Settings(model="ada/model", hot_reload=60), "ada/model@0123456"
+    assert training_commands(watching, in_use, "a/b") == [
+        f"{TRAIN} hf:a/b --init ada/model@0123456 --push-to-hub ada/model"
+    ]
+    assert training_commands(Settings(model="ada/model"), "ada/model", "a/b") == [
+        f"{TRAIN} hf:a/b --init ada/model"
+    ]

@@ -8,9 +8,11 @@ import numpy as np
 from huggingface_hub import EvalResult, ModelCardData
 from timm.models import get_pretrained_cfg
 
+from chipdemo.comparison import comparison_of
 from chipdemo.rates import Rate, auroc_interval
 from chipdemo.threshold import OperatingPoint
 from chipdemo.vision.checkpoint import ModelSpec
+from training.comparison import table
 from training.record import with_section
 from training.robustness import CARD_TITLE, robustness_table
 from training.starting_weights import FROM_HUB
@@ -50,7 +52,7 @@ the test split was measured once, at the end of the run, with the weights as sto
 | normal | {tn} | {fp} |
 | abnormal | {fn} | {tp} |
 
-![ROC](roc.png) ![Precision and recall](precision_recall.png) ![Confusion](confusion.png)
+{comparison}![ROC](roc.png) ![Precision and recall](precision_recall.png) ![Confusion](confusion.png)
 
 - Starting weights: {starting_weights}
 - Data: {data}; license: {data_license}. Trained on {train_count} images, validated on {val_count}.
@@ -85,9 +87,24 @@ def model_card(spec: ModelSpec, metrics: dict[str, Any]) -> str:
         val_count=training["val_count"],
         division=training["division"],
         command=training["command"],
+        comparison=_comparison(metrics),
     )
     robustness = metrics.get("robustness")
     return with_section(card, CARD_TITLE, robustness_table(robustness)) if robustness else card
+
+
+def _comparison(metrics: dict[str, Any]) -> str:
+    """The section on the model that was in use, as far as there was one."""
+    found = comparison_of(metrics)
+    if found is None:
+        return ""
+    left_out = metrics["comparison"]["left_out"]
+    return (
+        f"## Compared with {found.name} {found.revision}\n\nThis model is **{found.text}**. Both judged the "
+        "same test images. `earlier`: those of the earlier model; `new`: those that came since. "
+        f"{f'{left_out:,} that the earlier model was trained on are left out. ' if left_out else ''}"
+        f"\n\n{table(metrics['comparison'])}\n\n"
+    )
 
 
 def rate_rows(point: OperatingPoint) -> str:

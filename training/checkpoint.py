@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 
+from chipdemo.comparison import comparison_of
 from chipdemo.vision.checkpoint import (
     CARD,
     CONFIG,
@@ -23,6 +24,8 @@ from chipdemo.vision.model import ChipNet
 from chipdemo.vision.weights import load_weights, save_checkpoint
 from training.calibration import choose_threshold, fit_distance_limit, fit_heat_scale, fit_temperature
 from training.card import model_card
+from training.comparison import Answers, compare_with, table
+from training.in_use import InUse
 from training.measure import draw, measure
 from training.predict import Predictions, predict
 from training.splits import TEST, TRAIN, VAL, DividedImages
@@ -37,11 +40,12 @@ def write_checkpoint(
     images: DividedImages,
     starting_weights: str,
     training: dict[str, Any],
+    in_use: InUse | None,
 ) -> None:
     """Everything of the checkpoint contract, and the pictures of the card.
 
     net: gets the weights as they are stored, rounded to half precision; they are what is calibrated and
-    measured. training: what metrics.json says of the run.
+    measured. training: what metrics.json says of the run. in_use: compared with it, if there is one.
     """
     device = next(net.parameters()).device
     net.ood.fit(torch.from_numpy(predict(net, images.pixels[TRAIN], spec).embedding).to(device))
@@ -72,12 +76,17 @@ def write_checkpoint(
             "left_out": len(images.left_out),
         },
     }
+    if in_use:
+        answers = Answers(probabilities[TEST], spec.threshold)
+        metrics["comparison"] = compare_with(in_use, answers, images)
     write_json(folder / METRICS, metrics)
-    write_json(folder / SPLIT, images.sha256)
+    write_json(folder / SPLIT, images.to_json())
     (folder / CARD).write_text(model_card(spec, metrics), encoding="utf-8")
     shown = {name: value for name, value in metrics["test"].items() if name not in NOT_PRINTED}
     print(f"{metrics['test']['split']}: {json.dumps(shown)}", flush=True)
     print(curve_of(metrics["test"]).meaning(spec.threshold), flush=True)
+    if in_use:
+        print(table(metrics["comparison"]), comparison_of(metrics).text, sep="\n", flush=True)
 
 
 def calibrated(spec: ModelSpec, on_val: Predictions, abnormal: np.ndarray) -> ModelSpec:

@@ -3,8 +3,8 @@
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,19 @@ def load_images(data: LabeledData, to_pixels: Callable, progress: Callable = lam
         (*data.left_out, *unreadable, *_duplicates(same.values())),
         tuple(unreadable),
         round(statistics.median(entry[2] for entry in loaded if not isinstance(entry, str))),
+    )
+
+
+def with_earlier(images: Images, earlier: Images, named: Set[str]) -> Images:
+    """The images, and those of an earlier dataset that are named and not among them. named: sha256."""
+    missing = named - set(images.sha256)
+    rows = [row for row, sha256 in enumerate(earlier.sha256) if sha256 in missing]
+    return replace(
+        images,
+        pixels=np.concatenate((images.pixels, earlier.pixels[rows])),
+        probability=np.concatenate((images.probability, earlier.probability[rows])),
+        sha256=images.sha256 + tuple(earlier.sha256[row] for row in rows),
+        samples=images.samples + tuple(earlier.samples[row] for row in rows),
     )
 
 

@@ -13,9 +13,10 @@ import numpy as np
 from chipdemo.errors import DataError
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
 from chipdemo.vision.checkpoint import read_json
-from training.data import Images, LabeledData, Sample, load_images
+from training.data import Images, LabeledData, Sample, load_images, with_earlier
 
 SPLITS = TRAIN, VAL, TEST = ("train", "val", "test")
+NONE_SEEN = {split: [] for split in SPLITS}
 NAMES = {TRAIN: "training", VAL: "validation", TEST: "test"}
 DEFAULT_FRACTIONS = (0.7, 0.2, 0.1)  # of train, val and test; Kim et al.
 SPLIT_HELP = (
@@ -28,38 +29,73 @@ SPLIT_HELP = (
 class DividedImages:
     """The images of a dataset by split: row i of each split's arrays is the same image.
 
-    pixels: (N, size, size, 3) uint8. probability: (N,) float32, the target of training. abnormal: (N,)
-    bool. division: how the images were divided, in words. left_out: a line for each image without a
-    split. side: of a square as large as the median image, pixels.
+    samples: N of them. pixels: (N, size, size, 3) uint8. probability: (N,) float32, the target of training.
+    abnormal: (N,) bool. division: how the images were divided, in words. left_out: a line for each image
+    without a split. side: of a square as large as the median image, pixels. seen: the division of the model
+    in use, by sha256; its images need not be at hand.
     """
 
     data: LabeledData
     sha256: dict[str, list[str]]
+    samples: dict[str, list[Sample]]
     pixels: dict[str, np.ndarray]
     probability: dict[str, np.ndarray]
     abnormal: dict[str, np.ndarray]
     division: str
     left_out: tuple[str, ...]
     side: int
+    seen: dict[str, list[str]]
 
     def title(self, split: str) -> str:
         """Such as "ELPV, test split, 656 images"."""
         return f"{self.data.name}, {NAMES[split]} split, {len(self.sha256[split]):,} images"
 
+    def is_new(self, split: str) -> np.ndarray:
+        """(N,) bool: the images that the model in use has not seen in training, validation or test."""
+        seen = {sha256 for hashes in self.seen.values() for sha256 in hashes}
+        return np.array([sha256 not in seen for sha256 in self.sha256[split]])
+
+    def to_json(self) -> dict[str, list[str]]:
+        """split.json: the division, and that of the model in use where its images are not at hand.
+
+        The weights have seen these too, and later runs have to keep them where they are.
+        """
+        placed = {sha256 for hashes in self.sha256.values() for sha256 in hashes}
+        return {
+            split: self.sha256[split] + [one for one in self.seen[split] if one not in placed]
+            for split in SPLITS
+        }
+
 
 def load_divided(
-    data: LabeledData, split_file: Path | None, to_pixels: Callable, progress: Callable
+    data: LabeledData,
+    split_file: Path | None,
+    to_pixels: Callable,
+    progress: Callable,
+    earlier: Iterable[LabeledData] = (),
+    seen: Mapping[str, list[str]] = NONE_SEEN,
 ) -> DividedImages:
-    """Decode a dataset as load_images does, and divide it. Raises DataError, CheckpointError."""
-    images = load_images(data, to_pixels, progress)
-    sha256, how = divide(data.name, images, split_file)
+    """Decode a dataset as load_images does, and divide it. Raises DataError, CheckpointError.
+
+    seen: the division of the model in use, which is kept unless there is a split_file. earlier: datasets of
+    that model; their images that it has seen are added. Where data has them too, its labels count.
+    """
+    images, named = load_images(data, to_pixels, progress), {one for split in SPLITS for one in seen[split]}
+    for one in earlier:
+        before = len(images.samples)
+        images = with_earlier(images, load_images(one, to_pixels, progress), named)
+        if len(images.samples) > before:
+            license = "; ".join(filter(None, dict.fromkeys((data.license, one.license))))
+            data = LabeledData(f"{data.name} + {one.name}", license, images.samples)
+    sha256, how = divide(data.name, images, read_split(split_file) if split_file else seen)
     row = {one: index for index, one in enumerate(images.sha256)}
     rows = {split: [row[one] for one in sha256[split]] for split in SPLITS}
+    samples = {split: [images.samples[row] for row in rows[split]] for split in SPLITS}
     by_split = (
         {split: array[rows[split]] for split in SPLITS}
         for array in (images.pixels, images.probability, images.abnormal)
     )
-    return DividedImages(data, sha256, *by_split, how, images.left_out, images.side)
+    return DividedImages(data, sha256, samples, *by_split, how, images.left_out, images.side, dict(seen))
 
 
 class Division(NamedTuple):
@@ -69,22 +105,25 @@ class Division(NamedTuple):
     how: str
 
 
-def divide(name: str, images: Images, split_file: Path | None = None) -> Division:
-    """Divide a dataset for training. Raises DataError, CheckpointError.
+def divide(name: str, images: Images, earlier: Mapping[str, list[str]] = NONE_SEEN) -> Division:
+    """Divide a dataset for training. Raises DataError.
 
-    name: of the dataset, for messages. split_file: of an earlier run; images that it does not name are
-    divided by content hash. Without it, a dataset that comes divided stays so: a validation or test split
-    that is missing, or lacks a class, is taken from train by content hash; if train lacks a class, as in
-    MVTec AD, all images are divided anew. Any other dataset is divided 70/20/10 by content hash.
+    name: of the dataset, for messages. earlier: the division of an earlier run, which stays. Of the other
+    images, a dataset that comes divided stays so: a validation or test split that is missing, or lacks a
+    class, is taken from train by content hash; if train lacks a class, as in MVTec AD, all of them are
+    divided anew. Any other dataset is divided 70/20/10 by content hash.
     """
     samples = dict(zip(images.sha256, images.samples))
     strata = {sha256: sample.stratum for sha256, sample in samples.items()}
     groups = {sha256: sample.group for sha256, sample in samples.items() if sample.group}
-    if split_file:
-        known, fractions, how = read_split(split_file), DEFAULT_FRACTIONS, f"as in {split_file.name}"
-    else:
-        known, fractions, how = own_division(samples)
-        _check_groups(known, groups)
+    named = {sha256 for split in SPLITS for sha256 in earlier[split]}
+    new = {sha256: sample for sha256, sample in samples.items() if sha256 not in named}
+    known, fractions, how = own_division(new)
+    _check_groups(known, {sha256: group for sha256, group in groups.items() if sha256 in new})
+    if len(new) < len(samples):
+        others = f" for {len(samples) - len(new):,} images, the others {how}" if new else ""
+        how = f"as in the earlier split.json{others}"
+        known = {split: [*known.get(split, ()), *earlier[split]] for split in SPLITS}
     split = split_by_hash(strata, fractions, known=known, groups=groups)
     _check_classes(name, split, samples)
     return Division(split, how)

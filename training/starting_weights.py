@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from chipdemo.errors import DataError
-from chipdemo.vision.checkpoint import WEIGHTS
+from chipdemo.vision.checkpoint import HUB_ID, WEIGHTS, find_checkpoint
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.packaged import LITE0, PACKAGED, packaged_lite0
 from chipdemo.vision.weights import load_weights
@@ -22,9 +22,9 @@ FROM_HUB = "ImageNet (timm, Hugging Face Hub)"
 def load_starting_weights(net: ChipNet, backbone: str, init: str) -> str:
     """Load weights into a new network, and return their name, e.g. "ImageNet (timm, Hugging Face Hub)".
 
-    init: "imagenet", "none" (random), a checkpoint folder of the same architecture, or a safetensors file
-    with timm's key names of the backbone, whose name is the "source" in its metadata if there is one.
-    Raises DataError.
+    init: "imagenet", "none" (random), a checkpoint folder or Hub id of the same architecture, or a
+    safetensors file with timm's key names of the backbone, whose name is the "source" in its metadata if
+    there is one. Raises CheckpointError, DataError.
     """
     if init == "none":
         return "none (random)"
@@ -34,9 +34,12 @@ def load_starting_weights(net: ChipNet, backbone: str, init: str) -> str:
     if path.is_dir():
         load_weights(net, path / WEIGHTS)
         return f"checkpoint {path.resolve().name}"
+    if HUB_ID.fullmatch(init) and path.suffix != ".safetensors":
+        load_weights(net, find_checkpoint(init) / WEIGHTS)
+        return f"checkpoint {init}"
     if path.suffix != ".safetensors" or not path.exists():
         raise DataError(
-            f"--init {init} is not a checkpoint folder or a .safetensors file. imagenet and none work too."
+            f"--init {init} is no checkpoint folder, Hub id or .safetensors file. imagenet and none work too."
         )
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}

@@ -9,6 +9,7 @@ A run that was killed continues with the same command and --resume.
 import argparse
 import math
 import shlex
+import shutil
 import sys
 import time
 from copy import deepcopy
@@ -23,26 +24,32 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from chipdemo.comparison import comparison_of, kept_folder
 from chipdemo.errors import ChipDemoError, DataError
-from chipdemo.vision.checkpoint import FILES, ModelSpec
+from chipdemo.vision.checkpoint import FILES, ModelSpec, read_metrics
 from chipdemo.vision.model import ATTENTIONS, ChipNet
 from chipdemo.vision.output import replacing
 from chipdemo.vision.transforms import pixels_of
 from training.checkpoint import write_checkpoint
+from training.comparison import rows_to_compare
 from training.distillation import Distillation, teacher_predictions
+from training.in_use import InUse, earlier_data, is_at_hand, model_in_use, rows_of_epoch, tuning
 from training.linear import linear_model, validation_losses
 from training.measure import PICTURES, auroc
 from training.predict import predict
 from training.push import OWN, destination, push
 from training.resume import PARTIAL_STATE, STATE, load_state, save_state
 from training.sources import DATA_HELP, GROUP_HELP, read_data
-from training.splits import SPLIT_HELP, SPLITS, load_divided
+from training.splits import NONE_SEEN, SPLIT_HELP, SPLITS, load_divided
 from training.starting_weights import load_starting_weights
 from training.trunk import FrozenTrunk, Inputs
 
 
 def flag(default, help, **more):
     return field(default=default, metadata={"help": help, **more})
+
+
+BY_IMAGES = "(default: by the number of new images, see docs/training.md)"
 
 
 @dataclass(frozen=True)
@@ -54,13 +61,21 @@ class Options:
     backbone: str = flag("tf_efficientnet_lite0", "any convolutional timm model")
     attention: str = flag("cbam", "attention on the last features", choices=ATTENTIONS)
     stages: int = flag(2, "how many of the backbone's last resolutions are concatenated")
-    init: str = flag("imagenet", "imagenet, none, a checkpoint folder or backbone weights (.safetensors)")
+    init: str = flag(
+        "imagenet",
+        "imagenet, none, backbone weights (.safetensors), or the model in use (checkpoint folder or Hub id), "
+        "whose architecture, division and data are kept, and which the new model is compared with",
+    )
     out: str = flag("", "checkpoint folder (default: runs/DATA-BACKBONE-ATTENTION)")
     split: str = flag("", SPLIT_HELP)
     image_size: int = flag(224, "side of the network's input, pixels")
-    epochs: int = flag(6, "passes over the training split; 0 for the linear head alone")
+    epochs: int | None = flag(
+        None, f"passes over the training split; 0 for the linear head alone {BY_IMAGES}", type=int
+    )
     batch_size: int = flag(32, "images in a step")
-    learning_rate: float = flag(5e-4, "peak of the cosine schedule, for the backbone")
+    learning_rate: float | None = flag(
+        None, f"peak of the cosine schedule, for the backbone {BY_IMAGES}", type=float
+    )
     head_rate: float = flag(5.0, "factor on the learning rate, for the attention and the head")
     layer_decay: float = flag(1.0, "factor on the learning rate from each block to the one before it")
     weight_decay: float = flag(0.05, "of AdamW")
@@ -68,7 +83,12 @@ class Options:
     dropout: float = flag(0.2, "of the pooled features, fraction")
     augmentation: float = flag(1.0, "strength of the augmentation besides flips and turns, 0-1")
     consistency: float = flag(0.0, "weight of the squared difference of the log-odds of two views")
-    freeze: int = flag(4, "how many of the backbone's first blocks, the stem included, are not trained")
+    freeze: int | None = flag(
+        None,
+        "how many of the backbone's first blocks, the stem included, are not trained; -1: all but the last "
+        f"{BY_IMAGES}",
+        type=int,
+    )
     views: int = flag(6, "augmented views of each image for the frozen blocks; their output is kept on disk")
     cache: str = flag("runs/cache", "folder for that output; may be deleted after training")
     linear: str = flag(
@@ -97,12 +117,13 @@ def parse(arguments: list[str] | None = None) -> Options:
     )
     for option in fields(Options):
         name, metadata = "--" + option.name.replace("_", "-"), dict(option.metadata)
-        shown = "" if option.default in (False, "") else f" (default: {option.default})"
+        shown = "" if option.default in (False, "", None) else f" (default: {option.default})"
         help = (metadata.pop("help") + shown).replace("%", "%%")
         if option.type is bool:
             parser.add_argument(name, action="store_true", help=help)
         else:
-            parser.add_argument(name, type=option.type, default=option.default, help=help, **metadata)
+            metadata = {"type": option.type, **metadata}
+            parser.add_argument(name, default=option.default, help=help, **metadata)
     options = Options(**vars(parser.parse_args(arguments)))
     if options.public and not options.push_to_hub:
         parser.error("--public needs --push-to-hub")
@@ -123,7 +144,20 @@ def moving_average(decay: float):
     return update
 
 
-def build(options: Options) -> tuple[ChipNet, ModelSpec]:
+def with_architecture(options: Options, in_use: InUse | None) -> Options:
+    """The options with the architecture of the model in use. Raises DataError if another one is asked for."""
+    if in_use is None or not in_use.has_head:
+        return options
+    for name in ("backbone", "attention", "stages"):
+        asked, has = getattr(options, name), getattr(in_use.spec, name)
+        if asked not in (has, getattr(Options, name)):
+            raise DataError(f"--{name} is {asked}, but the model of --init has {has}. Leave --{name} out.")
+        options = replace(options, **{name: has})
+    same_size = options.image_size == Options.image_size
+    return replace(options, image_size=in_use.spec.image_size if same_size else options.image_size)
+
+
+def build(options: Options, in_use: InUse | None) -> tuple[ChipNet, ModelSpec]:
     """The network with random weights, and its spec with the normalization that its backbone expects.
 
     Raises DataError if there is no such network.
@@ -133,6 +167,8 @@ def build(options: Options) -> tuple[ChipNet, ModelSpec]:
         net = spec.build(dropout=options.dropout)
     except (RuntimeError, ValueError) as error:  # of timm, or ours
         raise DataError(str(error)) from error
+    if in_use and in_use.has_head:
+        return net, replace(in_use.spec, image_size=options.image_size)
     cfg = net.backbone.pretrained_cfg
     spec = replace(spec, mean=tuple(cfg["mean"]), std=tuple(cfg["std"]), interpolation=cfg["interpolation"])
     return net, spec
@@ -148,42 +184,59 @@ def mixed_precision(device: torch.device) -> tuple[partial, str]:
 
 def train(options: Options) -> Path:
     """Train, calibrate on validation, measure on test, push if asked; returns the checkpoint folder."""
+    in_use = model_in_use(options.init)
+    options = with_architecture(options, in_use)
     slug = f"{Path(options.data.partition('@')[0]).name}-{options.backbone}-{options.attention}"
     out = Path(options.out or Path("runs") / slug)
     repository = destination(options.push_to_hub, out) if options.push_to_hub else ""
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     if not accelerator.is_main_process:
-        run(options, out, out, accelerator)
+        run(options, in_use, out, out, accelerator)
         return out
     advice = "; the epochs that were finished are kept: continue with --resume"
     with replacing(out, (*FILES, *PICTURES, STATE, PARTIAL_STATE), advice) as folder:
-        run(options, out, folder, accelerator)
+        run(options, in_use, out, folder, accelerator)
+        if in_use and in_use.folder.resolve() == out.resolve():
+            keep_if_worse(in_use, folder)
     print(f"wrote {out}", flush=True)
     if repository:
         push(out, repository, options.public)
     return out
 
 
-def run(options: Options, out: Path, folder: Path, accelerator: Accelerator) -> None:
-    """A training run, in each process. out: keeps the state for --resume. folder: gets the checkpoint."""
+def run(options: Options, in_use: InUse | None, out: Path, folder: Path, accelerator: Accelerator) -> None:
+    """A training run, in each process.
+
+    in_use: the model of --init. out: keeps the state for --resume. folder: gets the checkpoint.
+    """
     device, main = accelerator.device, accelerator.is_main_process
     autocast, precision = mixed_precision(device)
     progress = partial(tqdm, disable=None if main else True, leave=False)  # None: not into a file
 
     # The network
     torch.manual_seed(options.seed)
-    net, spec = build(options)
-    starting_weights = load_starting_weights(net, options.backbone, options.init)
+    net, spec = build(options, in_use)
+    start = in_use.source if in_use and in_use.has_head else "imagenet" if in_use else options.init
+    starting_weights = load_starting_weights(net, options.backbone, start)
     net.to(device, memory_format=torch.channels_last)
-    trunk = FrozenTrunk(net, options.freeze)
 
     # The images
     data = read_data(options.data, options.group_pattern)
+    earlier, missing = earlier_data(in_use, options.data) if in_use else ([], [])
     split_file = Path(options.split) if options.split else None
     to_pixels = partial(pixels_of, size=spec.image_size, interpolation=spec.interpolation)
-    images = load_divided(data, split_file, to_pixels, progress)
-    for line in images.left_out:
-        accelerator.print("left out", line)
+    seen = in_use.split if in_use else NONE_SEEN
+    images = load_divided(data, split_file, to_pixels, progress, earlier, seen)
+    for line in (*missing, *(f"left out {line}" for line in images.left_out)):
+        accelerator.print(line)
+    if in_use:
+        rows_to_compare(in_use, images)  # an error now rather than after training
+
+    # What is tuned
+    is_new = images.is_new("train")
+    picked = tuning(in_use, int(is_new.sum()))._asdict()
+    options = replace(options, **{name: picked[name] for name in picked if getattr(options, name) is None})
+    trunk = FrozenTrunk(net, options.freeze)
     accelerator.print(*map(images.title, SPLITS), sep="; ")
     accelerator.print(f"split: {images.division} | from {starting_weights} | {precision}", flush=True)
     val_pixels, val_target = images.pixels["val"], torch.from_numpy(images.probability["val"])
@@ -194,14 +247,19 @@ def run(options: Options, out: Path, folder: Path, accelerator: Accelerator) -> 
 
     # A linear head on the starting weights, to compare with
     linear = None
-    if options.linear == "auto" and main:
+    if options.linear == "auto" and main and not (in_use and in_use.has_head):
         linear = linear_model(net, spec, images, options.augmentation, options.seed)
 
     # The teachers
     distillation = None
-    if options.teacher:
-        teachers = options.teacher.split(",")
-        taught, features = teacher_predictions(teachers, data, images.sha256["train"], device, progress)
+    teachers = options.teacher.split(",") if options.teacher else []
+    if in_use and in_use.has_head and not teachers and not is_at_hand(in_use, images):
+        teachers = [in_use.source]  # its answers, in place of its data
+        accelerator.print(f"distilled from {in_use.source}, whose data is not at hand")
+    if teachers:
+        taught, features = teacher_predictions(
+            teachers, images.data, images.sha256["train"], device, progress
+        )
         target = torch.lerp(target, taught, options.teacher_share)
         distillation = Distillation(net.head.in_features, features).to(device)
 
@@ -228,12 +286,13 @@ def run(options: Options, out: Path, folder: Path, accelerator: Accelerator) -> 
         check_options(done["options"], wanted, out)
 
     # The loop
-    steps, views = max(len(target) // options.batch_size, 1), 2 if options.consistency else 1
+    every = torch.from_numpy(rows_of_epoch(is_new))
+    steps, views = max(len(every) // options.batch_size, 1), 2 if options.consistency else 1
     for epoch in range(done["epoch"], options.epochs):
         started, losses = time.perf_counter(), []
         torch.manual_seed(options.seed * 10_000 + epoch)  # so that a resumed run is the same run
         generator = torch.Generator().manual_seed(options.seed * 10_000 + epoch)
-        order = torch.randperm(len(target), generator=generator)
+        order = every[torch.randperm(len(every), generator=generator)]
         bar = progress(range(steps), desc=f"epoch {epoch + 1}/{options.epochs}")
         for step in bar:
             rows = order[step * options.batch_size : (step + 1) * options.batch_size]  # (n,)
@@ -301,8 +360,18 @@ def run(options: Options, out: Path, folder: Path, accelerator: Accelerator) -> 
             "kept": kept,
             "seconds": round(done["seconds"], 1),
             "precision": precision,
+            "earlier_data": list(in_use.data) if in_use else [],
         }
-        write_checkpoint(folder, best, spec, images, starting_weights, about)
+        write_checkpoint(folder, best, spec, images, starting_weights, about, in_use)
+
+
+def keep_if_worse(in_use: InUse, newer: Path) -> None:
+    """Keep a copy of the model in use, whose folder gets another one, if that one is worse."""
+    comparison = comparison_of(read_metrics(newer))
+    if not comparison.takes_over:
+        kept = kept_folder(in_use.folder.resolve(), in_use.info.revision)
+        shutil.copytree(in_use.folder, kept, ignore=shutil.ignore_patterns(f"{STATE}*"), dirs_exist_ok=True)
+        print(f"kept the model in use as {kept}", flush=True)
 
 
 def check_options(earlier: dict, wanted: dict, out: Path) -> None:

@@ -27,10 +27,16 @@ CHUNK = 32  # images at a time through the trunk
 
 
 class FrozenTrunk:
-    """The first blocks of a network's backbone, which are not trained. The stem is the first."""
+    """The first blocks of a network's backbone, which are not trained. The stem is the first.
+
+    Those up to the first features that the head gets are the trunk. Frozen blocks behind it run in each step.
+    """
 
     def __init__(self, net: ChipNet, blocks: int):
-        """blocks: how many; 0 freezes none. Raises DataError if they cannot be cut off the backbone."""
+        """blocks: how many; 0 freezes none, -1 all but the last, and more than there are the whole backbone.
+
+        Raises DataError if they cannot be cut off the backbone.
+        """
         backbone = net.backbone
         groups = group_parameters(backbone, backbone.group_matcher(coarse=True))
         frozen = tuple(name for group in sorted(groups)[:blocks] for name in groups[group])
@@ -38,11 +44,15 @@ class FrozenTrunk:
         last = max(
             (i for i, path in enumerate(paths) if any(n.startswith(path + ".") for n in frozen)), default=-1
         )
-        self.paths = paths[: last + 1]
+        joined = str(backbone.feature_info[net.finer[0]]["module"]) if net.finer else paths[-1]
+        ends = [i for i, path in enumerate(paths) if f"{path}.".startswith(f"{joined}.")]
+        cut = min(last, max(ends, default=last))
+        self.paths = paths[: cut + 1]
         self.units = [backbone.get_submodule(path) for path in self.paths]
+        self.behind = [backbone.get_submodule(path) for path in paths[cut + 1 : last + 1]]
         if self.units:
             self._check(net)
-        for unit in self.units:
+        for unit in (*self.units, *self.behind):
             unit.eval().requires_grad_(False)  # eval: normalization keeps its statistics
 
     @torch.inference_mode()
@@ -54,7 +64,9 @@ class FrozenTrunk:
 
     @contextmanager
     def skipped(self, net: ChipNet) -> Iterator[None]:
-        """Within it, the network takes the trunk's output instead of images."""
+        """Within it, the network takes the trunk's output instead of images, and frozen blocks stay so."""
+        for unit in self.behind:
+            unit.eval()
         for path in self.paths:
             net.backbone.set_submodule(path, nn.Identity())
         try:

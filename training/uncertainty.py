@@ -8,18 +8,26 @@ RESAMPLES = 1000
 
 
 def resampled(
-    statistic: Callable[[np.ndarray], np.ndarray], abnormal: np.ndarray, resamples: int
+    statistic: Callable[[np.ndarray], np.ndarray],
+    abnormal: np.ndarray,
+    resamples: int,
+    stratified: bool = False,
 ) -> np.ndarray:
     """A statistic of the images, resampled with replacement: (resamples, ...).
 
-    statistic: (N,) row numbers -> a number or an array. abnormal: (N,) bool. A resample without both
-    classes, which happens if one has only a few images, is drawn again. The resamples are the same in
-    every call, so that statistics of the same images are paired.
+    statistic: (N,) row numbers -> a number or an array. abnormal: (N,) bool. stratified: each class keeps
+    its number of images; otherwise a resample without both classes, which happens if one has only a few
+    images, is drawn again. The resamples are the same in every call, so that statistics of the same images
+    are paired.
     """
     generator, drawn = np.random.default_rng(0), []
+    classes = [np.flatnonzero(abnormal == label) for label in set(abnormal.tolist())]
     while len(drawn) < resamples:
-        rows = generator.integers(len(abnormal), size=len(abnormal))
-        if len(set(abnormal[rows])) == 2:
+        if stratified:
+            rows = np.concatenate([own[generator.integers(len(own), size=len(own))] for own in classes])
+        else:
+            rows = generator.integers(len(abnormal), size=len(abnormal))
+        if stratified or len(set(abnormal[rows])) == 2:
             drawn.append(statistic(rows))
     return np.array(drawn)
 

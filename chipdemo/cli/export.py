@@ -30,11 +30,12 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 def export(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.batch.run import read
     from chipdemo.batch.sources import find_images
+    from chipdemo.vision.revisions import newest_accepted
     from chipdemo.vision.runtimes.export import save_graph
     from chipdemo.vision.transforms import pixels_of
     from chipdemo.vision.weights import load_checkpoint
 
-    net, spec, info = load_checkpoint(settings.model_source)
+    net, spec, info = load_checkpoint(newest_accepted(settings.model_source).source)
     if settings.target:
         spec = replace(spec, threshold=info.validation.threshold_for(settings.target))
         print(info.validation.meaning(spec.threshold, settings.target))

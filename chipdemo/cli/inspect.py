@@ -137,8 +137,9 @@ def _show_refused(skipped: list[str], sums: "Sums") -> None:
 def _loader(settings: Settings, target: "Target | None") -> "Callable[[], Model]":
     """What loads the model, in this process and in a worker of Ray. target: as load_model has it."""
     from chipdemo.vision.predictor import load_model
+    from chipdemo.vision.revisions import newest_accepted
 
-    source = settings.model_source
+    source = newest_accepted(settings.model_source).source
     if Path(source).exists():
         source = str(Path(source).absolute())  # a worker may run in another folder
     return partial(load_model, source, runtime=settings.runtime, graphs=settings.graphs, target=target)

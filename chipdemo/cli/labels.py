@@ -106,9 +106,11 @@ def labels_compact(flags: argparse.Namespace, settings: Settings) -> None:
 def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.labeling.journal import Journal
     from chipdemo.labeling.status import images_seen, status_of, training_commands
+    from chipdemo.vision.revisions import newest_accepted
 
+    in_use = newest_accepted(settings.model_source).source
     with Journal(settings.journal_path) as journal:
-        status = status_of(journal, images_seen(settings.model_source))
+        status = status_of(journal, images_seen(in_use))
     new = "not known for this model" if status.new is None else f"{status.new:,}"
     print(f"journal        {settings.journal_path}")
     print(f"images         {status.images:,}, {status.labeled:,} of them labeled")
@@ -116,9 +118,9 @@ def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
     print(f"disputed       {status.disputed:,}")
     print(f"unpublished    {status.pending:,} events")
     print(f"new            {new} (normal or abnormal, and not seen by {settings.model_source})")
-    print("To train from them:", *training_commands(settings, status), sep="\n  ")
+    print("To train from them:", *training_commands(settings, in_use), sep="\n  ")
     if settings.dataset:
-        commands = training_commands(settings, status, settings.dataset)
+        commands = training_commands(settings, in_use, settings.dataset)
         print("Or, from the published dataset:", *commands, sep="\n  ")
 
 

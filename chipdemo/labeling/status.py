@@ -60,15 +60,16 @@ def images_seen(checkpoint: str) -> frozenset[str] | None:
         return None
 
 
-def training_commands(settings: Settings, status: Status, dataset: str = "") -> list[str]:
+def training_commands(settings: Settings, in_use: str, dataset: str = "") -> list[str]:
     """The commands that train the next model, from the dataset (owner/name) or from an export.
 
-    Where the model in use was trained on some of these images, the split is kept. Where the app reloads its
-    model, the next one replaces it.
+    in_use: what loads the model in use, which the next one starts from and is compared with. Where the app
+    reloads its model, the next one replaces it.
     """
-    model, ending = Path(settings.model_source).expanduser(), ""
-    if status.new is not None and status.new < sum(status.agreed[label] for label in CLASSES):
-        ending += f" --split {shlex.quote(str(model / 'split.json'))}"
+    model, start = Path(settings.model_source).expanduser(), Path(in_use).expanduser()
+    if start.is_relative_to(Path.cwd()):  # of this program; it may be elsewhere where training runs
+        start = start.relative_to(Path.cwd())
+    ending = f" --init {shlex.quote(str(start))}"
     if settings.hot_reload and settings.model:
         place = "--out" if model.is_dir() else "--push-to-hub"
         ending += f" {place} {shlex.quote(str(model))}"

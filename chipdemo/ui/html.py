@@ -2,18 +2,30 @@
 
 from html import escape
 
+from chipdemo.comparison import Refused
 from chipdemo.inspection import ModelInfo
 from chipdemo.rates import Rate
 
 
-def header_html(info: ModelInfo) -> str:
-    """The header of the page, which names the model."""
+def header_html(info: ModelInfo, refused: Refused | None = None) -> str:
+    """The header of the page, which names the model, and a newer revision that did not take over."""
     parts = f"{info.backbone} + {info.attention.upper()}" if info.attention != "none" else info.backbone
     return (
         "<header class='chip-header'><h1>Chip Inspector</h1>"
         f"<p>model <strong>{escape(info.name)}</strong> <code>{escape(info.revision)}</code>"
         f"<span class='made'> · {escape(parts)}, trained on {escape(info.data)}, "
-        f"{escape(info.data_license)} · runs on {escape(info.runtime)}</span></p></header>"
+        f"{escape(info.data_license)} · runs on {escape(info.runtime)}</span></p>"
+        f"{_refused_revision(info, refused) if refused else ''}</header>"
+    )
+
+
+def _refused_revision(info: ModelInfo, refused: Refused) -> str:
+    stays = f"{info.revision} stays in use."
+    if info.comparison == refused.comparison:
+        stays = "It is in use for lack of an earlier revision."
+    return (
+        f"<p class='refused' role='status'>{escape(refused.text)} {escape(stays)} "
+        f"To accept it, run <code>{escape(refused.command)}</code></p>"
     )
 
 

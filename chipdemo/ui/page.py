@@ -68,7 +68,8 @@ def build_app(
         fill_width=True,
         delete_cache=(CACHE_CHECK_S, CACHE_KEEP_S),
     ) as app:
-        header = gr.HTML(header_html(judge.models.in_use.info), apply_default_css=False, elem_id="header")
+        text = header_html(judge.models.in_use.info, judge.models.refused)
+        header = gr.HTML(text, apply_default_css=False, elem_id="header")
         with gr.Tabs(selected="inspect", elem_id="tabs"):
             parts = add_inspect(app, header, judge, settings, tuple(examples), recent, desk is not None)
             add_compare(lineup, settings)

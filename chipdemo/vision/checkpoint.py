@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2  # what huggingface_hub speaks HTTP with; some of its errors come through
 from huggingface_hub import HfApi, snapshot_download
 
+from chipdemo.comparison import comparison_of
 from chipdemo.errors import CheckpointError, CheckpointOutOfReachError
 from chipdemo.inspection import CLASSES, MeasuredOverlay, ModelInfo
 from chipdemo.threshold import OperatingCurve
@@ -39,6 +40,7 @@ HUB_TIMEOUT_S = 10
 # HfHubHTTPError is the first two; a bad repository name or an answer that is no JSON the third
 HUB_ERRORS = (httpx2.HTTPError, OSError, ValueError)
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,10 @@ class ModelSpec:
 
 
 def find_checkpoint(model: str, revision: str | None = None) -> Path:
-    """The folder of a model: itself, or a Hub repository's copy in the cache. Raises CheckpointError."""
+    """The folder of a model: itself, or a Hub repository's copy in the cache. Raises CheckpointError.
+
+    model: a folder, owner/name or owner/name@revision. revision: instead of the one in model.
+    """
     path = Path(model).expanduser()
     if path.is_dir():
         return path
@@ -83,17 +88,19 @@ def find_checkpoint(model: str, revision: str | None = None) -> Path:
             f"{model} is a pickle, which can run any code when it is loaded, so it is never loaded. Convert "
             f"it to {WEIGHTS} if you trust it."
         )
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+    if not (named := HUB_ID.fullmatch(model)):
         raise CheckpointError(
             f"There is no model at {model}. Name a checkpoint folder or a Hub id such as owner/name."
         )
+    revision = revision or named["revision"]
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
+        return Path(snapshot_download(named["repository"], revision=revision, allow_patterns=list(FILES)))
     except HUB_ERRORS as error:
-        raise _out_of_reach(model, error) from error
+        raise out_of_reach(model, error) from error
 
 
-def _out_of_reach(model: str, error: Exception) -> CheckpointOutOfReachError:
+def out_of_reach(model: str, error: Exception) -> CheckpointOutOfReachError:
+    """The error for a model that the Hub did not give."""
     return CheckpointOutOfReachError(
         f"{model} is not a folder and could not be fetched from the Hub ({type(error).__name__}). "
         f"Check the name, the network, and for a private model HF_TOKEN or `hf auth login`."
@@ -108,10 +115,15 @@ def latest_revision(model: str) -> str:
     """
     folder = Path(model).expanduser()
     if not folder.is_dir():
+        repository, _, revision = model.partition("@")
         try:
-            return HfApi().model_info(model, expand=["sha"], timeout=HUB_TIMEOUT_S).sha
+            api = HfApi()
+            info = api.model_info(
+                repository, revision=revision or None, expand=["sha"], timeout=HUB_TIMEOUT_S
+            )
+            return info.sha
         except HUB_ERRORS as error:
-            raise _out_of_reach(model, error) from error
+            raise out_of_reach(model, error) from error
     if (folder / STATE).exists():
         raise CheckpointOutOfReachError(
             f"The training run in {folder} has not ended ({STATE} is there). Let it end, or continue it with "
@@ -186,7 +198,7 @@ def read_info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
     try:
         overlay = metrics.get("overlay", {"data": "", "rows": []})
         return ModelInfo(
-            name=folder.resolve().name if Path(model).expanduser().is_dir() else model,
+            name=folder.resolve().name if Path(model).expanduser().is_dir() else model.partition("@")[0],
             revision=model_revision(folder),
             backbone=spec.backbone,
             attention=spec.attention,
@@ -202,6 +214,7 @@ def read_info(model: str, folder: Path, spec: ModelSpec) -> ModelInfo:
                 MeasuredOverlay(row["overlay"], float(row["aupro"]), overlay["data"])
                 for row in overlay["rows"]
             ),
+            comparison=comparison_of(metrics),
         )
     except OSError as error:
         raise CheckpointError(f"{error.filename} could not be read ({error.strerror}).") from error
@@ -230,6 +243,10 @@ def _content_revision(folder: Path, names: Iterable[str]) -> str:
     return digest.hexdigest()[:12]
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def json_text(content: dict[str, Any]) -> str:
     """Readable, with a newline at the end."""
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json_text(content), encoding="utf-8")

@@ -59,6 +59,9 @@ Train Chip Inspector from it:
 python training/train.py --data hf:{name}
 ```
 
+To improve a model that is in use, add `--init MODEL`, its folder or Hub id: the run starts from it, and
+compares the new model with it.
+
 In a program: `datasets.load_dataset("{name}", split="train")`.
 {end}"""
 

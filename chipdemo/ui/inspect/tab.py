@@ -342,12 +342,12 @@ class Handlers:
             return {parts.stage: gr.skip()}
         if isinstance(current, Failed):
             return {**nothing_shown(parts), parts.stage: current.view(), parts.verdict: html.NOT_INSPECTED}
-        threshold, model = typed_threshold(threshold, shown.threshold), {}
+        threshold, model = typed_threshold(threshold, shown.threshold), self._refused()
         if shown != current.model.info:
             info = current.model.info
             gr.Info(f"A newer model is in use: {escape(info.name)} {escape(info.revision)}")
             threshold, method = logic.carried_over(shown, current.model, threshold, method)
-            model = of_another_model(parts, current.model, threshold, method)
+            model = of_another_model(parts, current.model, threshold, method) | self._refused()
         return {
             **model,
             **self._at_threshold(current, threshold),
@@ -428,11 +428,18 @@ class Handlers:
         """A page that is opened now shows the model in use now, not the one the app began with."""
         model = self.judge.models.in_use
         if shown == model.info:
-            return {self.parts.header: gr.skip()}
+            return {self.parts.header: gr.skip(), **self._refused()}
         threshold = typed_threshold(threshold, shown.threshold)
         threshold, _ = logic.carried_over(shown, model, threshold, method)
-        updates = of_another_model(self.parts, model, threshold, default_method(model))
+        updates = of_another_model(self.parts, model, threshold, default_method(model)) | self._refused()
         return {**updates, self.parts.verdict: html.intro_html(model.info)}
+
+    def _refused(self) -> Updates:
+        """The header, where it has to name a newer revision that did not take over."""
+        models = self.judge.models
+        if models.refused is None:
+            return {}
+        return {self.parts.header: header_html(models.in_use.info, models.refused)}
 
 
 def wire(handlers: Handlers) -> None:

@@ -31,6 +31,11 @@ class Predictions:
         """Of the model in use."""
         return self._judge.models.in_use.info
 
+    @property
+    def model_source(self) -> str:
+        """What loads the model in use; "" if unknown."""
+        return self._judge.models.source
+
     def prefetch(self, sha256: str) -> None:
         """Inspect it in the background, unless it has a score already."""
         if history.scored(self._journal, sha256, self.model.revision) is None:

@@ -72,7 +72,8 @@ def review(desk: Desk, annotator: str, reviews: bool) -> Review:
     journal, settings, model = desk.journal, desk.settings, desk.predictions.model
     decides = reviews and bool(settings.reviewers)
     whose = {"annotators_per_image": settings.annotators_per_image} if decides else {"labeled_by": annotator}
-    status = status_of(journal, images_seen(settings.model_source))
+    in_use = desk.predictions.model_source or settings.model_source
+    status = status_of(journal, images_seen(in_use))
     return Review(
         settings,
         model,
@@ -86,7 +87,7 @@ def review(desk: Desk, annotator: str, reviews: bool) -> Review:
         reviews,
         decides,
         status,
-        tuple(training_commands(settings, status, settings.dataset)),
+        tuple(training_commands(settings, in_use, settings.dataset)),
     )
 
 

@@ -1,0 +1,288 @@
+"""Training that starts from the model in use: python training/train.py --init MODEL."""
+
+import json
+import shlex
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from chipdemo.__main__ import main
+from chipdemo.errors import DataError
+from chipdemo.images import read_image
+from chipdemo.vision.checkpoint import METRICS, SPLIT, WEIGHTS, find_checkpoint, model_revision
+from tests.hub import Account, Hub
+from tests.tiny import BACKBONE, SPEC, draw_chip, draw_chips, tiny_checkpoint, tiny_net
+from training.in_use import FROM_IMAGENET, FROM_MODEL, model_in_use, rows_of_epoch, tuning
+from training.push import push
+from training.train import Options, parse, train
+from training.trunk import FrozenTrunk
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("loop")
+
+
+@pytest.fixture(scope="module")
+def chips(place):
+    return draw_chips(place / "chips", normal=40, abnormal=24)
+
+
+@pytest.fixture(scope="module")
+def labels(place):
+    """New images, and one that the model in use has seen."""
+    folder = place / "labels"
+    for name in ("normal", "abnormal"):
+        (folder / name).mkdir(parents=True)
+        for seed in range(24):
+            draw_chip(5000 + seed + 100 * (name != "normal"), name != "normal").save(
+                folder / name / f"{seed}.png"
+            )
+    shutil.copy(place / "chips" / "normal" / "0.png", folder / "normal" / "seen.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(chips, place):
+    """The model in use, well trained on chips."""
+    flags = {"backbone": BACKBONE, "init": "none", "image_size": 64, "freeze": 0, "linear": "off"}
+    flags |= {"epochs": 25, "batch_size": 8, "learning_rate": 3e-3}
+    return train(Options(data=str(chips), out=str(place / "model"), **flags))
+
+
+def next_model(model, labels, out, **changes) -> Path:
+    defaults = {"batch_size": 8, "epochs": 1, "views": 1, "cache": str(Path(out).parent / "cache")}
+    return train(Options(data=str(labels), init=str(model), out=str(out), **(defaults | changes)))
+
+
+@pytest.fixture(scope="module")
+def newer(chips, model, labels, place):
+    return next_model(model, labels, place / "newer")
+
+
+def split_of(folder: Path) -> dict[str, set[str]]:
+    content = json.loads((folder / SPLIT).read_text())
+    return {split: set(content[split]) for split in ("train", "val", "test")}
+
+
+def metrics_of(folder: Path) -> dict:
+    return json.loads((folder / METRICS).read_text())
+
+
+def test_the_earlier_images_stay_in_their_split_and_in_the_mix(model, newer, chips, labels):
+    before, now = split_of(model), split_of(newer)
+    assert all(before[split] <= now[split] for split in before)
+    new = {read_image(path).sha256 for path in labels.rglob("*.png")} - set.union(*before.values())
+    assert set.union(*now.values()) == set.union(*before.values()) | new and len(new) == 48
+    metrics = metrics_of(newer)
+    assert metrics["data"] == "labels + chips"
+    assert metrics["training"]["train_count"] == len(now["train"]) > len(before["train"])
+    assert metrics["training"]["earlier_data"] == [str(chips)]
+    assert "as in the earlier split.json for 64 images" in metrics["training"]["division"]
+
+
+def test_the_architecture_is_that_of_the_model_in_use(model, newer):
+    before, now = (json.loads((folder / "config.json").read_text()) for folder in (model, newer))
+    same = ("backbone", "attention", "stages", "image_size", "mean", "std", "interpolation")
+    assert [before[name] for name in same] == [now[name] for name in same]
+    assert metrics_of(newer)["starting_weights"] == "checkpoint model"
+
+
+def test_the_run_ends_in_a_comparison_on_earlier_and_new_test_images(model, newer):
+    metrics, now = metrics_of(newer), split_of(newer)
+    comparison, test = metrics["comparison"], split_of(model)["test"]
+    assert (comparison["name"], comparison["revision"]) == ("model", model_revision(model))
+    assert (comparison["left_out"], comparison["earlier_refused"]) == (0, False)
+    counts = {name: found["count"] for name, found in comparison["sets"].items()}
+    assert counts == {"earlier": len(test), "new": len(now["test"] - test), "all": len(now["test"])}
+    now_on_all = comparison["sets"]["all"]["accuracy"]["now"]
+    assert now_on_all == pytest.approx(metrics["test"]["accuracy"])
+    card = (newer / "README.md").read_text()
+    assert f"## Compared with model {model_revision(model)}" in card
+    assert f"This model is **{comparison['verdict']}" in card and "| all: " in card
+
+
+def test_it_is_printed(model, labels, tmp_path, capsys):
+    next_model(model, labels, tmp_path / "out")
+    out = capsys.readouterr().out
+    assert "| earlier: " in out and "| new: " in out
+    assert f" model {model_revision(model)}" in out.splitlines()[-2]
+
+
+def test_with_few_new_labels_only_the_attention_and_the_head_are_tuned(model, newer):
+    before, now = load_file(model / WEIGHTS), load_file(newer / WEIGHTS)
+    backbone = [name for name in before if name.startswith("backbone.")]
+    assert all(torch.equal(before[name], now[name]) for name in backbone)
+    assert not torch.equal(before["head.weight"], now["head.weight"])
+    assert not torch.equal(before["attention.spatial.weight"], now["attention.spatial.weight"])
+
+
+def test_an_explicit_flag_overrides_what_is_picked(model, labels, tmp_path):
+    out = next_model(model, labels, tmp_path / "out", freeze=0, learning_rate=1e-3)
+    before, now = load_file(model / WEIGHTS), load_file(out / WEIGHTS)
+    assert not torch.equal(before["backbone.conv_stem.weight"], now["backbone.conv_stem.weight"])
+    assert metrics_of(out)["training"]["options"]["learning_rate"] == 1e-3
+
+
+def test_the_more_new_labels_the_more_is_tuned(model):
+    in_use = model_in_use(str(model))
+    few, some, many = (picked for _, picked in FROM_MODEL)
+    assert [tuning(in_use, count) for count in (42, 99, 100, 499, 500)] == [few, few, some, some, many]
+    assert tuning(None, 42) == FROM_IMAGENET
+
+
+def test_without_the_earlier_data_the_answers_of_the_model_in_use_take_its_place(
+    model, labels, tmp_path, capsys
+):
+    copy = shutil.copytree(model, tmp_path / "copy")
+    metrics = metrics_of(copy)
+    metrics["training"]["options"]["data"] = str(tmp_path / "gone")
+    (copy / METRICS).write_text(json.dumps(metrics))
+    out = next_model(copy, labels, tmp_path / "out")
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 'gone'}, which the model in use was trained on, is not at hand" in said
+    assert "distilled from" in said
+    before, now = split_of(model), split_of(out)
+    assert all(before[split] <= now[split] for split in before)  # for later runs, and for evaluations
+    assert metrics_of(out)["training"]["train_count"] < len(before["train"])
+    assert metrics_of(out)["training"]["earlier_data"] == [str(tmp_path / "gone")]
+
+
+def test_images_that_the_model_in_use_was_trained_on_are_no_test_images_of_the_comparison(
+    model, labels, tmp_path
+):
+    """--split asks for it: all that the model was trained on is to be tested on."""
+    before = split_of(model)
+    swapped = {"train": [*before["test"]], "val": [*before["val"]], "test": [*before["train"]]}
+    (tmp_path / "split.json").write_text(json.dumps(swapped))
+    out = next_model(model, labels, tmp_path / "out", split=str(tmp_path / "split.json"))
+    comparison = metrics_of(out)["comparison"]
+    assert comparison["left_out"] == len(before["train"])
+    assert list(comparison["sets"]) == ["new"]
+
+
+def test_nothing_to_compare_is_an_error_before_training(model, chips, tmp_path):
+    before = split_of(model)
+    swapped = {"train": [*before["test"]], "val": [*before["val"]], "test": [*before["train"]]}
+    (tmp_path / "split.json").write_text(json.dumps(swapped))
+    with pytest.raises(DataError, match="--split"):
+        next_model(model, chips, tmp_path / "out", split=str(tmp_path / "split.json"))
+
+
+def test_another_architecture_than_that_of_the_model_in_use_is_refused(model, labels, tmp_path):
+    with pytest.raises(DataError, match=f"--backbone is resnet18, but .* {BACKBONE}"):
+        next_model(model, labels, tmp_path / "out", backbone="resnet18")
+
+
+def test_a_worse_model_in_the_folder_of_the_one_in_use_leaves_that_beside_it(model, labels, tmp_path):
+    folder = shutil.copytree(model, tmp_path / "chips")
+    revision = model_revision(folder)
+    next_model(folder, labels, folder, epochs=6, learning_rate=30.0)  # far too fast
+    comparison = metrics_of(folder)["comparison"]
+    assert comparison["verdict"] == "worse" and comparison["revision"] == revision
+    kept = tmp_path / f"chips-{revision}"
+    assert model_revision(kept) == revision != model_revision(folder)
+    again = next_model(folder, labels, tmp_path / "again")
+    assert metrics_of(again)["comparison"]["earlier_refused"]
+
+
+def test_a_model_on_the_hub_is_started_from_at_its_newest_accepted_revision(
+    model, labels, tmp_path, monkeypatch
+):
+    with Hub({"hf_ada": Account("ada")}) as hub:
+        hub.serve(monkeypatch, tmp_path / "home", "hf_ada")
+        first = push(model, "ada/chips").oid
+        worse = shutil.copytree(model, tmp_path / "worse")
+        metrics = metrics_of(worse)
+        metrics["comparison"] = {"name": "a", "revision": "b", "verdict": "worse", "reasons": []}
+        metrics["comparison"]["earlier_refused"] = False
+        (worse / METRICS).write_text(json.dumps(metrics))
+        push(worse, "ada/chips")
+        assert model_in_use("ada/chips").source == f"ada/chips@{first}"
+        out = next_model("ada/chips", labels, tmp_path / "out")
+        assert metrics_of(out)["starting_weights"] == f"checkpoint ada/chips@{first}"
+        assert metrics_of(out)["comparison"]["name"] == "ada/chips"
+        assert find_checkpoint(f"ada/chips@{first}")
+
+
+def test_a_model_that_was_taught_from_good_images_is_compared_with_but_not_started_from(
+    labels, tmp_path, monkeypatch
+):
+    from chipdemo.vision.anomaly.teacher import NetworkTeacher  # noqa: F401 - what makes such models
+
+    taught = tmp_path / "taught"
+    assert main(["teach", str(labels / "normal"), "--out", str(taught), "--outliers", "keep"]) == 0
+    monkeypatch.setattr("training.train.load_starting_weights", lambda net, backbone, init: f"started {init}")
+    out = next_model(taught, labels, tmp_path / "out", backbone=BACKBONE, image_size=64, linear="off")
+    metrics = metrics_of(out)
+    assert metrics["starting_weights"] == "started imagenet"
+    assert metrics["comparison"]["revision"] == model_revision(taught)
+
+
+@pytest.mark.parametrize("init", ["imagenet", "none", "weights/resnet50.imagenet.safetensors"])
+def test_other_starts_are_no_model_in_use(init):
+    assert model_in_use(init) is None
+
+
+def test_new_images_come_several_times_in_an_epoch_where_they_are_few():
+    new = np.arange(100) >= 90
+    rows = rows_of_epoch(new)
+    assert set(rows) == set(range(100)) and 0.25 < (rows >= 90).mean() < 0.35
+    assert sorted(rows_of_epoch(np.ones(5, bool))) == [0, 1, 2, 3, 4]
+    assert len(rows_of_epoch(np.arange(1000) >= 999)) == 999 + 8
+    assert sorted(rows_of_epoch(np.arange(10) >= 5)) == list(range(10))
+
+
+@pytest.mark.parametrize("blocks", [-1, 1000])
+def test_frozen_blocks_behind_the_trunk_do_not_learn(blocks):
+    net = tiny_net(replace(SPEC, stages=2))
+    trunk = FrozenTrunk(net, blocks)
+    before = {name: tensor.clone() for name, tensor in net.backbone.state_dict().items()}
+    last = [name for name in before if name.startswith("blocks.4")]
+    batch = trunk(torch.randn(4, 3, 64, 64)).clone()
+    net.train()
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1)
+    with trunk.skipped(net):
+        net(batch).logits.square().sum().backward()
+    optimizer.step()
+    now = net.backbone.state_dict()
+    changed = {name for name in now if not torch.equal(now[name], before[name])}
+    assert changed <= set(last) and bool(changed) == (blocks == -1)
+
+
+# The whole loop, by the commands that are printed
+
+
+def test_the_printed_commands_run_as_they_are(model, labels, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CHIPDEMO_JOURNAL", str(tmp_path / "labels.db"))
+    folder = shutil.copytree(model, tmp_path / "my model")
+    assert main(["labels", "import", str(labels), "--annotator", "ann"]) == 0
+    capsys.readouterr()
+    assert main(["labels", "status", "--model", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    export, run = [shlex.split(line) for line in lines if line.startswith("  python")]
+    monkeypatch.chdir(tmp_path)
+    assert main(export[3:]) == 0
+    assert run[:2] == ["python", "training/train.py"]
+    out = train(replace(parse(run[2:]), out=str(tmp_path / "next"), batch_size=8, views=1))
+    assert metrics_of(out)["comparison"]["revision"] == model_revision(model)
+    assert metrics_of(out)["data"].endswith(" + chips")
+
+
+def test_a_folder_that_is_no_checkpoint_is_an_error(labels, tmp_path):
+    from chipdemo.errors import CheckpointError
+
+    with pytest.raises(CheckpointError, match="config.json"):
+        next_model(tmp_path, labels, tmp_path / "out")
+
+
+def test_a_checkpoint_of_an_earlier_version_is_a_start_too(labels, tmp_path):
+    """It does not say what it was trained on."""
+    out = next_model(tiny_checkpoint(tmp_path / "tiny"), labels, tmp_path / "out")
+    assert metrics_of(out)["training"]["earlier_data"] == []
+    assert list(metrics_of(out)["comparison"]["sets"]) == ["new"]
