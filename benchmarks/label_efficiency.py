@@ -40,11 +40,12 @@ THRESHOLD = 0.5
 def features() -> dict[str, np.ndarray]:
     """Features (N, 1280) and labels (N,), abnormal or not, to choose from and to test on; computed once."""
     if not FEATURES.exists():
-        from training.ablation.seeds import deep_network, pixels_and_truth  # here: they bring torch
+        from training.ablation.seeds import Run, deep_network, pixels_and_truth  # here: they bring torch
         from training.predict import predict
 
-        net, spec, source = deep_network()
-        splits = pixels_and_truth("elpv", SPLIT)
+        run = Run("", "elpv", SPLIT, FEATURES.parent, None, "")
+        net, spec, source = deep_network(run)
+        splits = pixels_and_truth(run)
         found = {
             f"{name}_features": predict(net, pixels, spec).embedding for name, (pixels, _) in splits.items()
         }

@@ -23,7 +23,7 @@ from training.ablation.results import report, ship
 from training.ablation.seeds import Run, finish
 from training.data import load_images
 from training.sources import DATA_HELP, read_data
-from training.splits import SPLIT_HELP, divide, read_split
+from training.splits import NONE_SEEN, SPLIT_HELP, divide, read_split
 
 
 def parse(arguments: list[str] | None, plans: Sequence[Plan]) -> argparse.Namespace:
@@ -76,7 +76,7 @@ def write_split(data: str, given: Path | None, out: Path) -> Path:
     """The split.json that all rows keep to. Raises DataError if finished rows have another one."""
     source = read_data(data)
     images = load_images(source, partial(pixels_of, size=8, interpolation="bilinear"))
-    split, _ = divide(source.name, images, given)
+    split, _ = divide(source.name, images, read_split(given) if given else NONE_SEEN)
     path = out / SPLIT
     if path.exists() and read_split(path) != split:
         raise DataError(

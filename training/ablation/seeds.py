@@ -28,9 +28,10 @@ from training.resume import STATE
 from training.sources import read_data
 from training.splits import read_split
 from training.starting_weights import load_starting_weights
-from training.train import Options, train
+from training.train import Options, build, train
 
-DEEP_FEATURES = "tf_efficientnet_lite0"  # whose pooled ImageNet features the classical learners get
+DEEP_FEATURES = "chip_resnet50"  # whose pooled ImageNet features the classical learners get ...
+WITHOUT_WEIGHTS = "tf_efficientnet_lite0"  # ... and these where its weights are not in the folder
 TIMED = 20  # calls that a latency is the median of
 
 
@@ -59,9 +60,7 @@ def start_of(plan: Plan, run: Run) -> dict[str, str | int]:
     backbone = plan.flags["backbone"]
     if "init" in plan.flags:
         return {}
-    name = backbone.removeprefix("chip_")
-    file = run.weights / f"{name}.imagenet.safetensors" if run.weights else None
-    if file and file.exists():
+    if file := weights_file(backbone, run):
         return {"init": str(file)}
     try:
         load_starting_weights(ChipNet(backbone, "none"), backbone, "imagenet")
@@ -73,6 +72,12 @@ def start_of(plan: Plan, run: Run) -> dict[str, str | int]:
     return {"init": "imagenet"}
 
 
+def weights_file(backbone: str, run: Run) -> Path | None:
+    """The file with the ImageNet weights of a backbone, in the folder of the run."""
+    name = f"{backbone.removeprefix('chip_')}.imagenet.safetensors"
+    return run.weights / name if run.weights and (run.weights / name).exists() else None
+
+
 def distilled_start(plan: Plan, run: Run) -> Path:
     """Weights of a backbone distilled from the teacher on the training split, once for all rows and seeds."""
     backbone = plan.flags["backbone"]
@@ -82,7 +87,7 @@ def distilled_start(plan: Plan, run: Run) -> Path:
         print(f"{backbone}, starting weights: {flags}", flush=True)
         if not (out / METRICS).exists():
             given = {"data": run.data, "split": str(run.split), "backbone": backbone, "teacher": run.teacher}
-            train(Options(**given, **flags, out=str(out), resume=(out / STATE).exists()))
+            train(Options(**given, **flags, linear="off", out=str(out), resume=(out / STATE).exists()))
         net, *_ = load_checkpoint(out)
         temporary = file.with_suffix(".part")
         source = f"distilled from {Path(run.teacher).name} on the training split, no ImageNet"
@@ -96,7 +101,7 @@ def train_network(plan: Plan, seed: int, run: Run, out: Path) -> dict:
     if not (out / METRICS).exists():
         flags = {"data": run.data, "split": str(run.split), "out": str(out), "cache": str(run.out / "cache")}
         flags |= plan.flags | start_of(plan, run)
-        train(Options(**flags, seed=seed, resume=(out / STATE).exists()))
+        train(Options(**flags, linear="off", seed=seed, resume=(out / STATE).exists()))
     metrics = read_metrics(out)
     net, spec, _ = load_checkpoint(out)
     engine = TorchEngine(net, spec)
@@ -113,15 +118,15 @@ def train_network(plan: Plan, seed: int, run: Run, out: Path) -> dict:
 
 def train_classical(plan: Plan, seed: int, run: Run) -> dict:
     """Fit one seed of a classical learner; returns its result. Its time is that without the features."""
-    net, spec, source = deep_network()
+    net, spec, source = deep_network(run)
     deep = plan.learner != "svm_hog"
-    features = features_of(run.data, run.split, deep)
-    truth = {split: abnormal for split, (_, abnormal) in pixels_and_truth(run.data, run.split).items()}
+    features = features_of(run, deep)
+    truth = {split: abnormal for split, (_, abnormal) in pixels_and_truth(run).items()}
     learner = plan.learner.removesuffix("_hog")
     started = perf_counter()
     fitted = Fitted(learner, seed, features["train"], truth["train"], features["val"], truth["val"])
     seconds = perf_counter() - started
-    extract = extractor(deep)
+    extract = extractor(run, deep)
     return {
         "probabilities": [round(float(p), 5) for p in fitted.probability(features["test"])],
         "threshold": fitted.threshold,
@@ -162,34 +167,35 @@ def combine(plan: Plan, seed: int, run: Run) -> dict:
 
 
 @cache
-def deep_network() -> tuple[ChipNet, ModelSpec, str]:
+def deep_network(run: Run) -> tuple[ChipNet, ModelSpec, str]:
     """The network whose pooled features the classical learners get, its spec and its starting weights."""
-    spec = ModelSpec(DEEP_FEATURES, "none")
-    net = spec.build()
-    return net, spec, load_starting_weights(net, DEEP_FEATURES, "imagenet")
+    file = weights_file(DEEP_FEATURES, run)
+    backbone = DEEP_FEATURES if file else WITHOUT_WEIGHTS
+    net, spec = build(Options(backbone=backbone, attention="none"), None)
+    return net, spec, load_starting_weights(net, backbone, str(file or "imagenet"))
 
 
-def extractor(deep: bool) -> Callable[[np.ndarray], np.ndarray]:
+def extractor(run: Run, deep: bool) -> Callable[[np.ndarray], np.ndarray]:
     """(N, size, size, 3) uint8 pixels -> (N, D) features: the deep network's pooled ones, or HOG."""
-    net, spec, _ = deep_network()
+    net, spec, _ = deep_network(run)
     return (lambda pixels: predict(net, pixels, spec).embedding) if deep else hog_features
 
 
 @cache
-def features_of(data: str, split: Path, deep: bool) -> dict[str, np.ndarray]:
+def features_of(run: Run, deep: bool) -> dict[str, np.ndarray]:
     """The features of every split, the same for all classical learners."""
-    return {name: extractor(deep)(pixels) for name, (pixels, _) in pixels_and_truth(data, split).items()}
+    return {name: extractor(run, deep)(pixels) for name, (pixels, _) in pixels_and_truth(run).items()}
 
 
 @cache
-def pixels_and_truth(data: str, split: Path) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
+def pixels_and_truth(run: Run) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
     """(N, size, size, 3) uint8 and (N,) bool of every split, in the size of the deep network."""
-    spec = deep_network()[1]
+    spec = deep_network(run)[1]
     images = load_images(
-        read_data(data), partial(pixels_of, size=spec.image_size, interpolation=spec.interpolation)
+        read_data(run.data), partial(pixels_of, size=spec.image_size, interpolation=spec.interpolation)
     )
     row = {sha256: index for index, sha256 in enumerate(images.sha256)}
-    rows = {name: [row[sha256] for sha256 in hashes] for name, hashes in read_split(split).items()}
+    rows = {name: [row[sha256] for sha256 in hashes] for name, hashes in read_split(run.split).items()}
     return {name: (images.pixels[r], images.abnormal[r]) for name, r in rows.items()}
 
 
