@@ -16,7 +16,7 @@ from chipdemo.vision.checkpoint import METRICS
 from chipdemo.vision.predictor import load_model
 from tests.hub import CUT, LOST, Account, Hub
 from tests.scripts import run_script
-from tests.tiny import BACKBONE, SPEC, draw_chip, draw_chips, tiny_checkpoint
+from tests.tiny import BACKBONE, SPEC, compared, draw_chip, draw_chips, tiny_checkpoint
 from training.card import model_card
 from training.push import OWN, PNG, destination, main, push, pushable, slug
 from training.robustness import flips
@@ -108,6 +108,15 @@ def test_what_was_pushed_is_what_the_app_opens(hub, folder):
     assert there.info.name == "ada/chips" and there.info.revision == here.info.revision
     pixels = here.prepare(draw_chip(1, abnormal=True))[None]
     assert there.predict(pixels)[0].abnormal_probability == here.predict(pixels)[0].abnormal_probability
+
+
+def test_a_model_that_is_worse_is_pushed_and_it_is_said_that_apps_do_not_take_it_over(hub, folder, capsys):
+    metrics = json.loads((folder / METRICS).read_text())
+    (folder / METRICS).write_text(json.dumps(metrics | {"comparison": compared("worse")}))
+    commit = push(folder, "ada/chips").oid
+    assert hub.repository("ada/chips").commits[-1].oid == commit
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert "is worse than chips" in said and f"chipdemo accept {commit[:12]} --model ada/chips" in said
 
 
 def test_public_opens_a_new_repository_and_leaves_one_that_exists_as_it_is(hub, folder, capsys):

@@ -16,6 +16,7 @@ from pathlib import Path
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from safetensors import SafetensorError, safe_open
 
+from chipdemo.comparison import Refused
 from chipdemo.errors import CheckpointError, ChipDemoError, HubError
 from chipdemo.hub import describe_error, with_retries, writable, writer
 from chipdemo.vision.checkpoint import CARD, FILES, MEMORY
@@ -95,6 +96,9 @@ def push(folder: Path, repository: str, public: bool = False) -> CommitInfo:
         ) from error
     print(f"pushed revision {info.revision} as {commit.oid}, {visibility}: {commit.commit_url}")
     print(f"open it with: python app.py --model {repository}", flush=True)
+    if info.comparison and not info.comparison.takes_over:
+        refused = Refused(repository, commit.oid, info.comparison)
+        print(f"{refused.text} Apps do not take it over. {refused.advice}", flush=True)
     return commit
 
 

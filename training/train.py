@@ -301,10 +301,9 @@ def run(options: Options, in_use: InUse | None, out: Path, folder: Path, acceler
             for group in optimizer.param_groups:
                 progress_made = (epoch * steps + step + 1) / (options.epochs * steps)
                 group["lr"] = options.learning_rate * group["lr_scale"] * rate(progress_made)
+            trained.train()
             with trunk.skipped(net), autocast():
-                output = trained.train()(
-                    batch
-                )  # of (views * n, 3, S, S), or (views * n, C, h, w) of the trunk
+                output = trained(batch)  # of (views * n, 3, S, S), or (views * n, C, h, w) of the trunk
             log_odds = (output.logits[:, 1] - output.logits[:, 0]).float()  # (views * n, 2) -> (views * n,)
             loss = F.binary_cross_entropy_with_logits(log_odds, target[own].to(device))
             if options.consistency:
