@@ -30,7 +30,7 @@ from chipdemo.ui.turns import Turns
 from chipdemo.ui.uploads import uploaded_file, uploaded_path
 from tests.fakes import INFO, METHODS, FakeModel, fake_judge
 
-HOSTILE = "<img src=x onerror=alert(1)>${alert(2)}{{value}}"
+HOSTILE = "<img src=x onerror=alert(1)>${alert(2)}{{value}}{0}"
 
 
 class MatchingModel(FakeModel):
@@ -439,10 +439,13 @@ def test_an_image_out_of_distribution_gets_no_verdict_in_red(model, tmp_path):
     assert "ABNORMAL" not in text
 
 
-def test_names_from_outside_are_escaped():
+def test_names_from_outside_are_escaped(model, dark):
     info = replace(INFO, name=HOSTILE, data=HOSTILE, test=replace(INFO.test, split=HOSTILE))
-    for text in (header_html(info), html.intro_html(info), html.own_model_html(info)):
-        assert "<img" not in text
+    info = replace(info, validation=replace(INFO.validation, split=HOSTILE))
+    strange = replace(inspected(model, dark).inspection, out_of_distribution=True)
+    verdict = html.verdict_html(strange, info)
+    for text in (header_html(info), html.intro_html(info), html.own_model_html(info), verdict):
+        assert "<img" not in text and "{0}" in text
 
 
 def test_no_value_passes_through_the_template_that_gradio_evaluates():

@@ -105,6 +105,7 @@ def _list(lines: Sequence[str]) -> str:
 def verdict_html(inspection: Inspection, info: ModelInfo) -> str:
     """The outcome in large letters, the probability, the threshold, and what the threshold means."""
     probability, threshold = inspection.abnormal_probability, inspection.threshold
+    shown, limit = told_apart(probability, threshold)
     word, remark = inspection.outcome.upper(), ""
     if inspection.out_of_distribution:
         word = "Out of distribution"
@@ -116,9 +117,10 @@ def verdict_html(inspection: Inspection, info: ModelInfo) -> str:
     return (
         f"<section class='verdict {escape(inspection.outcome)}' role='status' aria-live='polite'>"
         f"<p class='word'>{escape(word)}</p>{remark}"
-        "<p class='probability'>abnormal probability <strong>{}</strong>, threshold <strong>{}</strong></p>"
+        f"<p class='probability'>abnormal probability <strong>{shown}</strong>, "
+        f"threshold <strong>{limit}</strong></p>"
         f"{_bar(probability, threshold)}{meaning(info, threshold)}{_tiles(inspection.tiles)}</section>"
-    ).format(*told_apart(probability, threshold))
+    )
 
 
 def told_apart(probability: float, threshold: float) -> tuple[str, str]:

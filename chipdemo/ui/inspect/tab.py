@@ -88,7 +88,7 @@ class Parts:
     verdict: gr.HTML
     threshold: gr.Slider
     reset: gr.Button
-    targets: Mapping[str, "TargetParts"]
+    targets: Mapping[str, TargetParts]
     promise: gr.HTML
     tiles: gr.Radio
     method: gr.Radio
