@@ -53,9 +53,9 @@ def kept(target, count, decimals, draws=300):
     """The share of draws of validation images whose threshold keeps the target for all images there are."""
     mean, generator = (1.5 if target.metric == RECALL else -1.5), np.random.default_rng(0)
     every = np.round(expit(norm.ppf((np.arange(100_000) + 0.5) / 100_000, mean)), decimals)  # sorted
-    abnormal = (target.metric == RECALL,) * count
+    abnormal = np.full(count, target.metric == RECALL)
     drawn = generator.choice(every, (draws, count))
-    thresholds = [OperatingCurve("", tuple(one), abnormal).threshold_for(target) for one in drawn]
+    thresholds = [OperatingCurve("", one, abnormal).threshold_for(target) for one in drawn]
     flagged = 1 - np.searchsorted(every, thresholds) / len(every)
     return np.mean(flagged >= target.share if target.metric == RECALL else flagged <= target.share)
 
@@ -78,7 +78,7 @@ def test_the_promise_holds_for_new_images_nine_times_in_ten(target, count, decim
 
 @pytest.mark.parametrize("target", [Target(RECALL, 0.95), Target(FPR, 0.05)])
 def test_the_promise_is_not_dearer_than_it_has_to_be(target):
-    assert 0.85 <= kept(target, 2000, 5) <= 0.95
+    assert 0.85 <= kept(target, 1000, 5) <= 0.95
 
 
 def test_the_threshold_of_a_promise_lies_beside_the_score_it_is_chosen_by():
