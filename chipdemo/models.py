@@ -138,8 +138,8 @@ class HotReload:
 def _compared(info: ModelInfo, used: ModelInfo) -> str:
     """What is known of a newer model beside the one that it replaces."""
     if info.comparison is None:
-        return "nobody compared them"
-    other = "" if info.comparison.revision == used.revision else "not compared with that one, but "
+        return "not compared with that one"
+    other = "" if info.comparison.revision == used.revision else "compared with another one: "
     return other + info.comparison.text
 
 
