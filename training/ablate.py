@@ -17,13 +17,23 @@ from pathlib import Path
 
 from chipdemo.errors import ChipDemoError, DataError
 from chipdemo.vision.checkpoint import SPLIT, write_json
+from chipdemo.vision.near_duplicates import SIDE
 from chipdemo.vision.transforms import pixels_of
 from training.ablation.plans import PLANS, Plan
 from training.ablation.results import report, ship
 from training.ablation.seeds import Run, finish
 from training.data import load_images
 from training.sources import DATA_HELP, read_data
-from training.splits import NONE_SEEN, SPLIT_HELP, divide, read_split
+from training.splits import (
+    AUTO,
+    FIND_GROUPS_HELP,
+    GROUPS,
+    NONE_SEEN,
+    SPLIT_HELP,
+    divide,
+    near_duplicate_groups,
+    read_split,
+)
 
 
 def parse(arguments: list[str] | None, plans: Sequence[Plan]) -> argparse.Namespace:
@@ -32,6 +42,7 @@ def parse(arguments: list[str] | None, plans: Sequence[Plan]) -> argparse.Namesp
     )
     parser.add_argument("--data", default="elpv", help=f"{DATA_HELP} (default: elpv)")
     parser.add_argument("--split", type=Path, help=SPLIT_HELP)
+    parser.add_argument("--groups", default=AUTO, choices=GROUPS, help=FIND_GROUPS_HELP)
     parser.add_argument("--out", type=Path, help="default: runs/ablation/DATA")
     parser.add_argument(
         "--weights",
@@ -59,7 +70,7 @@ def main(arguments: list[str] | None = None, plans: Sequence[Plan] = PLANS) -> N
     out.mkdir(parents=True, exist_ok=True)
     flags = sys.argv[1:] if arguments is None else arguments
     command = shlex.join(["python", "training/ablate.py", *flags])
-    split = write_split(options.data, options.split, out)
+    split = write_split(options.data, options.split, options.groups, out)
     run = Run(command, options.data, split, out, options.weights, options.teacher)
     if not options.report:
         for seed in range(max(plan.seeds for plan in plans)):  # every row once before any row twice
@@ -72,11 +83,16 @@ def main(arguments: list[str] | None = None, plans: Sequence[Plan] = PLANS) -> N
         print("wrote", ship(written, options.ship, out.name))
 
 
-def write_split(data: str, given: Path | None, out: Path) -> Path:
-    """The split.json that all rows keep to. Raises DataError if finished rows have another one."""
-    source = read_data(data)
-    images = load_images(source, partial(pixels_of, size=8, interpolation="bilinear"))
-    split, _ = divide(source.name, images, read_split(given) if given else NONE_SEEN)
+def write_split(data: str, given: Path | None, groups: str, out: Path) -> Path:
+    """The split.json that all rows keep to. Raises DataError if finished rows have another one.
+
+    groups: of near-duplicates, AUTO or OFF.
+    """
+    source, known = read_data(data), read_split(given) if given else NONE_SEEN
+    images = load_images(source, partial(pixels_of, size=SIDE, interpolation="bilinear"))
+    near = near_duplicate_groups(images, known) if groups == AUTO else {}
+    split, how = divide(source.name, images, known, near)
+    print(f"split: {how}", flush=True)
     path = out / SPLIT
     if path.exists() and read_split(path) != split:
         raise DataError(

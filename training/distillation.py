@@ -5,8 +5,11 @@ teachers predict each training image once, before training, in its eight flips a
 the mean is a steadier target than a single label and costs nothing while training.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,26 +37,36 @@ def teacher_predictions(
     data: LabeledData,
     sha256: Sequence[str],
     device: torch.device,
+    cache: Path,
     progress: Callable,
 ) -> tuple[Tensor, Tensor]:
     """The teachers' predictions of N images: probability and features.
 
     teachers: checkpoint folders or Hub ids; each sees the images in the size it was trained at.
-    sha256: of the N images of data. Returns (N,) float32, the mean calibrated probability of abnormal,
-    0-1; and (N, C) float32, the pooled features of all teachers side by side, each of unit length.
+    sha256: of the N images of data. cache: folder that keeps the predictions for later runs.
+    Returns (N,) float32, the mean calibrated probability of abnormal, 0-1; and (N, C) float32, the pooled
+    features of all teachers side by side, each of unit length.
     Raises CheckpointError.
     """
     probabilities, features = [], []
     for teacher in teachers:
-        net, spec, _ = load_checkpoint(teacher)
-        images = load_images(
-            data, partial(pixels_of, size=spec.image_size, interpolation=spec.interpolation), progress
-        )
-        row = {name: index for index, name in enumerate(images.sha256)}
-        pixels = images.pixels[[row[name] for name in sha256]]
-        predictions = predict_turned(net.to(device, memory_format=torch.channels_last), pixels, spec)
-        probabilities.append(expit(predictions.log_odds / spec.temperature))
-        features.append(F.normalize(torch.from_numpy(predictions.embedding), dim=1))
+        net, spec, info = load_checkpoint(teacher)
+        wanted = json.dumps([info.revision, spec.image_size, *sha256])
+        path = cache / f"teacher-{hashlib.sha256(wanted.encode()).hexdigest()[:16]}.npz"
+        if not path.exists():
+            images = load_images(
+                data, partial(pixels_of, size=spec.image_size, interpolation=spec.interpolation), progress
+            )
+            row = {name: index for index, name in enumerate(images.sha256)}
+            pixels = images.pixels[[row[name] for name in sha256]]
+            predictions = predict_turned(net.to(device, memory_format=torch.channels_last), pixels, spec)
+            cache.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(".part.npz")
+            np.savez(temporary, log_odds=predictions.log_odds, embedding=predictions.embedding)
+            temporary.replace(path)
+        kept = np.load(path)
+        probabilities.append(expit(kept["log_odds"] / spec.temperature))
+        features.append(F.normalize(torch.from_numpy(kept["embedding"]), dim=1))
     return torch.from_numpy(np.mean(probabilities, 0)).float(), torch.cat(features, 1)
 
 

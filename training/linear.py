@@ -45,14 +45,15 @@ def linear_model(
     generator = torch.Generator().manual_seed(seed)
     views = [pixels] + [augment(torch.from_numpy(pixels), generator, strength).numpy() for _ in range(VIEWS)]
     features = np.concatenate([predict(linear, view, spec).embedding for view in views])  # (views * N, C)
-    truth, image = np.tile(abnormal, len(views)), np.tile(np.arange(len(abnormal)), len(views))
+    _, group = np.unique(images.groups[TRAIN], return_inverse=True)
+    truth, group = np.tile(abnormal, len(views)), np.tile(group, len(views))
     search = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
         {"logisticregression__C": REGULARIZATION},
         scoring="neg_log_loss",
         cv=StratifiedGroupKFold(FOLDS),
     )
-    scaler, regression = search.fit(features, truth, groups=image).best_estimator_
+    scaler, regression = search.fit(features, truth, groups=group).best_estimator_
     weights = regression.coef_[0] / scaler.scale_  # (C,), of the features as they are
     bias = regression.intercept_[0] - weights @ scaler.mean_
     with torch.no_grad():  # half of the log-odds for each class, with opposite signs

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from chipdemo.errors import DataError
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
 from chipdemo.vision.checkpoint import read_json
+from chipdemo.vision.near_duplicates import near_duplicates, small_gray
 from training.data import Images, LabeledData, Sample, load_images, with_earlier
 
 SPLITS = TRAIN, VAL, TEST = ("train", "val", "test")
@@ -23,6 +25,11 @@ SPLIT_HELP = (
     "split.json of an earlier run (default: the dataset's own train, val and test, otherwise 70/20/10 by "
     "content hash; see docs/training.md)"
 )
+AUTO, OFF = GROUPS = ("auto", "off")
+FIND_GROUPS_HELP = (
+    "auto: near-duplicates, such as one part under two lights, are found and kept in one split, unless the "
+    "data has groups of its own; off: they may be in several splits, and the test figures are then too good"
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class DividedImages:
     samples: N of them. pixels: (N, size, size, 3) uint8. probability: (N,) float32, the target of training.
     abnormal: (N,) bool. division: how the images were divided, in words. left_out: a line for each image
     without a split. side: of a square as large as the median image, pixels. seen: the division of the model
-    in use, by sha256; its images need not be at hand.
+    in use, by sha256; its images need not be at hand. groups: the name of each image's group.
     """
 
     data: LabeledData
@@ -45,6 +52,7 @@ class DividedImages:
     left_out: tuple[str, ...]
     side: int
     seen: dict[str, list[str]]
+    groups: dict[str, list[str]]
 
     def title(self, split: str) -> str:
         """Such as "ELPV, test split, 656 images"."""
@@ -74,11 +82,13 @@ def load_divided(
     progress: Callable,
     earlier: Iterable[LabeledData] = (),
     seen: Mapping[str, list[str]] = NONE_SEEN,
+    groups: str = AUTO,
 ) -> DividedImages:
     """Decode a dataset as load_images does, and divide it. Raises DataError, CheckpointError.
 
     seen: the division of the model in use, which is kept unless there is a split_file. earlier: datasets of
-    that model; their images that it has seen are added. Where data has them too, its labels count.
+    that model; their images that it has seen are added. Where data has them too, its labels count. groups:
+    AUTO or OFF, see FIND_GROUPS_HELP.
     """
     images, named = load_images(data, to_pixels, progress), {one for split in SPLITS for one in seen[split]}
     for one in earlier:
@@ -87,7 +97,9 @@ def load_divided(
         if len(images.samples) > before:
             license = "; ".join(filter(None, dict.fromkeys((data.license, one.license))))
             data = LabeledData(f"{data.name} + {one.name}", license, images.samples)
-    sha256, how = divide(data.name, images, read_split(split_file) if split_file else seen)
+    known = read_split(split_file) if split_file else seen
+    near = near_duplicate_groups(images, known, progress) if groups == AUTO else {}
+    sha256, how = divide(data.name, images, known, near)
     row = {one: index for index, one in enumerate(images.sha256)}
     rows = {split: [row[one] for one in sha256[split]] for split in SPLITS}
     samples = {split: [images.samples[row] for row in rows[split]] for split in SPLITS}
@@ -95,7 +107,11 @@ def load_divided(
         {split: array[rows[split]] for split in SPLITS}
         for array in (images.pixels, images.probability, images.abnormal)
     )
-    return DividedImages(data, sha256, samples, *by_split, how, images.left_out, images.side, dict(seen))
+    group_of = {one: sample.group or near.get(one, one) for one, sample in zip(images.sha256, images.samples)}
+    grouped = {split: [group_of[one] for one in sha256[split]] for split in SPLITS}
+    return DividedImages(
+        data, sha256, samples, *by_split, how, images.left_out, images.side, dict(seen), grouped
+    )
 
 
 class Division(NamedTuple):
@@ -105,13 +121,39 @@ class Division(NamedTuple):
     how: str
 
 
-def divide(name: str, images: Images, earlier: Mapping[str, list[str]] = NONE_SEEN) -> Division:
+def near_duplicate_groups(
+    images: Images, known: Mapping[str, list[str]], progress: Callable = lambda it, **_: it
+) -> dict[str, str]:
+    """The groups of near-duplicates, by sha256, of the images that have any.
+
+    None are searched where the data has groups of its own, or where every image is in the division that is
+    known.
+    """
+    named = {sha256 for split in SPLITS for sha256 in known[split]}
+    if named.issuperset(images.sha256) or any(sample.group for sample in images.samples):
+        return {}
+    numbers = near_duplicates(np.stack([small_gray(one) for one in images.pixels]), progress)
+    size = np.bincount(numbers)
+    return {
+        sha256: f"of near-duplicates {number + 1}"
+        for sha256, number in zip(images.sha256, numbers.tolist())
+        if size[number] > 1
+    }
+
+
+def divide(
+    name: str,
+    images: Images,
+    earlier: Mapping[str, list[str]] = NONE_SEEN,
+    near: Mapping[str, str] = MappingProxyType({}),
+) -> Division:
     """Divide a dataset for training. Raises DataError.
 
     name: of the dataset, for messages. earlier: the division of an earlier run, which stays. Of the other
     images, a dataset that comes divided stays so: a validation or test split that is missing, or lacks a
     class, is taken from train by content hash; if train lacks a class, as in MVTec AD, all of them are
-    divided anew. Any other dataset is divided 70/20/10 by content hash.
+    divided anew. Any other dataset is divided 70/20/10 by content hash. near: groups of near-duplicates, as
+    near_duplicate_groups gives them; an image that is a near-duplicate of one in a split that stays joins it.
     """
     samples = dict(zip(images.sha256, images.samples))
     strata = {sha256: sample.stratum for sha256, sample in samples.items()}
@@ -124,9 +166,26 @@ def divide(name: str, images: Images, earlier: Mapping[str, list[str]] = NONE_SE
         others = f" for {len(samples) - len(new):,} images, the others {how}" if new else ""
         how = f"as in the earlier split.json{others}"
         known = {split: [*known.get(split, ()), *earlier[split]] for split in SPLITS}
+    if near:
+        groups = _of_one_split(near, known)
+        parts = len(samples) - len(near) + len(set(near.values()))
+        how += f"; {len(samples):,} images of {parts:,} groups, near-duplicates kept together"
     split = split_by_hash(strata, fractions, known=known, groups=groups)
     _check_classes(name, split, samples)
     return Division(split, how)
+
+
+def _of_one_split(groups: Mapping[str, str], known: Mapping[str, list[str]]) -> dict[str, str]:
+    """The groups without the known images that keep a group from being in one split.
+
+    Where its known images are in several, the group goes with those of test, else of validation.
+    """
+    split_of = {sha256: split for split in (TRAIN, VAL, TEST) for sha256 in known.get(split, ())}
+    last = {}
+    for sha256, group in groups.items():
+        if sha256 in split_of:
+            last[group] = max(last.get(group, TRAIN), split_of[sha256], key=SPLITS.index)
+    return {one: group for one, group in groups.items() if split_of.get(one) in (None, last.get(group))}
 
 
 def own_division(

@@ -40,7 +40,15 @@ from training.predict import predict
 from training.push import OWN, destination, push
 from training.resume import PARTIAL_STATE, STATE, load_state, save_state
 from training.sources import DATA_HELP, GROUP_HELP, read_data
-from training.splits import NONE_SEEN, SPLIT_HELP, SPLITS, load_divided
+from training.splits import (
+    AUTO,
+    FIND_GROUPS_HELP,
+    GROUPS,
+    NONE_SEEN,
+    SPLIT_HELP,
+    SPLITS,
+    load_divided,
+)
 from training.starting_weights import load_starting_weights
 from training.trunk import FrozenTrunk, Inputs
 
@@ -58,6 +66,7 @@ class Options:
 
     data: str = flag("elpv", DATA_HELP)
     group_pattern: str = flag("", GROUP_HELP)
+    groups: str = flag(AUTO, FIND_GROUPS_HELP, choices=GROUPS)
     backbone: str = flag("tf_efficientnet_lite0", "any convolutional timm model")
     attention: str = flag("cbam", "attention on the last features", choices=ATTENTIONS)
     stages: int = flag(2, "how many of the backbone's last resolutions are concatenated")
@@ -226,7 +235,7 @@ def run(options: Options, in_use: InUse | None, out: Path, folder: Path, acceler
     split_file = Path(options.split) if options.split else None
     to_pixels = partial(pixels_of, size=spec.image_size, interpolation=spec.interpolation)
     seen = in_use.split if in_use else NONE_SEEN
-    images = load_divided(data, split_file, to_pixels, progress, earlier, seen)
+    images = load_divided(data, split_file, to_pixels, progress, earlier, seen, options.groups)
     for line in (*missing, *(f"left out {line}" for line in images.left_out)):
         accelerator.print(line)
     if in_use:
@@ -242,7 +251,7 @@ def run(options: Options, in_use: InUse | None, out: Path, folder: Path, acceler
     val_pixels, val_target = images.pixels["val"], torch.from_numpy(images.probability["val"])
     target = torch.from_numpy(images.probability["train"])  # (N,), 0-1: soft where annotators disagree
     inputs = Inputs(trunk, images.pixels["train"], spec, options.augmentation, device)
-    with accelerator.main_process_first():  # it writes the views, the others read them
+    with accelerator.main_process_first(), autocast():  # it writes the views, the others read them
         inputs.cache(options.views, Path(options.cache), options.seed, progress)
 
     # A linear head on the starting weights, to compare with
@@ -257,9 +266,10 @@ def run(options: Options, in_use: InUse | None, out: Path, folder: Path, acceler
         teachers = [in_use.source]  # its answers, in place of its data
         accelerator.print(f"distilled from {in_use.source}, whose data is not at hand")
     if teachers:
-        taught, features = teacher_predictions(
-            teachers, images.data, images.sha256["train"], device, progress
-        )
+        with accelerator.main_process_first(), autocast():  # it writes the predictions, the others read them
+            taught, features = teacher_predictions(
+                teachers, images.data, images.sha256["train"], device, Path(options.cache), progress
+            )
         target = torch.lerp(target, taught, options.teacher_share)
         distillation = Distillation(net.head.in_features, features).to(device)
 
