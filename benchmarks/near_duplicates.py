@@ -13,7 +13,8 @@ The settings of chipdemo/vision/near_duplicates.py were chosen on 140 of the ELP
 import argparse
 import datetime
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from time import perf_counter
@@ -28,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from chipdemo.vision.anomaly.features import starting_backbone
 from chipdemo.vision.checkpoint import write_json
 from chipdemo.vision.near_duplicates import near_duplicates, small_gray
-from chipdemo.vision.transforms import normalize
+from chipdemo.vision.transforms import normalize, pixels_of
 from training.measure import auroc
 from training.sources import read_elpv
 from training.splits import TEST, TRAIN, split_by_hash
@@ -36,7 +37,6 @@ from training.splits import TEST, TRAIN, split_by_hash
 REPORT = Path(__file__).with_suffix(".json")
 DIVISIONS = 10
 FRACTIONS = (0.7, 0.1, 0.2)
-BATCH = 32
 C = 1e-3  # of scikit-learn's LogisticRegression
 
 
@@ -62,6 +62,10 @@ def cropped(image: Image.Image, generator: np.random.Generator) -> Image.Image:
     return image.crop((x, y, x + kept[0], y + kept[1]))
 
 
+def unchanged(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    return image
+
+
 def compressed(image: Image.Image, generator: np.random.Generator) -> Image.Image:
     """As JPEG of quality 60."""
     image.save(stream := BytesIO(), "JPEG", quality=60)
@@ -71,27 +75,38 @@ def compressed(image: Image.Image, generator: np.random.Generator) -> Image.Imag
 CHANGES = (relit, turned, cropped, compressed)
 
 
+@dataclass(frozen=True)
 class Entered:
-    """Images for the search and their pooled features; row i of everything is the same image."""
+    """N entered images; row i of everything is the same one.
 
-    def __init__(self, paths: Iterable[Path], times: int):
-        """times: 1 for the images as they are, 4 for each under CHANGES."""
-        backbone, small, self.features, self.image = starting_backbone(), [], [], []
-        net, spec = backbone.net, backbone.spec
-        for number, path in enumerate(paths):
-            image = Image.open(path).convert("RGB")
-            generator = np.random.default_rng(number)
-            images = [image] if times == 1 else [change(image, generator) for change in CHANGES]
-            side = (spec.image_size, spec.image_size)
-            pixels = np.stack([np.asarray(one.convert("RGB").resize(side)) for one in images])
-            with torch.inference_mode():
-                output = net(normalize(torch.from_numpy(pixels), spec.mean, spec.std))
-            self.features += list(output.embedding.numpy())
-            small += [small_gray(np.asarray(one.convert("RGB"))) for one in images]
-            self.image += [number] * len(images)
-        started = perf_counter()
-        self.groups = near_duplicates(np.stack(small)).tolist()
-        self.seconds = perf_counter() - started
+    image: number of the image that it is made from. features: (N, C), pooled. groups: of near-duplicates, as
+    found in so many seconds.
+    """
+
+    image: list[int]
+    features: np.ndarray
+    groups: list[int]
+    seconds: float
+
+
+def enter(paths: Iterable[Path], changes: Sequence[Callable]) -> Entered:
+    """Each image once under each change."""
+    backbone, numbers, small, features = starting_backbone(), [], [], []
+    net, spec = backbone.net, backbone.spec
+    for number, path in enumerate(paths):
+        image, generator = Image.open(path).convert("RGB"), np.random.default_rng(number)
+        changed = [np.asarray(change(image, generator).convert("RGB")) for change in changes]
+        pixels = np.stack(
+            [pixels_of(Image.fromarray(one), spec.image_size, spec.interpolation) for one in changed]
+        )
+        with torch.inference_mode():
+            output = net(normalize(torch.from_numpy(pixels), spec.mean, spec.std))
+        features.append(output.embedding.numpy())
+        small += map(small_gray, changed)
+        numbers += [number] * len(changes)
+    started = perf_counter()
+    groups = near_duplicates(np.stack(small)).tolist()
+    return Entered(numbers, np.concatenate(features), groups, perf_counter() - started)
 
 
 def pairs_in(labels: Iterable) -> int:
@@ -105,23 +120,23 @@ def agreement(entered: Entered) -> dict[str, float]:
     return {"precision": both / found, "recall": both / wanted, "f1": 2 * both / (found + wanted)}
 
 
-def test_auroc(entered: Entered, abnormal: np.ndarray, groups: list | None) -> list[float]:
+def aurocs(entered: Entered, abnormal: np.ndarray, groups: list | None) -> list[float]:
     """Of the test part of each division. abnormal: (images,) bool. groups: None for none."""
     names, truth = [f"{row:06}" for row in range(len(entered.image))], abnormal[entered.image]
     strata = dict(zip(names, map(str, truth)))
     grouped = {name: str(group) for name, group in zip(names, groups)} if groups else None
-    features, values = np.stack(entered.features), []
+    values = []
     for seed in range(DIVISIONS):
         split = split_by_hash(strata, FRACTIONS, seed, groups=grouped)
         train, test = ([int(name) for name in split[part]] for part in (TRAIN, TEST))
         model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000))
-        model.fit(features[train], truth[train])
-        values.append(auroc(model.decision_function(features[test]), truth[test]))
+        model.fit(entered.features[train], truth[train])
+        values.append(auroc(model.decision_function(entered.features[test]), truth[test]))
     return values
 
 
 def measured(name: str, paths: list[Path], abnormal: np.ndarray) -> dict:
-    clean, four = Entered(paths, 1), Entered(paths, len(CHANGES))
+    clean, four = enter(paths, [unchanged]), enter(paths, CHANGES)
     sizes = Counter(clean.groups).values()
     row = {
         "data": name,
@@ -130,10 +145,10 @@ def measured(name: str, paths: list[Path], abnormal: np.ndarray) -> dict:
         "seconds": [clean.seconds, four.seconds],
         **agreement(four),
         "auroc": {
-            "as they are": test_auroc(clean, abnormal, clean.groups),
-            "four times, in groups": test_auroc(four, abnormal, four.groups),
-            "four times, groups known": test_auroc(four, abnormal, four.image),
-            "four times, groups off": test_auroc(four, abnormal, None),
+            "as they are": aurocs(clean, abnormal, clean.groups),
+            "four times, in groups": aurocs(four, abnormal, four.groups),
+            "four times, groups known": aurocs(four, abnormal, four.image),
+            "four times, groups off": aurocs(four, abnormal, None),
         },
     }
     print(

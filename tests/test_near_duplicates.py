@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from chipdemo.vision.near_duplicates import near_duplicates, small_gray
 from training.data import load_images
 from training.folders import read_folder
-from training.splits import SPLITS, TEST, divide, near_duplicate_groups
+from training.splits import AUTO, OFF, SPLITS, TEST, divide, load_divided, near_duplicate_groups
 
 SIDE = 240
 
@@ -70,7 +70,7 @@ def test_a_single_image_is_a_group_of_its_own(parts, count):
 
 
 @pytest.fixture(scope="module")
-def exposures(tmp_path_factory):
+def data(tmp_path_factory):
     """24 parts, 12 of them abnormal, each under three changes."""
     folder = tmp_path_factory.mktemp("exposures")
     for seed in range(24):
@@ -78,28 +78,48 @@ def exposures(tmp_path_factory):
         (folder / kind).mkdir(exist_ok=True)
         for name in ("relit", "turned", "compressed"):
             CHANGES[name](draw_part(seed, bool(seed % 2))).save(folder / kind / f"{seed}-{name}.png")
-    return load_images(read_folder(folder), lambda image: np.asarray(image.resize((SIDE, SIDE))))
+    return read_folder(folder)
+
+
+def to_pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image)
+
+
+@pytest.fixture(scope="module")
+def exposures(data):
+    return load_images(data, to_pixels)
 
 
 def part_of(images, sha256: str) -> str:
     return images.samples[images.sha256.index(sha256)].path.name.split("-")[0]
 
 
-def test_near_duplicates_are_kept_in_one_split(exposures):
-    near = near_duplicate_groups(exposures, dict.fromkeys(SPLITS, []))
-    split, how = divide("parts", exposures, near=near)
-    parts = {name: {part_of(exposures, one) for one in hashes} for name, hashes in split.items()}
-    assert sum(map(len, parts.values())) == 24
-    assert "72 images of 24 groups" in how
+def parts_by_split(divided) -> list[set[str]]:
+    return [{sample.path.name.split("-")[0] for sample in divided.samples[split]} for split in SPLITS]
+
+
+def test_near_duplicates_are_kept_in_one_split(data):
+    divided = load_divided(data, None, to_pixels, lambda it, **_: it, groups=AUTO)
+    assert sum(map(len, parts_by_split(divided))) == 24
+    assert "72 images of 24 groups" in divided.division
+    assert sum(len(set(divided.groups[split])) for split in SPLITS) == 24
+
+
+def test_near_duplicates_may_be_apart_without_groups(data):
+    divided = load_divided(data, None, to_pixels, lambda it, **_: it, groups=OFF)
+    assert sum(map(len, parts_by_split(divided))) > 24
+    assert "groups" not in divided.division
+    assert sum(len(set(divided.groups[split])) for split in SPLITS) == 72
 
 
 def test_near_duplicates_of_a_test_image_join_it(exposures):
     train, test = exposures.sha256[0], exposures.sha256[1]  # of one part, in an earlier division
     earlier = {"train": [train], "val": [], "test": [test]}
     near = near_duplicate_groups(exposures, earlier)
-    split, _ = divide("parts", exposures, earlier, near)
+    split, how = divide("parts", exposures, earlier, near)
     third = next(one for one in exposures.sha256[2:] if part_of(exposures, one) == part_of(exposures, test))
-    assert third in split[TEST]
+    assert third in split[TEST] and train not in split[TEST]
+    assert "except 1 in another split of the earlier division" in how
 
 
 def test_a_known_division_and_groups_of_the_data_are_trusted(exposures):

@@ -21,7 +21,9 @@ from chipdemo.vision.model import ChipNet
 from chipdemo.vision.predictor import load_model
 from chipdemo.vision.weights import load_checkpoint
 from tests.scripts import run_script
-from tests.tiny import BACKBONE, draw_chip, draw_chips
+from tests.tiny import BACKBONE, draw_chip, draw_chips, tiny_checkpoint
+from training.distillation import teacher_predictions
+from training.folders import read_folder
 from training.predict import predict
 from training.resume import STATE, save_state
 from training.starting_weights import load_starting_weights
@@ -329,3 +331,19 @@ def test_a_distilled_run_resumes_to_the_same_weights(chips, trained, tmp_path, m
     train_until(2, options(chips, out, **flags), monkeypatch)
     resumed = load_file(train(options(chips, out, **flags, resume=True)) / WEIGHTS)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_predictions_of_a_teacher_are_kept_for_the_next_run(chips, tmp_path, monkeypatch):
+    teacher, data = tiny_checkpoint(tmp_path / "teacher"), read_folder(chips)
+    sha256 = [read_image(sample.path).sha256 for sample in data.samples]
+
+    def predictions(images):
+        cache, device = tmp_path / "cache", torch.device("cpu")
+        return teacher_predictions([str(teacher)], data, images, device, cache, lambda it, **_: it)
+
+    first = predictions(sha256)
+    monkeypatch.setattr("training.distillation.predict_turned", None)  # it would fail if it were called
+    for one, other in zip(first, predictions(sha256)):
+        assert torch.equal(one, other)
+    with pytest.raises(TypeError):
+        predictions(sha256[1:])  # other images

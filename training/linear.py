@@ -24,7 +24,7 @@ from training.predict import predict
 from training.splits import TRAIN, VAL, DividedImages
 
 VIEWS = 4  # augmented ones of each image, besides the image as it is
-FOLDS = 5  # of the training split, to choose the regularization; each class needs as many images
+FOLDS = 5  # of the training split, to choose the regularization; each class needs as many groups
 REGULARIZATION = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]  # C of scikit-learn
 
 
@@ -34,26 +34,25 @@ def linear_model(
     """The backbone of net as it is, and a logistic regression on its pooled features; and its spec.
 
     strength: of the augmentation, 0-1. The regularization is chosen by cross-validated log loss. None if a
-    class has fewer than FOLDS training images.
+    class has fewer than FOLDS groups of training images.
     """
-    if np.bincount(images.abnormal[TRAIN]).min() < FOLDS:
+    pixels, abnormal, groups = images.pixels[TRAIN], images.abnormal[TRAIN], np.array(images.groups[TRAIN])
+    if min(len(set(groups[abnormal == label])) for label in (False, True)) < FOLDS:
         return None
     spec = replace(spec, attention="none")
     linear = spec.build().to(next(net.parameters()).device, memory_format=torch.channels_last)
     linear.backbone.load_state_dict(net.backbone.state_dict())
-    pixels, abnormal = images.pixels[TRAIN], images.abnormal[TRAIN]
     generator = torch.Generator().manual_seed(seed)
     views = [pixels] + [augment(torch.from_numpy(pixels), generator, strength).numpy() for _ in range(VIEWS)]
     features = np.concatenate([predict(linear, view, spec).embedding for view in views])  # (views * N, C)
-    _, group = np.unique(images.groups[TRAIN], return_inverse=True)
-    truth, group = np.tile(abnormal, len(views)), np.tile(group, len(views))
+    truth, groups = np.tile(abnormal, len(views)), np.tile(groups, len(views))
     search = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
         {"logisticregression__C": REGULARIZATION},
         scoring="neg_log_loss",
         cv=StratifiedGroupKFold(FOLDS),
     )
-    scaler, regression = search.fit(features, truth, groups=group).best_estimator_
+    scaler, regression = search.fit(features, truth, groups=groups).best_estimator_
     weights = regression.coef_[0] / scaler.scale_  # (C,), of the features as they are
     bias = regression.intercept_[0] - weights @ scaler.mean_
     with torch.no_grad():  # half of the log-odds for each class, with opposite signs

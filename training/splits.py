@@ -170,15 +170,17 @@ def divide(
         groups = _of_one_split(near, known)
         parts = len(samples) - len(near) + len(set(near.values()))
         how += f"; {len(samples):,} images of {parts:,} groups, near-duplicates kept together"
+        if apart := len(near) - len(groups):
+            how += f", except {apart:,} in another split of the earlier division, which stay there"
     split = split_by_hash(strata, fractions, known=known, groups=groups)
     _check_classes(name, split, samples)
     return Division(split, how)
 
 
 def _of_one_split(groups: Mapping[str, str], known: Mapping[str, list[str]]) -> dict[str, str]:
-    """The groups without the known images that keep a group from being in one split.
+    """groups, by sha256, without the images that a division that stays has put apart from their group.
 
-    Where its known images are in several, the group goes with those of test, else of validation.
+    known: that division. A group with images in several of its splits goes to test, else to validation.
     """
     split_of = {sha256: split for split in (TRAIN, VAL, TEST) for sha256 in known.get(split, ())}
     last = {}

@@ -21,6 +21,8 @@ from scipy import fft
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from chipdemo.files import in_parallel
+
 SIDE = 192  # pixels, of the images that are registered
 COARSE = 64  # pixels, of those that candidates and phase correlation are found with
 FREQUENCIES = 12  # highest frequency of the candidates, cycles an image
@@ -48,12 +50,10 @@ def near_duplicates(images: np.ndarray, progress: Callable = lambda it, **_: it)
     """
     if len(images) < 2:
         return np.zeros(len(images), int)
-    pairs = [
-        (one, other)
-        for one, other, turn in progress(candidates(images), desc="near-duplicates")
-        if difference(images[one], images[other], turn) <= MAX_DIFFERENCE
-    ]
-    links = np.array(pairs, int).reshape(-1, 2).T
+    pairs = candidates(images)
+    differences = in_parallel(lambda pair: difference(images[pair[0]], images[pair[1]], pair[2]), pairs)
+    differences = np.array(list(progress(differences, total=len(pairs), desc="near-duplicates")))
+    links = np.array(pairs)[differences <= MAX_DIFFERENCE, :2].T
     graph = coo_matrix((np.ones(links.shape[1]), links), (len(images),) * 2)
     return connected_components(graph, directed=False)[1]
 
@@ -161,7 +161,7 @@ def difference(one: np.ndarray, other: np.ndarray, turn: int) -> float:
     exposed = [(image > 3) & (image < 252) for image in (moved(one), other)]
     inside = moved(np.ones((SIDE, SIDE), np.float32)) > 0.99
     overlap = within(inside, MARGIN) & within(exposed[0] & exposed[1], 2)
-    if overlap.mean() < MIN_OVERLAP:
+    if not np.isfinite(move).all() or overlap.mean() < MIN_OVERLAP:
         return np.inf
     a, b = (
         cv2.GaussianBlur(image, (0, 0), BLUR)[overlap]
