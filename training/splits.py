@@ -27,8 +27,8 @@ SPLIT_HELP = (
 )
 AUTO, OFF = GROUPS = ("auto", "off")
 FIND_GROUPS_HELP = (
-    "auto: near-duplicates, such as one part under two lights, are found and kept in one split, unless the "
-    "data has groups of its own; off: they may be in several splits, and the test figures are then too good"
+    "auto: near-duplicates, such as one part under two lights, are looked for and kept in one split, unless "
+    "the data has groups of its own; off: they may be in several splits, and the test figures then too good"
 )
 
 
