@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance
 
 from chipdemo.errors import DataError
 from chipdemo.images import read_image
@@ -87,7 +88,7 @@ def test_images_that_the_model_was_trained_on_are_left_out_with_a_warning(chips,
     write_json(model / SPLIT, {"train": normal[:5], "val": normal[5:7], "test": normal[7:9]})
     report = report_of(evaluate(str(model), str(chips), out=str(tmp_path / "out")))
     assert report["metrics"]["count"] == 21
-    assert report["seen"] == {"train": 5, "val": 2, "left_out": True}
+    assert report["seen"] == {"train": 5, "val": 2, "same_group": 0, "left_out": True}
     assert "warning: " in capsys.readouterr().out
 
 
@@ -95,7 +96,7 @@ def test_all_images_are_used_on_request(chips, model, tmp_path, capsys):
     write_json(model / SPLIT, {"train": hashes(chips / "normal")[:5], "val": [], "test": []})
     report = report_of(evaluate(str(model), str(chips), include_training=True, out=str(tmp_path / "out")))
     assert report["metrics"]["count"] == 28
-    assert report["seen"] == {"train": 5, "val": 0, "left_out": False}
+    assert report["seen"] == {"train": 5, "val": 0, "same_group": 0, "left_out": False}
     assert "warning: " in capsys.readouterr().out
 
 
@@ -105,6 +106,18 @@ def test_a_split_names_the_images_to_use(chips, model, tmp_path):
     write_json(model / SPLIT, {"train": chosen[:1], "val": [], "test": []})
     out = evaluate(str(model), str(chips), split=str(tmp_path / "split.json"), out=str(tmp_path / "out"))
     assert np.sum(report_of(out)["metrics"]["confusion"], 1).tolist() == [3, 3]
+
+
+def test_near_duplicates_of_training_images_are_left_out_and_the_others_grouped(chips, model, tmp_path):
+    files = sorted((chips / "normal").glob("*.png"))
+    write_json(model / SPLIT, {"train": [read_image(files[0]).sha256], "val": [], "test": []})
+    for path in files[:3]:  # one in the training split, two not
+        ImageEnhance.Brightness(Image.open(path)).enhance(0.9).save(path.with_name(f"{path.stem} dark.png"))
+    report = report_of(evaluate(str(model), str(chips), out=str(tmp_path / "out")))
+    assert report["seen"] == {"train": 1, "val": 0, "same_group": 1, "left_out": True}
+    assert report["data"]["split"] == "chips, test split, 29 images of 27 groups"
+    report = report_of(evaluate(str(model), str(chips), groups="off", out=str(tmp_path / "out")))
+    assert report["seen"]["same_group"] == 0 and report["metrics"]["count"] == 30
 
 
 def test_no_image_of_a_class_is_an_error(chips, model):
@@ -172,6 +185,17 @@ def test_an_interval_holds_the_figure_and_narrows_with_more_images():
         assert low <= np.mean((probabilities >= 0.5) == abnormal) <= high
         widths.append(high - low)
     assert widths[1] < widths[0] / 2
+
+
+def test_an_interval_is_wider_where_images_come_in_groups():
+    generator = np.random.default_rng(0)
+    abnormal = generator.random(100) < 0.3
+    probabilities = np.clip(0.3 + 0.3 * abnormal + 0.2 * generator.standard_normal(100), 0, 1)
+    low, high = intervals(probabilities, abnormal, 0.5, 300)["accuracy"]
+    four, groups = [np.repeat(of, 4) for of in (probabilities, abnormal)], np.repeat(np.arange(100), 4)
+    alone, grouped = (intervals(*four, 0.5, 300, groups=of)["accuracy"] for of in (None, groups))
+    assert alone[1] - alone[0] < 0.7 * (high - low)
+    assert grouped[1] - grouped[0] == pytest.approx(high - low, rel=0.2)
 
 
 def test_a_perfect_model_has_no_doubt_about_its_accuracy():

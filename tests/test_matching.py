@@ -61,7 +61,7 @@ def test_the_search_is_exact(reach):
     bank = MemoryBank(features, generator.integers(0, 8 * 6, 60), np.arange(60) % 4, (8, 6), reach)
     patches = unit(*generator.normal(size=(8 * 6, 5))).reshape(8, 6, 5)
     np.testing.assert_allclose(bank.search(patches), brute_force(bank, patches), atol=1e-5)
-    np.testing.assert_allclose(bank.search(patches, without=2), brute_force(bank, patches, 2), atol=1e-5)
+    np.testing.assert_allclose(bank.search(patches, without=[2]), brute_force(bank, patches, 2), atol=1e-5)
 
 
 def test_a_patch_of_the_bank_is_no_anomaly_and_another_one_is():
@@ -81,7 +81,7 @@ def test_the_patches_of_a_held_out_image_are_ignored():
     bank = MemoryBank(unit([1, 0], [0, 1]), np.array([0, 0]), np.array([0, 1]), (1, 1), 0.3)
     patches = unit([1, 0]).reshape(1, 1, 2)
     assert bank.search(patches)[0, 0] == pytest.approx(0)
-    assert bank.search(patches, without=0)[0, 0] == pytest.approx(1)
+    assert bank.search(patches, without=[0])[0, 0] == pytest.approx(1)
 
 
 def test_the_nearest_patch_is_found_with_its_image_and_position():

@@ -9,7 +9,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -267,9 +267,25 @@ def test_images_of_different_shapes_and_sizes_give_a_warning(backbone, tmp_path)
     assert len(extract_features(found(tmp_path), backbone).warnings) == 2
 
 
-def test_fewer_than_ten_are_refused(features):
-    with pytest.raises(DataError, match="9"):
+def test_near_duplicates_are_held_out_together(backbone, tmp_path):
+    folder = chips(tmp_path, 12)
+    alone = fit(extract_features(found(folder), backbone))
+    for path in sorted(folder.iterdir()):
+        ImageEnhance.Brightness(Image.open(path)).enhance(0.9).save(path.with_name(f"{path.stem}b.png"))
+    features = extract_features(found(folder), backbone)
+    assert features.like(0) == features.like(1) == (0, 1)
+    assert "24 images are 12 that differ" in features.warnings[0]
+    one_by_one = fit(replace(features, groups=tuple(range(24))))
+    together = fit(features)
+    assert np.median(one_by_one.scores) < 0.7 * np.median(alone.scores)
+    assert np.median(together.scores) > 0.9 * np.median(alone.scores)
+
+
+def test_fewer_than_ten_that_differ_are_refused(features):
+    with pytest.raises(DataError, match=r"^9 good images are too few: 10 that differ are needed\.$"):
         fit(features.of(range(9)))
+    with pytest.raises(DataError, match="^5 .* Near-duplicates count as one"):
+        fit(replace(features.of(range(10)), groups=(0, 0, 1, 1, 2, 2, 3, 3, 4, 4)))
 
 
 def test_a_folder_without_usable_images_is_refused_with_the_reason(backbone, tmp_path):

@@ -3,7 +3,7 @@
     python training/evaluate.py --model runs/my_chips-tf_efficientnet_lite0-cbam --data my_chips
 
 writes report.md, report.json and charts into a folder. Images that the model was trained or
-calibrated on are left out, unless --include-training is given.
+calibrated on, and their near-duplicates, are left out, unless --include-training is given.
 """
 
 import argparse
@@ -46,7 +46,14 @@ from training.predict import predict
 from training.report import markdown
 from training.robustness import CHANGES, measure_robustness
 from training.sources import DATA_HELP, read_data
-from training.splits import read_split
+from training.splits import (
+    AUTO,
+    GROUPS,
+    NONE_SEEN,
+    groups_of,
+    near_duplicate_groups,
+    read_split,
+)
 
 REPORT, PAGE = "report.json", "report.md"
 RECALL = 0.98  # of the operating point that is reported besides the model's own
@@ -67,6 +74,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="also use images that the model was trained or calibrated on",
     )
+    parser.add_argument(
+        "--groups",
+        default=AUTO,
+        choices=GROUPS,
+        help="auto: near-duplicates are looked for, unless the data has groups of its own; those of training "
+        f"images are left out; off: they are used, and the figures may be too good (default: {AUTO})",
+    )
     parser.add_argument("--split", default="", help="split.json; use the images of its test split only")
     parser.add_argument(
         "--robustness",
@@ -81,6 +95,7 @@ def evaluate(
     model: str,
     data: str,
     include_training: bool = False,
+    groups: str = AUTO,
     split: str = "",
     robustness: bool = False,
     out: str = "",
@@ -95,16 +110,21 @@ def evaluate(
         print("left out", line)
     own = read_split(find_checkpoint(model) / SPLIT)
     wanted = read_split(Path(split))["test"] if split else images.sha256
-    rows, seen = rows_to_use(images, wanted, own, include_training)
+    near = near_duplicate_groups(images, NONE_SEEN, progress) if groups == AUTO else {}
+    group_of = groups_of(images, near)
+    rows, seen = rows_to_use(images, group_of, wanted, own, include_training)
     if any(seen.values()):
         print(
-            f"warning: {info.name} was trained on {seen['train']:,} and calibrated on {seen['val']:,} "
-            "of these images;",
+            f"warning: {info.name} was trained on {seen['train']:,} and calibrated on {seen['val']:,} of "
+            f"these images, and {seen['same_group']:,} others are in a group with one of them;",
             "the figures are better than on new ones" if include_training else "they are left out",
         )
     samples, abnormal = [images.samples[row] for row in rows], images.abnormal[rows]
     check_classes(source.name, abnormal)
     title = f"{source.name}, {'all' if include_training else 'test split'}, {len(rows):,} images"
+    kept_together = [group_of[row] for row in rows]
+    if (parts := len(set(kept_together))) < len(rows):
+        title += f" of {parts:,} groups"
 
     engine = TorchEngine(net, spec)
     predictions = predict(engine.net, images.pixels[rows], spec)
@@ -115,7 +135,7 @@ def evaluate(
         "data": {"name": source.name, "license": source.license, "split": title},
         "date": datetime.date.today().isoformat(),
         "metrics": measure(probability, abnormal, spec.threshold),
-        "interval_95": intervals(probability, abnormal, spec.threshold, RESAMPLES),
+        "interval_95": intervals(probability, abnormal, spec.threshold, RESAMPLES, kept_together),
         "defect_types": by_type(samples, flagged),
         "recall_98": asdict(operating_point(probability, abnormal, RECALL)),
         "out_of_distribution": int((predictions.distance > spec.distance_limit).sum()),
@@ -137,16 +157,24 @@ def evaluate(
 
 
 def rows_to_use(
-    images: Images, wanted: Iterable[str], own: Mapping[str, list[str]], include_training: bool
+    images: Images,
+    group_of: Sequence[str],
+    wanted: Iterable[str],
+    own: Mapping[str, list[str]],
+    include_training: bool,
 ) -> tuple[list[int], dict[str, int]]:
     """The rows of the wanted images, and how many of these the model was trained and calibrated on.
 
-    wanted: sha256. own: the model's split. Rows of the latter images are left out unless include_training.
+    group_of: (N,) the images' groups. wanted: sha256. own: the model's split. Also counted: images in a group
+    with one of these. The rows of all three are left out unless include_training.
     """
-    chosen = set(images.sha256) & set(wanted)
+    chosen, known = set(images.sha256) & set(wanted), {*own["train"], *own["val"]}
     seen = {split: len(chosen & set(own[split])) for split in ("train", "val")}
+    groups = {group for group, sha256 in zip(group_of, images.sha256) if sha256 in known}
+    related = {sha256 for group, sha256 in zip(group_of, images.sha256) if group in groups}
+    seen["same_group"] = len((chosen & related) - known)
     if not include_training:
-        chosen -= {*own["train"], *own["val"]}
+        chosen -= known | related
     return [row for row, sha256 in enumerate(images.sha256) if sha256 in chosen], seen
 
 

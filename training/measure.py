@@ -1,7 +1,7 @@
 """Metrics and charts of a model on one split."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +56,20 @@ def auroc(scores: np.ndarray, abnormal: np.ndarray) -> float:
 
 
 def intervals(
-    probabilities: np.ndarray, abnormal: np.ndarray, threshold: float, resamples: int
+    probabilities: np.ndarray,
+    abnormal: np.ndarray,
+    threshold: float,
+    resamples: int,
+    groups: Sequence[str] | None = None,
 ) -> dict[str, list[float]]:
-    """The 95 % interval of every metric of measure(), as [low, high], by bootstrap over images."""
+    """The 95 % interval of every metric of measure(), as [low, high], by bootstrap over images or groups."""
     names = [k for k, v in measure(probabilities, abnormal, threshold).items() if isinstance(v, float)]
 
     def figures(rows: np.ndarray) -> list[float]:
         metrics_of = measure(probabilities[rows], abnormal[rows], threshold)
         return [metrics_of[name] for name in names]
 
-    low, high = interval(resampled(figures, abnormal, resamples))
+    low, high = interval(resampled(figures, abnormal, resamples, groups=groups))
     return {name: [float(low[i]), float(high[i])] for i, name in enumerate(names)}
 
 

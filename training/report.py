@@ -9,7 +9,7 @@ from training.robustness import robustness_table
 PAGE = """# {model[name]} on {data[name]}
 
 {data[split]}; data license: {license}. Model revision {model[revision]}, threshold {model[threshold]:.3f};
-{date}. In brackets after a metric: 95 % bootstrap interval over the images.
+{date}. In brackets after a metric: 95 % bootstrap interval over the images, or over their groups.
 
 | metric | |
 |---|---|
@@ -29,8 +29,8 @@ False positives: {false_positives}.
 - At threshold {recall_98[threshold]:.3f}, chosen on these images, {detected_98} are detected and
   {flagged_98} are flagged. Abnormal are {precision_98}.
 - {out_of_distribution:,} of {count:,} images are out of distribution; do not trust the verdicts on them.
-- The model was trained on {seen[train]:,} of the given images and calibrated on {seen[val]:,};
-  {these}.
+- The model was trained on {seen[train]:,} of the given images and calibrated on {seen[val]:,}, and
+  {seen[same_group]:,} others are in a group with one of them; {these}.
 - From decoded image to verdict and heat map: {latency_ms[median]:.1f} ms (median of
   {latency_ms[images]} images; 95 % within {latency_ms[95_percent_within]:.1f} ms; {latency_ms[device]}).
 

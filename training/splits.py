@@ -107,11 +107,19 @@ def load_divided(
         {split: array[rows[split]] for split in SPLITS}
         for array in (images.pixels, images.probability, images.abnormal)
     )
-    group_of = {one: sample.group or near.get(one, one) for one, sample in zip(images.sha256, images.samples)}
+    group_of = dict(zip(images.sha256, groups_of(images, near)))
     grouped = {split: [group_of[one] for one in sha256[split]] for split in SPLITS}
     return DividedImages(
         data, sha256, samples, *by_split, how, images.left_out, images.side, dict(seen), grouped
     )
+
+
+def groups_of(images: Images, near: Mapping[str, str]) -> list[str]:
+    """(N,) the group of each image: the data's own, that of its near-duplicates, or one of its own.
+
+    near: as near_duplicate_groups gives them.
+    """
+    return [sample.group or near.get(sha256, sha256) for sha256, sample in zip(images.sha256, images.samples)]
 
 
 class Division(NamedTuple):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
@@ -38,7 +39,9 @@ class FittedBank:
     memory_bank: MemoryBank
     background: np.ndarray
 
-    def anomaly_map(self, patches: np.ndarray, black: np.ndarray, without: int = -1) -> np.ndarray:
+    def anomaly_map(
+        self, patches: np.ndarray, black: np.ndarray, without: Collection[int] = ()
+    ) -> np.ndarray:
         """(h, w, D) patches and (h, w) bool, where the image is black -> (h, w) float32, 0-1.
 
         without: as in MemoryBank.search.

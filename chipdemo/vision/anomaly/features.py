@@ -1,7 +1,7 @@
 """Images -> the intermediate features of a network, computed once and then used in several ways."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,12 +17,13 @@ from chipdemo.files import DEFAULT_LIMITS, Found, Limits, content_of
 from chipdemo.images import read_image
 from chipdemo.overlay import encode
 from chipdemo.settings import DEFAULT_MODEL
-from chipdemo.teaching import Progress, silent
+from chipdemo.teaching import Progress, silent, within
 from chipdemo.vision.anomaly.descriptor import FeatureStatistics, PatchDescriptor
 from chipdemo.vision.anomaly.matching import black_patches
 from chipdemo.vision.anomaly.patches import describe_patches
 from chipdemo.vision.checkpoint import HEAD, JUDGE_BY_MEMORY, ModelSpec
 from chipdemo.vision.model import ChipNet
+from chipdemo.vision.near_duplicates import near_duplicates, small_gray
 from chipdemo.vision.packaged import LITE0, PACKAGED, packaged_lite0
 from chipdemo.vision.runtimes.pytorch import TorchEngine
 from chipdemo.vision.transforms import pixels_of
@@ -34,6 +35,7 @@ DESCRIPTOR = PatchDescriptor()
 MAX_SIDE_RATIO = 2.0  # of the largest to the smallest image; beyond it, the same scratch looks different
 MIN_CONTRAST = 8  # 0-255, between the darkest and the brightest value; an image with less shows nothing
 BATCH = 32  # images in one forward pass
+READ = 0.7  # share of the time of extract_features that reading and the network take
 THUMBNAIL = 256  # pixels, side of the small copies of the images ...
 THUMBNAIL_BYTES = 5_000_000  # ... which are made smaller where all of them would take more
 
@@ -52,8 +54,8 @@ class ImageFeatures:
     """The features of N images; row i of everything is the same image.
 
     sizes: (width, height), pixels. intermediates: one layer for each stride, each (N, C, h, w) float16.
-    black: (N, h, w) bool on the finest grid. thumbnails: JPEGs. unusable: why other files are not here,
-    a line each.
+    black: (N, h, w) bool on the finest grid. thumbnails: JPEGs. groups: (N) numbers, the same for
+    near-duplicates. unusable: why other files are not here, a line each.
     """
 
     names: tuple[str, ...]
@@ -62,6 +64,7 @@ class ImageFeatures:
     intermediates: tuple[Tensor, ...]
     black: np.ndarray
     thumbnails: tuple[bytes, ...]
+    groups: tuple[int, ...]
     unusable: tuple[str, ...]
 
     @property
@@ -80,7 +83,16 @@ class ImageFeatures:
                 f"The images have sides from {sides[0]:,.0f} to {sides[-1]:,.0f} px. Take all of them from "
                 "the same distance."
             )
+        if (parts := len(set(self.groups))) < len(self.groups):
+            warnings.append(
+                f"The {len(self.groups):,} images are {parts:,} that differ and near-duplicates of these, "
+                "which are held out together. Images of other parts make the result better."
+            )
         return tuple(warnings)
+
+    def like(self, row: int) -> tuple[int, ...]:
+        """The rows of an image and its near-duplicates."""
+        return tuple(other for other, group in enumerate(self.groups) if group == self.groups[row])
 
     def patches(self, row: int, statistics: FeatureStatistics, descriptor: PatchDescriptor) -> np.ndarray:
         """(h, w, D) of one image, as describe_patches gives them."""
@@ -91,7 +103,7 @@ class ImageFeatures:
         """These rows alone, in this order."""
         pick = {
             name: tuple(getattr(self, name)[row] for row in rows)
-            for name in ("names", "sha256", "sizes", "thumbnails")
+            for name in ("names", "sha256", "sizes", "thumbnails", "groups")
         }
         layers = tuple(layer[rows] for layer in self.intermediates)
         return replace(self, **pick, intermediates=layers, black=self.black[rows])
@@ -161,7 +173,7 @@ def extract_features(
     """
     unusable: list[str] = []
     rows, intermediates = [], []
-    usable = _usable(images, backbone.spec, progress, limits, unusable)
+    usable = _usable(images, backbone.spec, within(progress, 0, READ), limits, unusable)
     while batch := list(islice(usable, BATCH)):
         layers = intermediates_of(
             backbone.net, backbone.spec, np.stack([one.pixels for one in batch]), strides
@@ -169,12 +181,26 @@ def extract_features(
         intermediates.append([torch.from_numpy(layer) for layer in layers])
         for one in batch:
             black = black_patches(one.pixels, layers[0].shape[2:])
-            rows.append((one.name, one.sha256, one.size, black, one.thumbnail))
+            rows.append((one.name, one.sha256, one.size, black, one.thumbnail, small_gray(one.pixels)))
     if not rows:
         raise DataError(f"None of the files can be used.{first_unusable(unusable)}")
-    names, sha256, sizes, black, thumbnails = zip(*rows)
+    names, sha256, sizes, black, thumbnails, gray = zip(*rows)
     layers = tuple(torch.cat(layer) for layer in zip(*intermediates))
-    return ImageFeatures(names, sha256, sizes, layers, np.stack(black), thumbnails, tuple(unusable))
+    groups = near_duplicates(np.stack(gray), _steps(within(progress, READ, 1)))
+    return ImageFeatures(
+        names, sha256, sizes, layers, np.stack(black), thumbnails, tuple(groups.tolist()), tuple(unusable)
+    )
+
+
+def _steps(progress: Progress) -> Callable:
+    """A progress as near_duplicates takes it."""
+
+    def followed(items: Iterable, total: int, desc: str) -> Iterator:
+        for done, item in enumerate(items):
+            progress(done / total, f"looking for {desc}")
+            yield item
+
+    return followed
 
 
 class _Usable(NamedTuple):

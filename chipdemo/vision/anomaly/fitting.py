@@ -57,9 +57,10 @@ def fit(features: ImageFeatures, patches: int = PATCHES, progress: Progress = si
 
     Raises DataError for fewer than MIN_IMAGES images.
     """
-    if (count := len(features.names)) < MIN_IMAGES:
+    if (count := len(set(features.groups))) < MIN_IMAGES:
+        near = " Near-duplicates count as one." if count < len(features.names) else ""
         raise DataError(
-            f"{count} good images are too few: {MIN_IMAGES} that differ are needed."
+            f"{count} good images are too few: {MIN_IMAGES} that differ are needed.{near}"
             + first_unusable(features.unusable)
         )
     bank = fit_bank(features, DESCRIPTOR, patches, within(progress, 0, 0.3))
@@ -91,7 +92,9 @@ def fit_bank(
     return FittedBank(descriptor, statistics, bank, features.black.mean(0) > 0.5)
 
 
-def anomaly_map(bank: FittedBank, features: ImageFeatures, row: int, without: int = -1) -> np.ndarray:
+def anomaly_map(
+    bank: FittedBank, features: ImageFeatures, row: int, without: Collection[int] = ()
+) -> np.ndarray:
     """(h, w) float32, 0-1, of one image. without: as in MemoryBank.search."""
     patches = features.patches(row, bank.statistics, bank.descriptor)
     return bank.anomaly_map(patches, features.black[row], without)
@@ -100,11 +103,11 @@ def anomaly_map(bank: FittedBank, features: ImageFeatures, row: int, without: in
 def hold_out(
     bank: FittedBank, features: ImageFeatures, progress: Progress = silent
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) score and (N,) hottest patch of each fitted image, its own patches ignored."""
+    """(N,) score and (N,) hottest patch of each fitted image, the patches of its group ignored."""
     scores, highest = [], []
     for row in range(len(features.names)):
         progress(row / len(features.names), "holding out each image in turn")
-        anomaly = anomaly_map(bank, features, row, without=row)
+        anomaly = anomaly_map(bank, features, row, without=features.like(row))
         scores.append(score_of(anomaly))
         highest.append(anomaly.max())
     return np.array(scores), np.array(highest)

@@ -1,7 +1,7 @@
 """The memory bank of normal patches that inverse feature matching compares with, and its search."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -41,22 +41,23 @@ class MemoryBank:
         )
         self._starts = np.searchsorted(self.position, np.arange(grid[0] + 1) * grid[1]).tolist()
 
-    def search(self, patches: np.ndarray, without: int = -1) -> np.ndarray:
+    def search(self, patches: np.ndarray, without: Collection[int] = ()) -> np.ndarray:
         """The anomaly of each patch: (h, w, D) from describe_patches -> (h, w), 0-1.
 
-        1 - the best similarity, by exact search. without: number of an image whose patches are ignored.
+        1 - the best similarity, by exact search. without: numbers of images whose patches are ignored.
         """
         anomaly = [1 - similarity.max(1) for similarity, _ in self._compared(patches, without)]
         return np.concatenate(anomaly).clip(0, 1).reshape(self.grid)
 
     def nearest(self, patches: np.ndarray) -> np.ndarray:
         """The patch of the bank that is most like each: (h, w, D) -> (h, w), rows of features."""
-        index = [first + similarity.argmax(1) for similarity, first in self._compared(patches, -1)]
+        index = [first + similarity.argmax(1) for similarity, first in self._compared(patches, ())]
         return np.concatenate(index).reshape(self.grid)
 
-    def _compared(self, patches: np.ndarray, without: int) -> Iterator[tuple[np.ndarray, int]]:
+    def _compared(self, patches: np.ndarray, without: Collection[int]) -> Iterator[tuple[np.ndarray, int]]:
         """For r rows at a time: (r w, m) similarity to a band of the bank, and the row where it begins."""
         height, width = self.grid
+        ignored = np.isin(self.image, list(without))
         query = np.hstack((patches.reshape(height * width, -1), self._query))
         margin = math.ceil(min(self.reach * height, height))
         for top in range(0, height, ROWS):
@@ -65,6 +66,5 @@ class MemoryBank:
             if first == last:  # no patch was kept so near; all others are out of reach, or nearly so
                 first, last = 0, len(self.position)
             similarity = query[top * width : (top + ROWS) * width] @ self._keys[first:last].T
-            if without >= 0:
-                similarity[:, self.image[first:last] == without] = 0
+            similarity[:, ignored[first:last]] = 0
             yield similarity, first

@@ -144,7 +144,9 @@ def _outliers(fitted: Fit) -> tuple[Outlier, ...]:
     limit = heat_limit(np.delete(fitted.highest, fitted.outliers))
     outliers = []
     for row in fitted.outliers:
-        heatmap = fixed_scale_heatmap(anomaly_map(fitted.bank, fitted.features, row, without=row), limit)
+        heatmap = fixed_scale_heatmap(
+            anomaly_map(fitted.bank, fitted.features, row, fitted.features.like(row)), limit
+        )
         image, overlay = _pictures(fitted.features, row, heatmap)
         score = float(fitted.scores[row])
         outliers.append(Outlier(row, fitted.features.names[row], score / median, image, overlay))
