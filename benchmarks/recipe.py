@@ -48,11 +48,15 @@ BASE = {
     "linear": "off",
 }
 LAYER3 = {"freeze": 3}
+HALF = {"augmentation": 0.5}
 VARIANTS = {
     "base": {},
     "layer3": LAYER3,
     "layer3-decay": LAYER3 | {"layer_decay": 0.7},
-    "half-augmentation": {"augmentation": 0.5},
+    "half-augmentation": HALF,
+    "half-slow-average": HALF | {"averaging": 0.997},
+    "half-consistency": HALF | {"consistency": 0.3, "epochs": 8, "batch_size": 16},
+    "half-linear": HALF | {"epochs": 0, "linear": "auto"},
     "no-augmentation": {"augmentation": 0.0},
     "consistency": {"consistency": 0.3, "epochs": 7, "batch_size": 16},
     HARD: {},

@@ -14,7 +14,7 @@ from chipdemo.vision.predictor import load_model
 from docs.make_settings import PAGE, page
 from tests.serving import served
 from tests.tiny import draw_chip
-from training import ablate, evaluate, train
+from training import ablate, evaluate, options
 from training.ablation.plans import PLANS
 
 ROOT = Path(__file__).parent.parent
@@ -24,7 +24,7 @@ PAGES = sorted(
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PARSERS = {
     "app.py": lambda words: app.read_settings(words, {}),
-    "training/train.py": train.parse,
+    "training/train.py": options.parse,
     "training/evaluate.py": evaluate.parse,
     "training/ablate.py": lambda words: ablate.parse(words, PLANS),
     "space/deploy.py": lambda words: space.deploy.command_line().parse_args(words),

@@ -18,8 +18,9 @@ from chipdemo.vision.checkpoint import METRICS, SPLIT, WEIGHTS, find_checkpoint,
 from tests.hub import Account, Hub
 from tests.tiny import BACKBONE, SPEC, draw_chip, draw_chips, tiny_checkpoint, tiny_net
 from training.in_use import FROM_IMAGENET, FROM_MODEL, model_in_use, rows_of_epoch, tuning
+from training.options import Options, parse
 from training.push import push
-from training.train import Options, parse, train
+from training.train import train
 from training.trunk import FrozenTrunk
 
 

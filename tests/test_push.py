@@ -18,10 +18,11 @@ from tests.hub import CUT, LOST, Account, Hub
 from tests.scripts import run_script
 from tests.tiny import BACKBONE, SPEC, compared, draw_chip, draw_chips, tiny_checkpoint
 from training.card import model_card
+from training.options import Options, parse
 from training.push import OWN, PNG, destination, main, push, pushable, slug
 from training.robustness import flips
 from training.starting_weights import FROM_HUB
-from training.train import Options, parse, train
+from training.train import train
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "hf_ada_secret"

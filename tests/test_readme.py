@@ -23,8 +23,9 @@ from chipdemo.__main__ import main
 from tests.hub import Account, Hub
 from tests.scripts import run_script
 from tests.tiny import BACKBONE, draw_chip, draw_chips, tiny_checkpoint
+from training.options import parse
 from training.push import push
-from training.train import parse, train
+from training.train import train
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

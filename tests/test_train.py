@@ -24,10 +24,11 @@ from tests.scripts import run_script
 from tests.tiny import BACKBONE, draw_chip, draw_chips, tiny_checkpoint
 from training.distillation import teacher_predictions
 from training.folders import read_folder
+from training.options import Options, parse
 from training.predict import predict
 from training.resume import STATE, save_state
 from training.starting_weights import load_starting_weights
-from training.train import Options, parse, rate, train
+from training.train import rate, train
 
 SCRIPT = Path(__file__).parent.parent / "training" / "train.py"
 

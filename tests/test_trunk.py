@@ -8,7 +8,8 @@ from chipdemo.vision.model import ChipNet
 from chipdemo.vision.transforms import normalize
 from tests.tiny import BACKBONE, draw_chips
 from training.augment import augment
-from training.train import Options, train
+from training.options import Options
+from training.train import train
 from training.trunk import FrozenTrunk, cached_views, gather
 
 MEAN = STD = (0.5, 0.5, 0.5)

@@ -113,12 +113,7 @@ def evaluate(
     near = near_duplicate_groups(images, NONE_SEEN, progress) if groups == AUTO else {}
     group_of = groups_of(images, near)
     rows, seen = rows_to_use(images, group_of, wanted, own, include_training)
-    if any(seen.values()):
-        print(
-            f"warning: {info.name} was trained on {seen['train']:,} and calibrated on {seen['val']:,} of "
-            f"these images, and {seen['same_group']:,} others are in a group with one of them;",
-            "the figures are better than on new ones" if include_training else "they are left out",
-        )
+    warn_of_seen(info.name, seen, include_training)
     samples, abnormal = [images.samples[row] for row in rows], images.abnormal[rows]
     check_classes(source.name, abnormal)
     title = f"{source.name}, {'all' if include_training else 'test split'}, {len(rows):,} images"
@@ -176,6 +171,16 @@ def rows_to_use(
     if not include_training:
         chosen -= known | related
     return [row for row, sha256 in enumerate(images.sha256) if sha256 in chosen], seen
+
+
+def warn_of_seen(model: str, seen: Mapping[str, int], include_training: bool) -> None:
+    """Print that a model has seen some of the images, if it has. seen: as of rows_to_use."""
+    if any(seen.values()):
+        print(
+            f"warning: {model} was trained on {seen['train']:,} and calibrated on {seen['val']:,} of these "
+            f"images, and {seen['same_group']:,} others are in a group with one of them;",
+            "the figures are better than on new ones" if include_training else "they are left out",
+        )
 
 
 def check_classes(name: str, abnormal: np.ndarray) -> None:

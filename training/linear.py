@@ -4,7 +4,7 @@ With few images it is often better than a tuned network, and it is fitted in sec
 without attention, so that its class activation map is exact as well.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,49 +12,91 @@ import torch
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from chipdemo.vision.checkpoint import ModelSpec
 from chipdemo.vision.model import ChipNet
-from training.augment import augment
 from training.calibration import fit_temperature
 from training.predict import predict
 from training.splits import TRAIN, VAL, DividedImages
+from training.trunk import CHUNK, FrozenTrunk, Inputs
 
-VIEWS = 4  # augmented ones of each image, besides the image as it is
 FOLDS = 5  # of the training split, to choose the regularization; each class needs as many groups
-REGULARIZATION = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]  # C of scikit-learn
+JUDGED = 4  # views of an image in the cross-validation; the fit takes all
+REGULARIZATION = [4e-4, 1e-3, 4e-3, 1e-2, 4e-2]  # C of scikit-learn, divided among the views of an image
+
+
+def can_be_fitted(images: DividedImages) -> bool:
+    """Whether each class has FOLDS groups of training images."""
+    groups, abnormal = np.array(images.groups[TRAIN]), images.abnormal[TRAIN]
+    return all(len(set(groups[abnormal == label])) >= FOLDS for label in (False, True))
+
+
+def chosen_regularization(features: np.ndarray, target: np.ndarray, groups: Sequence[str]) -> float:
+    """The value of REGULARIZATION with the lowest cross-validated log loss. Arguments as of logistic."""
+    losses = np.zeros(len(REGULARIZATION))
+    for learned, judged in StratifiedGroupKFold(FOLDS).split(target, target > 0.5, groups):
+        for index, strength in enumerate(REGULARIZATION):
+            weights, bias = logistic(features[:, learned], target[learned], strength)
+            log_odds = features[0, judged] @ weights + bias
+            losses[index] += np.sum(np.logaddexp(0, log_odds) - target[judged] * log_odds)
+    return REGULARIZATION[int(losses.argmin())]
+
+
+def logistic(features: np.ndarray, target: np.ndarray, strength: float) -> tuple[np.ndarray, float]:
+    """Weights (C,) and bias of a logistic regression on standardized features, for features as they are.
+
+    features: (views, N, C). target: (N,), 0-1: an image between is one of each class, weighted. strength: C,
+    of all views of an image together.
+    """
+    views = len(features)
+    features, target = features.reshape(-1, features.shape[2]), np.tile(target, views)
+    scaler = StandardScaler().fit(features)
+    scaled, unsure = scaler.transform(features), (target > 0) & (target < 1)
+    label, weight = target > 0.5, np.maximum(target, 1 - target)
+    regression = LogisticRegression(C=strength / views, max_iter=2000).fit(
+        np.concatenate((scaled, scaled[unsure])),
+        np.concatenate((label, ~label[unsure])),
+        sample_weight=np.concatenate((weight, 1 - weight[unsure])),
+    )
+    weights = regression.coef_[0] / scaler.scale_
+    return weights, float(regression.intercept_[0] - weights @ scaler.mean_)
+
+
+@torch.inference_mode()
+def pooled_views(net: ChipNet, trunk: FrozenTrunk, inputs: Inputs, views: int, seed: int) -> np.ndarray:
+    """The pooled features of augmented views of the N training images: (views, N, C) float32."""
+    was_training, generator = net.training, torch.Generator().manual_seed(seed)
+    net.eval()
+    found = []
+    with trunk.skipped(net):
+        for view in range(views):
+            for rows in torch.arange(len(inputs.pixels)).split(CHUNK):
+                found.append(net(inputs.batch(rows, view, generator)).embedding.float().cpu().numpy())
+    net.train(was_training)
+    return np.concatenate(found).reshape(views, len(inputs.pixels), -1)
 
 
 def linear_model(
-    net: ChipNet, spec: ModelSpec, images: DividedImages, strength: float, seed: int
-) -> tuple[ChipNet, ModelSpec] | None:
+    net: ChipNet,
+    spec: ModelSpec,
+    trunk: FrozenTrunk,
+    inputs: Inputs,
+    images: DividedImages,
+    views: int,
+    seed: int,
+) -> tuple[ChipNet, ModelSpec]:
     """The backbone of net as it is, and a logistic regression on its pooled features; and its spec.
 
-    strength: of the augmentation, 0-1. The regularization is chosen by cross-validated log loss. None if a
-    class has fewer than FOLDS groups of training images.
+    views: augmented ones of each image. The regularization is chosen by log loss, cross-validated by group.
     """
-    pixels, abnormal, groups = images.pixels[TRAIN], images.abnormal[TRAIN], np.array(images.groups[TRAIN])
-    if min(len(set(groups[abnormal == label])) for label in (False, True)) < FOLDS:
-        return None
     spec = replace(spec, attention="none")
-    linear = spec.build().to(next(net.parameters()).device, memory_format=torch.channels_last)
+    linear = spec.build().to(inputs.device, memory_format=torch.channels_last)
     linear.backbone.load_state_dict(net.backbone.state_dict())
-    generator = torch.Generator().manual_seed(seed)
-    views = [pixels] + [augment(torch.from_numpy(pixels), generator, strength).numpy() for _ in range(VIEWS)]
-    features = np.concatenate([predict(linear, view, spec).embedding for view in views])  # (views * N, C)
-    truth, groups = np.tile(abnormal, len(views)), np.tile(groups, len(views))
-    search = GridSearchCV(
-        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
-        {"logisticregression__C": REGULARIZATION},
-        scoring="neg_log_loss",
-        cv=StratifiedGroupKFold(FOLDS),
-    )
-    scaler, regression = search.fit(features, truth, groups=groups).best_estimator_
-    weights = regression.coef_[0] / scaler.scale_  # (C,), of the features as they are
-    bias = regression.intercept_[0] - weights @ scaler.mean_
+    features = pooled_views(linear, trunk, inputs, views, seed)  # (views, N, C)
+    target, groups = images.probability[TRAIN], images.groups[TRAIN]
+    weights, bias = logistic(features, target, chosen_regularization(features[:JUDGED], target, groups))
     with torch.no_grad():  # half of the log-odds for each class, with opposite signs
         linear.head.weight.copy_(torch.from_numpy(np.stack((-weights, weights)) / 2))
         linear.head.bias.copy_(torch.from_numpy(np.array((-bias, bias)) / 2))

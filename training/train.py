@@ -1,19 +1,12 @@
-"""Train a model.
+"""Train a model: the command, and the run from the options to the checkpoint."""
 
-    python training/train.py --data elpv --backbone tf_efficientnet_lite0 --attention cbam
-
-are also the defaults. It writes a checkpoint folder that `python app.py --model FOLDER` opens.
-A run that was killed continues with the same command and --resume.
-"""
-
-import argparse
 import math
 import shlex
 import shutil
 import sys
 import time
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,116 +20,23 @@ from tqdm import tqdm
 from chipdemo.comparison import comparison_of, kept_folder
 from chipdemo.errors import ChipDemoError, DataError
 from chipdemo.vision.checkpoint import FILES, ModelSpec, read_metrics
-from chipdemo.vision.model import ATTENTIONS, ChipNet
+from chipdemo.vision.model import ChipNet
 from chipdemo.vision.output import replacing
 from chipdemo.vision.transforms import pixels_of
 from training.checkpoint import write_checkpoint
 from training.comparison import rows_to_compare
 from training.distillation import Distillation, teacher_predictions
 from training.in_use import InUse, earlier_data, is_at_hand, model_in_use, rows_of_epoch, tuning
-from training.linear import linear_model, validation_losses
+from training.linear import can_be_fitted, linear_model, validation_losses
 from training.measure import PICTURES, auroc
+from training.options import LOCAL, Options, changed, check_options, parse
 from training.predict import predict
-from training.push import OWN, destination, push
+from training.push import destination, push
 from training.resume import PARTIAL_STATE, STATE, load_state, save_state
-from training.sources import DATA_HELP, GROUP_HELP, read_data
-from training.splits import (
-    AUTO,
-    FIND_GROUPS_HELP,
-    GROUPS,
-    NONE_SEEN,
-    SPLIT_HELP,
-    SPLITS,
-    load_divided,
-)
+from training.sources import read_data
+from training.splits import NONE_SEEN, SPLITS, load_divided
 from training.starting_weights import load_starting_weights
 from training.trunk import FrozenTrunk, Inputs
-
-
-def flag(default, help, **more):
-    return field(default=default, metadata={"help": help, **more})
-
-
-BY_IMAGES = "(default: by the number of new images, see docs/training.md)"
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of a training run and their defaults; the command line is made from it."""
-
-    data: str = flag("elpv", DATA_HELP)
-    group_pattern: str = flag("", GROUP_HELP)
-    groups: str = flag(AUTO, FIND_GROUPS_HELP, choices=GROUPS)
-    backbone: str = flag("tf_efficientnet_lite0", "any convolutional timm model")
-    attention: str = flag("cbam", "attention on the last features", choices=ATTENTIONS)
-    stages: int = flag(2, "how many of the backbone's last resolutions are concatenated")
-    init: str = flag(
-        "imagenet",
-        "imagenet, none, backbone weights (.safetensors), or the model in use (checkpoint folder or Hub id), "
-        "whose architecture, division and data are kept, and which the new model is compared with",
-    )
-    out: str = flag("", "checkpoint folder (default: runs/DATA-BACKBONE-ATTENTION)")
-    split: str = flag("", SPLIT_HELP)
-    image_size: int = flag(224, "side of the network's input, pixels")
-    epochs: int | None = flag(
-        None, f"passes over the training split; 0 for the linear head alone {BY_IMAGES}", type=int
-    )
-    batch_size: int = flag(32, "images in a step")
-    learning_rate: float | None = flag(
-        None, f"peak of the cosine schedule, for the backbone {BY_IMAGES}", type=float
-    )
-    head_rate: float = flag(5.0, "factor on the learning rate, for the attention and the head")
-    layer_decay: float = flag(1.0, "factor on the learning rate from each block to the one before it")
-    weight_decay: float = flag(0.05, "of AdamW")
-    averaging: float = flag(0.99, "decay of the moving average of the weights; the average is saved")
-    dropout: float = flag(0.2, "of the pooled features, fraction")
-    augmentation: float = flag(1.0, "strength of the augmentation besides flips and turns, 0-1")
-    consistency: float = flag(0.0, "weight of the squared difference of the log-odds of two views")
-    freeze: int | None = flag(
-        None,
-        "how many of the backbone's first blocks, the stem included, are not trained; -1: all but the last "
-        f"{BY_IMAGES}",
-        type=int,
-    )
-    views: int = flag(6, "augmented views of each image for the frozen blocks; their output is kept on disk")
-    cache: str = flag("runs/cache", "folder for that output; may be deleted after training")
-    linear: str = flag(
-        "auto", "also fit a linear head on frozen features, and keep the better", choices=("auto", "off")
-    )
-    teacher: str = flag("", "distill from these checkpoints: folders or Hub ids, separated by commas")
-    teacher_share: float = flag(0.5, "weight of the teachers' predictions in the target, 0-1")
-    seed: int = flag(0, "of weights, order and augmentation; the split does not depend on it")
-    resume: bool = flag(False, "continue a run that was killed")
-    push_to_hub: str = flag(
-        "",
-        "push the checkpoint to the Hugging Face Hub, under your own name unless OWNER/NAME is given",
-        nargs="?",
-        const=OWN,
-        metavar="OWNER/NAME",
-    )
-    public: bool = flag(False, "if --push-to-hub creates a repository, make it public")
-
-
-LOCAL = ("resume", "out", "cache", "push_to_hub", "public")  # options that do not change the model
-
-
-def parse(arguments: list[str] | None = None) -> Options:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for option in fields(Options):
-        name, metadata = "--" + option.name.replace("_", "-"), dict(option.metadata)
-        shown = "" if option.default in (False, "", None) else f" (default: {option.default})"
-        help = (metadata.pop("help") + shown).replace("%", "%%")
-        if option.type is bool:
-            parser.add_argument(name, action="store_true", help=help)
-        else:
-            metadata = {"type": option.type, **metadata}
-            parser.add_argument(name, default=option.default, help=help, **metadata)
-    options = Options(**vars(parser.parse_args(arguments)))
-    if options.public and not options.push_to_hub:
-        parser.error("--public needs --push-to-hub")
-    return options
 
 
 def rate(progress: float) -> float:
@@ -256,8 +156,10 @@ def run(options: Options, in_use: InUse | None, out: Path, folder: Path, acceler
 
     # A linear head on the starting weights, to compare with
     linear = None
-    if options.linear == "auto" and main and not (in_use and in_use.has_head):
-        linear = linear_model(net, spec, images, options.augmentation, options.seed)
+    from_backbone = options.linear == "auto" and not (in_use and in_use.has_head)
+    if main and from_backbone and can_be_fitted(images):
+        with autocast():
+            linear = linear_model(net, spec, trunk, inputs, images, options.views, options.seed)
 
     # The teachers
     distillation = None
@@ -381,24 +283,6 @@ def keep_if_worse(in_use: InUse, newer: Path) -> None:
         kept = kept_folder(in_use.folder.resolve(), in_use.info.revision)
         shutil.copytree(in_use.folder, kept, ignore=shutil.ignore_patterns(f"{STATE}*"), dirs_exist_ok=True)
         print(f"kept the model in use as {kept}", flush=True)
-
-
-def check_options(earlier: dict, wanted: dict, out: Path) -> None:
-    """Raises DataError if a run is to continue with other options than it began with."""
-    names = [name for name in earlier.keys() | wanted if earlier.get(name) != wanted.get(name)]
-    if names:
-        found = ", ".join(f"{name} {earlier.get(name)}, not {wanted.get(name)}" for name in sorted(names))
-        raise DataError(f"The run in {out} began with other options: {found}. Resume it with these.")
-
-
-def changed(options: Options) -> list[str]:
-    """The flags that differ from the defaults."""
-    flags = []
-    for option in fields(options):
-        value = getattr(options, option.name)
-        if value != option.default and option.name not in LOCAL:
-            flags += [f"--{option.name.replace('_', '-')}", str(value)]
-    return flags
 
 
 if __name__ == "__main__":

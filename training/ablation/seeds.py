@@ -23,12 +23,13 @@ from training.ablation.plans import SCRATCH, START, Plan
 from training.calibration import choose_threshold, fit_temperature
 from training.classical import Fitted, hog_features
 from training.data import load_images
+from training.options import Options
 from training.predict import predict
 from training.resume import STATE
 from training.sources import read_data
 from training.splits import read_split
 from training.starting_weights import load_starting_weights
-from training.train import Options, build, train
+from training.train import build, train
 
 DEEP_FEATURES = "chip_resnet50"  # whose pooled ImageNet features the classical learners get ...
 WITHOUT_WEIGHTS = "tf_efficientnet_lite0"  # ... and these where its weights are not in the folder
