@@ -54,7 +54,7 @@ VARIANTS = {
     "layer3": LAYER3,
     "layer3-decay": LAYER3 | {"layer_decay": 0.7},
     "half-augmentation": HALF,
-    "half-slow-average": HALF | {"averaging": 0.997},
+    "half-long-average": HALF | {"averaging": 0.4},
     "half-consistency": HALF | {"consistency": 0.3, "epochs": 8, "batch_size": 16},
     "half-linear": HALF | {"epochs": 0, "linear": "auto"},
     "no-augmentation": {"augmentation": 0.0},

@@ -116,6 +116,23 @@ def test_what_is_shipped_is_the_report_with_the_checkpoints_of_a_few_rows(
     assert default.seeds == read_ablation(out / "ablation.json").rows[0].seeds
 
 
+def test_rows_that_are_not_trained_anew_stay_with_their_checkpoints(small, chips, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "SHIPPED", ("tiny-cbam",))
+    app = tmp_path / "app"
+    first = ["--data", str(chips), "--out", str(tmp_path / "first" / "chips"), "--seeds", "1"]
+    main([*first, "--rows", "tiny", "tiny-cbam", "--ship", str(app)], small)
+    before = read_ablation(app / "chips.json")
+    second = ["--data", str(chips), "--out", str(tmp_path / "second" / "chips"), "--rows", "svm-hog"]
+    main([*second, "--keep", str(app / "chips.json"), "--ship", str(app)], small)
+    plain, with_cbam, svm = read_ablation(app / "chips.json").rows
+    assert (plain, with_cbam) == before.rows and svm.id == "svm-hog"
+    assert (app / with_cbam.checkpoint / "model.safetensors").exists()
+    others = draw_chips(tmp_path / "others", normal=40, abnormal=30)
+    with pytest.raises(DataError, match="other test images"):
+        flags = ["--data", str(others), "--out", str(tmp_path / "third"), "--rows", "svm-hog"]
+        main([*flags, "--keep", str(app / "chips.json")], small)
+
+
 def test_rows_of_another_division_are_not_mixed(small, chips, tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({"train": [], "val": [], "test": []}))
     with pytest.raises(DataError, match="split.json"):

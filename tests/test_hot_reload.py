@@ -30,6 +30,7 @@ from chipdemo.settings import Settings
 from chipdemo.threshold import Target
 from chipdemo.ui.html import header_html
 from chipdemo.ui.inspect import logic, tab
+from chipdemo.ui.inspect.layout import layout
 from chipdemo.vision.checkpoint import CONFIG, METRICS, STATE, WEIGHTS, ModelSpec, latest_revision
 from chipdemo.vision.predictor import load_model
 from tests.fakes import INFO, FakeModel, fake_judge
@@ -383,7 +384,7 @@ def test_it_looks_by_itself_from_start_to_stop(folder, said):
 def test_the_page_says_that_a_worse_revision_is_not_in_use():
     judge = fake_judge()
     with gr.Blocks():
-        parts = tab.layout(judge, gr.HTML(), Settings(), ())
+        parts = layout(judge, gr.HTML(), Settings(), ())
     handlers = tab.Handlers(parts, judge, Settings(), (), Recent())
     opened = partial(handlers.on_open, INFO, 0.4, "CAM")
     assert opened() == {parts.header: gr.skip()}
@@ -434,7 +435,7 @@ def test_an_explanation_the_newer_model_lacks_gives_way_to_the_evidence():
 def test_header_threshold_and_button_change_together():
     now = newer_fake()
     with gr.Blocks():
-        parts = tab.layout(fake_judge(), gr.HTML(), Settings(), ())
+        parts = layout(fake_judge(), gr.HTML(), Settings(), ())
     updates = tab.of_another_model(parts, now, 0.7, "CAM")
     assert updates[parts.shown_model] == now.info and updates[parts.threshold] == 0.7
     assert "0.70" in updates[parts.reset] and "fedcba987654" in updates[parts.header]

@@ -23,6 +23,7 @@ from chipdemo.settings import Settings
 from chipdemo.threshold import OperatingCurve, Target
 from chipdemo.ui.html import header_html
 from chipdemo.ui.inspect import html, logic, tab
+from chipdemo.ui.inspect.layout import layout
 from chipdemo.ui.inspect.logic import Choices, Current
 from chipdemo.ui.page import build_app
 from chipdemo.ui.theme import stage_template
@@ -202,7 +203,7 @@ class Waiting(FakeModel):
 def test_an_image_that_is_answered_after_a_newer_one_changes_nothing(dark, spot):
     model, turns = Waiting(), Turns()
     with gr.Blocks():
-        parts = tab.layout(fake_judge(model), gr.HTML(), Settings(), [])
+        parts = layout(fake_judge(model), gr.HTML(), Settings(), [])
     examples = [Example(dark, ""), Example(spot, "")]
     handlers = tab.Handlers(parts, fake_judge(model), Settings(), examples, Recent())
 
@@ -226,7 +227,7 @@ def test_an_image_that_is_answered_after_a_newer_one_changes_nothing(dark, spot)
 def test_what_is_shown_has_the_threshold_of_that_moment(dark):
     model, turns = FakeModel(), Turns()
     with gr.Blocks():
-        parts = tab.layout(fake_judge(model), gr.HTML(), Settings(), [])
+        parts = layout(fake_judge(model), gr.HTML(), Settings(), [])
     handlers = tab.Handlers(parts, fake_judge(model), Settings(), [Example(dark, "")], Recent())
     chosen = gr.SelectData(None, {"index": 0, "value": ""})
     current = handlers.on_example(turns, None, INFO, 0.4, CAM, "tiles", chosen)[parts.current]
@@ -361,7 +362,7 @@ def chooser(dark):
     """A function: metric, percent, ModelInfo -> (updates of parts, parts), after an image was inspected."""
     model = FakeModel()
     with gr.Blocks():
-        parts = tab.layout(fake_judge(model), gr.HTML(), Settings(), [])
+        parts = layout(fake_judge(model), gr.HTML(), Settings(), [])
     handlers, current = (
         tab.Handlers(parts, fake_judge(model), Settings(), [], Recent()),
         inspected(model, dark),
@@ -413,7 +414,7 @@ def test_a_model_of_good_images_alone_can_only_promise_a_false_positive_rate(cho
 def test_moving_the_slider_takes_the_promise_back_and_reset_shows_the_one_of_the_start(dark):
     model = FakeModel()
     with gr.Blocks():
-        parts = tab.layout(fake_judge(model), gr.HTML(), Settings(), [])
+        parts = layout(fake_judge(model), gr.HTML(), Settings(), [])
     handlers, current = (
         tab.Handlers(parts, fake_judge(model), Settings(), [], Recent()),
         inspected(model, dark),

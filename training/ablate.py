@@ -57,6 +57,12 @@ def parse(arguments: list[str] | None, plans: Sequence[Plan]) -> argparse.Namesp
     ids = [plan.id for plan in plans]
     parser.add_argument("--rows", nargs="+", choices=ids, default=ids, metavar="ROW", help=", ".join(ids))
     parser.add_argument("--seeds", type=int, help="the largest number of seeds of a row")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="ABLATION.json",
+        help="an earlier ablation of the same images, whose rows stay where they are not trained anew",
+    )
     parser.add_argument("--report", action="store_true", help="train nothing, report the finished rows")
     parser.add_argument(
         "--ship", type=Path, metavar="FOLDER", help="also copy the ablation to FOLDER, for the app"
@@ -77,7 +83,7 @@ def main(arguments: list[str] | None = None, plans: Sequence[Plan] = PLANS) -> N
             for plan in plans:
                 if plan.id in options.rows and seed < min(plan.seeds, options.seeds or plan.seeds):
                     finish(plan, seed, run)
-    written = report(run, plans)
+    written = report(run, plans, options.keep)
     print("wrote", written)
     if options.ship:
         print("wrote", ship(written, options.ship, out.name))

@@ -54,7 +54,9 @@ class Options:
     head_rate: float = flag(5.0, "factor on the learning rate, for the attention and the head")
     layer_decay: float = flag(1.0, "factor on the learning rate from each block to the one before it")
     weight_decay: float = flag(0.05, "of AdamW")
-    averaging: float = flag(0.99, "decay of the moving average of the weights; the average is saved")
+    averaging: float = flag(
+        0.1, "share of the steps so far whose weights are averaged, 0-1; the average is saved"
+    )
     dropout: float = flag(0.2, "of the pooled features, fraction")
     augmentation: float = flag(1.0, "strength of the augmentation besides flips and turns, 0-1")
     consistency: float = flag(0.0, "weight of the squared difference of the log-odds of two views")

@@ -44,11 +44,15 @@ def rate(progress: float) -> float:
     return min(progress / 0.1, 0.5 * (1 + math.cos(math.pi * max(progress - 0.1, 0) / 0.9)))
 
 
-def moving_average(decay: float):
-    """Exponential moving average of weights with a smaller decay at first, for small datasets."""
+def moving_average(share: float):
+    """The average of the weights over about this share of the steps so far, 0-1, the newest counting most.
+
+    Polynomial-decay averaging: Shamir and Zhang, ICML 2013. 0: the current weights.
+    """
 
     def update(averaged, current, count):
-        get_ema_multi_avg_fn(min(decay, (1 + count.item()) / (10 + count.item())))(averaged, current, count)
+        steps = share * count.item()  # that count most
+        get_ema_multi_avg_fn(steps / (steps + 1))(averaged, current, count)
 
     return update
 

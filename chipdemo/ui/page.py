@@ -26,6 +26,8 @@ from chipdemo.ui.compare.logic import Lineup
 from chipdemo.ui.events import KEEP_S, LIGHT
 from chipdemo.ui.html import header_html
 from chipdemo.ui.inspect import tab as inspect_tab
+from chipdemo.ui.inspect.layout import Parts as InspectParts
+from chipdemo.ui.inspect.layout import layout as inspect_layout
 from chipdemo.ui.label import tab as label_tab
 from chipdemo.ui.label.logic import Desk
 from chipdemo.ui.many import tab as many_tab
@@ -96,9 +98,9 @@ def add_inspect(
     examples: Sequence[Example],
     recent: Recent,
     labels: bool,
-) -> inspect_tab.Parts:
+) -> InspectParts:
     with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
-        parts = inspect_tab.layout(judge, header, settings, examples, labels)
+        parts = inspect_layout(judge, header, settings, examples, labels)
         many_parts = many_tab.layout()
     keep_address(tab, "inspect")
     handlers = inspect_tab.Handlers(parts, judge, settings, examples, recent)
@@ -122,14 +124,14 @@ def add_compare(lineup: Lineup, settings: Settings) -> None:
     compare_tab.wire(parts, tab, lineup, settings)
 
 
-def add_label(inspect_parts: inspect_tab.Parts, desk: Desk, annotators: Annotators) -> None:
+def add_label(inspect_parts: InspectParts, desk: Desk, annotators: Annotators) -> None:
     with gr.Tab("Label", id="label", elem_id="label") as tab:
         parts = label_tab.layout(annotators)
     label_tab.wire(parts, tab, desk, annotators)
     label_tab.wire_sending(inspect_parts, desk, annotators)
 
 
-def add_teach(inspect_parts: inspect_tab.Parts, teacher: Callable[[], Teacher], settings: Settings) -> None:
+def add_teach(inspect_parts: InspectParts, teacher: Callable[[], Teacher], settings: Settings) -> None:
     with gr.Tab("Teach", id="teach", elem_id="teach") as tab:
         parts = teach_tab.layout()
     keep_address(tab, "teach")

@@ -39,16 +39,20 @@ from training.splits import read_split
 from training.uncertainty import RESAMPLES, interval, resampled, two_sided_p
 
 
-def report(run: Run, plans: Sequence[Plan]) -> Path:
-    """Write ablation.json, ablation.md and charts of every row with a finished seed. Raises DataError."""
-    results = {}
+def report(run: Run, plans: Sequence[Plan], earlier: Path | None = None) -> Path:
+    """Write ablation.json, ablation.md and charts of every row with a finished seed. Raises DataError.
+
+    earlier: an ablation.json of the same images, which has the rows that are not trained anew.
+    """
+    split = read_split(run.split)
+    results = results_of(earlier, split["test"]) if earlier else {}
     for plan in plans:
         files = [result_file(plan.id, seed, run) for seed in range(plan.seeds)]
         if finished := [read_json(file) for file in files if file.exists()]:
             results[plan.id] = finished
     if not results:
         raise DataError(f"No row in {run.out} is finished. Run without --report first.")
-    data, split = read_data(run.data), read_split(run.split)
+    data = read_data(run.data)
     images = load_images(data, partial(pixels_of, size=8, interpolation="bilinear"), progress)
     row = {sha256: index for index, sha256 in enumerate(images.sha256)}
     chosen = [row[sha256] for sha256 in split["test"]]
@@ -77,6 +81,26 @@ def report(run: Run, plans: Sequence[Plan]) -> Path:
     (run.out / "ablation.md").write_text(table(ablation), encoding="utf-8")
     draw(ablation, run.out)
     return run.out / "ablation.json"
+
+
+def results_of(earlier: Path, test: Sequence[str]) -> dict[str, list[dict]]:
+    """The results in an ablation.json, as in the files of finished seeds, by row.
+
+    test: sha256 of the test images. Raises DataError if it was measured on others.
+    """
+    ablation = read_ablation(earlier)
+    if list(ablation.images.sha256) != list(test):
+        raise DataError(f"{earlier} has other test images. Leave out --keep, or give the split of its rows.")
+    of_row = ("starting_weights", "precision", "parameters", "macs")
+    of_row += ("latency_ms", "throughput", "training_seconds")
+    return {
+        row.id: [
+            {"probabilities": list(seed.probabilities), "threshold": seed.threshold}
+            | {name: getattr(row, name) for name in of_row}
+            for seed in row.seeds
+        ]
+        for row in ablation.rows
+    }
 
 
 def row_of(plan: Plan, run: Run, abnormal: np.ndarray, results: dict[str, list[dict]]) -> Row:
@@ -157,13 +181,18 @@ def difference_of(results: list[dict], baseline: list[dict], abnormal: np.ndarra
 
 
 def ship(written: Path, folder: Path, name: str) -> Path:
-    """Copy an ablation for the app: folder/NAME.json, and the checkpoints of SHIPPED in folder/NAME/."""
+    """Copy an ablation for the app: folder/NAME.json, and the checkpoints of SHIPPED in folder/NAME/.
+
+    A row that was not trained anew keeps the checkpoint that is there.
+    """
     ablation, rows = read_ablation(written), []
     for row in ablation.rows:
         checkpoint = Path(os.path.relpath(DEFAULT_MODEL, folder)).as_posix() if row.id == DEFAULT else ""
+        place = folder / name / row.id
         if row.id in SHIPPED and row.checkpoint:
+            shutil.copytree(written.parent / row.checkpoint, place, dirs_exist_ok=True)
+        if row.id in SHIPPED and (place / METRICS).exists():
             checkpoint = f"{name}/{row.id}"
-            shutil.copytree(written.parent / row.checkpoint, folder / checkpoint, dirs_exist_ok=True)
         rows.append(replace(row, checkpoint=checkpoint))
     folder.mkdir(parents=True, exist_ok=True)
     write_ablation(folder / f"{name}.json", replace(ablation, rows=tuple(rows)))

@@ -11,6 +11,7 @@ from chipdemo.labeling.intake import Intake
 from chipdemo.ui.auth import Annotators
 from chipdemo.ui.events import shown_errors
 from chipdemo.ui.inspect import tab as inspect_tab
+from chipdemo.ui.inspect.layout import Parts as InspectParts
 from chipdemo.ui.inspect.logic import Current
 from chipdemo.ui.label import adding, html, review_html
 from chipdemo.ui.label.logic import Desk
@@ -145,7 +146,7 @@ def wire_review(parts: Parts, desk: Desk, annotators: Annotators) -> None:
     )
 
 
-def wire_sending(parts: inspect_tab.Parts, desk: Desk, annotators: Annotators) -> None:
+def wire_sending(parts: InspectParts, desk: Desk, annotators: Annotators) -> None:
     """The Inspect tab's "Send to labeling"."""
 
     def on_send(current: Current | None, request: gr.Request, profile: gr.OAuthProfile | None) -> None:

@@ -14,7 +14,7 @@ from chipdemo.judge import Judge
 from chipdemo.settings import Settings
 from chipdemo.threshold import typed_threshold
 from chipdemo.ui.html import refused_html
-from chipdemo.ui.inspect import tab as inspect_tab
+from chipdemo.ui.inspect.layout import Parts as InspectParts
 from chipdemo.ui.inspect.tab import Updates, download
 from chipdemo.ui.many import html, logic
 from chipdemo.ui.turns import Turns
@@ -109,7 +109,7 @@ class Handlers:
         return {parts.results: results, parts.stop: gr.Button(visible=False), **hidden}
 
 
-def wire(parts: Parts, chosen: inspect_tab.Parts, judge: Judge, settings: Settings) -> None:
+def wire(parts: Parts, chosen: InspectParts, judge: Judge, settings: Settings) -> None:
     """The events. chosen: the Inspect tab, whose model and threshold apply."""
     handlers = Handlers(parts, judge, settings)
     private = {"api_visibility": "private", "show_progress": "hidden"}

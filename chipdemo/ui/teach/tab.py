@@ -15,6 +15,7 @@ from chipdemo.teaching import FALSE_POSITIVE_RATE, MIN_IMAGES, Draft, Taught
 from chipdemo.ui.events import KEEP_S
 from chipdemo.ui.html import refused_html
 from chipdemo.ui.inspect import tab as inspect_tab
+from chipdemo.ui.inspect.layout import Parts as InspectParts
 from chipdemo.ui.teach.html import INTRO, STOPPED, progress_html, review_html, summary_html
 from chipdemo.ui.teach.logic import NAME_LETTERS, QUEUE, Step, TeachService
 from chipdemo.ui.turns import Turns
@@ -159,7 +160,7 @@ class Handlers:
 
     parts: Parts
     service: TeachService
-    inspecting: inspect_tab.Parts
+    inspecting: InspectParts
 
     def on_teach(
         self, goods: Any, defects: Any, name: str | None, rate: Any, turns: Turns
@@ -221,7 +222,7 @@ def newest(turns: Turns, updates: Iterator[Updates]) -> Iterator[Updates]:
             yield update
 
 
-def wire(parts: Parts, service: TeachService, inspecting: inspect_tab.Parts) -> None:
+def wire(parts: Parts, service: TeachService, inspecting: InspectParts) -> None:
     """The events. inspecting: the Inspect tab."""
     handlers = Handlers(parts, service, inspecting)
     private = {"api_visibility": "private", "show_progress": "hidden"}
