@@ -55,6 +55,7 @@ VARIANTS = {
     "layer3-decay": LAYER3 | {"layer_decay": 0.7},
     "half-augmentation": HALF,
     "half-long-average": HALF | {"averaging": 0.4},
+    "long-average": {"averaging": 0.4},
     "half-consistency": HALF | {"consistency": 0.3, "epochs": 8, "batch_size": 16},
     "half-linear": HALF | {"epochs": 0, "linear": "auto"},
     "no-augmentation": {"augmentation": 0.0},
