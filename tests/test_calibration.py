@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from training.calibration import choose_threshold, fit_distance_limit, fit_heat_scale, fit_temperature
+from training.calibration import fit_calibration, fit_distance_limit, fit_heat_scale
 
 
 def overconfident(count=4000, factor=3.0, shift=0.0):
@@ -13,24 +13,26 @@ def overconfident(count=4000, factor=3.0, shift=0.0):
     return factor * true_log_odds + shift, abnormal
 
 
-def test_the_temperature_undoes_overconfidence():
-    assert fit_temperature(*overconfident(factor=3)) == pytest.approx(3, rel=0.1)
+def test_overconfidence_and_a_shift_are_undone():
+    log_odds, abnormal = overconfident(factor=3, shift=1.5)
+    calibration = fit_calibration(log_odds, abnormal)
+    assert calibration.temperature == pytest.approx(3, rel=0.1)
+    assert calibration.offset == pytest.approx(-1.5, abs=0.3)
+    sure = calibration.probability(log_odds) > 0.8
+    assert abnormal[sure].mean() == pytest.approx(calibration.probability(log_odds)[sure].mean(), abs=0.02)
 
 
-def test_the_threshold_is_where_abnormal_becomes_the_more_likely_class():
-    log_odds, abnormal = overconfident(factor=1, shift=1.5)
-    assert choose_threshold(log_odds, abnormal, temperature=1) == pytest.approx(expit(1.5), abs=0.03)
+def test_a_few_images_that_are_told_apart_make_no_model_certain():
+    log_odds = np.array([-2.0, -1.5, -1.0, 1.0, 1.5, 2.0])
+    probability = fit_calibration(log_odds, log_odds > 0).probability(log_odds)
+    assert 0.1 < probability.min() < 0.25 and 0.75 < probability.max() < 0.9
 
 
-def test_the_threshold_is_given_in_calibrated_probability():
-    log_odds, abnormal = overconfident(factor=2, shift=2)
-    assert choose_threshold(log_odds, abnormal, temperature=2) == pytest.approx(expit(1), abs=0.03)
-
-
-@pytest.mark.parametrize("log_odds", [[0.2] * 6, [3, 2, 1, -1, -2, -3]])
-def test_a_model_that_tells_nothing_apart_has_the_threshold_one_half(log_odds):
-    abnormal = np.array([False] * 3 + [True] * 3)
-    assert choose_threshold(np.array(log_odds, float), abnormal, temperature=1) == 0.5
+@pytest.mark.parametrize("log_odds", [[0.2] * 8, [4, 3, 2, 1, -1, -2, -3, -4]])
+def test_a_model_that_tells_nothing_apart_says_how_many_are_abnormal(log_odds):
+    log_odds = np.array(log_odds, float)
+    probability = fit_calibration(log_odds, np.array([False] * 5 + [True] * 3)).probability(log_odds)
+    assert np.all((probability > 0.15) & (probability < 0.5))
 
 
 def test_99_of_100_normal_images_stay_below_half_heat():

@@ -1,37 +1,45 @@
-"""What is chosen on the validation split: temperature, threshold, heat scale, distance limit."""
+"""What is chosen on the validation split: calibration, heat scale, distance limit."""
+
+from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 
+THRESHOLD = 0.5  # of the calibrated probability
+MIN_SLOPE = 0.05  # of a model that tells little apart
 HEAT_QUANTILE = 0.99  # of the normal validation images with verdict normal stay below half heat
 DISTANCE_QUANTILE = 0.995  # of the validation images are in distribution ...
 DISTANCE_MARGIN = 1.1  # ... at this fraction of the limit or closer
 
 
-def fit_temperature(log_odds: np.ndarray, abnormal: np.ndarray) -> float:
-    """Temperature scaling (Guo et al., ICML 2017): minimizes the log loss of log_odds / T."""
+class Calibration(NamedTuple):
+    """The probability of abnormal is expit((log_odds + offset) / temperature)."""
 
-    def loss(log_temperature: float) -> float:
-        return log_loss(abnormal, expit(log_odds / np.exp(log_temperature)), labels=[False, True])
+    temperature: float
+    offset: float
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+    def probability(self, log_odds: np.ndarray) -> np.ndarray:
+        """(N,) -> (N,), 0-1."""
+        return expit((log_odds + self.offset) / self.temperature)
 
 
-def choose_threshold(log_odds: np.ndarray, abnormal: np.ndarray, temperature: float) -> float:
-    """The calibrated probability, 0-1, from which abnormal is the more likely class.
+def fit_calibration(log_odds: np.ndarray, abnormal: np.ndarray) -> Calibration:
+    """Platt scaling, with his targets for few images (Platt, 1999): 0.5 is where abnormal is more likely.
 
-    Taken from a logistic fit to the validation log-odds (Platt). The threshold of best accuracy on a few
-    hundred images changes with every single one; the crossing of a fit with two parameters does not.
-    0.5 where the log-odds do not rise with the share of abnormal images.
+    Temperature alone is not enough: trained on the shares of annotators, a network that is sure of nothing
+    says 1/3 where none of the images is abnormal. log_odds: (N,) of validation images. abnormal: (N,) bool.
     """
-    platt = LogisticRegression(C=1e4).fit(log_odds[:, None], abnormal)
-    if platt.coef_[0, 0] <= 0:
-        return 0.5
-    crossing = -platt.intercept_[0] / platt.coef_[0, 0]
-    return round(float(np.clip(expit(crossing / temperature), 0.01, 0.99)), 3)
+    positives, negatives = np.count_nonzero(abnormal), np.count_nonzero(~abnormal)
+    target = np.where(abnormal, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+
+    def loss(line: np.ndarray) -> float:
+        value = line[0] * log_odds + line[1]
+        return np.mean(np.logaddexp(0, value) - target * value)
+
+    slope, intercept = minimize(loss, (1.0, 0.0)).x
+    slope = max(slope, MIN_SLOPE)
+    return Calibration(float(1 / slope), float(intercept / slope))
 
 
 def fit_heat_scale(highest_cam: np.ndarray) -> float:

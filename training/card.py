@@ -44,8 +44,8 @@ Chip Inspector: `python app.py --model FOLDER_OR_HUB_ID`.
 | average precision | {average_precision:.3f} | |
 | expected calibration error | {expected_calibration_error:.3f} | |
 
-Threshold {threshold:.3f} and temperature {temperature:.3f} were chosen on the validation split;
-the test split was measured once, at the end of the run, with the weights as stored here.
+The probability was calibrated on the validation split (temperature {temperature:.3f}); the threshold is
+{threshold:.3f}. The test split was measured once, at the end of the run, with the weights as stored here.
 
 | {split} | predicted normal | predicted abnormal |
 |---|---|---|

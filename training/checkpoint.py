@@ -1,7 +1,7 @@
 """From the best weights of a run to its checkpoint: calibrated on validation, measured on test, written."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from scipy.special import expit
 from chipdemo.comparison import comparison_of
 from chipdemo.vision.checkpoint import (
     CARD,
-    CONFIG,
     METRICS,
     SPLIT,
     WEIGHTS,
@@ -22,7 +21,7 @@ from chipdemo.vision.checkpoint import (
 )
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.weights import load_weights, save_checkpoint
-from training.calibration import choose_threshold, fit_distance_limit, fit_heat_scale, fit_temperature
+from training.calibration import THRESHOLD, fit_calibration, fit_distance_limit, fit_heat_scale
 from training.card import model_card
 from training.comparison import Answers, compare_with, table
 from training.in_use import InUse
@@ -52,8 +51,12 @@ def write_checkpoint(
     save_checkpoint(folder, net, spec)
     load_weights(net, folder / WEIGHTS)
     on_val = predict(net, images.pixels[VAL], spec)
-    spec = calibrated(spec, on_val, images.abnormal[VAL])
-    write_json(folder / CONFIG, asdict(spec))
+    calibration = fit_calibration(on_val.log_odds, images.abnormal[VAL])
+    with torch.no_grad():  # the offset becomes part of the log-odds
+        net.head.bias += torch.tensor([-0.5, 0.5], device=device) * calibration.offset
+    on_val = on_val._replace(log_odds=on_val.log_odds + calibration.offset)
+    spec = calibrated(spec, calibration.temperature, on_val, images.abnormal[VAL])
+    save_checkpoint(folder, net, spec)
 
     on_test = predict(net, images.pixels[TEST], spec)  # once, with everything chosen
     probabilities = {
@@ -89,19 +92,17 @@ def write_checkpoint(
         print(table(metrics["comparison"]), comparison_of(metrics).text, sep="\n", flush=True)
 
 
-def calibrated(spec: ModelSpec, on_val: Predictions, abnormal: np.ndarray) -> ModelSpec:
+def calibrated(spec: ModelSpec, temperature: float, on_val: Predictions, abnormal: np.ndarray) -> ModelSpec:
     """With temperature, threshold, heat scale and distance limit, which are chosen on validation.
 
     abnormal: (N,) bool, the truth.
     """
-    temperature = fit_temperature(on_val.log_odds, abnormal)
-    threshold = choose_threshold(on_val.log_odds, abnormal, temperature)
-    passed = ~abnormal & (expit(on_val.log_odds / temperature) < threshold)
+    passed = ~abnormal & (expit(on_val.log_odds / temperature) < THRESHOLD)
     passed = passed if passed.any() else ~abnormal
     return replace(
         spec,
         temperature=temperature,
-        threshold=threshold,
+        threshold=THRESHOLD,
         heat_scale=fit_heat_scale(on_val.highest_cam[passed]),
         distance_limit=fit_distance_limit(on_val.distance),
     )

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy.special import expit
 from skimage.feature import hog
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
@@ -20,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from training.calibration import choose_threshold
+from training.calibration import THRESHOLD, fit_calibration
 
 FOLDS = 5  # of the training split, to choose the options of a learner
 HOG_SIDE = 128  # pixels
@@ -87,16 +86,12 @@ class Fitted:
         on_train = self._scores(features)
         # A single outlier among few validation scores can change the sign of the fitted slope
         scores = np.clip(self._scores(val_features), on_train.min(), on_train.max())
-        self.platt = LogisticRegression().fit(scores[:, None], val_abnormal)
-        self.threshold = choose_threshold(self.platt.decision_function(scores[:, None]), val_abnormal, 1.0)
-
-    def log_odds(self, features: np.ndarray) -> np.ndarray:
-        """(N, C) -> (N,), calibrated."""
-        return self.platt.decision_function(self._scores(features)[:, None])
+        self.calibration = fit_calibration(scores, val_abnormal)
+        self.threshold = THRESHOLD
 
     def probability(self, features: np.ndarray) -> np.ndarray:
         """(N, C) -> (N,) of abnormal, 0-1."""
-        return expit(self.log_odds(features))
+        return self.calibration.probability(self._scores(features))
 
     def _scores(self, features: np.ndarray) -> np.ndarray:
         if hasattr(self.model, "decision_function"):

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
@@ -17,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from chipdemo.vision.checkpoint import ModelSpec
 from chipdemo.vision.model import ChipNet
-from training.calibration import fit_temperature
+from training.calibration import fit_calibration
 from training.predict import predict
 from training.splits import TRAIN, VAL, DividedImages
 from training.trunk import CHUNK, FrozenTrunk, Inputs
@@ -106,10 +105,10 @@ def linear_model(
 def validation_losses(
     candidates: Mapping[str, tuple[ChipNet, ModelSpec]], images: DividedImages
 ) -> dict[str, float]:
-    """The log loss of each candidate on the validation split, after temperature scaling."""
+    """The log loss of each candidate on the validation split, calibrated on it."""
     losses = {}
     for name, (net, spec) in candidates.items():
         log_odds = predict(net, images.pixels[VAL], spec).log_odds
-        probability = expit(log_odds / fit_temperature(log_odds, images.abnormal[VAL]))
+        probability = fit_calibration(log_odds, images.abnormal[VAL]).probability(log_odds)
         losses[name] = float(log_loss(images.abnormal[VAL], probability, labels=[False, True]))
     return losses

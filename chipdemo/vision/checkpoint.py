@@ -48,7 +48,7 @@ class ModelSpec:
     """Everything but the weights.
 
     image_size: side of the network's square input, pixels. mean, std: of 0-1 RGB.
-    temperature: the log-odds are divided by it (Guo et al., ICML 2017). threshold: 0-1.
+    temperature: the log-odds are divided by it. threshold: 0-1.
     heat_scale: evidence that shows as half heat. distance_limit: OODDetector's distance from
     which an image is out of distribution. verdict_by: "head", the classifier, or
     "memory", what was learned of normal chips; then the head has learned nothing.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save
-from scipy.special import expit, logit
+from scipy.special import logit
 from torch.utils.flop_counter import FlopCounterMode
 
 from chipdemo.errors import DataError
@@ -20,7 +20,7 @@ from chipdemo.vision.runtimes.pytorch import TorchEngine
 from chipdemo.vision.transforms import pixels_of
 from chipdemo.vision.weights import load_checkpoint
 from training.ablation.plans import SCRATCH, START, Plan
-from training.calibration import choose_threshold, fit_temperature
+from training.calibration import THRESHOLD, fit_calibration
 from training.classical import Fitted, hog_features
 from training.data import load_images
 from training.options import Options
@@ -155,11 +155,11 @@ def combine(plan: Plan, seed: int, run: Run) -> dict:
         return logit(probabilities.clip(1e-5, 1 - 1e-5)).mean(0)
 
     on_val, val_abnormal = log_odds("validation"), np.array(metrics[0]["validation"]["abnormal"])
-    temperature = fit_temperature(on_val, val_abnormal)
+    calibration = fit_calibration(on_val, val_abnormal)
     sums = ("parameters", "macs", "latency_ms", "training_seconds")
     return {
-        "probabilities": [round(float(p), 5) for p in expit(log_odds("test") / temperature)],
-        "threshold": choose_threshold(on_val, val_abnormal, temperature),
+        "probabilities": [round(float(p), 5) for p in calibration.probability(log_odds("test"))],
+        "threshold": THRESHOLD,
         "starting_weights": "; ".join(dict.fromkeys(one["starting_weights"] for one in members)),
         "precision": "; ".join(dict.fromkeys(one["precision"] for one in members)),
         **{name: round(sum(one[name] for one in members), 2) for name in sums},
