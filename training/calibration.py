@@ -7,7 +7,6 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 THRESHOLD = 0.5  # of the calibrated probability
-MIN_SLOPE = 0.05  # of a model that tells little apart
 HEAT_QUANTILE = 0.99  # of the normal validation images with verdict normal stay below half heat
 DISTANCE_QUANTILE = 0.995  # of the validation images are in distribution ...
 DISTANCE_MARGIN = 1.1  # ... at this fraction of the limit or closer
@@ -25,20 +24,20 @@ class Calibration(NamedTuple):
 
 
 def fit_calibration(log_odds: np.ndarray, abnormal: np.ndarray) -> Calibration:
-    """Platt scaling, with his targets for few images (Platt, 1999): 0.5 is where abnormal is more likely.
+    """Platt scaling (Platt, 1999): 0.5 is where abnormal becomes the more likely class.
 
     Temperature alone is not enough: trained on the shares of annotators, a network that is sure of nothing
-    says 1/3 where none of the images is abnormal. log_odds: (N,) of validation images. abnormal: (N,) bool.
+    says 1/3 where none of the images is abnormal. The logarithm of the slope has a standard normal prior, so
+    that a few images that are told apart make no model certain. log_odds: (N,) of validation images.
+    abnormal: (N,) bool.
     """
-    positives, negatives = np.count_nonzero(abnormal), np.count_nonzero(~abnormal)
-    target = np.where(abnormal, (positives + 1) / (positives + 2), 1 / (negatives + 2))
 
     def loss(line: np.ndarray) -> float:
-        value = line[0] * log_odds + line[1]
-        return np.mean(np.logaddexp(0, value) - target * value)
+        value = np.exp(line[0]) * log_odds + line[1]
+        return np.sum(np.logaddexp(0, value) - abnormal * value) + line[0] ** 2 / 2
 
-    slope, intercept = minimize(loss, (1.0, 0.0)).x
-    slope = max(slope, MIN_SLOPE)
+    log_slope, intercept = minimize(loss, (0.0, 0.0)).x
+    slope = np.exp(log_slope)
     return Calibration(float(1 / slope), float(intercept / slope))
 
 
