@@ -5,7 +5,8 @@
 trains the named variants (all, when none is named) with training/train.py on the 1,968 learning
 images of elpv_split.json alone: 60 % train, 8 % validation, 32 % held out. The 656 test
 images are not read. Each variant is compared with the first one on the same held-out images. Finished
-runs are kept, killed ones resumed; recipe.json holds all that are finished.
+runs are kept, killed ones resumed; recipe.json holds all that are finished. The first variant has to be
+among them.
 """
 
 import argparse
@@ -37,6 +38,7 @@ REPORT = ROOT / "benchmarks" / "recipe.json"
 RUNS = ROOT / "runs" / "recipe"
 CHANGED = 250  # held-out images whose verdicts are asked for again under each change
 HARD = "hard-labels"
+HELD_OUT = "held_out.json"  # the probabilities of a run
 FRACTIONS = (0.60, 0.08, 0.32)  # train, validation, held out; of the 1,968
 BASE = {
     "backbone": "chip_resnet50",
@@ -117,7 +119,7 @@ def train(name: str, seed: int, out: Path) -> None:
 
 
 def judge(out: Path) -> dict[str, dict]:
-    """The figures and probabilities of the held-out images, and how often verdicts flip."""
+    """The figures of the held-out images and how often verdicts flip; writes their probabilities to out."""
     learning, split_file = prepare()
     net, spec, _ = load_checkpoint(out)
     data, held_out = read_csv(learning), read_json(split_file)["test"]
@@ -126,18 +128,20 @@ def judge(out: Path) -> dict[str, dict]:
     abnormal = images.abnormal[chosen]
     probability = expit(predict(net, images.pixels[chosen], spec).log_odds / spec.temperature)
     robustness = measure_robustness(net, spec, data, held_out[:CHANGED])
-    return {
-        **measure(probability, abnormal, spec.threshold),
-        "flips": {key: robustness[key] for key in ("images", "mean", "worst")},
+    found = {
         "threshold": spec.threshold,
         "probabilities": [round(float(p), 6) for p in probability],
         "abnormal": abnormal.tolist(),
     }
+    write_json(out / HELD_OUT, found)
+    flips = {key: robustness[key] for key in ("images", "mean", "worst")}
+    return {**measure(probability, abnormal, spec.threshold), "flips": flips}
 
 
-def compared(row: dict, base: dict) -> dict[str, list[float]]:
-    """What a variant brought over the first one: the difference and its standard error."""
-    abnormal = np.array(row["abnormal"])
+def compared(out: Path, base: Path) -> dict[str, list[float]]:
+    """What a variant brought over the first one: the difference and its standard error. Folders of runs."""
+    variant, first = read_json(out / HELD_OUT), read_json(base / HELD_OUT)
+    abnormal = np.array(variant["abnormal"])
 
     def figures(of: dict, rows: np.ndarray) -> np.ndarray:
         scores = np.array(of["probabilities"])
@@ -145,7 +149,7 @@ def compared(row: dict, base: dict) -> dict[str, list[float]]:
         return np.array([auroc(scores[rows], abnormal[rows]), correct[rows].mean()])
 
     def difference(rows: np.ndarray) -> np.ndarray:
-        return figures(row, rows) - figures(base, rows)
+        return figures(variant, rows) - figures(first, rows)
 
     found = difference(np.arange(len(abnormal)))
     errors = resampled(difference, abnormal, RESAMPLES, stratified=True).std(0)
@@ -165,8 +169,7 @@ def main() -> None:
         row = {"flags": {k: Path(v).name if isinstance(v, Path) else v for k, v in VARIANTS[name].items()}}
         row |= {"seconds": read_metrics(out)["training"]["seconds"], **judge(out)}
         rows = read_json(REPORT) if REPORT.exists() else {}  # read late: another may run beside us
-        base = rows.get(f"base-{options.seed}", row)
-        row["against_base"] = compared(row, base)
+        row["against_base"] = compared(out, RUNS / f"base-{options.seed}")
         rows[out.name] = row
         write_json(REPORT, rows)
         (d_auroc, e_auroc), (d_accuracy, e_accuracy) = row["against_base"].values()

@@ -274,7 +274,7 @@ def test_near_duplicates_are_held_out_together(backbone, tmp_path):
         ImageEnhance.Brightness(Image.open(path)).enhance(0.9).save(path.with_name(f"{path.stem}b.png"))
     features = extract_features(found(folder), backbone)
     assert features.like(0) == features.like(1) == (0, 1)
-    assert "24 images are 12 that differ" in features.warnings[0]
+    assert "Of the 24 images, 12 differ" in features.warnings[0]
     one_by_one = fit(replace(features, groups=tuple(range(24))))
     together = fit(features)
     assert np.median(one_by_one.scores) < 0.7 * np.median(alone.scores)

@@ -26,10 +26,9 @@ class Calibration(NamedTuple):
 def fit_calibration(log_odds: np.ndarray, abnormal: np.ndarray) -> Calibration:
     """Platt scaling (Platt, 1999): 0.5 is where abnormal becomes the more likely class.
 
-    Temperature alone is not enough: trained on the shares of annotators, a network that is sure of nothing
-    says 1/3 where none of the images is abnormal. The logarithm of the slope has a standard normal prior, so
-    that a few images that are told apart make no model certain. log_odds: (N,) of validation images.
-    abnormal: (N,) bool.
+    The offset is for networks trained on the shares of annotators, of which 1/3 counts as normal here. The
+    logarithm of the slope has a standard normal prior, so that a few images that are told apart make no model
+    certain. log_odds: (N,) of validation images. abnormal: (N,) bool.
     """
 
     def loss(line: np.ndarray) -> float:

@@ -28,7 +28,7 @@ SPLIT_HELP = (
 AUTO, OFF = GROUPS = ("auto", "off")
 FIND_GROUPS_HELP = (
     "auto: near-duplicates, such as one part under two lights, are looked for and kept in one split, unless "
-    "the data has groups of its own; off: they may be in several splits, and the test figures then too good"
+    "the data has groups of its own; off: they may be in several splits, and the test figures are too good"
 )
 
 

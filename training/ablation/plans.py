@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 SCRATCH = {"init": "none", "freeze": 0, "learning_rate": 2e-3, "head_rate": 1.0}
 KIM, ULLAH = "Kim et al., Table 1", "Ullah et al."
-TUNED = {"views": 12, "epochs": 12, "learning_rate": 2e-4, "averaging": 0.4}  # benchmarks/recipe.py
+TUNED = {"views": 12, "epochs": 12, "learning_rate": 2e-4, "averaging": 0.4}  # as benchmarks/recipe.py found
 # Flags for distilling the starting weights of a backbone without ImageNet weights
 START = SCRATCH | {"attention": "none", "stages": 1, "image_size": 160, "epochs": 10}
 

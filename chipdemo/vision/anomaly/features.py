@@ -85,8 +85,8 @@ class ImageFeatures:
             )
         if (parts := len(set(self.groups))) < len(self.groups):
             warnings.append(
-                f"The {len(self.groups):,} images are {parts:,} that differ and near-duplicates of these, "
-                "which are held out together. Images of other parts make the result better."
+                f"Of the {len(self.groups):,} images, {parts:,} differ; the others are near-duplicates of "
+                "these and are held out with them. Images of other parts make the result better."
             )
         return tuple(warnings)
 
