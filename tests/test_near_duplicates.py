@@ -10,8 +10,9 @@ from scipy.ndimage import gaussian_filter
 
 from chipdemo.vision.near_duplicates import near_duplicates, small_gray
 from training.data import load_images
+from training.divided import AUTO, OFF, load_divided, near_duplicate_groups
 from training.folders import read_folder
-from training.splits import AUTO, OFF, SPLITS, TEST, divide, load_divided, near_duplicate_groups
+from training.splits import SPLITS, TEST, divide
 
 SIDE = 240
 

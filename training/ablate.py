@@ -23,17 +23,9 @@ from training.ablation.plans import PLANS, Plan
 from training.ablation.results import report, ship
 from training.ablation.seeds import Run, finish
 from training.data import load_images
+from training.divided import AUTO, FIND_GROUPS_HELP, GROUPS, near_duplicate_groups
 from training.sources import DATA_HELP, read_data
-from training.splits import (
-    AUTO,
-    FIND_GROUPS_HELP,
-    GROUPS,
-    NONE_SEEN,
-    SPLIT_HELP,
-    divide,
-    near_duplicate_groups,
-    read_split,
-)
+from training.splits import NONE_SEEN, SPLIT_HELP, divide, read_split
 
 
 def parse(arguments: list[str] | None, plans: Sequence[Plan]) -> argparse.Namespace:

@@ -24,10 +24,11 @@ from chipdemo.vision.weights import load_weights, save_checkpoint
 from training.calibration import THRESHOLD, fit_calibration, fit_distance_limit, fit_heat_scale
 from training.card import model_card
 from training.comparison import Answers, compare_with, table
+from training.divided import DividedImages
 from training.in_use import InUse
 from training.measure import draw, measure
 from training.predict import Predictions, predict
-from training.splits import TEST, TRAIN, VAL, DividedImages
+from training.splits import TEST, TRAIN, VAL
 
 NOT_PRINTED = ("split", "probabilities", "abnormal")
 

@@ -33,6 +33,7 @@ from chipdemo.vision.runtimes.pytorch import TorchEngine
 from chipdemo.vision.transforms import pixels_of
 from chipdemo.vision.weights import load_checkpoint
 from training.data import Images, Sample, load_images
+from training.divided import AUTO, GROUPS, groups_of, near_duplicate_groups
 from training.measure import (
     PICTURES,
     RELIABILITY,
@@ -46,14 +47,7 @@ from training.predict import predict
 from training.report import markdown
 from training.robustness import CHANGES, measure_robustness
 from training.sources import DATA_HELP, read_data
-from training.splits import (
-    AUTO,
-    GROUPS,
-    NONE_SEEN,
-    groups_of,
-    near_duplicate_groups,
-    read_split,
-)
+from training.splits import NONE_SEEN, read_split
 
 REPORT, PAGE = "report.json", "report.md"
 RECALL = 0.98  # of the operating point that is reported besides the model's own

@@ -24,8 +24,9 @@ from chipdemo.vision.checkpoint import (
 )
 from chipdemo.vision.revisions import newest_accepted
 from training.data import LabeledData
+from training.divided import DividedImages
 from training.sources import read_data
-from training.splits import TRAIN, DividedImages, read_split
+from training.splits import TRAIN, read_split
 
 ALL_BLOCKS = 1000  # more than any backbone has
 NEW_SHARE, MOST_REPEATS = 0.3, 8  # of the images of an epoch that are new; of a new image in an epoch

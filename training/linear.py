@@ -17,8 +17,9 @@ from sklearn.preprocessing import StandardScaler
 from chipdemo.vision.checkpoint import ModelSpec
 from chipdemo.vision.model import ChipNet
 from training.calibration import fit_calibration
+from training.divided import DividedImages
 from training.predict import predict
-from training.splits import TRAIN, VAL, DividedImages
+from training.splits import TRAIN, VAL
 from training.trunk import CHUNK, FrozenTrunk, Inputs
 
 FOLDS = 5  # of the training split, to choose the regularization; each class needs as many groups

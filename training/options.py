@@ -6,9 +6,10 @@ from pathlib import Path
 
 from chipdemo.errors import DataError
 from chipdemo.vision.model import ATTENTIONS
+from training.divided import AUTO, FIND_GROUPS_HELP, GROUPS
 from training.push import OWN
 from training.sources import DATA_HELP, GROUP_HELP
-from training.splits import AUTO, FIND_GROUPS_HELP, GROUPS, SPLIT_HELP
+from training.splits import SPLIT_HELP
 
 ABOUT = """Train a model.
 

@@ -26,6 +26,7 @@ from chipdemo.vision.transforms import pixels_of
 from training.checkpoint import write_checkpoint
 from training.comparison import rows_to_compare
 from training.distillation import Distillation, teacher_predictions
+from training.divided import load_divided
 from training.in_use import InUse, earlier_data, is_at_hand, model_in_use, rows_of_epoch, tuning
 from training.linear import can_be_fitted, linear_model, validation_losses
 from training.measure import PICTURES, auroc
@@ -34,7 +35,7 @@ from training.predict import predict
 from training.push import destination, push
 from training.resume import PARTIAL_STATE, STATE, load_state, save_state
 from training.sources import read_data
-from training.splits import NONE_SEEN, SPLITS, load_divided
+from training.splits import NONE_SEEN, SPLITS
 from training.starting_weights import load_starting_weights
 from training.trunk import FrozenTrunk, Inputs
 
