@@ -268,7 +268,7 @@ def test_images_of_different_shapes_and_sizes_give_a_warning(backbone, tmp_path)
 
 
 def test_near_duplicates_are_held_out_together(backbone, tmp_path):
-    folder = chips(tmp_path, 12)
+    folder = chips(tmp_path / "goods", 12)
     alone = fit(extract_features(found(folder), backbone))
     for path in sorted(folder.iterdir()):
         ImageEnhance.Brightness(Image.open(path)).enhance(0.9).save(path.with_name(f"{path.stem}b.png"))
@@ -279,6 +279,10 @@ def test_near_duplicates_are_held_out_together(backbone, tmp_path):
     together = fit(features)
     assert np.median(one_by_one.scores) < 0.7 * np.median(alone.scores)
     assert np.median(together.scores) > 0.9 * np.median(alone.scores)
+    assert together.independent.tolist() == together.scores.reshape(12, 2).max(1).tolist()
+    save_taught(tmp_path / "model", backbone, together, "chip")
+    metrics = read(tmp_path / "model", METRICS)
+    assert metrics["teaching"]["images"] == 24 and len(metrics["validation"]["probabilities"]) == 12
 
 
 def test_fewer_than_ten_that_differ_are_refused(features):

@@ -103,7 +103,7 @@ def summary_html(draft: Draft, taught: Taught) -> str:
 def _false_positives(taught: Taught) -> str:
     flagged = taught.point.false_positive_rate
     text = f"{rate_html(flagged, 'good images')} would be flagged, each held out."
-    if taught.images * taught.false_positive_rate_wanted < 1:
+    if flagged.total * taught.false_positive_rate_wanted < 1:
         text += " So few images cannot measure the rate: the threshold is estimated from their spread."
     return text
 
@@ -114,7 +114,7 @@ def _promise(taught: Taught) -> str:
     text = f"at most <b>{100 * most:.1f}\u00a0%</b> are flagged, with {100 * CONFIDENCE:g} % confidence."
     if most <= wanted.share:
         return text
-    if (needed := images_needed(wanted)) > taught.images:
+    if (needed := images_needed(wanted)) > taught.point.false_positive_rate.total:
         return f"{text} To promise {wanted.percent}, teach {needed:,} good images or more."
     return f"{text} “Flag at most {wanted.percent}” in the Inspect tab sets a threshold that promises that."
 

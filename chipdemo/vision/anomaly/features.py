@@ -86,7 +86,8 @@ class ImageFeatures:
         if (parts := len(set(self.groups))) < len(self.groups):
             warnings.append(
                 f"Of the {len(self.groups):,} images, {parts:,} differ; the others are near-duplicates of "
-                "these and are held out with them. Images of other parts make the result better."
+                "these. They are held out together and count as one. Images of other parts make the "
+                "result better."
             )
         return tuple(warnings)
 

@@ -47,6 +47,14 @@ class Fit:
     highest: np.ndarray
     outliers: tuple[int, ...]
 
+    @property
+    def independent(self) -> np.ndarray:
+        """(G,) scores of images that differ: of near-duplicates, the one with the highest score."""
+        highest = {}
+        for group, score in zip(self.features.groups, self.scores):
+            highest[group] = max(score, highest.get(group, score))
+        return np.array(list(highest.values()))
+
     def without(self, rows: Collection[int], progress: Progress = silent) -> "Fit":
         """Fitted anew to all images but some; the same where there are none. Raises DataError."""
         return fit(self.features.without(rows), progress=progress) if rows else self
@@ -157,7 +165,7 @@ def limits_of(fitted: Fit, false_positive_rate: float, defects: np.ndarray = NO_
     The wanted false positive rate of held-out images sets the limit. Known defects can raise it, to where
     a logistic fit to both is undecided, never lower it: the rate is not exceeded because of them.
     """
-    good = fitted.scores
+    good = fitted.independent
     limit, typical = upper_limit(good, false_positive_rate), float(np.median(good))
     if len(defects):
         unit = max(limit - typical, 1e-6)

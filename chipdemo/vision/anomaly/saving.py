@@ -129,9 +129,10 @@ def _metrics(
     false_positive_rate: float,
     defects: np.ndarray,
 ) -> dict[str, Any]:
-    scores = np.concatenate((fitted.scores, defects))
+    independent = fitted.independent  # near-duplicates would promise more than is known
+    scores = np.concatenate((independent, defects))
     probabilities = 1 / (1 + np.exp(-(scores - limits.score) / limits.spread))
-    flagged, goods, features = probabilities >= 0.5, len(fitted.scores), fitted.features
+    flagged, goods, features = probabilities >= 0.5, len(independent), fitted.features
     known = f", {len(defects):,} known defects" if len(defects) else ""
     descriptor = asdict(fitted.bank.descriptor)
     return {
@@ -148,7 +149,7 @@ def _metrics(
             "abnormal": [False] * goods + [True] * len(defects),
         },
         "teaching": {
-            "images": goods,
+            "images": len(features.names),
             "patches": len(fitted.bank.memory_bank.features),
             "false_positive_rate_wanted": false_positive_rate,
             "unusable": len(features.unusable),
