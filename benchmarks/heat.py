@@ -20,6 +20,7 @@ from chipdemo.images import decode_image, read_image
 from chipdemo.inspection import CAM
 from chipdemo.judge import Judge
 from chipdemo.models import Models
+from chipdemo.settings import DEFAULT_MODEL
 from chipdemo.vision.checkpoint import SPLIT, find_checkpoint, read_json, write_json
 from chipdemo.vision.predictor import load_model
 from training.sources import read_elpv
@@ -43,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default=str(ROOT / "chipdemo/weights/elpv-efficientnet-lite0-cbam"))
+    parser.add_argument("--model", default=str(DEFAULT_MODEL))
     parser.add_argument("--others", nargs="*", type=Path, default=[])
     parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "heat.json")
     options = parser.parse_args()

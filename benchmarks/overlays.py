@@ -18,6 +18,7 @@ with the highest AUPRO first.
 
 import argparse
 import datetime
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -162,11 +163,11 @@ def over_folds(options: argparse.Namespace) -> tuple[list[dict], np.ndarray, dic
     return explained, np.concatenate(masks), about
 
 
-def of_one(source: str, data: Path) -> tuple[list[dict], np.ndarray, dict]:
-    """The same of one checkpoint, on images that it has not learned from."""
+def of_one(source: str, data: Path, most: int) -> tuple[list[dict], np.ndarray, dict]:
+    """The same of one checkpoint, on images that it has not learned from. most: drawn ones."""
     model, split = load_model(source), read_split(find_checkpoint(source) / SPLIT)
     if str(data) == "elpv":
-        images, masks = drawn(set(split[TEST]))
+        images, masks = drawn(set(split[TEST]), most)
         name = "drawn defects in normal ELPV test images"
     else:
         paths = sorted((data / "test").glob("*/*"))
@@ -178,13 +179,15 @@ def of_one(source: str, data: Path) -> tuple[list[dict], np.ndarray, dict]:
     return [explain(model, images, masks)], masks, about
 
 
-def drawn(test: set[str]) -> tuple[list[DecodedImage], np.ndarray]:
-    """The normal ELPV images of a test split, every second one with a defect, and (N, side, side) masks."""
+def drawn(test: set[str], most: int) -> tuple[list[DecodedImage], np.ndarray]:
+    """Normal ELPV images of a test split, every second one with a defect, and (N, side, side) masks.
+
+    most: so many images at most, evenly spaced.
+    """
+    normal = [read_image(sample.path) for sample in read_elpv().samples if sample.label == NORMAL]
+    normal = [image for image in normal if image.sha256 in test]
     images, masks = [], []
-    for sample in read_elpv().samples:
-        image = read_image(sample.path)
-        if sample.label != NORMAL or image.sha256 not in test:
-            continue
+    for image in normal[:: math.ceil(len(normal) / most)]:
         mask = np.zeros((MASK_SIDE, MASK_SIDE), bool)
         if len(images) % 2:
             kind = KINDS[len(images) // 2 % len(KINDS)]
@@ -230,13 +233,17 @@ def main() -> None:
     parser.add_argument("--trained", type=Path, default=ROOT / "runs" / "transistor")
     parser.add_argument("--folds", type=int, default=FOLDS, help="how many of them, the first ones")
     parser.add_argument("--model", default="", help="measure this checkpoint instead of the folds'")
+    parser.add_argument("--images", type=int, default=1000, help="of ELPV, so many at most")
     parser.add_argument("--record", nargs="+", type=Path, default=[], help="write the figures into these")
     parser.add_argument(
         "--report", type=Path, help="(default: overlays.json, of a model overlays_model.json)"
     )
     options = parser.parse_args()
     name = "overlays_model.json" if options.model else "overlays.json"
-    explained, masks, about = of_one(options.model, options.data) if options.model else over_folds(options)
+    if options.model:
+        explained, masks, about = of_one(options.model, options.data, options.images)
+    else:
+        explained, masks, about = over_folds(options)
     rows = []
     for method in explained[0]["methods"].tolist():
         rows.append(row_of(method, explained, masks))

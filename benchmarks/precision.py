@@ -1,4 +1,4 @@
-"""What fewer bits cost and bring: the shipped model in OpenVINO in single precision, bfloat16 and 8 bits.
+"""What fewer bits cost and bring EfficientNet-Lite0 + CBAM in OpenVINO: single precision, bfloat16, 8 bits.
 
     python benchmarks/precision.py
 
@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from chipdemo.images import read_image
 from chipdemo.inspection import ABNORMAL
-from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.settings import LITE0_MODEL
 from chipdemo.vision.checkpoint import SPLIT, read_json, write_json
 from chipdemo.vision.runtimes.export import save_graph
 from chipdemo.vision.transforms import pixels_of
@@ -62,8 +62,8 @@ def main() -> None:
     )
     parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "precision.json")
     options = parser.parse_args()
-    net, spec, info = load_checkpoint(DEFAULT_MODEL)
-    split, shown = read_json(DEFAULT_MODEL / SPLIT), {}
+    net, spec, info = load_checkpoint(LITE0_MODEL)
+    split, shown = read_json(LITE0_MODEL / SPLIT), {}
     for sample in read_elpv().samples:
         decoded = read_image(sample.path)
         pixels = pixels_of(decoded.image, spec.image_size, spec.interpolation)

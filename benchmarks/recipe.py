@@ -65,7 +65,7 @@ VARIANTS = {
     HARD: {},
     "no-averaging": {"averaging": 0.0},
     "300px": {"image_size": 300},
-    "long": {"epochs": 24},
+    "long": {"averaging": 0.4, "epochs": 24},
     "no-cbam": {"attention": "none"},
     "one-stage": {"stages": 1},
     "distilled": {"teacher": f"{RUNS}/linear-head-0,{RUNS}/base-0"},

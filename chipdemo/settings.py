@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from chipdemo.threshold import Target
 
 PREFIX = "CHIPDEMO_"
-DEFAULT_MODEL = Path(__file__).parent / "weights" / "elpv-efficientnet-lite0-cbam"
+DEFAULT_MODEL = Path(__file__).parent / "weights" / "elpv-resnet50-cbam"
+LITE0_MODEL = Path(__file__).parent / "ablation" / "elpv" / "lite0-cbam"
 DEFAULT_JOURNAL = Path("~/.chipdemo/labels.db")  # the same wherever the program is started
 AUTO = "auto"
 RUNTIMES = (AUTO, "openvino", "onnx", "torch")

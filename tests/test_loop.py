@@ -2,14 +2,19 @@
 
 import argparse
 import json
+from contextlib import redirect_stdout
+from io import StringIO
 
 import pytest
 
 from benchmarks import loop
 from benchmarks.loop import Cells, benchmark, cells, summary_of
+from chipdemo.__main__ import main
 from chipdemo.labeling.queue import INFORMATIVE, RANDOM
 from tests.tiny import BACKBONE, draw_chip
 from training.data import Sample
+from training.options import parse
+from training.train import train
 
 FLAGS = f"--backbone {BACKBONE} --init none --image-size 64 --freeze 0 --epochs 2 --batch-size 8 --linear off"
 
@@ -35,7 +40,27 @@ def test_cells_are_divided_by_kind_and_by_name(drawn):
     assert len(drawn.truth) == 64 and set(drawn.truth.values()) == {"normal", "abnormal"}
 
 
-def test_a_round_labels_trains_and_reports_and_is_not_repeated(drawn, tmp_path, monkeypatch):
+@pytest.fixture
+def in_process(monkeypatch):
+    """The commands run in this process, which has imported everything."""
+
+    def run(command, folder, environment) -> str:
+        printed = StringIO()
+        with monkeypatch.context() as patch, redirect_stdout(printed):
+            patch.chdir(folder)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            program, *flags = command[1:]
+            if program == "training/train.py":
+                train(parse(flags))
+            else:
+                main(flags[1:])  # python -m chipdemo
+        return printed.getvalue()
+
+    monkeypatch.setattr(loop, "run", run)
+
+
+def test_a_round_labels_trains_and_reports_and_is_not_repeated(drawn, in_process, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "ROUNDS", (40,))
     options = argparse.Namespace(seeds=1, orders=[INFORMATIVE], flags=FLAGS, without_earlier=False)
     report = benchmark(drawn, tmp_path / "runs", options)

@@ -22,7 +22,7 @@ from chipdemo.vision.anomaly.matching import (
 )
 from chipdemo.vision.anomaly.memory_bank import MemoryBank
 from chipdemo.vision.anomaly.nearest import nearest_patches
-from chipdemo.vision.anomaly.patches import describe_patches, fit_statistics
+from chipdemo.vision.anomaly.patches import CHANNELS, describe_patches, fit_statistics
 from chipdemo.vision.predictor import load_model
 from chipdemo.vision.runtimes.engine import EngineOutput
 from tests.fakes import fake_judge
@@ -96,6 +96,15 @@ def test_patches_are_unit_vectors_whatever_the_layers():
     patches = describe_patches(layers, fit_statistics(layers), PatchDescriptor())
     assert patches.shape == (3, 8, 8, 4 + 1 + 6 + 1)
     torch.testing.assert_close(patches.norm(dim=3), torch.ones(3, 8, 8))
+
+
+def test_of_a_wide_layer_some_channels_are_compared():
+    wide, narrow = torch.randn(3, 600, 8, 8), torch.randn(3, 6, 4, 4)
+    statistics = fit_statistics((wide, narrow))
+    patches = describe_patches((wide, narrow), statistics, PatchDescriptor())
+    assert patches.shape == (3, 8, 8, CHANNELS + 1 + 6 + 1)
+    other = torch.cat((wide[:, :1], torch.randn(3, 1, 8, 8), wide[:, 2:]), 1)  # the second is not compared
+    assert torch.equal(describe_patches((other, narrow), statistics, PatchDescriptor()), patches)
 
 
 def test_patches_without_contrast_are_alike():

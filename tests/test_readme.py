@@ -99,12 +99,14 @@ def run_app(arguments: list[str]) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     watcher = threading.Thread(target=stop_when_it_answers)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores Ctrl-C
     watcher.start()
     try:
         assert app.main(arguments) == 0
     finally:
         answers.append("ended")
         watcher.join()
+        signal.signal(signal.SIGINT, before)
     assert answers[0].strip() == "ok"
 
 

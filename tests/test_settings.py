@@ -49,7 +49,7 @@ def test_nothing_is_watched_unless_told_how_often():
 
 
 def test_the_shipped_model_is_used_unless_one_is_named():
-    assert settings().model_source.endswith("elpv-efficientnet-lite0-cbam")
+    assert settings().model_source.endswith("elpv-resnet50-cbam")
     assert settings("--model", "owner/name").model_source == "owner/name"
 
 

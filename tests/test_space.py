@@ -141,7 +141,7 @@ def test_every_file_of_the_app_goes_up_and_no_other(hub):
 def test_the_shipped_weights_go_up_where_no_model_is_named(hub):
     deploy(command_line().parse_args(["--space", SPACE]))
     assert files_of_the_app() <= space(hub).files.keys() and space(hub).variables == {}
-    weights = "chipdemo/weights/elpv-efficientnet-lite0-cbam/model.safetensors"
+    weights = (DEFAULT_MODEL / "model.safetensors").relative_to(ROOT).as_posix()
     assert space(hub).files[weights] == (ROOT / weights).read_bytes()
     data = front_matter(hub)
     assert data["license"] == ["apache-2.0", "cc-by-nc-sa-4.0"]

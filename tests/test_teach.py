@@ -310,10 +310,10 @@ def test_a_grid_that_does_not_divide_the_image_works(backbone, goods, tmp_path):
     assert inspection.heatmaps[INVERSE].shape == (13, 13)
 
 
-def test_without_the_package_the_backbone_of_the_shipped_model_is_used(monkeypatch):
+def test_without_the_package_the_backbone_of_a_shipped_checkpoint_is_used(monkeypatch):
     monkeypatch.setattr("chipdemo.vision.anomaly.features.packaged_lite0", lambda: None)
     backbone = starting_backbone()
-    assert "elpv-efficientnet-lite0-cbam" in backbone.starting_weights
+    assert "lite0-cbam" in backbone.starting_weights
     assert backbone.spec.attention == "none" and backbone.spec.verdict_by == "memory"
 
 

@@ -45,11 +45,15 @@ def report(run: Run, plans: Sequence[Plan], earlier: Path | None = None) -> Path
     earlier: an ablation.json of the same images, which has the rows that are not trained anew.
     """
     split = read_split(run.split)
-    results = results_of(earlier, split["test"]) if earlier else {}
-    for plan in plans:
-        files = [result_file(plan.id, seed, run) for seed in range(plan.seeds)]
-        if finished := [read_json(file) for file in files if file.exists()]:
-            results[plan.id] = finished
+    files = {plan.id: [result_file(plan.id, seed, run) for seed in range(plan.seeds)] for plan in plans}
+    results = {name: [read_json(file) for file in of_row if file.exists()] for name, of_row in files.items()}
+    results = {name: of_row for name, of_row in results.items() if of_row}
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, {device_name()}"
+    if earlier:
+        before = read_ablation(earlier)
+        kept = {k: v for k, v in results_of(before, earlier, split["test"]).items() if k not in results}
+        results |= kept
+        machine += f"; {', '.join(kept)}: {before.date}, {before.machine}" if kept else ""
     if not results:
         raise DataError(f"No row in {run.out} is finished. Run without --report first.")
     data = read_data(run.data)
@@ -61,7 +65,7 @@ def report(run: Run, plans: Sequence[Plan], earlier: Path | None = None) -> Path
     ablation = Ablation(
         command=run.command,
         date=datetime.date.today().isoformat(),
-        machine=f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, {device_name()}",
+        machine=machine,
         data=DataUsed(
             name=data.name,
             license=data.license,
@@ -83,14 +87,13 @@ def report(run: Run, plans: Sequence[Plan], earlier: Path | None = None) -> Path
     return run.out / "ablation.json"
 
 
-def results_of(earlier: Path, test: Sequence[str]) -> dict[str, list[dict]]:
-    """The results in an ablation.json, as in the files of finished seeds, by row.
+def results_of(ablation: Ablation, file: Path, test: Sequence[str]) -> dict[str, list[dict]]:
+    """The results of an ablation.json, as in the files of finished seeds, by row.
 
-    test: sha256 of the test images. Raises DataError if it was measured on others.
+    file: of the ablation. test: sha256 of the test images. Raises DataError if it was measured on others.
     """
-    ablation = read_ablation(earlier)
     if list(ablation.images.sha256) != list(test):
-        raise DataError(f"{earlier} has other test images. Leave out --keep, or give the split of its rows.")
+        raise DataError(f"{file} has other test images. Leave out --keep, or give the split of its rows.")
     of_row = ("starting_weights", "precision", "parameters", "macs")
     of_row += ("latency_ms", "throughput", "training_seconds")
     return {

@@ -16,7 +16,7 @@ from chipdemo.errors import DataError, ImageError
 from chipdemo.files import DEFAULT_LIMITS, Found, Limits, content_of
 from chipdemo.images import read_image
 from chipdemo.overlay import encode
-from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.settings import LITE0_MODEL
 from chipdemo.teaching import Progress, silent, within
 from chipdemo.vision.anomaly.descriptor import FeatureStatistics, PatchDescriptor
 from chipdemo.vision.anomaly.matching import black_patches
@@ -115,10 +115,10 @@ class ImageFeatures:
 
 
 def starting_backbone() -> Backbone:
-    """EfficientNet-Lite0 with ImageNet weights from its package; else the shipped model's backbone."""
+    """EfficientNet-Lite0 with ImageNet weights from its package; else that of a shipped checkpoint."""
     tensors = packaged_lite0()
     if tensors is None:
-        net, spec, info = load_checkpoint(DEFAULT_MODEL)
+        net, spec, info = load_checkpoint(LITE0_MODEL)
         return backbone_of(spec.backbone, net.backbone.state_dict(), f"backbone of {info.name}")
     return backbone_of(LITE0, tensors, PACKAGED)
 

@@ -11,10 +11,22 @@ from chipdemo.vision.anomaly.descriptor import FeatureStatistics, PatchDescripto
 
 CONSTANT = 0.5  # of the appended constant, relative to a channel's standard deviation
 MIN_DEVIATION = 1e-3
+CHANNELS = 192  # of a layer that are compared, at most
+
+
+def some_channels(layer: Tensor, count: int) -> Tensor:
+    """(N, C, h, w) -> (N, count, h, w), evenly spaced channels.
+
+    A few of a wide layer tell patches apart as well as all, many times as fast, and leave room for more
+    patches (Defard et al., PaDiM, ICPR 2020, who draw them).
+    """
+    channels = layer.shape[1]
+    return layer if channels == count else layer[:, torch.linspace(0, channels - 1, count).round().long()]
 
 
 def fit_statistics(intermediates: Sequence[Tensor]) -> FeatureStatistics:
-    """intermediates: the layers of N normal images, each (N, C, h, w)."""
+    """Of the channels that are compared. intermediates: the layers of N normal images, each (N, C, h, w)."""
+    intermediates = [some_channels(layer, min(CHANNELS, layer.shape[1])) for layer in intermediates]
     return FeatureStatistics(
         tuple(layer.float().mean((0, 2, 3)).cpu().numpy() for layer in intermediates),
         tuple(layer.float().std((0, 2, 3)).clamp_min(MIN_DEVIATION).cpu().numpy() for layer in intermediates),
@@ -26,14 +38,15 @@ def describe_patches(
 ) -> Tensor:
     """The layers of N images, each (N, C, h, w) -> their patches (N, h, w, D), unit vectors.
 
-    Each layer is standardized by channel, enlarged to the finest grid and averaged over the window. A
-    constant is appended before it is scaled to unit length, so that every layer has the same weight and
-    a patch without contrast is not amplified to noise.
+    Of each layer the channels that the statistics are of are standardized, enlarged to the finest grid and
+    averaged over the window. A constant is appended before the layer is scaled to unit length, so that every
+    layer has the same weight and a patch without contrast is not amplified to noise.
     """
     size, window = intermediates[0].shape[2:], descriptor.window
     layers = []
     for layer, *values in zip(intermediates, statistics.mean, statistics.deviation):
         mean, deviation = (torch.from_numpy(value).to(layer.device) for value in values)
+        layer = some_channels(layer, len(mean))
         layer = (layer.float() - mean[:, None, None]) / deviation[:, None, None]
         if layer.shape[2:] != size:
             layer = F.interpolate(layer, size, mode="bilinear")
