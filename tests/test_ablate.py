@@ -127,7 +127,7 @@ def test_rows_that_are_not_trained_anew_stay_with_their_checkpoints(small, chips
     after = read_ablation(app / "chips.json")
     plain, with_cbam, svm = after.rows
     assert (plain, with_cbam) == before.rows and svm.id == "svm-hog"
-    assert after.machine.endswith(f"; tiny, tiny-cbam: {before.date}, {before.machine}")
+    assert after.machine.endswith(f" (svm-hog); the other rows: {before.date}, {before.machine}")
     assert (app / with_cbam.checkpoint / "model.safetensors").exists()
     others = draw_chips(tmp_path / "others", normal=40, abnormal=30)
     with pytest.raises(DataError, match="other test images"):

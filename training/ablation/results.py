@@ -51,9 +51,8 @@ def report(run: Run, plans: Sequence[Plan], earlier: Path | None = None) -> Path
     machine = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, {device_name()}"
     if earlier:
         before = read_ablation(earlier)
-        kept = {k: v for k, v in results_of(before, earlier, split["test"]).items() if k not in results}
-        results |= kept
-        machine += f"; {', '.join(kept)}: {before.date}, {before.machine}" if kept else ""
+        machine += f" ({', '.join(results) or 'no row'}); the other rows: {before.date}, {before.machine}"
+        results = results_of(before, earlier, split["test"]) | results
     if not results:
         raise DataError(f"No row in {run.out} is finished. Run without --report first.")
     data = read_data(run.data)
