@@ -248,11 +248,13 @@ class NormalPatch:
 class Model(Protocol):
     """What a checkpoint becomes. Safe to call from several threads.
 
-    methods: the explanations it offers; the first is the verdict's.
+    methods: the explanations it offers; the first is the verdict's. keeps_images: whether it has small
+    copies of normal images, to show beside a region.
     """
 
     info: ModelInfo
     methods: Sequence[str]
+    keeps_images: bool
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """An upright RGB image -> (size, size, 3) uint8, the network's input."""

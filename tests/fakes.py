@@ -61,7 +61,7 @@ class FakeModel:
     predictions, explanations: how many views each was asked for, to show what runs the model again.
     """
 
-    info, methods = INFO, METHODS
+    info, methods, keeps_images = INFO, METHODS, False
 
     def __init__(self):
         self.predictions = self.explanations = 0
@@ -162,7 +162,7 @@ class FakeTeacher:
 class TaughtModel(FakeModel):
     """The same under another name; it can show normal chips."""
 
-    methods = (*METHODS, INVERSE)
+    methods, keeps_images = (*METHODS, INVERSE), True
 
     def __init__(self, name: str):
         super().__init__()

@@ -76,6 +76,7 @@ def test_a_taught_chip_is_inspected_with_by_its_visitor_alone_and_downloaded(ope
     page.click("#own-back")
     page.wait_for_function("document.querySelector('.chip-header strong').textContent === 'fake-model'")
     page.wait_for_selector("#own-model", state="hidden")
+    page.wait_for_selector("#get-nearest", state="hidden")  # this one keeps no images
     page.wait_for_function("document.querySelector('#verdict .word').textContent === 'No image yet'")
 
 

@@ -256,9 +256,7 @@ def nearest_html(comparisons: Sequence[tuple[Image.Image, Sequence[NormalPatch]]
     )
 
 
-def _patch(image: Image.Image | None, text: str) -> str:
-    if image is None:
-        return f"<p>{text}: no copy is kept</p>"
+def _patch(image: Image.Image, text: str) -> str:
     side = max(image.size)
     shown = image.resize([max(1, round(s * THUMBNAIL / side)) for s in image.size])
     return f"<img src='{data_uri(shown)}' alt='{text}'>"

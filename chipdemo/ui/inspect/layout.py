@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from chipdemo.examples import Example
-from chipdemo.inspection import INVERSE, Model, ModelInfo, default_method
+from chipdemo.inspection import Model, ModelInfo, default_method
 from chipdemo.judge import Judge
 from chipdemo.settings import Settings
 from chipdemo.threshold import FPR, RECALL
@@ -189,7 +189,7 @@ def _layout_verdict(model: Model, labels: bool) -> dict[str, Any]:
         )
     controls = {"threshold": threshold, "reset": reset, "targets": targets, "promise": promise}
     controls |= {"tiles": tiles, "method": method}
-    return {"verdict": verdict, **controls, **_layout_numbers(INVERSE in methods, labels)}
+    return {"verdict": verdict, **controls, **_layout_numbers(model.keeps_images, labels)}
 
 
 def _layout_target(metric: str, info: ModelInfo) -> TargetParts:
@@ -205,13 +205,13 @@ def has_images(info: ModelInfo, metric: str) -> bool:
     return bool(len(info.validation.scores[metric]))
 
 
-def _layout_numbers(memory_bank: bool, labels: bool) -> dict[str, Any]:
+def _layout_numbers(keeps_images: bool, labels: bool) -> dict[str, Any]:
     regions = gr.HTML("", apply_default_css=False, elem_id="regions")
     nearest = gr.HTML("", apply_default_css=False, elem_id="nearest")
     with gr.Row(elem_classes="downloads"):
         send = gr.Button("Send to labeling", size="sm", elem_id="send-to-labeling", visible=labels)
         get_nearest = gr.Button(
-            "Compare with normal images", size="sm", elem_id="get-nearest", visible=memory_bank
+            "Compare with normal images", size="sm", elem_id="get-nearest", visible=keeps_images
         )
         get_overlay = gr.Button("Download overlay (PNG)", size="sm", elem_id="get-overlay")
         get_json = gr.Button("Download result (JSON)", size="sm", elem_id="get-json")

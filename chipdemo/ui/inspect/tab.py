@@ -18,7 +18,7 @@ from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError, TargetError
 from chipdemo.examples import Example
-from chipdemo.inspection import INVERSE, Model, ModelInfo, default_method
+from chipdemo.inspection import Model, ModelInfo, default_method
 from chipdemo.judge import Judge
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
@@ -307,7 +307,7 @@ def of_another_model(parts: Parts, model: Model, threshold: float, method: str) 
         parts.promise: html.promise_html(model.info, target, threshold),
         **columns,
         parts.method: gr.Radio(choices=list(model.methods), value=method, info=html.overlay_reason(model)),
-        parts.get_nearest: gr.Button(visible=INVERSE in model.methods),
+        parts.get_nearest: gr.Button(visible=model.keeps_images),
     }
 
 

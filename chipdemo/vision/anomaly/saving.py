@@ -67,7 +67,7 @@ def save_taught(
     """Write the checkpoint of a model that judges by its memory bank, or nothing. Raises DataError.
 
     name: of the chip. defects: known ones, if any. keep_images: small copies of the good images, for
-    Compare with normal chips; whoever gets the folder can see them.
+    Compare with normal images; whoever gets the folder can see them.
     """
     scores = scores_of(fitted.bank, defects) if defects else NO_DEFECTS
     limits = limits_of(fitted, false_positive_rate, scores)
