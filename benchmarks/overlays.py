@@ -184,7 +184,7 @@ def drawn(test: set[str], most: int) -> tuple[list[DecodedImage], np.ndarray]:
 
     most: so many images at most, evenly spaced.
     """
-    normal = [read_image(sample.path) for sample in read_elpv().samples if sample.label == NORMAL]
+    normal = (read_image(sample.path) for sample in read_elpv().samples if sample.label == NORMAL)
     normal = [image for image in normal if image.sha256 in test]
     images, masks = [], []
     for image in normal[:: math.ceil(len(normal) / most)]:
@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--trained", type=Path, default=ROOT / "runs" / "transistor")
     parser.add_argument("--folds", type=int, default=FOLDS, help="how many of them, the first ones")
     parser.add_argument("--model", default="", help="measure this checkpoint instead of the folds'")
-    parser.add_argument("--images", type=int, default=1000, help="of ELPV, so many at most")
+    parser.add_argument("--images", type=int, default=120, help="of ELPV, at most (default: 120)")
     parser.add_argument("--record", nargs="+", type=Path, default=[], help="write the figures into these")
     parser.add_argument(
         "--report", type=Path, help="(default: overlays.json, of a model overlays_model.json)"

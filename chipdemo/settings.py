@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PREFIX = "CHIPDEMO_"
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "elpv-resnet50-cbam"
-LITE0_MODEL = Path(__file__).parent / "ablation" / "elpv" / "lite0-cbam"
+LITE0_MODEL = Path(__file__).parent / "ablation" / "elpv" / "lite0-cbam"  # of the Compare tab
 DEFAULT_JOURNAL = Path("~/.chipdemo/labels.db")  # the same wherever the program is started
 AUTO = "auto"
 RUNTIMES = (AUTO, "openvino", "onnx", "torch")

@@ -58,6 +58,7 @@ def write_checkpoint(
     on_val = on_val._replace(log_odds=on_val.log_odds + calibration.offset)
     spec = calibrated(spec, calibration.temperature, on_val, images.abnormal[VAL])
     save_checkpoint(folder, net, spec)
+    load_weights(net, folder / WEIGHTS)
 
     on_test = predict(net, images.pixels[TEST], spec)  # once, with everything chosen
     probabilities = {

@@ -40,7 +40,7 @@ def pair(backbone: str, name: str, id: str, source: str, seeds: int = 3, **flags
 PLANS = (
     *pair("mobilenetv2_100", "MobileNetV2", "mobilenetv2", KIM, stages=1),
     *pair("chip_resnet50", "ResNet-50", "resnet50", KIM, seeds=5, **TUNED),
-    *pair("tf_efficientnet_lite0", "EfficientNet-Lite0", "lite0", "a smaller network", seeds=5),
+    *pair("tf_efficientnet_lite0", "EfficientNet-Lite0", "lite0", "not in the papers", seeds=5),
     Plan(
         "vgg16",
         "VGG16, block 5 tuned",

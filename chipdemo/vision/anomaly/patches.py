@@ -17,8 +17,8 @@ CHANNELS = 192  # of a layer that are compared, at most
 def some_channels(layer: Tensor, count: int) -> Tensor:
     """(N, C, h, w) -> (N, count, h, w), evenly spaced channels.
 
-    A few of a wide layer tell patches apart as well as all, many times as fast, and leave room for more
-    patches (Defard et al., PaDiM, ICPR 2020, who draw them).
+    With fewer channels a memory bank of the same size holds more patches, and its search takes less time
+    (Defard et al., PaDiM, ICPR 2020, who draw the channels at random).
     """
     channels = layer.shape[1]
     return layer if channels == count else layer[:, torch.linspace(0, channels - 1, count).round().long()]
