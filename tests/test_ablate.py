@@ -47,6 +47,7 @@ def test_every_row_is_measured_on_the_same_test_split_and_resumed_row_by_row(sma
     assert with_cbam.baseline == "tiny" and with_cbam.versus_baseline.metric == "auroc"
     assert plain.versus_baseline is None and svm.summary["accuracy"].sd is None
     assert plain.parameters < with_cbam.parameters and plain.macs > 0 and svm.macs == 0
+    assert json.loads((tmp_path / "tiny-0.json").read_text())["trained_on"] == "CPU"
     assert plain.starting_weights == "none (random)" and svm.starting_weights == "none"
     assert (tmp_path / plain.checkpoint / "model.safetensors").exists()
     assert ablation.images.sha256 == tuple(json.loads((tmp_path / "split.json").read_text())["test"])
@@ -133,6 +134,16 @@ def test_rows_that_are_not_trained_anew_stay_with_their_checkpoints(small, chips
     with pytest.raises(DataError, match="other test images"):
         flags = ["--data", str(others), "--out", str(tmp_path / "third"), "--rows", "svm-hog"]
         main([*flags, "--keep", str(app / "chips.json")], small)
+
+
+def test_an_ablation_says_which_seeds_were_trained_on_a_gpu(small, chips, tmp_path):
+    run = ["--data", str(chips), "--out", str(tmp_path), "--rows", "svm-hog"]
+    main(run, small)
+    file = tmp_path / "svm-hog-0.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"trained_on": "NVIDIA H100"}))
+    main([*run, "--report"], small)
+    machine = read_ablation(tmp_path / "ablation.json").machine
+    assert machine.endswith("; trained on one NVIDIA H100: 1 of svm-hog")
 
 
 def test_rows_of_another_division_are_not_mixed(small, chips, tmp_path):

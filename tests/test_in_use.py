@@ -13,13 +13,21 @@ from safetensors.torch import load_file
 
 from chipdemo.__main__ import main
 from chipdemo.errors import DataError
+from chipdemo.files import Found
 from chipdemo.images import read_image
-from chipdemo.vision.checkpoint import METRICS, SPLIT, WEIGHTS, find_checkpoint, model_revision
+from chipdemo.inspection import CAM, INVERSE, default_method
+from chipdemo.vision.anomaly.anomaly_model import load_anomaly_model
+from chipdemo.vision.anomaly.features import extract_features, trained_backbone
+from chipdemo.vision.anomaly.fitting import fit
+from chipdemo.vision.anomaly.saving import save_with_memory_bank
+from chipdemo.vision.checkpoint import MEMORY, METRICS, SPLIT, WEIGHTS, find_checkpoint, model_revision
+from chipdemo.vision.predictor import load_model
 from tests.hub import Account, Hub
 from tests.tiny import BACKBONE, SPEC, draw_chip, draw_chips, tiny_checkpoint, tiny_net
 from training.in_use import FROM_IMAGENET, FROM_MODEL, model_in_use, rows_of_epoch, tuning
 from training.options import Options, parse
 from training.push import push
+from training.record import record
 from training.train import train
 from training.trunk import FrozenTrunk
 
@@ -73,6 +81,15 @@ def split_of(folder: Path) -> dict[str, set[str]]:
 
 def metrics_of(folder: Path) -> dict:
     return json.loads((folder / METRICS).read_text())
+
+
+def without_its_data(model: Path, folder: Path) -> Path:
+    """A copy of a model whose training data is gone."""
+    copy = shutil.copytree(model, folder / "copy")
+    metrics = metrics_of(copy)
+    metrics["training"]["options"]["data"] = str(folder / "gone")
+    (copy / METRICS).write_text(json.dumps(metrics))
+    return copy
 
 
 def test_the_earlier_images_stay_in_their_split_and_in_the_mix(model, newer, chips, labels):
@@ -140,11 +157,7 @@ def test_the_more_new_labels_the_more_is_tuned(model):
 def test_without_the_earlier_data_the_answers_of_the_model_in_use_take_its_place(
     model, labels, tmp_path, capsys
 ):
-    copy = shutil.copytree(model, tmp_path / "copy")
-    metrics = metrics_of(copy)
-    metrics["training"]["options"]["data"] = str(tmp_path / "gone")
-    (copy / METRICS).write_text(json.dumps(metrics))
-    out = next_model(copy, labels, tmp_path / "out")
+    out = next_model(without_its_data(model, tmp_path), labels, tmp_path / "out")
     said = capsys.readouterr().out
     assert f"{tmp_path / 'gone'}, which the model in use was trained on, is not at hand" in said
     assert "distilled from" in said
@@ -165,6 +178,51 @@ def test_images_that_the_model_in_use_was_trained_on_are_no_test_images_of_the_c
     comparison = metrics_of(out)["comparison"]
     assert comparison["left_out"] == len(before["train"])
     assert list(comparison["sets"]) == ["new"]
+
+
+@pytest.fixture(scope="module")
+def with_bank(model, chips, place):
+    """The model in use with a memory bank of its normal images, and the overlay that was measured best."""
+    good = [Found(path.name, path) for path in sorted((chips / "normal").iterdir())]
+    out = place / "with-bank"
+    save_with_memory_bank(out, model, fit(extract_features(good, trained_backbone(model)), 500))
+    rows = [{"overlay": INVERSE, "aupro": 0.9}, {"overlay": CAM, "aupro": 0.6}]
+    record(out, "overlay", {"best": INVERSE, "data": "ten chips", "rows": rows})
+    return out
+
+
+def test_the_next_model_has_a_memory_bank_of_earlier_and_new_normal_images(
+    with_bank, labels, tmp_path, capsys
+):
+    out = next_model(with_bank, labels, tmp_path / "out")
+    bank, split = load_anomaly_model(out), json.loads((out / SPLIT).read_text())
+    assert f"memory bank: of {len(bank.images)} normal images" in capsys.readouterr().out
+    assert set(bank.images) <= set(split["train"]) and len(bank.memory_bank.features) == 500
+    new = {read_image(path).sha256 for path in (labels / "normal").iterdir()}
+    earlier = set(load_anomaly_model(with_bank).images)
+    assert new & set(bank.images) and earlier & set(bank.images) and bank.thumbnails
+    loaded = load_model(str(out))
+    assert default_method(loaded) == INVERSE
+    assert loaded.info.overlays[0].data == "ten chips, by with-bank"
+    assert "Memory bank of normal images" in (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize("freeze", [1000, 0])
+def test_a_memory_bank_whose_images_are_not_at_hand_stays_while_its_layers_do(
+    freeze, with_bank, labels, tmp_path, capsys
+):
+    alone = without_its_data(with_bank, tmp_path)
+    out = next_model(alone, labels, tmp_path / "out", freeze=freeze)
+    said = capsys.readouterr().out
+    if freeze:
+        before, after = load_anomaly_model(with_bank), load_anomaly_model(out)
+        assert after.images == before.images and "memory bank: of" in said
+        assert np.array_equal(after.memory_bank.features, before.memory_bank.features)
+        assert INVERSE in load_model(str(out)).methods
+    else:
+        assert not (out / MEMORY).exists()
+        assert "memory bank: none. The normal images of the model in use are not at hand." in said
+        assert INVERSE not in load_model(str(out)).methods
 
 
 def test_nothing_to_compare_is_an_error_before_training(model, chips, tmp_path):

@@ -43,7 +43,7 @@ from training.measure import (
     measure,
     operating_point,
 )
-from training.predict import predict
+from training.predict import device_name, predict
 from training.report import markdown
 from training.robustness import CHANGES, measure_robustness
 from training.sources import DATA_HELP, read_data
@@ -210,12 +210,11 @@ def latency(model: NetworkModel, samples: Sequence[Sample]) -> dict[str, float |
     for image in images:
         timing_ms = judge.inspect(image, tiles=False).timing_ms
         times.append(sum(ms for step, ms in timing_ms.items() if step != "read the file"))
-    device = torch.cuda.get_device_name() if model.engine.device.type == "cuda" else "CPU"
     return {
         "median": float(np.median(times)),
         "95_percent_within": float(np.percentile(times, 95)),
         "images": len(times),
-        "device": f"{device}, {torch.get_num_threads()} threads",
+        "device": f"{device_name(model.engine.device)}, {torch.get_num_threads()} threads",
     }
 
 

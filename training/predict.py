@@ -23,6 +23,11 @@ class Predictions(NamedTuple):
     embedding: np.ndarray
 
 
+def device_name(device: torch.device) -> str:
+    """What a figure was computed on: the GPU's name, or CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
 @torch.inference_mode()
 def predict(net: ChipNet, pixels: np.ndarray, spec: ModelSpec) -> Predictions:
     """(N, size, size, 3) uint8 pixels -> Predictions, in single precision on the network's device.

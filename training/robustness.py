@@ -121,7 +121,7 @@ def measure_robustness(
     those of one class alone, and for a model without a trained head.
     """
     log_odds, abnormal = [], []
-    changed = _changed_images(spec, data, frozenset(sha256))
+    changed = changed_images(spec, data, frozenset(sha256))
     changed = iter(progress(changed, total=len(sha256), desc="changing images"))
     at_once = max(BATCH_SIZE // (1 + len(CHANGES)), 1)
     while some := list(islice(changed, at_once)):
@@ -140,7 +140,7 @@ def measure_robustness(
     }
 
 
-def _changed_images(
+def changed_images(
     spec: ModelSpec, data: LabeledData, wanted: frozenset[str]
 ) -> Iterator[tuple[np.ndarray, Sample]]:
     """Each wanted image once: (1 + changes, size, size, 3) uint8, as it is and under each of CHANGES."""

@@ -30,8 +30,9 @@ from training.divided import load_divided
 from training.in_use import InUse, earlier_data, is_at_hand, model_in_use, rows_of_epoch, tuning
 from training.linear import can_be_fitted, linear_model, validation_losses
 from training.measure import PICTURES, auroc
+from training.memory_bank import continue_memory_bank
 from training.options import LOCAL, Options, changed, check_options, parse
-from training.predict import predict
+from training.predict import device_name, predict
 from training.push import destination, push
 from training.resume import PARTIAL_STATE, STATE, load_state, save_state
 from training.sources import read_data
@@ -276,9 +277,12 @@ def run(options: Options, in_use: InUse | None, out: Path, folder: Path, acceler
             "kept": kept,
             "seconds": round(done["seconds"], 1),
             "precision": precision,
+            "device": device_name(device),
             "earlier_data": list(in_use.data) if in_use else [],
         }
         write_checkpoint(folder, best, spec, images, starting_weights, about, in_use)
+        if in_use:
+            continue_memory_bank(in_use, folder, images, partial(print, flush=True))
 
 
 def keep_if_worse(in_use: InUse, newer: Path) -> None:

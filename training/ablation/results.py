@@ -4,13 +4,13 @@ import datetime
 import os
 import platform
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from chipdemo.ablation.format import METRICS as SHOWN
@@ -48,7 +48,7 @@ def report(run: Run, plans: Sequence[Plan], earlier: Path | None = None) -> Path
     files = {plan.id: [result_file(plan.id, seed, run) for seed in range(plan.seeds)] for plan in plans}
     results = {name: [read_json(file) for file in of_row if file.exists()] for name, of_row in files.items()}
     results = {name: of_row for name, of_row in results.items() if of_row}
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, {device_name()}"
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}{on_gpus(results)}"
     if earlier:
         before = read_ablation(earlier)
         machine += f" ({', '.join(results) or 'no row'}); the other rows: {before.date}, {before.machine}"
@@ -201,8 +201,15 @@ def ship(written: Path, folder: Path, name: str) -> Path:
     return folder / f"{name}.json"
 
 
-def device_name() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+def on_gpus(results: dict[str, list[dict]]) -> str:
+    """Which seeds were trained on a GPU, e.g. "; trained on one NVIDIA H100: 4 of unet"."""
+    devices = {row: Counter(one.get("trained_on", "CPU") for one in seeds) for row, seeds in results.items()}
+    gpus = {device for of_row in devices.values() for device in of_row} - {"CPU"}
+    return "".join(
+        f"; trained on one {gpu}: "
+        + ", ".join(f"{of_row[gpu]} of {row}" for row, of_row in devices.items() if of_row[gpu])
+        for gpu in sorted(gpus)
+    )
 
 
 progress = partial(tqdm, disable=None, leave=False)  # None: not into a file

@@ -112,6 +112,7 @@ def train_network(plan: Plan, seed: int, run: Run, out: Path) -> dict:
         "starting_weights": metrics["starting_weights"],
         "precision": metrics["training"]["precision"],
         "training_seconds": metrics["training"]["seconds"],
+        "trained_on": metrics["training"].get("device", "CPU"),
         **cost_of(net, spec.image_size),
         **timing_of(engine.run, spec.image_size),
     }

@@ -93,19 +93,31 @@ def save_with_memory_bank(out: Path, classifier: Path, fitted: Fit, keep_images:
     """
     # A card may show pictures
     copied = [path for path in classifier.iterdir() if path.name in FILES or path.suffix == ".png"]
-    split, card = read_json(classifier / SPLIT), classifier / CARD
-    card = card.read_text(encoding="utf-8") if card.exists() else ""
+    with replacing(out, [*FILES, *(path.name for path in copied)]) as new:
+        for path in copied:
+            shutil.copyfile(path, new / path.name)
+        add_memory_bank(new, fitted, keep_images)
+
+
+def add_memory_bank(folder: Path, fitted: Fit, keep_images: bool = True) -> None:
+    """The same in the folder of the classifier itself."""
+    split = read_json(folder / SPLIT)
     known = {sha256 for images in split.values() for sha256 in images}
     new_images = [sha256 for sha256 in fitted.features.sha256 if sha256 not in known]
     split["train"] = [*split.get("train", ()), *new_images]
     limits = limits_of(fitted, FALSE_POSITIVE_RATE)
-    with replacing(out, [*FILES, *(path.name for path in copied)]) as new:
-        for path in copied:
-            shutil.copyfile(path, new / path.name)
-        save_anomaly_model(new, _anomaly_model(fitted, limits, weights_sha256(new), keep_images))
-        write_json(new / SPLIT, split)
-        about = MEMORY_TEXT.format(images=len(fitted.features.names), copies=COPIES[keep_images])
-        (new / CARD).write_text(card.partition(MEMORY_TITLE)[0] + about, encoding="utf-8")
+    model = _anomaly_model(fitted, limits, weights_sha256(folder), keep_images)
+    save_anomaly_model(folder, model)
+    write_json(folder / SPLIT, split)
+    describe_memory_bank(folder, model)
+
+
+def describe_memory_bank(folder: Path, model: AnomalyModel) -> None:
+    """Its section of the model card, at the end."""
+    card = folder / CARD
+    text = card.read_text(encoding="utf-8") if card.exists() else ""
+    about = MEMORY_TEXT.format(images=len(model.images), copies=COPIES[bool(model.thumbnails)])
+    card.write_text(text.partition(MEMORY_TITLE)[0] + about, encoding="utf-8")
 
 
 def _anomaly_model(fitted: Fit, limits: NormalLimits, weights: str, keep_images: bool) -> AnomalyModel:
