@@ -7,7 +7,7 @@ ELPV and the transistors of MVTec AD, each image entered four times: under other
 such pairs? Then a logistic regression on the pooled features of the starting backbone is trained on 70 %
 and tested on 20 %, of several divisions: of the images as they are, and of the four times as many, in
 groups and without. The images as they are tell how many near-duplicates are found where few are expected.
-The settings of chipdemo/vision/near_duplicates.py were chosen on 140 of the ELPV cells.
+The settings of chipdemo/vision/near_duplicates.py were chosen on ELPV and the screws.
 """
 
 import argparse

@@ -15,11 +15,11 @@ CLASSES = (NORMAL, ABNORMAL)  # the order of the network's two logits
 OUTCOMES = (NORMAL, ABNORMAL, OUT_OF_DISTRIBUTION)
 
 # Explanations by name
-CAM, CBAM = "CAM", "CBAM"
+CAM, CAM_OF_FLIPS, CBAM = "CAM", "CAM of 4 flips", "CBAM"
 CLASS_WEIGHTS, INVERSE, INVERSE_CAM = "class-weight matching", "inverse matching", "inverse matching × CAM"
 MATCHINGS = (CLASS_WEIGHTS, INVERSE, INVERSE_CAM)
 # Their 0.5 is what held-out normal images hardly ever reach, the same in every image: they find regions
-FIXED_SCALE = (CAM, *MATCHINGS)
+FIXED_SCALE = (CAM, CAM_OF_FLIPS, *MATCHINGS)
 COMPARABLE = (*FIXED_SCALE, CBAM)  # others are stretched to the own maximum of each image
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom, pixels

@@ -6,7 +6,7 @@ import pytest
 
 from chipdemo.errors import TargetError
 from chipdemo.images import decode_image
-from chipdemo.inspection import CAM, CBAM, CLASS_WEIGHTS
+from chipdemo.inspection import CAM, CAM_OF_FLIPS, CBAM, CLASS_WEIGHTS
 from chipdemo.judge import Judge
 from chipdemo.models import Models
 from chipdemo.threshold import Target
@@ -73,12 +73,26 @@ def test_each_method_gives_a_map_over_the_whole_image(model):
     pixels = model.prepare(draw_chip(3))[None]
     (prediction,) = model.predict(pixels, model.methods)
     grid = prediction.heatmaps[CAM].shape
-    assert model.methods[:2] == (CAM, CBAM) and len(model.methods) == 8
+    assert model.methods[:2] == (CAM, CBAM) and len(model.methods) == 9
     for method in model.methods:
         heatmap = prediction.heatmaps.get(method)
         assert (model.explain(pixels, method) if heatmap is None else heatmap).shape == grid
     with pytest.raises(ValueError, match="guess"):
         model.explain(pixels, "guess")
+
+
+def test_the_cam_of_flips_is_the_same_for_mirror_images_and_the_mean_of_theirs(tmp_path):
+    model = changed(tmp_path / "model", heat_scale=1e3)  # nothing is clipped at 1
+    pixels = model.prepare(draw_chip(3, abnormal=True))[None]
+    mirrored = np.ascontiguousarray(pixels[:, :, ::-1])
+    here, there = (model.predict(one, [CAM_OF_FLIPS])[0].heatmaps[CAM_OF_FLIPS] for one in (pixels, mirrored))
+    np.testing.assert_allclose(here, there[:, ::-1], atol=1e-6)
+    cams = [
+        np.flip(model.engine.run(np.flip(pixels, axes)).cam[0], [axis - 1 for axis in axes])
+        for axes in ((), (1,), (2,), (1, 2))
+    ]
+    np.testing.assert_allclose(here, np.clip(np.mean(cams, 0) / 2e3, 0, 1), atol=1e-6)
+    assert CAM_OF_FLIPS not in model.predict(pixels)[0].heatmaps
 
 
 def test_class_weights_match_nothing_in_an_image_judged_normal(tmp_path):

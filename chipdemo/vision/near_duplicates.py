@@ -12,7 +12,7 @@ In three steps, each on fewer pairs of images than the one before:
 Pairs are joined into groups: A and C are in one group if both belong to B.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 
 import cv2
@@ -26,14 +26,15 @@ from chipdemo.files import in_parallel
 SIDE = 192  # pixels, of the images that are registered
 COARSE = 64  # pixels, of those that candidates and phase correlation are found with
 FREQUENCIES = 12  # highest frequency of the candidates, cycles an image
-NEAREST = 12  # candidates of each image
+NEAREST = 24  # candidates of each image
 BLOCK = 1024  # rows of the matrix of similarities at a time
 SCALES = (0.95, 0.975, 1.0)  # of one image against the other: crops of up to 5 %
 REACH = 4  # pixels of COARSE, the largest shift
 CONTRAST = 4.5  # pixels of SIDE, standard deviation of the neighborhood that contrast is relative to
+NOISE = 4  # gray levels, of less contrast is little seen: compression changes a plain background
 MARGIN = 12  # pixels of SIDE at the edge of the overlap, where that neighborhood is cut off
 MIN_PEAK = 0.35  # of the phase correlation, 0-1
-MAX_DIFFERENCE = 0.03  # mean squared difference of registered images / their mean squared contrast
+MAX_DIFFERENCE = 0.025  # mean squared difference of registered images / their mean squared contrast
 BLUR = 0.8  # pixels of SIDE, standard deviation: noise and compression do not count
 MIN_OVERLAP = 0.3  # share of the image
 
@@ -50,8 +51,8 @@ def near_duplicates(images: np.ndarray, progress: Callable = lambda it, **_: it)
     """
     if len(images) < 2:
         return np.zeros(len(images), int)
-    pairs = candidates(images)
-    differences = in_parallel(lambda pair: difference(images[pair[0]], images[pair[1]], pair[2]), pairs)
+    pairs, phases = candidates(images), Phases(images)
+    differences = in_parallel(lambda pair: difference(phases, *pair), pairs)
     differences = np.array(list(progress(differences, total=len(pairs), desc="near-duplicates")))
     links = np.array(pairs)[differences <= MAX_DIFFERENCE, :2].T
     graph = coo_matrix((np.ones(links.shape[1]), links), (len(images),) * 2)
@@ -63,11 +64,14 @@ def turned(array: np.ndarray, turn: int) -> np.ndarray:
     return np.rot90(np.flip(array, -1) if turn >= 4 else array, turn % 4, (-2, -1))
 
 
-def local_contrast(images: np.ndarray, sigma: float) -> np.ndarray:
-    """(S, S) gray -> float32, less the mean of its neighborhood and relative to its spread: without light."""
-    gray = images.astype(np.float32)
+def local_contrast(image: np.ndarray, sigma: float, noise: float = 1) -> np.ndarray:
+    """(S, S) gray -> float32, less the mean of its neighborhood and relative to its spread: without light.
+
+    sigma: standard deviation of the neighborhood, pixels. noise: gray levels of spread that count for little.
+    """
+    gray = image.astype(np.float32)
     detail = gray - cv2.GaussianBlur(gray, (0, 0), sigma)
-    return detail / (np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), 2 * sigma)) + 1)
+    return detail / (np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), 2 * sigma)) + noise)
 
 
 @lru_cache
@@ -128,20 +132,72 @@ def _amplitudes(images: np.ndarray, turns: tuple[int, ...]) -> np.ndarray:
 # -- Registration ----------------------------------------------------------------------------------------
 
 
-def difference(one: np.ndarray, other: np.ndarray, turn: int) -> float:
+KEPT_PHASES = 8_000  # entries of 52 kB
+_SHIFTS = np.r_[0 : REACH + 1, -REACH:0]
+_SAME = SCALES.index(1.0)
+_FIRST = [*range(len(SCALES)), *(_SAME for scale in SCALES if scale != 1)]  # scales of one, and of other:
+_SECOND = [
+    *(_SAME for _ in SCALES),
+    *(at for at, scale in enumerate(SCALES) if scale != 1),
+]  # one of both is 1
+_FREQUENCY = np.hypot(fft.fftfreq(COARSE, 1 / COARSE)[:, None], fft.rfftfreq(COARSE, 1 / COARSE))
+_BAND = (_FREQUENCY >= 2) & (_FREQUENCY < COARSE / 2)
+_BAND_SIZE = 2 * _BAND.sum() - _BAND[:, 0].sum()  # of the whole spectrum, of which rfft2 gives half
+# The inverse transform at _SHIFTS alone; all but the first column of the half spectrum counts twice
+_ROTATION = 2j * np.pi / COARSE
+_DOWN = np.exp(_ROTATION * np.outer(_SHIFTS, np.arange(COARSE))).astype(np.complex64) / COARSE
+_ACROSS = np.exp(_ROTATION * np.outer(np.arange(COARSE // 2 + 1), _SHIFTS)).astype(np.complex64) / COARSE
+_ACROSS[1:] *= 2
+
+
+class Phases:
+    """The phases of images in every turn and scale, for phase correlation. Kept once computed.
+
+    images: (N, SIDE, SIDE) uint8.
+    """
+
+    def __init__(self, images: np.ndarray):
+        self.images = images
+        self._of = lru_cache(KEPT_PHASES)(self._compute)
+
+    def _compute(self, image: int, turn: int) -> np.ndarray:
+        """(scales, COARSE, COARSE / 2 + 1): transforms, of unit amplitude in a band of frequencies."""
+        gray = turned(self.images[image], turn)
+        spectra = fft.rfft2(np.stack([_coarse(gray, scale) for scale in SCALES]))
+        return np.where(_BAND, spectra / (np.abs(spectra) + 1e-6), 0) * (COARSE**2 / _BAND_SIZE)
+
+    def correlated(self, one: int, other: int, turn: int) -> tuple[float, int, np.ndarray]:
+        """At the best scale: the peak of the phase correlation, 0-1, the turn of one, and the transform.
+
+        The transform, (2, 3) float32, takes pixels of other to those of one after the turn.
+        """
+        first, second = self._of(one, turn), self._of(other, 0)
+        product = first[_FIRST] * second[_SECOND].conj()  # (pairs of scales, COARSE, COARSE / 2 + 1)
+        near = (_DOWN @ product @ _ACROSS).real  # (pairs of scales, shifts, shifts)
+        at, y, x = np.unravel_index(near.argmax(), near.shape)
+        scale, center = SCALES[_FIRST[at]], (SIDE - 1) / 2
+        ratio = scale / SCALES[_SECOND[at]]
+        dy, dx = (scale * _SHIFTS[shift] * SIDE / COARSE for shift in (y, x))
+        move = [[ratio, 0, center - ratio * center + dx], [0, ratio, center - ratio * center + dy]]
+        return float(near[at, y, x]), turn, np.array(move, np.float32)
+
+
+def difference(phases: Phases, one: int, other: int, turn: int) -> float:
     """How much two images differ once one is turned and registered to the other; inf if it cannot be.
 
-    one, other: (SIDE, SIDE) uint8. turn: 0, 1, 4 or 5, or half a turn more. Returns the mean squared
+    one, other: rows of phases.images. turn: 0, 1, 4 or 5, or half a turn more. Returns the mean squared
     difference of their local contrast / its mean square: 0 for equal images, 2 for unrelated ones.
     """
-    peak, turn, move = max(_phase_correlations(one, other, turn), key=lambda found: found[0])
+    peak, turn, move = max(
+        (phases.correlated(one, other, turn + half) for half in (0, 2)), key=lambda found: found[0]
+    )
     if peak < MIN_PEAK:
         return np.inf
-    one = np.ascontiguousarray(turned(one, turn))
+    one, other = np.ascontiguousarray(turned(phases.images[one], turn)), phases.images[other]
     try:
         _, move = cv2.findTransformECC(
-            local_contrast(other, 2 * CONTRAST),
-            local_contrast(one, 2 * CONTRAST),
+            local_contrast(other, 2 * CONTRAST, NOISE),
+            local_contrast(one, 2 * CONTRAST, NOISE),
             move,
             cv2.MOTION_AFFINE,
             (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 30, 1e-4),
@@ -165,39 +221,6 @@ def difference(one: np.ndarray, other: np.ndarray, turn: int) -> float:
         return np.inf
     a, b = (
         cv2.GaussianBlur(image, (0, 0), BLUR)[overlap]
-        for image in (moved(local_contrast(one, CONTRAST)), local_contrast(other, CONTRAST))
+        for image in (moved(local_contrast(one, CONTRAST, NOISE)), local_contrast(other, CONTRAST, NOISE))
     )
     return float(np.mean((a - b) ** 2) / max(np.mean(a**2 + b**2) / 2, 1e-9))
-
-
-def _phase_correlations(
-    one: np.ndarray, other: np.ndarray, turn: int
-) -> Iterator[tuple[float, int, np.ndarray]]:
-    """For this turn and half a turn more, and each scale: the peak, 0-1, the turn and the transform.
-
-    The transform, (2, 3) float32, takes pixels of other to those of one after the turn.
-    """
-    shifts = np.r_[0 : REACH + 1, -REACH:0]
-    center = (SIDE - 1) / 2
-    for half in (0, 2):
-        of_turn = turned(one, turn + half)
-        for scale in SCALES:
-            for first, second in {(scale, 1.0), (1.0, scale)}:
-                phases = _phases(of_turn, first) * _phases(other, second).conj()
-                near = fft.irfft2(phases, (COARSE, COARSE))[shifts][:, shifts]  # 0-1
-                y, x = np.unravel_index(near.argmax(), near.shape)
-                ratio = first / second
-                dy, dx = (first * shifts[at] * SIDE / COARSE for at in (y, x))
-                move = [[ratio, 0, center - ratio * center + dx], [0, ratio, center - ratio * center + dy]]
-                yield float(near[y, x]), turn + half, np.array(move, np.float32)
-
-
-def _phases(gray: np.ndarray, scale: float) -> np.ndarray:
-    """The Fourier transform of unit amplitude, without the lowest and highest frequencies; of sum 1."""
-    spectrum = fft.rfft2(_coarse(gray, scale))
-    return np.where(_BAND, spectrum / (np.abs(spectrum) + 1e-6), 0) * (COARSE**2 / _BAND_SIZE)
-
-
-_FREQUENCY = np.hypot(fft.fftfreq(COARSE, 1 / COARSE)[:, None], fft.rfftfreq(COARSE, 1 / COARSE))
-_BAND = (_FREQUENCY >= 2) & (_FREQUENCY < COARSE / 2)
-_BAND_SIZE = 2 * _BAND.sum() - _BAND[:, 0].sum()  # of the whole spectrum, of which rfft2 gives half

@@ -10,6 +10,7 @@ from PIL import Image
 from chipdemo.inspection import (
     ABNORMAL,
     CAM,
+    CAM_OF_FLIPS,
     CBAM,
     CLASS_WEIGHTS,
     INVERSE,
@@ -63,7 +64,7 @@ class NetworkModel:
         if spec.verdict_by == HEAD:
             attention = (CBAM,) if spec.attention == "cbam" else ()
             inverse, both = ((INVERSE,), (INVERSE_CAM,)) if anomaly_model else ((), ())
-            self.methods = (CAM, *attention, *inverse, CLASS_WEIGHTS, *GRADIENT_METHODS, *both)
+            self.methods = (CAM, *attention, *inverse, CAM_OF_FLIPS, CLASS_WEIGHTS, *GRADIENT_METHODS, *both)
         else:
             self.methods = (INVERSE,)
 
@@ -74,7 +75,11 @@ class NetworkModel:
     def predict(self, pixels: np.ndarray, methods: Sequence[str] = ()) -> list[Prediction]:
         """See Model."""
         output = self.engine.run(pixels)
-        return [self._prediction(output.of(row), pixels[row], methods) for row in range(len(pixels))]
+        found = [self._prediction(output.of(row), pixels[row], methods) for row in range(len(pixels))]
+        if CAM_OF_FLIPS in methods and CAM_OF_FLIPS in self.methods:
+            for prediction, cam in zip(found, self._cams_of_flips(pixels, output.cam)):
+                prediction.heatmaps[CAM_OF_FLIPS] = fixed_scale_heatmap(cam, self.spec.heat_scale)
+        return found
 
     def explain(self, pixels: np.ndarray, method: str) -> np.ndarray:
         """See Model."""
@@ -95,6 +100,16 @@ class NetworkModel:
             nearest_patches(self.anomaly_model, *found, region, image.size)[:SHOWN_PATCHES]
             for region in regions
         )
+
+    def _cams_of_flips(self, pixels: np.ndarray, cams: np.ndarray) -> np.ndarray:
+        """Mean CAM of each image and its mirror images: what the network adds at one side averages out.
+
+        pixels: (N, size, size, 3) uint8. cams: (N, h, w), of the images as they are. Returns (N, h, w).
+        """
+        flips = [cams]
+        for axes in ((1,), (2,), (1, 2)):
+            flips.append(np.flip(self.engine.run(np.flip(pixels, axes)).cam, axes))
+        return np.mean(flips, 0)
 
     def _prediction(self, output: EngineOutput, pixels: np.ndarray, methods: Sequence[str]) -> Prediction:
         """output: of one image, N = 1. pixels: (size, size, 3) uint8."""
