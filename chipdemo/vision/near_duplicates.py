@@ -134,12 +134,8 @@ def _amplitudes(images: np.ndarray, turns: tuple[int, ...]) -> np.ndarray:
 
 KEPT_PHASES = 8_000  # entries of 52 kB
 _SHIFTS = np.r_[0 : REACH + 1, -REACH:0]
-_SAME = SCALES.index(1.0)
-_FIRST = [*range(len(SCALES)), *(_SAME for scale in SCALES if scale != 1)]  # scales of one, and of other:
-_SECOND = [
-    *(_SAME for _ in SCALES),
-    *(at for at, scale in enumerate(SCALES) if scale != 1),
-]  # one of both is 1
+_SCALE_PAIRS = [(a, b) for a, one in enumerate(SCALES) for b, other in enumerate(SCALES) if 1 in (one, other)]
+_FIRST, _SECOND = map(list, zip(*_SCALE_PAIRS))  # rows of SCALES
 _FREQUENCY = np.hypot(fft.fftfreq(COARSE, 1 / COARSE)[:, None], fft.rfftfreq(COARSE, 1 / COARSE))
 _BAND = (_FREQUENCY >= 2) & (_FREQUENCY < COARSE / 2)
 _BAND_SIZE = 2 * _BAND.sum() - _BAND[:, 0].sum()  # of the whole spectrum, of which rfft2 gives half
