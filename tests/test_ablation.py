@@ -54,7 +54,7 @@ def test_the_shipped_ablation_is_written_as_the_code_writes_it(tmp_path):
     ablation = read_ablation(SHIPPED)
     write_ablation(tmp_path / "elpv.json", ablation)
     assert (tmp_path / "elpv.json").read_bytes() == SHIPPED.read_bytes()
-    assert (len(ablation.rows), ablation.data.split) == (15, "ELPV, test split, 656 images")
+    assert (len(ablation.rows), ablation.data.split) == (16, "ELPV, test split, 656 images")
 
 
 def test_a_file_of_format_1_is_read_with_the_keys_and_words_of_today():

@@ -64,7 +64,7 @@ def test_a_changed_image_is_in_the_group_of_its_part(parts, change):
 def draw_lone_part(seed: int) -> Image.Image:
     """A part that fills little of a plain background, which has the noise of a camera."""
     generator = np.random.default_rng(seed)
-    pixels = 200 + generator.normal(0, 0.6, (SIDE, SIDE))
+    pixels = 200 + generator.normal(0, 0.5, (SIDE, SIDE))
     image = Image.fromarray(pixels.round().astype(np.uint8)).convert("RGB")
     part = draw_part(seed).resize((110, 36)).rotate(int(generator.integers(360)), expand=True)
     image.paste(
