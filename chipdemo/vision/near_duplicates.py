@@ -31,10 +31,10 @@ BLOCK = 1024  # rows of the matrix of similarities at a time
 SCALES = (0.95, 0.975, 1.0)  # of one image against the other: crops of up to 5 %
 REACH = 4  # pixels of COARSE, the largest shift
 CONTRAST = 4.5  # pixels of SIDE, standard deviation of the neighborhood that contrast is relative to
-NOISE = 3  # gray levels, of less contrast is little seen: compression changes a plain background
+NOISE = 4  # gray levels, of less contrast is little seen: compression changes a plain background
 MARGIN = 12  # pixels of SIDE at the edge of the overlap, where that neighborhood is cut off
 MIN_PEAK = 0.5  # of the phase correlation, 0-1
-MAX_DIFFERENCE = 0.026  # mean squared difference of registered images / their mean squared contrast
+MAX_DIFFERENCE = 0.025  # mean squared difference of registered images / their mean squared contrast
 BLUR = 0.8  # pixels of SIDE, standard deviation: noise and compression do not count
 MIN_OVERLAP = 0.3  # share of the image
 
