@@ -88,7 +88,7 @@ LOCATION = {  # of the same on the chosen drawn defects
 
 def compared(without: list[dict], with_cbam: list[dict], abnormal: np.ndarray) -> list[dict]:
     """One row a metric. without, with_cbam: figures() of each seed. abnormal: (N,) bool, the test images."""
-    defects = np.arange(len(without[0]["pointing game"])) % 2 == 0  # resampled() wants two classes
+    defects = np.ones(len(without[0]["pointing game"]), bool)  # one class
     rows = [row_of(name, METRICS[name], without, with_cbam, abnormal) for name in METRICS]
     rows += [row_of(name, LOCATION[name], without, with_cbam, defects) for name in LOCATION]
     areas = np.array([[one["aupro"] for one in of] for of in (without, with_cbam)])  # (2, seeds)
@@ -115,7 +115,9 @@ def row_of(
         return float(np.mean([metric(one, rows, truth) for one in of]))
 
     every = np.arange(len(truth))
-    differences = resampled(lambda rows: mean(with_cbam, rows) - mean(without, rows), truth, RESAMPLES)
+    differences = resampled(
+        lambda rows: mean(with_cbam, rows) - mean(without, rows), truth, RESAMPLES, stratified=truth.all()
+    )
     low, high = interval(differences)
     return {
         "metric": name,

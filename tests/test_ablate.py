@@ -128,7 +128,7 @@ def test_rows_that_are_not_trained_anew_stay_with_their_checkpoints(small, chips
     after = read_ablation(app / "chips.json")
     plain, with_cbam, svm = after.rows
     assert (plain, with_cbam) == before.rows and svm.id == "svm-hog"
-    assert after.machine.endswith(f" (svm-hog); the other rows: {before.date}, {before.machine}")
+    assert after.machine.endswith(f" (new: svm-hog); the other rows: {before.date}, {before.machine}")
     assert (app / with_cbam.checkpoint / "model.safetensors").exists()
     others = draw_chips(tmp_path / "others", normal=40, abnormal=30)
     with pytest.raises(DataError, match="other test images"):
@@ -143,7 +143,7 @@ def test_an_ablation_says_which_seeds_were_trained_on_a_gpu(small, chips, tmp_pa
     file.write_text(json.dumps(json.loads(file.read_text()) | {"trained_on": "NVIDIA H100"}))
     main([*run, "--report"], small)
     machine = read_ablation(tmp_path / "ablation.json").machine
-    assert machine.endswith("; trained on one NVIDIA H100: 1 of svm-hog")
+    assert machine.endswith("; trained on one NVIDIA H100: 1 seed of svm-hog")
 
 
 def test_rows_of_another_division_are_not_mixed(small, chips, tmp_path):

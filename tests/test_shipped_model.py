@@ -42,8 +42,8 @@ def samples():
 
 @pytest.fixture(scope="module")
 def judged(fast, samples):
-    """Every eighth image of the test part with its label and inspection."""
-    samples = samples[::8]
+    """Every fourth image of the test part with its label and inspection."""
+    samples = samples[::4]
     judge = Judge(Models(fast))
     return [(sample.label, judge.inspect(read_image(sample.path))) for sample in samples]
 
@@ -71,19 +71,19 @@ def test_it_was_trained_and_judged_on_the_published_division():
 def test_its_verdicts_are_as_good_as_its_card_says(judged):
     accuracy = np.mean([label == inspection.verdict for label, inspection in judged])
     stated = read_metrics(DEFAULT_MODEL)["test"]["accuracy"]
-    assert accuracy == pytest.approx(stated, abs=0.09)  # three standard errors of 82 images
+    assert accuracy == pytest.approx(stated, abs=0.06)  # three standard errors of 164 images
 
 
-def test_openvino_says_what_pytorch_says(fast, model, samples):
-    for start in range(0, 30, 10):
-        images = [read_image(sample.path).image for sample in samples[start : start + 10]]
+def test_openvino_says_of_75_images_what_pytorch_says(fast, model, samples):
+    for start in range(0, 75, 25):
+        images = [read_image(sample.path).image for sample in samples[start : start + 25]]
         pixels = np.stack([model.prepare(image) for image in images])
         assert_same(fast.engine.run(pixels), model.engine.run(pixels), rtol=1e-3)
 
 
 def test_normal_chips_show_no_red(judged):
     passed = [i for label, i in judged if label == i.verdict == "normal"]
-    assert len(passed) > 40
+    assert len(passed) > 80
     assert np.mean([inspection.heatmaps[CAM].max() < 0.5 for inspection in passed]) >= 0.95
 
 

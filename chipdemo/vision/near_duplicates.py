@@ -37,6 +37,7 @@ MIN_PEAK = 0.5  # of the phase correlation, 0-1
 MAX_DIFFERENCE = 0.025  # mean squared difference of registered images / their mean squared contrast
 BLUR = 0.8  # pixels of SIDE, standard deviation: noise and compression do not count
 MIN_OVERLAP = 0.3  # share of the image
+KEPT_PHASES = 8_000  # of images in a turn, 52 kB each
 
 
 def small_gray(pixels: np.ndarray) -> np.ndarray:
@@ -132,7 +133,6 @@ def _amplitudes(images: np.ndarray, turns: tuple[int, ...]) -> np.ndarray:
 # -- Registration ----------------------------------------------------------------------------------------
 
 
-KEPT_PHASES = 8_000  # entries of 52 kB
 _SHIFTS = np.r_[0 : REACH + 1, -REACH:0]
 _SCALE_PAIRS = [(a, b) for a, one in enumerate(SCALES) for b, other in enumerate(SCALES) if 1 in (one, other)]
 _FIRST, _SECOND = map(list, zip(*_SCALE_PAIRS))  # rows of SCALES

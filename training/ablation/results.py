@@ -51,7 +51,9 @@ def report(run: Run, plans: Sequence[Plan], earlier: Path | None = None) -> Path
     machine = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}{on_gpus(results)}"
     if earlier:
         before = read_ablation(earlier)
-        machine += f" ({', '.join(results) or 'no row'}); the other rows: {before.date}, {before.machine}"
+        machine += (
+            f" (new: {', '.join(results) or 'no row'}); the other rows: {before.date}, {before.machine}"
+        )
         results = results_of(before, earlier, split["test"]) | results
     if not results:
         raise DataError(f"No row in {run.out} is finished. Run without --report first.")
@@ -202,12 +204,16 @@ def ship(written: Path, folder: Path, name: str) -> Path:
 
 
 def on_gpus(results: dict[str, list[dict]]) -> str:
-    """Which seeds were trained on a GPU, e.g. "; trained on one NVIDIA H100: 4 of unet"."""
+    """Which seeds were trained on a GPU, e.g. "; trained on one NVIDIA H100: 4 seeds of unet"."""
     devices = {row: Counter(one.get("trained_on", "CPU") for one in seeds) for row, seeds in results.items()}
     gpus = {device for of_row in devices.values() for device in of_row} - {"CPU"}
     return "".join(
         f"; trained on one {gpu}: "
-        + ", ".join(f"{of_row[gpu]} of {row}" for row, of_row in devices.items() if of_row[gpu])
+        + ", ".join(
+            f"{of_row[gpu]} seed{'s' if of_row[gpu] > 1 else ''} of {row}"
+            for row, of_row in devices.items()
+            if of_row[gpu]
+        )
         for gpu in sorted(gpus)
     )
 

@@ -35,9 +35,8 @@ EXPLANATIONS = {
     CAM: "the exact class activation map, the evidence for “abnormal” at each position. Its mean plus a "
     "constant is the log-odds of the verdict. The color scale is the same for every image; red starts at "
     "0.5, which normal images rarely reach.",
-    CAM_OF_FLIPS: "the mean of the CAMs of the image and its three mirror images. It finds defects better "
-    "than the CAM, but takes three more runs of the network and does not add up to the verdict. Red starts "
-    "at 0.5.",
+    CAM_OF_FLIPS: "the mean of the CAMs of the image and its three mirror images. It takes three more runs "
+    "of the network and does not add up to the verdict. Red starts at 0.5.",
     INVERSE: "how much each patch differs from its best match among the normal images in the memory bank. "
     "Red starts at 0.5, which normal images rarely reach.",
     INVERSE_CAM: "high where a patch both differs from normal images and is evidence for “abnormal”. Red "
