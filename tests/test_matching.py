@@ -1,6 +1,9 @@
 """Inverse feature matching and class-weight matching, and the memory bank behind the first."""
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -249,3 +252,15 @@ def test_the_nearest_normal_patch_moves_with_the_part():
     first, second = nearest_patches(model, image, position, region, (80, 80))
     assert (first.sha256, first.share, first.x, first.y) == ("b", 0.75, 0.375, 0.25)
     assert (second.sha256, second.share) == ("a", 0.25) and first.image is None
+
+
+def test_threads_do_not_spin_after_a_search_unless_the_environment_says_so():
+    """OpenBLAS reads the variable when numpy is imported, which chipdemo has to precede."""
+    code = "import chipdemo, os, sys; print('numpy' in sys.modules, os.environ['OPENBLAS_THREAD_TIMEOUT'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
+
+    def printed(**variables):
+        return subprocess.check_output([sys.executable, "-c", code], env=environment | variables, text=True)
+
+    assert printed() == "False 4\n"
+    assert printed(OPENBLAS_THREAD_TIMEOUT="26") == "False 26\n"
