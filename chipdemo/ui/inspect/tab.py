@@ -153,6 +153,10 @@ class Handlers:
             parts.raw: current.to_json(threshold),
         }
 
+    def on_shown(self, current: Current | Failed | None, shown: ModelInfo, threshold: Any) -> Updates:
+        """Judge at the threshold of now: it may have moved since on_computed was asked."""
+        return self._at_threshold(current, typed_threshold(threshold, shown.threshold))
+
     def on_threshold(self, current: Current | Failed | None, shown: ModelInfo, threshold: Any) -> Updates:
         threshold = typed_threshold(threshold, shown.threshold)
         return {self.parts.promise: "", **self._at_threshold(current, threshold)}
@@ -262,7 +266,7 @@ def wire(handlers: Handlers) -> None:
             [parts.current, parts.turns, parts.shown_model, parts.threshold, parts.method],
             [*parts.of_model, *parts.of_image],
             **light,
-        )
+        ).success(handlers.on_shown, judged, [parts.verdict, parts.raw], **light)
     parts.threshold.input(handlers.on_threshold, judged, at_threshold, trigger_mode="always_last", **light)
     parts.reset.click(
         handlers.on_reset, [parts.current, parts.shown_model], [parts.threshold, *at_threshold], **light
