@@ -203,13 +203,15 @@ def one_round(app: App, labels: int, seed: int, data: Cells) -> dict:
     return result
 
 
-def run_order(order: str, seed: int, data: Cells, first: Path, folder: Path) -> list[dict]:
-    """The results of all rounds; those that are in the folder are not repeated."""
+def run_order(
+    order: str, seed: int, data: Cells, first: Path, folder: Path, rounds: Sequence[int] = ROUNDS
+) -> list[dict]:
+    """The results of all rounds; those that are in the folder are not repeated. rounds: labels after each."""
     app = App(folder, order)
     pool = data.learning[POLY]
     app.install(first, [pool[row] for row in np.random.default_rng(seed).permutation(len(pool))])
     results = []
-    for labels in ROUNDS:
+    for labels in rounds:
         file = folder / f"{labels}.json"
         if not file.exists():
             write_json(file, one_round(app, labels, seed, data))
@@ -229,7 +231,7 @@ def line_of(result: dict) -> str:
 
 def summary_of(results: list[dict]) -> dict:
     """By order and number of labels: AUROC of the model that is then in use, mean and sd over the seeds."""
-    summary = {}
+    summary, rounds = {}, sorted({one["labels"] for one in results})
     for order in (INFORMATIVE, RANDOM):
         in_use = {}  # by seed and kind: one value before the first round, and one after each
         for one in (one for one in results if one["order"] == order):
@@ -240,7 +242,7 @@ def summary_of(results: list[dict]) -> dict:
             runs = np.array([values for (_, found), values in in_use.items() if found == kind])
             if len(runs):
                 sd = runs.std(0, ddof=1) if len(runs) > 1 else np.full(runs.shape[1], np.nan)
-                summary.setdefault(order, {"labels": [0, *ROUNDS]})[kind] = {
+                summary.setdefault(order, {"labels": [0, *rounds]})[kind] = {
                     "mean": runs.mean(0).round(4).tolist(),
                     "sd": [None if np.isnan(value) else round(value, 4) for value in sd],
                     "lowest_change_in_a_round": round(float(np.diff(runs).min()), 4),
@@ -254,6 +256,9 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--orders", nargs="+", choices=(INFORMATIVE, RANDOM), default=(INFORMATIVE, RANDOM))
+    parser.add_argument(
+        "--rounds", type=int, nargs="+", default=ROUNDS, help="labels after which a model is trained"
+    )
     parser.add_argument("--development", action="store_true", help="without the test images")
     parser.add_argument(
         "--without-earlier", action="store_true", help="as if the first data were not at hand"
@@ -275,12 +280,13 @@ def benchmark(data: Cells, folder: Path, options: argparse.Namespace) -> dict:
         if options.without_earlier:
             forget_data(first)
         for order in options.orders:
-            results += run_order(order, seed, data, first, folder / f"{order}-{seed}")
+            results += run_order(order, seed, data, first, folder / f"{order}-{seed}", options.rounds)
     return {
         "command": shlex.join(["python", "benchmarks/loop.py", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
         "held_out": {kind: len(samples) for kind, samples in data.held_out.items()},
         "first_model": read_metrics(first)["training"]["command"],
+        "device": read_metrics(first)["training"]["device"],
         "summary": summary_of(results),
         "rounds": results,
     }
