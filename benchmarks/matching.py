@@ -23,7 +23,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from benchmarks.drawn_defects import KINDS, draw_defect
 from chipdemo.errors import DataError
 from chipdemo.files import Found
 from chipdemo.images import DecodedImage, read_image
@@ -33,6 +32,7 @@ from chipdemo.models import Models
 from chipdemo.settings import AUTO
 from chipdemo.teaching import FALSE_POSITIVE_RATE
 from chipdemo.vision.anomaly.descriptor import PatchDescriptor
+from chipdemo.vision.anomaly.drawn_defects import KINDS, draw_defect
 from chipdemo.vision.anomaly.features import (
     DESCRIPTOR,
     IMAGE_SIZE,

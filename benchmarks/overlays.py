@@ -29,13 +29,13 @@ from PIL import Image
 from scipy.special import expit
 from tqdm import tqdm
 
-from benchmarks.drawn_defects import KINDS, draw_defect
 from benchmarks.matching import MASK_SIDE, enlarged, files, read_masks
 from benchmarks.transistor import FOLDS, folds
 from chipdemo.images import DecodedImage, decode_image, read_image
 from chipdemo.inspection import ABNORMAL, NORMAL
 from chipdemo.judge import Judge
 from chipdemo.models import Models
+from chipdemo.vision.anomaly.drawn_defects import KINDS, draw_defect
 from chipdemo.vision.anomaly.features import extract_features, trained_backbone
 from chipdemo.vision.anomaly.fitting import fit
 from chipdemo.vision.anomaly.saving import save_with_memory_bank

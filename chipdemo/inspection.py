@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from PIL import Image
 
 from chipdemo.comparison import Comparison
 from chipdemo.threshold import OperatingCurve, Target
+
+if TYPE_CHECKING:
+    from chipdemo.view import View
 
 NORMAL, ABNORMAL, OUT_OF_DISTRIBUTION = "normal", "abnormal", "out_of_distribution"
 CLASSES = (NORMAL, ABNORMAL)  # the order of the network's two logits
@@ -256,17 +259,17 @@ class Model(Protocol):
     methods: Sequence[str]
     keeps_images: bool
 
-    def prepare(self, image: Image.Image) -> np.ndarray:
-        """An upright RGB image -> (size, size, 3) uint8, the network's input."""
+    def prepare(self, image: Image.Image) -> "View":
+        """An upright RGB image -> the network's input."""
 
-    def predict(self, pixels: np.ndarray, methods: Sequence[str] = ()) -> list[Prediction]:
-        """(N, size, size, 3) uint8 -> N predictions by one forward pass.
+    def predict(self, views: "Sequence[View]", methods: Sequence[str] = ()) -> list[Prediction]:
+        """N predictions by one forward pass.
 
         methods: explanations of COMPARABLE that are wanted beside those that cost nothing.
         """
 
-    def explain(self, pixels: np.ndarray, method: str) -> np.ndarray:
-        """One heatmap by a gradient method: (1, size, size, 3) uint8 -> (h, w) float32, 0-1.
+    def explain(self, view: "View", method: str) -> np.ndarray:
+        """One heatmap by a gradient method: (h, w) float32, 0-1.
 
         Raises ValueError for a method that this model does not offer.
         """

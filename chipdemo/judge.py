@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from chipdemo.images import DecodedImage
 from chipdemo.inspection import (
@@ -23,6 +22,9 @@ from chipdemo.models import Models
 from chipdemo.regions import find_regions
 from chipdemo.tiling import BATCH, spread, stitch, tile_around, tiles_for
 
+if TYPE_CHECKING:
+    from chipdemo.view import View
+
 KNOWN = 0.5  # share of the tiles that have to be in distribution for the tiles to decide
 
 Listener = Callable[[Inspection], None]
@@ -30,20 +32,18 @@ Listener = Callable[[Inspection], None]
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image in the size of the network, with the model that is to judge it.
+    """An image as the network gets it, with the model that is to judge it.
 
-    pixels: (size, size, 3) uint8. image_size: (width, height) of the upright image, pixels.
-    tiles: each tile's box and its pixels, where the image is to be inspected in tiles too; tile_count: how
+    tiles: each tile's box and its view, where the image is to be inspected in tiles too; tile_count: how
     many there are or would be; cells: they are the cells of a grid. methods: explanations wanted beside
     those that cost nothing.
     """
 
     model: Model
-    pixels: np.ndarray
+    view: "View"
     image_sha256: str
-    image_size: tuple[int, int]
     timing_ms: dict[str, float]
-    tiles: tuple[tuple[Box, np.ndarray], ...]
+    tiles: "tuple[tuple[Box, View], ...]"
     tile_count: int
     cells: bool
     methods: tuple[str, ...]
@@ -92,7 +92,7 @@ class Judge:
         """The part of inspect that needs no network, for threads that work ahead of it."""
         model = model or self.models.in_use
         started = perf_counter()
-        pixels = model.prepare(image.image)
+        view = model.prepare(image.image)
         timing_ms = {"read the file": image.read_ms} if image.read_ms else {}
         timing_ms["resize"] = _ms_since(started)
         boxes, cells = tiles_for(image.image, model.info)
@@ -101,9 +101,8 @@ class Judge:
             timing_ms["resize tiles"] = _ms_since(started) - timing_ms["resize"]
         return Prepared(
             model,
-            pixels,
+            view,
             image.sha256,
-            image.image.size,
             timing_ms,
             tuple(wanted),
             len(boxes),
@@ -133,7 +132,7 @@ class Judge:
         if method not in model.methods:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(model.methods)}")
         if method not in COMPARABLE:
-            return Explanation(method, model.explain(model.prepare(image.image)[None], method), ())
+            return Explanation(method, model.explain(model.prepare(image.image), method), ())
         prepared = self.prepare(image, tiles=tiles, model=model, methods=[method])
         return explanation_of(_judged([prepared], model.info.threshold)[0], method)
 
@@ -172,7 +171,7 @@ def explanation_of(inspection: Inspection, method: str) -> Explanation:
 def _judged(images: Sequence[Prepared], threshold: float) -> list[Inspection]:
     model, methods = images[0].model, images[0].methods
     started = perf_counter()
-    predictions = model.predict(np.stack([image.pixels for image in images]), methods)
+    predictions = model.predict([image.view for image in images], methods)
     network_ms = _ms_since(started) / len(images)
     wholes = [_inspection(*each, threshold, network_ms) for each in zip(images, predictions)]
     return [_with_tiles(*each) for each in zip(images, wholes, predictions)]
@@ -181,7 +180,7 @@ def _judged(images: Sequence[Prepared], threshold: float) -> list[Inspection]:
 def _inspection(image: Prepared, prediction: Prediction, threshold: float, network_ms: float) -> Inspection:
     started = perf_counter()
     method, heatmap = next(iter(prediction.heatmaps.items()))
-    regions = find_regions(heatmap, method, image.image_size)
+    regions = find_regions(heatmap, method, image.view.image_size)
     return Inspection(
         verdict=verdict_of(prediction.abnormal_probability, threshold),
         abnormal_probability=prediction.abnormal_probability,
@@ -196,7 +195,7 @@ def _inspection(image: Prepared, prediction: Prediction, threshold: float, netwo
         model_name=image.model.info.name,
         model_revision=image.model.info.revision,
         image_sha256=image.image_sha256,
-        image_size=image.image_size,
+        image_size=image.view.image_size,
         timing_ms=image.timing_ms | {"network and heatmaps": network_ms, "regions": _ms_since(started)},
     )
 
@@ -231,8 +230,8 @@ def _predicted_tiles(image: Prepared) -> list[tuple[Box, Prediction]]:
     """The tiles in batches, the first spread over the image; no more where most are out of distribution."""
     predicted, tiles = [], spread(image.tiles) if image.tiles else []
     while len(predicted) < len(tiles):
-        boxes, pixels = zip(*tiles[len(predicted) : len(predicted) + BATCH])
-        predicted += zip(boxes, image.model.predict(np.stack(pixels), image.methods))
+        boxes, views = zip(*tiles[len(predicted) : len(predicted) + BATCH])
+        predicted += zip(boxes, image.model.predict(views, image.methods))
         if sum(tile.out_of_distribution for _, tile in predicted) > (1 - KNOWN) * len(predicted):
             break
     return predicted

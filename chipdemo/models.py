@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+from PIL import Image
 
 from chipdemo.comparison import Refused, kept_folder
 from chipdemo.errors import CheckpointError, CheckpointOutOfReachError
@@ -146,7 +146,7 @@ def _compared(info: ModelInfo, used: ModelInfo) -> str:
 def try_out(model: Model) -> None:
     """Judge a gray image, which also warms the network up. Raises CheckpointError where it cannot."""
     side = model.info.image_size
-    (prediction,) = model.predict(np.full((1, side, side, 3), 128, np.uint8))
+    (prediction,) = model.predict([model.prepare(Image.new("RGB", (side, side), (128,) * 3))])
     model.info.validation.at(checked_threshold(model.info.threshold))
     if not math.isfinite(prediction.log_odds):
         raise CheckpointError(f"The model gives {prediction.log_odds} for a gray image. Train it again.")

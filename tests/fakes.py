@@ -27,6 +27,7 @@ from chipdemo.models import Models
 from chipdemo.rates import Rate
 from chipdemo.teaching import MIN_IMAGES, Draft, Outlier, Progress, Taught
 from chipdemo.threshold import OperatingCurve, OperatingPoint
+from chipdemo.view import SQUEEZED, View
 
 METHODS = ("CAM", "CBAM", "Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "EigenCAM")
 GRID = 9  # heat is GRID x GRID
@@ -67,12 +68,12 @@ class FakeModel:
         self.predictions = self.explanations = 0
         self._lock = threading.Lock()
 
-    def prepare(self, image: Image.Image) -> np.ndarray:
+    def prepare(self, image: Image.Image) -> View:
         side = self.info.image_size
-        return np.asarray(image.resize((side, side), Image.Resampling.BOX))
+        return View(np.asarray(image.resize((side, side), Image.Resampling.BOX)), SQUEEZED, image.size)
 
-    def predict(self, pixels: np.ndarray, methods: Sequence[str] = ()) -> list[Prediction]:
-        return [self.prediction(Image.fromarray(each), methods) for each in pixels]
+    def predict(self, views: Sequence[View], methods: Sequence[str] = ()) -> list[Prediction]:
+        return [self.prediction(Image.fromarray(each.pixels), methods) for each in views]
 
     def prediction(self, image: Image.Image, methods: Sequence[str]) -> Prediction:
         with self._lock:
@@ -91,12 +92,12 @@ class FakeModel:
             embedding=np.asarray(image.resize((GRID, GRID)), np.float32).ravel(),
         )
 
-    def explain(self, pixels: np.ndarray, method: str) -> np.ndarray:
+    def explain(self, view: View, method: str) -> np.ndarray:
         if method not in self.methods:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(self.methods)}")
         with self._lock:
             self.explanations += 1
-        heatmap = np.roll(darkness(Image.fromarray(pixels[0])), self.methods.index(method), axis=0)
+        heatmap = np.roll(darkness(Image.fromarray(view.pixels)), self.methods.index(method), axis=0)
         return heatmap / max(float(heatmap.max()), 1e-6)
 
     def nearest_normal_patches(

@@ -38,9 +38,9 @@ class Batches(Close):
         super().__init__()
         self.sizes = []
 
-    def predict(self, pixels, methods=()):
-        self.sizes.append(len(pixels))
-        return super().predict(pixels, methods)
+    def predict(self, views, methods=()):
+        self.sizes.append(len(views))
+        return super().predict(views, methods)
 
 
 def test_an_inspection_says_what_the_model_predicts():
@@ -225,9 +225,9 @@ def test_it_stops_after_a_batch_of_unknown_tiles():
 class KnowsTilesAlone(FakeModel):
     """The whole of a large image is out of distribution, its tiles are not."""
 
-    def predict(self, pixels, methods=()):
-        predictions = super().predict(pixels, methods)
-        return [replace(one, distance=2.0 if len(pixels) == 1 else 0.5) for one in predictions]
+    def predict(self, views, methods=()):
+        predictions = super().predict(views, methods)
+        return [replace(one, distance=2.0 if len(views) == 1 else 0.5) for one in predictions]
 
 
 def test_a_whole_that_the_model_does_not_know_has_no_say_where_it_knows_the_tiles():

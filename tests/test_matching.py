@@ -9,16 +9,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from chipdemo.images import decode_image
 from chipdemo.inspection import CLASS_WEIGHTS, INVERSE, Region
+from chipdemo.overlay import encode
 from chipdemo.regions import find_regions
-from chipdemo.vision.anomaly.anomaly_model import AnomalyModel, FittedBank, NormalLimits
+from chipdemo.view import turned
+from chipdemo.vision.anomaly.alignment import Alignment
+from chipdemo.vision.anomaly.anomaly_model import AnomalyModel, FittedBank, NormalAnomaly, NormalLimits
 from chipdemo.vision.anomaly.descriptor import PatchDescriptor
 from chipdemo.vision.anomaly.matching import (
     black_patches,
     class_weight_heatmap,
-    foreground_anomaly,
     inverse_heatmap,
     score_of,
     without_small,
@@ -28,6 +31,7 @@ from chipdemo.vision.anomaly.nearest import nearest_patches
 from chipdemo.vision.anomaly.patches import CHANNELS, describe_patches, fit_statistics
 from chipdemo.vision.predictor import load_model
 from chipdemo.vision.runtimes.engine import EngineOutput
+from chipdemo.vision.transforms import squeezed
 from tests.fakes import fake_judge
 from tests.tiny import SPEC, draw_chip, tiny_checkpoint
 
@@ -41,30 +45,26 @@ def unit(*rows) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def brute_force(bank: MemoryBank, patches: np.ndarray, without: int = -1) -> np.ndarray:
+def brute_force(bank: MemoryBank, patches: np.ndarray) -> np.ndarray:
     """The definition, patch by patch."""
     height, width = bank.grid
     anomaly = np.ones((height, width))
     for y in range(height):
         for x in range(width):
-            for feature, position, image in zip(bank.features, bank.position, bank.image):
-                if image == without:
-                    continue
-                down, across = (y - int(position) // width) / height, (x - int(position) % width) / width
-                apart = (down**2 + across**2) / bank.reach**2
-                similarity = float(patches[y, x] @ feature) - apart
-                anomaly[y, x] = min(anomaly[y, x], 1 - similarity)
+            for feature, position in zip(bank.features, bank.position):
+                down, across = abs(y - int(position) // width), abs(x - int(position) % width)
+                if down <= bank.reach * height and across <= bank.reach * width:
+                    anomaly[y, x] = min(anomaly[y, x], 1 - float(patches[y, x] @ feature))
     return anomaly.clip(0, 1)
 
 
-@pytest.mark.parametrize("reach", [0.15, 0.4, math.inf])
-def test_the_search_is_exact(reach):
+@pytest.mark.parametrize("reach", [0.0, 0.15, 0.4, math.inf])
+def test_the_search_is_exact_and_compares_patches_within_reach(reach):
     generator = np.random.default_rng(0)
     features = unit(*generator.normal(size=(60, 5)))
     bank = MemoryBank(features, generator.integers(0, 8 * 6, 60), np.arange(60) % 4, (8, 6), reach)
     patches = unit(*generator.normal(size=(8 * 6, 5))).reshape(8, 6, 5)
     np.testing.assert_allclose(bank.search(patches), brute_force(bank, patches), atol=1e-5)
-    np.testing.assert_allclose(bank.search(patches, without=[2]), brute_force(bank, patches, 2), atol=1e-5)
 
 
 def test_a_patch_of_the_bank_is_no_anomaly_and_another_one_is():
@@ -78,13 +78,6 @@ def test_a_part_in_another_position_is_an_anomaly_unless_reach_is_infinite(reach
     bank = MemoryBank(unit([1, 0], [0, 1]), np.array([0, 3]), np.array([0, 0]), (2, 2), reach)
     patches = unit([0, 1], [0, 1], [0, 1], [1, 0]).reshape(2, 2, 2)
     assert bank.search(patches)[1, 1] == pytest.approx(anomaly, abs=1e-6)
-
-
-def test_the_patches_of_a_held_out_image_are_ignored():
-    bank = MemoryBank(unit([1, 0], [0, 1]), np.array([0, 0]), np.array([0, 1]), (1, 1), 0.3)
-    patches = unit([1, 0]).reshape(1, 1, 2)
-    assert bank.search(patches)[0, 0] == pytest.approx(0)
-    assert bank.search(patches, without=[0])[0, 0] == pytest.approx(1)
 
 
 def test_the_nearest_patch_is_found_with_its_image_and_position():
@@ -156,10 +149,22 @@ def test_a_single_patch_stays_below_half_heat():
     assert kept[2, 2] < 0.5 and kept[5, 5] == kept[6, 5] == np.float32(0.6)
 
 
-def test_background_is_black_in_this_image_and_in_normal_ones():
-    black, background = np.array([[True, True]]), np.array([[True, False]])
-    anomaly = foreground_anomaly(np.full((1, 2), 0.7, np.float32), black, background)
-    assert anomaly[0, 0] == 0 and anomaly[0, 1] == pytest.approx(0.7)  # a black crack is an anomaly
+def fitted_bank(bank: MemoryBank, background=None, mean=0.1, deviation=0.05) -> FittedBank:
+    """A bank whose held-out normal images have this anomaly everywhere."""
+    normal = NormalAnomaly(*(np.full(bank.grid, value, np.float32) for value in (mean, deviation)))
+    background = np.zeros(bank.grid, bool) if background is None else background
+    return FittedBank(PatchDescriptor(), None, bank, background, normal, Alignment())
+
+
+def test_an_anomaly_is_measured_in_deviations_above_normal_and_only_where_the_image_is():
+    bank = MemoryBank(unit([1, 0]), np.array([0]), np.array([0]), (1, 3), math.inf)
+    fitted = fitted_bank(bank, background=np.array([[True, True, False]]))
+    patches = unit([0, 1], [0, 1], [0, 1]).reshape(1, 3, 2)  # anomaly 1, which is 18 deviations above 0.1
+    black, inside = np.array([[True, False, True]]), np.array([[True, True, True]])
+    np.testing.assert_allclose(fitted.anomaly_map(patches, black, inside), [[0, 18, 18]], rtol=1e-5)
+    np.testing.assert_allclose(fitted.anomaly_map(patches, black, ~inside), [[0, 0, 0]])
+    usual = unit([1, 0.05], [1, 0.05], [1, 0.05]).reshape(1, 3, 2)  # below the mean of normal images
+    assert not fitted.anomaly_map(usual, ~inside, inside).any()
 
 
 def test_a_patch_with_one_bright_pixel_is_not_black():
@@ -235,23 +240,43 @@ def test_a_classifier_without_a_memory_bank_does_not_offer_inverse_matching(clas
         fake_judge(classifier).explain(decode_image(draw_chip(1)), INVERSE)
 
 
-def test_the_nearest_normal_patch_moves_with_the_part():
-    bank = MemoryBank(unit([1, 0]), np.array([0]), np.array([0]), (8, 8), 0.1)
-    fitted = FittedBank(PatchDescriptor(), None, bank, np.zeros((8, 8), bool))
-    model = AnomalyModel(
-        **vars(fitted),
+def model_of(bank: MemoryBank, thumbnails=()) -> AnomalyModel:
+    return AnomalyModel(
+        **vars(fitted_bank(bank)),
         limits=NormalLimits(0.2, 0.15, 0.05),
         images=("a", "b"),
-        thumbnails=(),
+        thumbnails=thumbnails,
         weights_sha256="",
     )
+
+
+def test_the_nearest_normal_patch_moves_with_the_part():
+    model = model_of(MemoryBank(unit([1, 0]), np.array([0]), np.array([0]), (8, 8), 0.1))
     image, position = np.zeros((8, 8), int), np.arange(64).reshape(8, 8)
     image[2:4, 2:4] = [[1, 1], [1, 0]]
     position[2:4, 2:4] += 1  # the nearest patch lies one to the right
     region = Region(x=20, y=20, width=20, height=20, score=1, area=400)
-    first, second = nearest_patches(model, image, position, region, (80, 80))
+    view = squeezed(Image.new("RGB", (80, 80)), 64, "bicubic")
+    first, second = nearest_patches(model, image, position, region, view)
     assert (first.sha256, first.share, first.x, first.y) == ("b", 0.75, 0.375, 0.25)
     assert (second.sha256, second.share) == ("a", 0.25) and first.image is None
+
+
+def test_a_normal_patch_is_shown_as_the_image_lies():
+    """The image is the normal one turned by 90 degrees: the patch beside a region looks like the region."""
+    normal = np.zeros((64, 64, 3), np.uint8)
+    normal[:16, 40:] = 250  # bright at the top right
+    turned_image = Image.fromarray(np.rot90(normal))  # counterclockwise: now at the top left
+    view = turned(squeezed(turned_image, 64, "bicubic"), np.array([[0.0, 1, 0], [-1, 0, 1]]))
+    np.testing.assert_allclose(view.pixels, normal, atol=2)
+    thumbnail = encode(Image.fromarray(normal), "JPEG")
+    model = model_of(
+        MemoryBank(unit([1, 0]), np.array([0]), np.array([0]), (8, 8), 0.1), (thumbnail, thumbnail)
+    )
+    image, position = np.zeros((8, 8), int), np.arange(64).reshape(8, 8)
+    region = Region(x=4, y=4, width=8, height=16, score=1, area=128)
+    (patch,) = nearest_patches(model, image, position, region, view)
+    assert patch.image.size == (8, 16) and np.asarray(patch.image).mean() > 230
 
 
 def test_threads_do_not_spin_after_a_search_unless_the_environment_says_so():

@@ -24,7 +24,7 @@ def changed(folder, **spec):
 
 
 def predict(model, seed=1, methods=()):
-    (prediction,) = model.predict(model.prepare(draw_chip(seed))[None], methods)
+    (prediction,) = model.predict([model.prepare(draw_chip(seed))], methods)
     return prediction
 
 
@@ -70,29 +70,31 @@ def test_without_attention_there_is_no_cbam_map(tmp_path):
 
 
 def test_each_method_gives_a_map_over_the_whole_image(model):
-    pixels = model.prepare(draw_chip(3))[None]
-    (prediction,) = model.predict(pixels, model.methods)
+    view = model.prepare(draw_chip(3))
+    (prediction,) = model.predict([view], model.methods)
     grid = prediction.heatmaps[CAM].shape
     assert model.methods[:2] == (CAM, CBAM) and len(model.methods) == 9
     for method in model.methods:
         heatmap = prediction.heatmaps.get(method)
-        assert (model.explain(pixels, method) if heatmap is None else heatmap).shape == grid
+        assert (model.explain(view, method) if heatmap is None else heatmap).shape == grid
     with pytest.raises(ValueError, match="guess"):
-        model.explain(pixels, "guess")
+        model.explain(view, "guess")
 
 
 def test_the_cam_of_flips_is_the_same_for_mirror_images_and_the_mean_of_theirs(tmp_path):
     model = changed(tmp_path / "model", heat_scale=1e3)  # nothing is clipped at 1
-    pixels = model.prepare(draw_chip(3, abnormal=True))[None]
-    mirrored = np.ascontiguousarray(pixels[:, :, ::-1])
-    here, there = (model.predict(one, [CAM_OF_FLIPS])[0].heatmaps[CAM_OF_FLIPS] for one in (pixels, mirrored))
+    view = model.prepare(draw_chip(3, abnormal=True))
+    mirrored = replace(view, pixels=np.ascontiguousarray(view.pixels[:, ::-1]))
+    predictions = model.predict([view, mirrored], [CAM_OF_FLIPS])
+    here, there = (prediction.heatmaps[CAM_OF_FLIPS] for prediction in predictions)
+    pixels = view.pixels[None]
     np.testing.assert_allclose(here, there[:, ::-1], atol=1e-6)
     cams = [
         np.flip(model.engine.run(np.flip(pixels, axes)).cam[0], [axis - 1 for axis in axes])
         for axes in ((), (1,), (2,), (1, 2))
     ]
     np.testing.assert_allclose(here, np.clip(np.mean(cams, 0) / 2e3, 0, 1), atol=1e-6)
-    assert CAM_OF_FLIPS not in model.predict(pixels)[0].heatmaps
+    assert CAM_OF_FLIPS not in model.predict([view])[0].heatmaps
 
 
 def test_class_weights_match_nothing_in_an_image_judged_normal(tmp_path):
@@ -102,13 +104,13 @@ def test_class_weights_match_nothing_in_an_image_judged_normal(tmp_path):
 
 
 def test_threads_do_not_mix_up_images(model):
-    inputs = [model.prepare(draw_chip(seed, seed % 2 == 1))[None] for seed in range(12)]
+    inputs = [model.prepare(draw_chip(seed, seed % 2 == 1)) for seed in range(12)]
 
-    def probability(pixels):
-        return model.predict(pixels)[0].abnormal_probability
+    def probability(view):
+        return model.predict([view])[0].abnormal_probability
 
-    def explained(pixels):
-        return model.explain(pixels, "Grad-CAM++")
+    def explained(view):
+        return model.explain(view, "Grad-CAM++")
 
     alone, maps = list(map(probability, inputs)), list(map(explained, inputs))
     with ThreadPoolExecutor(6) as pool:

@@ -110,10 +110,10 @@ def test_it_works_in_the_background_until_it_is_stopped_and_goes_on_when_started
     asked = threading.Event()
 
     class Counting(FakeModel):
-        def predict(self, pixels, methods=()):
+        def predict(self, views, methods=()):
             if self.predictions == 20:
                 asked.set()
-            return super().predict(pixels, methods)
+            return super().predict(views, methods)
 
     scorer = Scorer(journal, fake_judge(model := Counting()), every_s=0.001)
     scorer.start()
@@ -131,11 +131,11 @@ def test_it_outlives_what_goes_wrong(journal, caplog):
     failed = threading.Event()
 
     class Failing(FakeModel):
-        def predict(self, pixels, methods=()):
+        def predict(self, views, methods=()):
             if not failed.is_set():
                 failed.set()
                 raise RuntimeError("out of memory")
-            return super().predict(pixels, methods)
+            return super().predict(views, methods)
 
     scorer = Scorer(journal, fake_judge(Failing()), every_s=0.001)
     scorer.start()

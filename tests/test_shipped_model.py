@@ -77,7 +77,7 @@ def test_its_verdicts_are_as_good_as_its_card_says(judged):
 def test_openvino_says_of_75_images_what_pytorch_says(fast, model, samples):
     for start in range(0, 75, 25):
         images = [read_image(sample.path).image for sample in samples[start : start + 25]]
-        pixels = np.stack([model.prepare(image) for image in images])
+        pixels = np.stack([model.prepare(image).pixels for image in images])
         assert_same(fast.engine.run(pixels), model.engine.run(pixels), rtol=1e-3)
 
 
@@ -96,9 +96,9 @@ def test_the_cam_adds_up_to_the_log_odds(model):
     head = model.engine.net.head
     bias = (head.bias[1] - head.bias[0]).item()
     for sample in read_elpv().samples[:5]:
-        pixels = model.prepare(read_image(sample.path).image)[None]
-        cam = model.engine.run(pixels).cam[0]
-        assert cam.mean() + bias == pytest.approx(model.predict(pixels)[0].log_odds, abs=1e-4)
+        view = model.prepare(read_image(sample.path).image)
+        cam = model.engine.run(view.pixels[None]).cam[0]
+        assert cam.mean() + bias == pytest.approx(model.predict([view])[0].log_odds, abs=1e-4)
 
 
 def test_its_own_kind_of_image_is_in_distribution(judged):
@@ -106,7 +106,7 @@ def test_its_own_kind_of_image_is_in_distribution(judged):
 
 
 def is_unknown(model, image: Image.Image) -> bool:
-    return model.predict(model.prepare(image)[None])[0].out_of_distribution
+    return model.predict([model.prepare(image)])[0].out_of_distribution
 
 
 def test_noise_and_plain_gray_are_out_of_distribution(model):

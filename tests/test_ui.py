@@ -193,11 +193,11 @@ class Waiting(FakeModel):
         super().__init__()
         self.reached, self.go_on = threading.Event(), threading.Event()
 
-    def predict(self, pixels, methods=()):
-        if pixels.mean() < 50:
+    def predict(self, views, methods=()):
+        if views[0].pixels.mean() < 50:
             self.reached.set()
             self.go_on.wait(20)
-        return super().predict(pixels, methods)
+        return super().predict(views, methods)
 
 
 def test_an_image_that_is_answered_after_a_newer_one_changes_nothing(dark, spot):

@@ -51,8 +51,8 @@ def answers_of(model: Model, samples: Sequence[Sample]) -> Answers:
     """Each image as a whole, as the app judges it."""
     probabilities = []
     for start in range(0, len(samples), BATCH):
-        pixels = [model.prepare(read_image(one.source).image) for one in samples[start : start + BATCH]]
-        probabilities += [one.abnormal_probability for one in model.predict(np.stack(pixels))]
+        views = [model.prepare(read_image(one.source).image) for one in samples[start : start + BATCH]]
+        probabilities += [one.abnormal_probability for one in model.predict(views)]
     return Answers(np.array(probabilities), model.info.threshold)
 
 

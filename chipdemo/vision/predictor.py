@@ -22,6 +22,8 @@ from chipdemo.inspection import (
     verdict_of,
 )
 from chipdemo.threshold import Target
+from chipdemo.view import View
+from chipdemo.vision.anomaly.alignment import Alignment
 from chipdemo.vision.anomaly.anomaly_model import AnomalyModel, load_anomaly_model
 from chipdemo.vision.anomaly.matching import (
     black_patches,
@@ -43,7 +45,6 @@ from chipdemo.vision.checkpoint import (
 from chipdemo.vision.runtimes.engine import Engine, EngineOutput
 from chipdemo.vision.runtimes.load import engine_of
 from chipdemo.vision.runtimes.select import NAMES, TORCH, chosen
-from chipdemo.vision.transforms import pixels_of
 
 SHOWN_PATCHES = 3  # of normal images, for a region
 OOD_SHARE = 0.5  # an image is out of distribution where this share of its patches is anomalous
@@ -60,6 +61,7 @@ class NetworkModel:
     ):
         """anomaly_model: with the memory bank, if there is one; the engine was made with it too."""
         self.engine, self.spec, self.info, self.anomaly_model = engine, spec, info, anomaly_model
+        self.alignment = anomaly_model.alignment if anomaly_model else Alignment()
         self.keeps_images = anomaly_model is not None and bool(anomaly_model.thumbnails)
         if spec.verdict_by == HEAD:
             attention = (CBAM,) if spec.attention == "cbam" else ()
@@ -68,24 +70,25 @@ class NetworkModel:
         else:
             self.methods = (INVERSE,)
 
-    def prepare(self, image: Image.Image) -> np.ndarray:
+    def prepare(self, image: Image.Image) -> View:
         """See Model."""
-        return pixels_of(image, self.spec.image_size, self.spec.interpolation)
+        return self.alignment.view(image, self.spec)
 
-    def predict(self, pixels: np.ndarray, methods: Sequence[str] = ()) -> list[Prediction]:
+    def predict(self, views: Sequence[View], methods: Sequence[str] = ()) -> list[Prediction]:
         """See Model."""
+        pixels = np.stack([view.pixels for view in views])
         output = self.engine.run(pixels)
-        found = [self._prediction(output.of(row), pixels[row], methods) for row in range(len(pixels))]
+        found = [self._prediction(output.of(row), view, methods) for row, view in enumerate(views)]
         if CAM_OF_FLIPS in methods and CAM_OF_FLIPS in self.methods:
             for prediction, cam in zip(found, self._cams_of_flips(pixels, output.cam)):
                 prediction.heatmaps[CAM_OF_FLIPS] = fixed_scale_heatmap(cam, self.spec.heat_scale)
         return found
 
-    def explain(self, pixels: np.ndarray, method: str) -> np.ndarray:
+    def explain(self, view: View, method: str) -> np.ndarray:
         """See Model."""
         if method not in GRADIENT_METHODS or method not in self.methods:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(GRADIENT_METHODS)}")
-        return self.engine.gradient_heat(pixels, method)
+        return self.engine.gradient_heat(view.pixels[None], method)
 
     def nearest_normal_patches(
         self, image: Image.Image, regions: Sequence[Region]
@@ -93,12 +96,11 @@ class NetworkModel:
         """See Model."""
         if self.anomaly_model is None:
             return ((),) * len(regions)
-        bank = self.anomaly_model.memory_bank
-        nearest = bank.nearest(self.engine.run(self.prepare(image)[None]).patches[0])
+        bank, view = self.anomaly_model.memory_bank, self.prepare(image)
+        nearest = bank.nearest(self.engine.run(view.pixels[None]).patches[0])
         found = bank.image[nearest], bank.position[nearest]
         return tuple(
-            nearest_patches(self.anomaly_model, *found, region, image.size)[:SHOWN_PATCHES]
-            for region in regions
+            nearest_patches(self.anomaly_model, *found, region, view)[:SHOWN_PATCHES] for region in regions
         )
 
     def _cams_of_flips(self, pixels: np.ndarray, cams: np.ndarray) -> np.ndarray:
@@ -111,24 +113,25 @@ class NetworkModel:
             flips.append(np.flip(self.engine.run(np.flip(pixels, axes)).cam, axes))
         return np.mean(flips, 0)
 
-    def _prediction(self, output: EngineOutput, pixels: np.ndarray, methods: Sequence[str]) -> Prediction:
-        """output: of one image, N = 1. pixels: (size, size, 3) uint8."""
-        anomaly = self._anomaly(output, pixels) if self.anomaly_model else None
+    def _prediction(self, output: EngineOutput, view: View, methods: Sequence[str]) -> Prediction:
+        """output: of one image, N = 1."""
+        anomaly = self._anomaly(output, view) if self.anomaly_model else None
         log_odds, distance = self._judged(output, anomaly)
         probability = float(1 / (1 + np.exp(-log_odds / self.spec.temperature)))
         return Prediction(
             abnormal_probability=probability,
             log_odds=log_odds,
             distance=distance,
-            heatmaps=self._heatmaps(output, pixels, anomaly, probability, methods),
+            heatmaps=self._heatmaps(output, view, anomaly, probability, methods),
             channels=strongest_channels(output),
             embedding=output.embedding[0],
         )
 
-    def _anomaly(self, output: EngineOutput, pixels: np.ndarray) -> np.ndarray:
-        """(h, w), 0-1: how little each patch is like the memory bank."""
+    def _anomaly(self, output: EngineOutput, view: View) -> np.ndarray:
+        """(h, w): how little each patch is like the memory bank, in standard deviations above normal."""
         patches = output.patches[0]
-        return self.anomaly_model.anomaly_map(patches, black_patches(pixels, patches.shape[:2]))
+        grid = patches.shape[:2]
+        return self.anomaly_model.anomaly_map(patches, black_patches(view.pixels, grid), view.inside(grid))
 
     def _judged(self, output: EngineOutput, anomaly: np.ndarray | None) -> tuple[float, float]:
         """The log-odds of abnormal, and the distance from the training images in units of the limit."""
@@ -141,7 +144,7 @@ class NetworkModel:
     def _heatmaps(
         self,
         output: EngineOutput,
-        pixels: np.ndarray,
+        view: View,
         anomaly: np.ndarray | None,
         probability: float,
         methods: Sequence[str],
@@ -153,9 +156,9 @@ class NetworkModel:
             if output.spatial_attention is not None:
                 heatmaps[CBAM] = output.spatial_attention[0]
         if anomaly is not None:
-            heatmaps[INVERSE] = inverse_heatmap(anomaly, self.anomaly_model.limits.heat)
+            heatmaps[INVERSE] = view.on_image(inverse_heatmap(anomaly, self.anomaly_model.limits.heat))
         if CLASS_WEIGHTS in methods and CLASS_WEIGHTS in self.methods:
-            heatmaps[CLASS_WEIGHTS] = class_weight_heatmap(output, pixels, self.spec.heat_scale)
+            heatmaps[CLASS_WEIGHTS] = class_weight_heatmap(output, view.pixels, self.spec.heat_scale)
             if verdict_of(probability, self.info.threshold) != ABNORMAL:
                 heatmaps[CLASS_WEIGHTS] = np.zeros_like(heatmaps[CLASS_WEIGHTS])
         if INVERSE_CAM in methods and INVERSE_CAM in self.methods:

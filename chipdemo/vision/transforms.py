@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from chipdemo.view import SQUEEZED, View
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -25,6 +27,28 @@ def pixels_of(image: Image.Image, size: int, interpolation: str) -> np.ndarray:
 
 def _scaled(image: Image.Image, size: int, interpolation: str) -> Image.Image:
     return image.resize((size, size), RESAMPLING[interpolation])
+
+
+def squeezed(image: Image.Image, size: int, interpolation: str) -> View:
+    """The sides of an upright RGB image scaled to a square of `size` px."""
+    return View(pixels_of(image, size, interpolation), SQUEEZED, image.size)
+
+
+def letterboxed(image: Image.Image, size: int, interpolation: str) -> View:
+    """An upright RGB image scaled to fit into a square of `size` px, in its middle.
+
+    Its border pixels go on to the edges of the square, so that there is no edge where there was none.
+    """
+    width, height = image.size
+    scale = size / max(width, height)
+    across, down = max(round(width * scale), 1), max(round(height * scale), 1)
+    if across == down:
+        return squeezed(image, size, interpolation)
+    fitted = np.asarray(image.resize((across, down), RESAMPLING[interpolation]))
+    left, top = (size - across) // 2, (size - down) // 2
+    margins = (top, size - down - top), (left, size - across - left), (0, 0)
+    to_image = np.array([[size / across, 0, -left / across], [0, size / down, -top / down]])
+    return View(np.pad(fitted, margins, "edge"), to_image, image.size)
 
 
 def normalize(pixels: "Tensor", mean: tuple[float, ...], std: tuple[float, ...]) -> "Tensor":

@@ -151,12 +151,12 @@ class Held(FakeModel):
         super().__init__()
         self.started, self.release, self.finished = threading.Event(), threading.Event(), threading.Event()
 
-    def predict(self, pixels, methods=()):
-        if not pixels.any():
+    def predict(self, views, methods=()):
+        if not any(view.pixels.any() for view in views):
             self.started.set()
             assert self.release.wait(60)
             self.finished.set()
-        return super().predict(pixels, methods)
+        return super().predict(views, methods)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from chipdemo.inspection import Prediction
+from chipdemo.view import View
 from tests.browser.test_inspect_page import FILE, choose, wait_for_word
 from tests.fakes import FakeModel
 from tests.serving import served
@@ -34,13 +35,13 @@ class HeldModel(FakeModel):
     def release(self) -> None:
         self.released.set()
 
-    def predict(self, pixels: np.ndarray, methods: Sequence[str] = ()) -> list[Prediction]:
+    def predict(self, views: Sequence[View], methods: Sequence[str] = ()) -> list[Prediction]:
         self._wait()
-        return super().predict(pixels, methods)
+        return super().predict(views, methods)
 
-    def explain(self, pixels: np.ndarray, method: str) -> np.ndarray:
+    def explain(self, view: View, method: str) -> np.ndarray:
         self._wait()
-        return super().explain(pixels, method)
+        return super().explain(view, method)
 
     def _wait(self) -> None:
         if not self.reached.is_set() and not self.released.is_set():

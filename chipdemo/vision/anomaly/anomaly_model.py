@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
@@ -15,16 +14,39 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from chipdemo.errors import CheckpointError
+from chipdemo.vision.anomaly.alignment import ALIGNMENTS, REGISTERED, Alignment
 from chipdemo.vision.anomaly.descriptor import FeatureStatistics, PatchDescriptor
-from chipdemo.vision.anomaly.matching import foreground_anomaly
+from chipdemo.vision.anomaly.matching import smoothed
 from chipdemo.vision.anomaly.memory_bank import MemoryBank
+from chipdemo.vision.anomaly.registration import FINE, PoseRange
 from chipdemo.vision.checkpoint import MEMORY, WEIGHTS
 
 METADATA = "anomaly_model"
-# Of files that earlier versions wrote: tensors and keys of the metadata, before and now
-OLD_NAMES = {"place": "position", "photograph": "image", "photographs": "images", "normals": METADATA}
-TENSORS = ("features", "position", "image", "background", "thumbnails", "thumbnail_sizes")
+TENSORS = (
+    "features",
+    "position",
+    "image",
+    "background",
+    "thumbnails",
+    "thumbnail_sizes",
+    "normal_mean",
+    "normal_deviation",
+    "reference",
+)
+NO_REFERENCE = np.zeros((0, 0), np.float32)
 STATISTICS = ("mean", "deviation")  # tensors, one a layer
+
+
+@dataclass(frozen=True, eq=False)
+class NormalAnomaly:
+    """The smoothed anomaly of held-out normal images at each position: mean and deviation, (h, w) float32."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    def standardized(self, anomaly: np.ndarray) -> np.ndarray:
+        """(..., h, w) smoothed anomaly -> standard deviations above normal, 0 or more."""
+        return ((anomaly - self.mean) / self.deviation).clip(0).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -32,28 +54,31 @@ class FittedBank:
     """A memory bank and how to compare with it.
 
     background: (h, w) bool on the bank's grid, where most normal images are black.
+    normal: of held-out normal images. alignment: of all images that are compared.
     """
 
     descriptor: PatchDescriptor
     statistics: FeatureStatistics
     memory_bank: MemoryBank
     background: np.ndarray
+    normal: NormalAnomaly
+    alignment: Alignment
 
-    def anomaly_map(
-        self, patches: np.ndarray, black: np.ndarray, without: Collection[int] = ()
-    ) -> np.ndarray:
-        """(h, w, D) patches and (h, w) bool, where the image is black -> (h, w) float32, 0-1.
+    def anomaly_map(self, patches: np.ndarray, black: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        """(h, w, D) patches -> (h, w) float32: standard deviations above normal, 0 or more.
 
-        without: as in MemoryBank.search.
+        black, inside: (h, w) bool, where the view is black and where it shows the image. It is 0 outside, and
+        where this image and most normal ones are black; a black crack in a bright chip is an anomaly.
         """
-        return foreground_anomaly(self.memory_bank.search(patches, without), black, self.background)
+        anomaly = self.normal.standardized(smoothed(self.memory_bank.search(patches)))
+        return np.where(inside & ~(black & self.background), anomaly, np.float32(0))
 
 
 @dataclass(frozen=True)
 class NormalLimits:
     """The limits of normal, from held-out normal images.
 
-    heat: the anomaly of a patch that shows as half heat.
+    heat: the anomaly of a patch that shows as half heat, in standard deviations.
     score: the score of an image at the threshold, where its log-odds are 0. spread: the difference of
     scores that is one unit of the log-odds.
     """
@@ -97,6 +122,9 @@ def save_anomaly_model(folder: Path, model: AnomalyModel) -> None:
         "position": bank.position.astype(np.int32),
         "image": bank.image.astype(np.int32),
         "background": model.background,
+        "normal_mean": model.normal.mean,
+        "normal_deviation": model.normal.deviation,
+        "reference": model.alignment.reference if model.alignment.kind == REGISTERED else NO_REFERENCE,
         "thumbnails": np.frombuffer(b"".join(model.thumbnails) or b"\0", np.uint8),
         "thumbnail_sizes": np.array([len(one) for one in model.thumbnails], np.int32),
         **{f"mean.{i}": layer for i, layer in enumerate(statistics.mean)},
@@ -105,6 +133,8 @@ def save_anomaly_model(folder: Path, model: AnomalyModel) -> None:
     about = {
         **{k: str(v) if v == math.inf else v for k, v in asdict(model.descriptor).items()},
         **asdict(model.limits),
+        "alignment": model.alignment.kind,
+        "poses": asdict(model.alignment.poses) if model.alignment.poses else None,
         "images": model.images,
         "weights_sha256": model.weights_sha256,
     }
@@ -122,8 +152,7 @@ def load_anomaly_model(folder: Path) -> AnomalyModel:
         content = path.read_bytes()  # not mapped: a file that is written over would end the process
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        metadata = _renamed(header["__metadata__"])
-        model = _parsed(_renamed(json.loads(metadata[METADATA])), _renamed(tensors))
+        model = _parsed(json.loads(header["__metadata__"][METADATA]), tensors)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
         raise CheckpointError(
             f"{path} is damaged or of another version ({type(error).__name__}: {error}). "
@@ -135,11 +164,6 @@ def load_anomaly_model(folder: Path) -> AnomalyModel:
             f"{found[:12]}. Teach the model again."
         )
     return model
-
-
-def _renamed(values: dict[str, Any]) -> dict[str, Any]:
-    """The same values under today's names."""
-    return {OLD_NAMES.get(name, name): value for name, value in values.items()}
 
 
 def _parsed(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> AnomalyModel:
@@ -158,11 +182,39 @@ def _parsed(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> AnomalyMod
         statistics,
         bank,
         tensors["background"],
+        _normal(tensors),
+        _alignment(str(about["alignment"]), tensors["reference"], about["poses"]),
         NormalLimits(**{field.name: float(about[field.name]) for field in fields(NormalLimits)}),
         images,
         tuple(content[end - size : end] for end, size in zip(ends, sizes)),
         str(about["weights_sha256"]),
     )
+
+
+def _normal(tensors: dict[str, np.ndarray]) -> NormalAnomaly:
+    normal = NormalAnomaly(tensors["normal_mean"], tensors["normal_deviation"])
+    if {normal.mean.shape, normal.deviation.shape} != {tensors["background"].shape}:
+        raise ValueError("the mean and the deviation of normal images are not on the bank's grid")
+    if not (normal.deviation > 0).all():
+        raise ValueError("a deviation of normal images is not above 0")
+    return normal
+
+
+def _alignment(kind: str, reference: np.ndarray, poses: dict[str, Any] | None) -> Alignment:
+    if kind not in ALIGNMENTS:
+        raise ValueError(f"the alignment is {kind!r}, none of {', '.join(ALIGNMENTS)}")
+    if kind != REGISTERED:
+        return Alignment(kind)
+    if reference.shape != (FINE, FINE):
+        raise ValueError(f"the reference image is {reference.shape} instead of {(FINE, FINE)}")
+    x, y = poses["shift"]
+    limits = (
+        float(poses["turn"]),
+        float(poses["most_turned"]),
+        (float(x), float(y)),
+        float(poses["most_shifted"]),
+    )
+    return Alignment(kind, reference, PoseRange(*limits))
 
 
 def _bank(

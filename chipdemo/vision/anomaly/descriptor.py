@@ -11,13 +11,13 @@ class PatchDescriptor:
 
     strides: of the backbone's layers that are concatenated, finest first; the finest sets the grid.
     window: side of the square of patches that a patch is averaged over, odd.
-    reach: how far apart two patches can lie and still match, in sides of the image; inf for chips that
-        lie anywhere in the image.
+    reach: how far apart along a side two patches can lie and still match, in sides of the image; inf for
+        parts that lie anywhere in it.
     """
 
     strides: tuple[int, ...] = (8, 16)
     window: int = 3
-    reach: float = 0.1
+    reach: float = 0.125
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from chipdemo.images import read_image
 from chipdemo.overlay import encode
 from chipdemo.settings import LITE0_MODEL
 from chipdemo.teaching import Progress, silent, within
+from chipdemo.view import View
+from chipdemo.vision.anomaly.alignment import POSITION_FREE, Alignment
 from chipdemo.vision.anomaly.descriptor import FeatureStatistics, PatchDescriptor
 from chipdemo.vision.anomaly.matching import black_patches
 from chipdemo.vision.anomaly.patches import describe_patches
@@ -32,6 +34,7 @@ from chipdemo.vision.zerogpu import on_lent_gpu
 
 IMAGE_SIZE = 256  # pixels, side of the network's input
 DESCRIPTOR = PatchDescriptor()
+AS_IT_IS = Alignment()
 MAX_SIDE_RATIO = 2.0  # of the largest to the smallest image; beyond it, the same scratch looks different
 MIN_CONTRAST = 8  # 0-255, between the darkest and the brightest value; an image with less shows nothing
 BATCH = 32  # images in one forward pass
@@ -54,8 +57,9 @@ class ImageFeatures:
     """The features of N images; row i of everything is the same image.
 
     sizes: (width, height), pixels. intermediates: one layer for each stride, each (N, C, h, w) float16.
-    black: (N, h, w) bool on the finest grid. thumbnails: JPEGs. groups: (N) numbers, the same for
-    near-duplicates. unusable: why other files are not here, a line each.
+    black, inside: (N, h, w) bool on the finest grid, where the view is black and where it shows the image.
+    thumbnails: JPEGs of the views. groups: (N) numbers, the same for near-duplicates. alignment: of the
+    views. strides: of the layers. unusable: why other files are not here, a line each.
     """
 
     names: tuple[str, ...]
@@ -63,9 +67,18 @@ class ImageFeatures:
     sizes: tuple[tuple[int, int], ...]
     intermediates: tuple[Tensor, ...]
     black: np.ndarray
+    inside: np.ndarray
     thumbnails: tuple[bytes, ...]
     groups: tuple[int, ...]
+    alignment: Alignment
+    strides: tuple[int, ...]
     unusable: tuple[str, ...]
+
+    @property
+    def descriptor(self) -> PatchDescriptor:
+        """How patches are compared, as the alignment asks for."""
+        descriptor = PatchDescriptor(self.strides)
+        return replace(descriptor, reach=math.inf) if self.alignment.kind == POSITION_FREE else descriptor
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -107,7 +120,7 @@ class ImageFeatures:
             for name in ("names", "sha256", "sizes", "thumbnails", "groups")
         }
         layers = tuple(layer[rows] for layer in self.intermediates)
-        return replace(self, **pick, intermediates=layers, black=self.black[rows])
+        return replace(self, **pick, intermediates=layers, black=self.black[rows], inside=self.inside[rows])
 
     def without(self, rows: Collection[int]) -> "ImageFeatures":
         """All but some rows."""
@@ -167,6 +180,7 @@ def extract_features(
     progress: Progress = silent,
     limits: Limits = DEFAULT_LIMITS,
     strides: Sequence[int] = DESCRIPTOR.strides,
+    alignment: Alignment = AS_IT_IS,
 ) -> ImageFeatures:
     """Read images and run the network over them, once. Raises DataError where none can be used.
 
@@ -174,23 +188,42 @@ def extract_features(
     """
     unusable: list[str] = []
     rows, intermediates = [], []
-    usable = _usable(images, backbone.spec, within(progress, 0, READ), limits, unusable)
+    usable = _usable(images, backbone.spec, alignment, within(progress, 0, READ), limits, unusable)
     while batch := list(islice(usable, BATCH)):
         layers = intermediates_of(
-            backbone.net, backbone.spec, np.stack([one.pixels for one in batch]), strides
+            backbone.net, backbone.spec, np.stack([one.view.pixels for one in batch]), strides
         )
         intermediates.append([torch.from_numpy(layer) for layer in layers])
         for one in batch:
-            black = black_patches(one.pixels, layers[0].shape[2:])
-            rows.append((one.name, one.sha256, one.size, black, one.thumbnail, small_gray(one.pixels)))
+            grid, pixels = layers[0].shape[2:], one.view.pixels
+            seen = black_patches(pixels, grid), one.view.inside(grid)
+            rows.append((one.name, one.sha256, one.view.image_size, *seen, one.thumbnail, one.gray))
     if not rows:
         raise DataError(f"None of the files can be used.{first_unusable(unusable)}")
-    names, sha256, sizes, black, thumbnails, gray = zip(*rows)
+    names, sha256, sizes, black, inside, thumbnails, gray = zip(*rows)
     layers = tuple(torch.cat(layer) for layer in zip(*intermediates))
     groups = near_duplicates(np.stack(gray), _steps(within(progress, READ, 1)))
     return ImageFeatures(
-        names, sha256, sizes, layers, np.stack(black), thumbnails, tuple(groups.tolist()), tuple(unusable)
+        names,
+        sha256,
+        sizes,
+        layers,
+        np.stack(black),
+        np.stack(inside),
+        thumbnails,
+        tuple(groups.tolist()),
+        alignment,
+        tuple(strides),
+        tuple(unusable),
     )
+
+
+def some_views(
+    images: Sequence[Found], backbone: Backbone, count: int, limits: Limits = DEFAULT_LIMITS
+) -> list[View]:
+    """Up to so many of the images that can be used, drawn at random, the same every time, as they are."""
+    drawn = [images[row] for row in np.random.default_rng(0).permutation(len(images))[:count]]
+    return [one.view for one in _usable(drawn, backbone.spec, AS_IT_IS, silent, limits, [])]
 
 
 def _steps(progress: Progress) -> Callable:
@@ -205,15 +238,22 @@ def _steps(progress: Progress) -> Callable:
 
 
 class _Usable(NamedTuple):
+    """gray: of the upright image, by which near-duplicates are found."""
+
     name: str
     sha256: str
-    size: tuple[int, int]
+    view: View
     thumbnail: bytes
-    pixels: np.ndarray
+    gray: np.ndarray
 
 
 def _usable(
-    images: Sequence[Found], spec: ModelSpec, progress: Progress, limits: Limits, unusable: list[str]
+    images: Sequence[Found],
+    spec: ModelSpec,
+    alignment: Alignment,
+    progress: Progress,
+    limits: Limits,
+    unusable: list[str],
 ) -> Iterator[_Usable]:
     """Those that can be used, as the network takes them; why others cannot goes to `unusable`."""
     names: dict[str, str] = {}  # by sha256
@@ -225,18 +265,20 @@ def _usable(
             unusable.append(f"{file.name}: {error}")
             continue
         image, sha256 = decoded.image, decoded.sha256
-        pixels = pixels_of(image, spec.image_size, spec.interpolation)
-        if int(pixels.max()) - int(pixels.min()) < MIN_CONTRAST:
+        upright = pixels_of(image, spec.image_size, spec.interpolation)
+        if int(upright.max()) - int(upright.min()) < MIN_CONTRAST:
             unusable.append(f"{file.name}: a single tone; it shows no chip")
         elif sha256 in names:
             unusable.append(f"{file.name}: the same image as {names[sha256]}")
         else:
             names[sha256] = file.name
-            yield _Usable(file.name, sha256, image.size, _thumbnail(image, len(images)), pixels)
+            view = alignment.view(image, spec)
+            thumbnail = _thumbnail(Image.fromarray(view.pixels), len(images))
+            yield _Usable(file.name, sha256, view, thumbnail, small_gray(upright))
 
 
 def _thumbnail(image: Image.Image, images: int) -> bytes:
-    """A small copy, square like the network's input, as one of so many images: a JPEG."""
+    """A small copy of a view, as one of so many: a JPEG."""
     side = round(THUMBNAIL * min(1, math.sqrt(THUMBNAIL_BYTES / 12_000 / images)))
     return encode(image.resize((side, side), Image.Resampling.BICUBIC), "JPEG")
 

@@ -5,31 +5,38 @@ fitted = fit(features)
 fitted.outliers                                             # rows to look at
 fitted = fitted.without(fitted.outliers)                    # if they are to be left out
 limits = limits_of(fitted, false_positive_rate=0.02)
+
+Images are held out in parts, near-duplicates together: each is scored by a bank of those of the other parts.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import ndimage, stats
 from sklearn.linear_model import LogisticRegression
 
 from chipdemo.errors import DataError
 from chipdemo.teaching import MIN_IMAGES, Progress, silent, within
-from chipdemo.vision.anomaly.anomaly_model import FittedBank, NormalLimits
-from chipdemo.vision.anomaly.descriptor import PatchDescriptor
-from chipdemo.vision.anomaly.features import DESCRIPTOR, ImageFeatures, first_unusable
-from chipdemo.vision.anomaly.matching import score_of
+from chipdemo.vision.anomaly.anomaly_model import FittedBank, NormalAnomaly, NormalLimits
+from chipdemo.vision.anomaly.coreset import DIMENSIONS, coreset
+from chipdemo.vision.anomaly.descriptor import FeatureStatistics, PatchDescriptor
+from chipdemo.vision.anomaly.features import ImageFeatures, first_unusable
+from chipdemo.vision.anomaly.matching import score_of, smoothed
 from chipdemo.vision.anomaly.memory_bank import MemoryBank
 from chipdemo.vision.anomaly.patches import fit_statistics
 
-PATCHES = 20_000  # in the memory bank, of all images together ...
-FEATURE_BYTES = 12_000_000  # ... and what they may take: the file stays below 20 MB with the thumbnails
+PATCHES = 4_000  # in the memory bank
+CANDIDATES = 60_000  # patches that it is chosen from, of all images together
 STATISTICS_IMAGES = 300  # about as many the statistics of the features come from
+PARTS = 5  # in which images are held out
+CONSENSUS_PATCHES = 8_000  # of all parts together, that a patch is compared with for its consensus
 HOT_RATE = 0.02  # share of normal images that may have a patch at half heat
 TYPICAL = 0.05  # probability of abnormal of the median normal image
-FAR_OUT = 3.0  # interquartile ranges above the upper quartile: Tukey's "far out"
+OUTLYING = 1.5  # interquartile ranges above the upper quartile: Tukey's fence
+SPREAD = 1.5  # patches, standard deviation of the smoothing of what is normal at a position
+PRIOR = 30  # images that the deviation over all positions counts as, beside that at one position
 NO_DEFECTS = np.empty(0)
 
 
@@ -38,11 +45,13 @@ class Fit:
     """A memory bank fitted to images, and the scores of these images when each is held out.
 
     scores: (N,) anomaly score of each image. highest: (N,) anomaly of its hottest patch.
-    outliers: rows of images that are unlike the others, the furthest first.
+    maps: (N, h, w) float32 anomaly of each image. outliers: rows of images that are unlike the others, the
+    furthest first.
     """
 
     features: ImageFeatures
     bank: FittedBank
+    maps: np.ndarray
     scores: np.ndarray
     highest: np.ndarray
     outliers: tuple[int, ...]
@@ -57,11 +66,13 @@ class Fit:
 
     def without(self, rows: Collection[int], progress: Progress = silent) -> "Fit":
         """Fitted anew to all images but some; the same where there are none. Raises DataError."""
-        return fit(self.features.without(rows), progress=progress) if rows else self
+        if not rows:
+            return self
+        return fit(self.features.without(rows), len(self.bank.memory_bank.features), progress)
 
 
 def fit(features: ImageFeatures, patches: int = PATCHES, progress: Progress = silent) -> Fit:
-    """Fill a memory bank with so many patches and score each image against those of the others.
+    """Fill a memory bank with so many patches, and score each image by a bank of others.
 
     Raises DataError for fewer than MIN_IMAGES images.
     """
@@ -71,54 +82,170 @@ def fit(features: ImageFeatures, patches: int = PATCHES, progress: Progress = si
             f"{count} good images are too few: {MIN_IMAGES} that differ are needed.{near}"
             + first_unusable(features.unusable)
         )
-    bank = fit_bank(features, DESCRIPTOR, patches, within(progress, 0, 0.3))
-    scores, highest = hold_out(bank, features, within(progress, 0.3, 1))
-    return Fit(features, bank, scores, highest, outliers_of(scores))
+    candidates = candidates_of(features, within(progress, 0, 0.2))
+    typical = candidates.of(typical_rows(candidates, features, within(progress, 0.2, 0.5)))
+    parts = parts_of(features.groups)
+    banks = [typical.of(parts[typical.image] != part).bank(patches) for part in range(parts.max() + 1)]
+    progress(0.7, "filling the memory bank")
+    anomaly = np.stack(
+        [
+            smoothed(banks[parts[row]].search(candidates.patches(features, row)))
+            for row in _followed(len(features.names), within(progress, 0.7, 1), "holding out each image")
+        ]
+    )
+    normal = normal_anomaly(anomaly, features.inside)
+    maps = _shown(normal.standardized(anomaly), features, background := features.black.mean(0) > 0.5)
+    bank = FittedBank(
+        candidates.descriptor,
+        candidates.statistics,
+        typical.bank(patches),
+        background,
+        normal,
+        features.alignment,
+    )
+    scores = np.array([score_of(one) for one in maps])
+    return Fit(features, bank, maps, scores, maps.max((1, 2)), outliers_of(scores))
 
 
-def fit_bank(
-    features: ImageFeatures,
-    descriptor: PatchDescriptor = DESCRIPTOR,
-    patches: int = PATCHES,
-    progress: Progress = silent,
-) -> FittedBank:
-    """A memory bank of so many patches, drawn at random from all images, the same every time."""
-    count = len(features.names)
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Patches that a memory bank can be filled with, as it stores them: (M, D), (M,) and (M,)."""
+
+    descriptor: PatchDescriptor
+    statistics: FeatureStatistics
+    grid: tuple[int, int]
+    vectors: np.ndarray
+    position: np.ndarray
+    image: np.ndarray
+
+    def of(self, rows: np.ndarray) -> "Candidates":
+        """These alone."""
+        return Candidates(
+            self.descriptor,
+            self.statistics,
+            self.grid,
+            self.vectors[rows],
+            self.position[rows],
+            self.image[rows],
+        )
+
+    def patches(self, features: ImageFeatures, row: int) -> np.ndarray:
+        """(h, w, D) of one image."""
+        return features.patches(row, self.statistics, self.descriptor)
+
+    def bank(self, patches: int) -> MemoryBank:
+        """A coreset of so many; one of positions too, where patches match near their own alone."""
+        points, reach = self.vectors, self.descriptor.reach
+        if math.isfinite(reach):
+            places = np.stack(np.divmod(self.position, self.grid[1]), 1) / self.grid / reach
+            points = np.hstack((points, places.astype(np.float32)))
+        rows = coreset(points, patches)
+        kept = self.vectors[rows], self.position[rows], self.image[rows]
+        return MemoryBank(*kept, self.grid, reach)
+
+
+def candidates_of(features: ImageFeatures, progress: Progress = silent) -> Candidates:
+    """Patches drawn at random from all images, the same every time; none from beside an image."""
+    count, descriptor = len(features.names), features.descriptor
     step = max(count // STATISTICS_IMAGES, 1)
     statistics = fit_statistics([layer[::step] for layer in features.intermediates])
-    height, width, dimensions = features.patches(0, statistics, descriptor).shape
-    most = min(patches, FEATURE_BYTES // (2 * dimensions))
-    chosen = np.sort(np.random.default_rng(0).permutation(count * height * width)[:most])
-    image, position = chosen // (height * width), chosen % (height * width)
-    kept = []
+    grid = features.inside.shape[1:]
+    drawn = np.sort(np.random.default_rng(0).permutation(count * grid[0] * grid[1])[:CANDIDATES])
+    drawn = drawn[features.inside.reshape(-1)[drawn]]
+    image, position = np.divmod(drawn, grid[0] * grid[1])
+    vectors = []
+    for row in _followed(count, progress, "collecting patches"):
+        patches = features.patches(row, statistics, descriptor)
+        vectors.append(patches.reshape(-1, patches.shape[2])[position[image == row]].astype(np.float16))
+    rounded = np.concatenate(vectors).astype(np.float32)  # as they are stored
+    return Candidates(descriptor, statistics, grid, rounded, position, image)
+
+
+def typical_rows(candidates: Candidates, features: ImageFeatures, progress: Progress = silent) -> np.ndarray:
+    """(M,) bool: the candidates that other images have too, so that a defect among the images is not learned.
+
+    Each patch is compared with patches of every part of the images but its own, in a random projection. Its
+    consensus is the median over the parts: what is seen in few images only is far from most parts. A patch
+    goes if it stands out further than the worst one of the upper quarter of images does (after SoftPatch,
+    Jiang et al., NeurIPS 2022, which compares patches at one position by their local outlier factor).
+    """
+    parts, generator = parts_of(features.groups), np.random.default_rng(0)
+    shape = candidates.vectors.shape[1], DIMENSIONS
+    projection = generator.normal(size=shape).astype(np.float32)
+    banks = []
+    for part in range(parts.max() + 1):
+        rows = generator.permutation(np.flatnonzero(parts[candidates.image] == part))
+        some = candidates.of(np.sort(rows[: CONSENSUS_PATCHES // (parts.max() + 1)]))
+        vectors = _projected(some.vectors, projection)
+        banks.append(
+            MemoryBank(vectors, some.position, some.image, candidates.grid, candidates.descriptor.reach)
+        )
+    consensus = []
+    for row in _followed(len(features.names), progress, "comparing the images with each other"):
+        patches = _projected(candidates.patches(features, row), projection)
+        others = [bank.search(patches) for part, bank in enumerate(banks) if part != parts[row]]
+        consensus.append(smoothed(np.median(others, 0)))
+    consensus = np.stack(consensus)
+    above = consensus - ndimage.gaussian_filter(np.median(consensus, 0), SPREAD)
+    above = np.where(features.inside, above, 0)
+    limit = np.quantile(above.max((1, 2)), 0.75)
+    return above.reshape(len(above), -1)[candidates.image, candidates.position] <= limit
+
+
+def _projected(vectors: np.ndarray, projection: np.ndarray) -> np.ndarray:
+    """(..., D) -> (..., DIMENSIONS) unit vectors."""
+    projected = vectors @ projection
+    return projected / np.linalg.norm(projected, axis=-1, keepdims=True)
+
+
+def parts_of(groups: Sequence[int]) -> np.ndarray:
+    """(N,) numbers of groups -> (N,) the part in which each image is held out; groups stay together."""
+    numbers, index = np.unique(groups, return_inverse=True)
+    return (np.random.default_rng(0).permutation(len(numbers)) % PARTS)[index]
+
+
+def normal_anomaly(anomaly: np.ndarray, inside: np.ndarray) -> NormalAnomaly:
+    """What is normal at each position, from the smoothed anomaly of held-out images, (N, h, w).
+
+    inside: (N, h, w) bool, where they show something. Outliers are left out. The deviation at a position is
+    drawn towards that over all positions, the more the fewer images there are.
+    """
+    rows = np.ones(len(anomaly), bool)
+    for _ in range(2):  # without outliers the second time
+        normal = _normal_of(anomaly[rows], inside[rows])
+        shown = np.where(inside, normal.standardized(anomaly), 0)
+        scores = np.array([score_of(one) for one in shown])
+        rows[list(outliers_of(scores))] = False
+    return normal
+
+
+def _normal_of(anomaly: np.ndarray, inside: np.ndarray) -> NormalAnomaly:
+    seen = inside.sum(0)
+    overall = float(anomaly[inside].mean()) if inside.any() else 0.0
+    mean = np.where(seen, np.where(inside, anomaly, 0).sum(0) / np.maximum(seen, 1), overall)
+    variance = np.square(np.where(inside, anomaly - mean, 0)).sum(0) / np.maximum(seen, 1)
+    mean, variance = (ndimage.gaussian_filter(one, SPREAD) for one in (mean, variance))
+    common = float(variance.mean())
+    variance = (len(anomaly) * variance + PRIOR * common) / (len(anomaly) + PRIOR)
+    return NormalAnomaly(mean.astype(np.float32), np.sqrt(np.maximum(variance, 1e-12)).astype(np.float32))
+
+
+def _shown(maps: np.ndarray, features: ImageFeatures, background: np.ndarray) -> np.ndarray:
+    """(N, h, w) anomaly, 0 where FittedBank.anomaly_map is."""
+    return np.where(features.inside & ~(features.black & background), maps, np.float32(0))
+
+
+def _followed(count: int, progress: Progress, step: str):
+    """range(count) with progress."""
     for row in range(count):
-        progress(row / count, "filling the memory bank")
-        vectors = features.patches(row, statistics, descriptor).reshape(-1, dimensions)
-        kept.append(vectors[position[image == row]].astype(np.float16))  # rounded as it is stored
-    rounded = np.concatenate(kept).astype(np.float32)
-    bank = MemoryBank(rounded, position, image, (height, width), descriptor.reach)
-    return FittedBank(descriptor, statistics, bank, features.black.mean(0) > 0.5)
+        progress(row / count, step)
+        yield row
 
 
-def anomaly_map(
-    bank: FittedBank, features: ImageFeatures, row: int, without: Collection[int] = ()
-) -> np.ndarray:
-    """(h, w) float32, 0-1, of one image. without: as in MemoryBank.search."""
+def anomaly_map(bank: FittedBank, features: ImageFeatures, row: int) -> np.ndarray:
+    """(h, w) float32 of one further image."""
     patches = features.patches(row, bank.statistics, bank.descriptor)
-    return bank.anomaly_map(patches, features.black[row], without)
-
-
-def hold_out(
-    bank: FittedBank, features: ImageFeatures, progress: Progress = silent
-) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) score and (N,) hottest patch of each fitted image, the patches of its group ignored."""
-    scores, highest = [], []
-    for row in range(len(features.names)):
-        progress(row / len(features.names), "holding out each image in turn")
-        anomaly = anomaly_map(bank, features, row, without=features.like(row))
-        scores.append(score_of(anomaly))
-        highest.append(anomaly.max())
-    return np.array(scores), np.array(highest)
+    return bank.anomaly_map(patches, features.black[row], features.inside[row])
 
 
 def scores_of(bank: FittedBank, features: ImageFeatures) -> np.ndarray:
@@ -135,7 +262,7 @@ def outliers_of(scores: np.ndarray) -> tuple[int, ...]:
     found = 0
     while True:
         low, high = np.quantile(scores[order[found:]], (0.25, 0.75))
-        further = int((scores[order[found:]] > high + FAR_OUT * (high - low)).sum())
+        further = int((scores[order[found:]] > high + OUTLYING * (high - low)).sum())
         if not further:
             return tuple(int(row) for row in order[:found])
         found += further

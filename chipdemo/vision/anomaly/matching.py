@@ -54,12 +54,10 @@ def inverse_heatmap(anomaly: np.ndarray, limit: float, cam: np.ndarray | None = 
     return without_small(heatmap)
 
 
-def foreground_anomaly(anomaly: np.ndarray, black: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """(h, w) anomaly -> smoothed, since the neighbors of a defect see it too; 0 in the background.
-
-    The background is where this image and normal ones are black: a black crack in a bright chip is none.
-    """
-    return np.where(black & background, 0, ndimage.gaussian_filter(anomaly, BLUR)).astype(np.float32)
+def smoothed(anomaly: np.ndarray) -> np.ndarray:
+    """(..., h, w) anomaly, smoothed within each image: the neighbors of a defect see it too."""
+    deviation = (0,) * (anomaly.ndim - 2) + (BLUR, BLUR)
+    return ndimage.gaussian_filter(anomaly, deviation).astype(np.float32)
 
 
 def score_of(anomaly: np.ndarray) -> float:

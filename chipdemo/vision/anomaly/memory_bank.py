@@ -1,11 +1,12 @@
 """The memory bank of normal patches that inverse feature matching compares with, and its search."""
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 ROWS = 2  # of the grid, searched at a time
+TOO_FAR = -2.0  # is added to the similarity of patches that lie too far apart; the least is -1
 
 
 class MemoryBank:
@@ -15,9 +16,9 @@ class MemoryBank:
     the grid (h, w). image: (M,) int64, the number of the image that each patch is from.
     reach: PatchDescriptor's.
 
-    The similarity of two patches is their cosine minus the squared distance between their positions in
-    units of reach, and at least 0. Patches further apart than reach need no comparison: the bank is kept
-    in the order of its rows, and a band around the searched rows is enough.
+    The similarity of two patches is their cosine, or nothing if their positions differ by more than reach
+    along a side. The bank is kept in the order of its rows, so that a band around the searched rows is
+    enough; which columns are near enough is part of the same product.
     """
 
     def __init__(
@@ -31,40 +32,52 @@ class MemoryBank:
         order = position.argsort(kind="stable")
         self.features, self.position, self.image = features[order], position[order], image[order]
         self.grid, self.reach = grid, reach
-        center = (np.indices(grid).reshape(2, -1).T + 0.5) / grid - 0.5  # (h w, 2), sides of the image
-        far = np.square(center).sum(1, keepdims=True) / reach**2
-        one, near = np.ones_like(far), center * math.sqrt(2) / reach
-        # -|p - q|^2 = 2 p.q - |p|^2 - |q|^2: the distance is part of the same product
-        self._query = np.hstack((near, one, -far)).astype(np.float32)  # (h w, 4), appended to an image's
-        self._keys = np.hstack((self.features, np.hstack((near, -far, one))[self.position])).astype(
-            np.float32
-        )
-        self._starts = np.searchsorted(self.position, np.arange(grid[0] + 1) * grid[1]).tolist()
+        height, width = grid
+        rows, columns = self.position // width, self.position % width
+        self._far = [_far(side, reach) for side in grid]  # (h, h) and (w, w): 0 or TOO_FAR
+        one_hot = np.hstack((np.eye(height)[rows], np.eye(width)[columns])) if math.isfinite(reach) else ()
+        self._keys = np.hstack((self.features, one_hot)).astype(np.float32) if len(one_hot) else self.features
+        self._starts = np.searchsorted(rows, np.arange(height + 1)).tolist()
 
-    def search(self, patches: np.ndarray, without: Collection[int] = ()) -> np.ndarray:
+    def search(self, patches: np.ndarray) -> np.ndarray:
         """The anomaly of each patch: (h, w, D) from describe_patches -> (h, w), 0-1.
 
-        1 - the best similarity, by exact search. without: numbers of images whose patches are ignored.
+        1 - the best similarity, by exact search.
         """
-        anomaly = [1 - similarity.max(1) for similarity, _ in self._compared(patches, without)]
+        anomaly = [1 - similarity.max(1) for similarity, _ in self._compared(patches)]
         return np.concatenate(anomaly).clip(0, 1).reshape(self.grid)
 
     def nearest(self, patches: np.ndarray) -> np.ndarray:
         """The patch of the bank that is most like each: (h, w, D) -> (h, w), rows of features."""
-        index = [first + similarity.argmax(1) for similarity, first in self._compared(patches, ())]
+        index = [first + similarity.argmax(1) for similarity, first in self._compared(patches)]
         return np.concatenate(index).reshape(self.grid)
 
-    def _compared(self, patches: np.ndarray, without: Collection[int]) -> Iterator[tuple[np.ndarray, int]]:
+    def _compared(self, patches: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
         """For r rows at a time: (r w, m) similarity to a band of the bank, and the row where it begins."""
         height, width = self.grid
-        ignored = np.isin(self.image, list(without))
-        query = np.hstack((patches.reshape(height * width, -1), self._query))
-        margin = math.ceil(min(self.reach * height, height))
+        if not math.isfinite(self.reach):
+            yield patches.reshape(height * width, -1) @ self._keys.T, 0
+            return
+        by_row, by_column = self._far
+        margin = math.floor(self.reach * height)
         for top in range(0, height, ROWS):
             first = self._starts[max(top - margin, 0)]
             last = self._starts[min(top + ROWS + margin, height)]
-            if first == last:  # no patch was kept so near; all others are out of reach, or nearly so
+            if first == last:  # no patch was kept so near
                 first, last = 0, len(self.position)
-            similarity = query[top * width : (top + ROWS) * width] @ self._keys[first:last].T
-            similarity[:, ignored[first:last]] = 0
-            yield similarity, first
+            rows = patches[top : top + ROWS]
+            far = np.concatenate(
+                (
+                    np.broadcast_to(by_row[top : top + ROWS, None], (len(rows), width, height)),
+                    np.broadcast_to(by_column, (len(rows), width, width)),
+                ),
+                2,
+            )
+            query = np.concatenate((rows, far), 2).reshape(len(rows) * width, -1)
+            yield query @ self._keys[first:last].T, first
+
+
+def _far(side: int, reach: float) -> np.ndarray:
+    """(side, side) float32, of two rows or columns of the grid."""
+    apart = np.abs(np.arange(side)[:, None] - np.arange(side))
+    return np.where(apart <= reach * side, 0, TOO_FAR).astype(np.float32)

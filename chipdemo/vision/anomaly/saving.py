@@ -166,6 +166,7 @@ def _metrics(
             "false_positive_rate_wanted": false_positive_rate,
             "unusable": len(features.unusable),
             "backbone": backbone.spec.backbone,
+            "alignment": fitted.bank.alignment.kind,
             "descriptor": {k: v for k, v in descriptor.items() if v != math.inf},
         },
     }

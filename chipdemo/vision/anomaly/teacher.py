@@ -16,38 +16,53 @@ from chipdemo.errors import DataError
 from chipdemo.files import Found, Limits
 from chipdemo.inspection import INVERSE
 from chipdemo.overlay import encode, overlay
-from chipdemo.teaching import FALSE_POSITIVE_RATE, Draft, Outlier, Progress, Taught, silent, within
+from chipdemo.teaching import (
+    FALSE_POSITIVE_RATE,
+    MIN_IMAGES,
+    Draft,
+    Outlier,
+    Progress,
+    Taught,
+    silent,
+    within,
+)
+from chipdemo.vision.anomaly.alignment import Alignment, alignment_of
+from chipdemo.vision.anomaly.choice import IMAGES as SAMPLE
+from chipdemo.vision.anomaly.choice import Choice, choose_alignment
 from chipdemo.vision.anomaly.features import (
     Backbone,
     ImageFeatures,
     extract_features,
+    some_views,
     starting_backbone,
     trained_backbone,
 )
-from chipdemo.vision.anomaly.fitting import Fit, anomaly_map, fit, heat_limit
+from chipdemo.vision.anomaly.fitting import Fit, fit, heat_limit
 from chipdemo.vision.anomaly.saving import save_taught, save_with_memory_bank
 from chipdemo.vision.cam import fixed_scale_heatmap
 from chipdemo.vision.checkpoint import MEMORY, read_metrics
 from chipdemo.vision.predictor import load_model
 
 PICTURE_SIDE = 240  # pixels of the longer side
-EXTRACTED, FITTED = 0.55, 0.95  # share of the time that has passed by then
+CHOSEN, EXTRACTED, FITTED = 0.3, 0.6, 0.95  # share of the time that has passed by then
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkDraft(Draft):
     fitted: Fit
     defects: ImageFeatures | None
+    choice: Choice
 
 
 class NetworkTeacher:
     """The Teacher of a backbone. See chipdemo.teaching.Teacher for the contract.
 
     classifier: checkpoint of a trained one that gets a memory bank; without it, a new model is made.
+    alignment: one of ALIGNMENTS; without it, the one that suits the images is found out.
     """
 
-    def __init__(self, classifier: Path | None = None):
-        self.classifier = classifier
+    def __init__(self, classifier: Path | None = None, alignment: str = ""):
+        self.classifier, self.alignment = classifier, alignment
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -59,8 +74,11 @@ class NetworkTeacher:
         """See Teacher."""
         started = perf_counter()
         progress(0, "preparing the network")
-        between = EXTRACTED * len(goods) / (len(goods) + len(defects))
-        good = extract_features(goods, self.backbone, within(progress, 0, between), limits)
+        choice = self._choice(goods, limits, within(progress, 0, CHOSEN))
+        between = CHOSEN + (EXTRACTED - CHOSEN) * len(goods) / (len(goods) + len(defects))
+        good = extract_features(
+            goods, self.backbone, within(progress, CHOSEN, between), limits, alignment=choice.alignment
+        )
         known = self._known(defects, good, limits, within(progress, between, EXTRACTED)) if defects else None
         fitted = fit(good, progress=within(progress, EXTRACTED, FITTED))
         return NetworkDraft(
@@ -71,13 +89,23 @@ class NetworkTeacher:
             seconds=perf_counter() - started,
             fitted=fitted,
             defects=known,
+            choice=choice,
         )
+
+    def _choice(self, goods: Sequence[Found], limits: Limits, progress: Progress) -> Choice:
+        """The alignment that was asked for, or the one that suits the images."""
+        views = some_views(goods, self.backbone, SAMPLE, limits)
+        if self.alignment:
+            return Choice(alignment_of(self.alignment, views), {})
+        if len(views) < MIN_IMAGES:  # too few to teach from, which the fit says
+            return Choice(Alignment(), {})
+        return choose_alignment(views, self.backbone, progress)
 
     def _known(
         self, defects: Sequence[Found], good: ImageFeatures, limits: Limits, progress: Progress
     ) -> ImageFeatures:
         try:
-            known = extract_features(defects, self.backbone, progress, limits)
+            known = extract_features(defects, self.backbone, progress, limits, alignment=good.alignment)
         except DataError as error:
             raise DataError(f"Known defects: {error}") from error
         if both := [name for name, sha256 in zip(known.names, known.sha256) if sha256 in good.sha256]:
@@ -144,9 +172,7 @@ def _outliers(fitted: Fit) -> tuple[Outlier, ...]:
     limit = heat_limit(np.delete(fitted.highest, fitted.outliers))
     outliers = []
     for row in fitted.outliers:
-        heatmap = fixed_scale_heatmap(
-            anomaly_map(fitted.bank, fitted.features, row, fitted.features.like(row)), limit
-        )
+        heatmap = fixed_scale_heatmap(fitted.maps[row], limit)
         image, overlay = _pictures(fitted.features, row, heatmap)
         score = float(fitted.scores[row])
         outliers.append(Outlier(row, fitted.features.names[row], score / median, image, overlay))
@@ -154,12 +180,9 @@ def _outliers(fitted: Fit) -> tuple[Outlier, ...]:
 
 
 def _pictures(features: ImageFeatures, row: int, heatmap: np.ndarray) -> tuple[bytes, bytes]:
-    """A small image without and with its heat: JPEGs."""
-    width, height = features.sizes[row]
-    scale = PICTURE_SIDE / max(width, height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    """A small copy of an image as it was compared, without and with its heat: JPEGs."""
     with Image.open(BytesIO(features.thumbnails[row]), formats=["JPEG"]) as small:
-        image = small.convert("RGB").resize(size)
+        image = small.convert("RGB").resize((PICTURE_SIDE, PICTURE_SIDE))
     return encode(image, "JPEG"), encode(overlay(image, heatmap, INVERSE), "JPEG")
 
 

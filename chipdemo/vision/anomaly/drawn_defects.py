@@ -1,4 +1,4 @@
-"""Defects drawn into images of good chips, to choose settings without looking at a real defect."""
+"""Defects drawn into images of good parts, to choose by them before a real one is known."""
 
 from collections.abc import Callable
 
