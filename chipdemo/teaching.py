@@ -28,7 +28,8 @@ class Outlier:
     """A good image that is unlike the other good ones.
 
     row: its number in the draft. times_median: its anomaly score, in units of the median score.
-    image: a small copy, JPEG. overlay: the same with the heat of what no other good image has.
+    image: a small copy as it was compared, JPEG. overlay: the same with the heat of what no other good image
+        has.
     """
 
     row: int
@@ -43,11 +44,13 @@ class Draft:
     """What was computed from the images, before the outliers are dropped or kept.
 
     images: how many good ones can be used. unusable: why others cannot, a line each.
+    alignment: sentences on how the parts lie and how they are therefore compared.
     warnings: sentences on what makes the result worse. outliers: the furthest first.
     """
 
     images: int
     unusable: tuple[str, ...]
+    alignment: str
     warnings: tuple[str, ...]
     outliers: tuple[Outlier, ...]
     seconds: float

@@ -131,7 +131,7 @@ class FakeTeacher:
             self.seen += 1
         odd = [row for row, one in enumerate(goods) if "odd" in one.name]
         outliers = tuple(Outlier(row, goods[row].name, 3.5, b"", b"") for row in odd)
-        return Draft(len(goods), (), ("All of them are drawn.",), outliers, 1.0)
+        return Draft(len(goods), (), "The parts lie alike.", ("All of them are drawn.",), outliers, 1.0)
 
     def finish(
         self,

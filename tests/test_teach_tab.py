@@ -90,7 +90,7 @@ def test_the_summary_shows_what_was_measured_and_the_commands(service, goods):
 
 
 def test_texts_of_strangers_are_escaped(service):
-    draft = Draft(12, (HOSTILE,), (HOSTILE,), (Outlier(3, HOSTILE, 9.0, b"", b""),), 1.0)
+    draft = Draft(12, (HOSTILE,), HOSTILE, (HOSTILE,), (Outlier(3, HOSTILE, 9.0, b"", b""),), 1.0)
     result = replace(taught(service, draft), dropped=(HOSTILE,), kept=(HOSTILE,), warnings=(HOSTILE,))
     pages = review_html(draft), summary_html(draft, result), progress_html(Step(0.5, HOSTILE, 1))
     assert not any("<img src=x" in page for page in pages)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from chipdemo.teaching import Draft
 
 OUTLIERS = ("show", "keep", "drop")
+ALIGNMENTS = ("position-bound", "registered", "position-free")
 MAX_RATE = 0.5
 
 
@@ -47,6 +48,12 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         "(default: %(default)s)",
     )
     take.add_argument(
+        "--alignment",
+        choices=ALIGNMENTS,
+        help="how the parts are laid over each other before they are compared (default: found out from the "
+        "images)",
+    )
+    take.add_argument(
         "--without-images",
         action="store_true",
         help="store no small copies of the good images; regions can then not be compared with normal chips",
@@ -66,12 +73,15 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.vision.anomaly.teacher import NetworkTeacher
     from chipdemo.vision.checkpoint import curve_of, find_checkpoint, read_metrics
 
+    if flags.memory_for and flags.alignment == "registered":
+        raise DataError("A classifier takes images as they are. Use another --alignment.")
     if flags.memory_for and flags.abnormal:
         raise DataError("A classifier keeps its own threshold. Leave out --abnormal or --memory-for.")
     goods = _images_in(flags.good)
     _refuse_defects(flags.good)
     defects = _images_in(flags.abnormal) if flags.abnormal else []
-    teacher = NetworkTeacher(find_checkpoint(flags.memory_for) if flags.memory_for else None)
+    classifier = find_checkpoint(flags.memory_for) if flags.memory_for else None
+    teacher = NetworkTeacher(classifier, flags.alignment or "")
     draft = teacher.draft(goods, defects, Limits(megapixels=settings.max_megapixels), show_share)
     _show(draft)
     if draft.outliers and flags.outliers == "show":
@@ -103,6 +113,7 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
 
 def _show(draft: "Draft") -> None:
     show_refused(draft.unusable)
+    print(draft.alignment)
     for warning in draft.warnings:
         print(f"Warning: {warning}")
     if draft.outliers:

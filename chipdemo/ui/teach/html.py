@@ -80,6 +80,7 @@ def summary_html(draft: Draft, taught: Taught) -> str:
     rows = {
         "good images": f"<b>{taught.images:,}</b>",
         "memory bank": f"<b>{taught.patches:,}</b> patches, {taught.memory_bytes / 1e6:.1f} MB",
+        "alignment": escape(draft.alignment),
         "false positives": _false_positives(taught),
         "new good images": _promise(taught),
         "known defects": _recall(taught),

@@ -26,6 +26,14 @@ from chipdemo.vision.checkpoint import HEAD
 IMAGES = 60  # that are judged, at most
 PATCHES = 2_000  # of the memory bank of half of them
 RESAMPLES = 200  # of the bootstrap
+TEXTS = {
+    POSITION_BOUND: "The parts are compared position-bound: they lie alike, and each patch is compared with "
+    "those near its position.",
+    REGISTERED: "The parts are compared registered: each image is turned and shifted onto a reference image "
+    "first, and each patch is then compared with those near its position.",
+    POSITION_FREE: "The parts are compared position-free: each patch is compared with all patches, wherever "
+    "they are.",
+}
 # The first that is not worse than the best: it also holds for parts that lie in another way one day
 PREFERENCE = (REGISTERED, POSITION_BOUND, POSITION_FREE)
 
@@ -36,6 +44,18 @@ class Choice:
 
     alignment: Alignment
     auroc: Mapping[str, float]
+
+    @property
+    def text(self) -> str:
+        """What was chosen and why, in sentences."""
+        kind = self.alignment.kind
+        if not self.auroc:
+            return f"{TEXTS[kind]} This was asked for."
+        others = ", ".join(f"{value:.3f} {one}" for one, value in self.auroc.items() if one != kind)
+        return (
+            f"{TEXTS[kind]} This way, drawn defects are told from good images with an AUROC of "
+            f"{self.auroc[kind]:.3f} ({others})."
+        )
 
 
 def choose_alignment(views: Sequence[View], backbone: Backbone, progress: Progress = silent) -> Choice:

@@ -34,6 +34,7 @@ tags: [image-classification, chip-inspection, anomaly-detection]
 Tells normal from abnormal images and shows where, for Chip Inspector:
 `python app.py --model FOLDER_OR_HUB_ID`. It was taught from good images alone: each patch of an image is
 compared with a memory bank of {patches:,} patches of good images, and a patch without a match is abnormal.
+{compared}
 
 - Threshold: a false positive rate of {false_positive_rate_wanted:.1%} was asked for. Each held out,
   {flagged} would be flagged. Of new ones, {promised} are, with 90 % confidence.{detected}
@@ -63,11 +64,13 @@ def save_taught(
     false_positive_rate: float = FALSE_POSITIVE_RATE,
     defects: ImageFeatures | None = None,
     keep_images: bool = True,
+    alignment: str = "",
 ) -> None:
     """Write the checkpoint of a model that judges by its memory bank, or nothing. Raises DataError.
 
     name: of the chip. defects: known ones, if any. keep_images: small copies of the good images, for
-    Compare with normal images; whoever gets the folder can see them.
+    Compare with normal images; whoever gets the folder can see them. alignment: sentences on how the parts
+    are compared, for the model card.
     """
     scores = scores_of(fitted.bank, defects) if defects else NO_DEFECTS
     limits = limits_of(fitted, false_positive_rate, scores)
@@ -82,7 +85,7 @@ def save_taught(
         save_anomaly_model(new, _anomaly_model(fitted, limits, weights_sha256(new), keep_images))
         write_json(new / METRICS, metrics)
         write_json(new / SPLIT, split)
-        (new / CARD).write_text(_card(metrics, keep_images), encoding="utf-8")
+        (new / CARD).write_text(_card(metrics, keep_images, alignment), encoding="utf-8")
 
 
 def save_with_memory_bank(out: Path, classifier: Path, fitted: Fit, keep_images: bool = True) -> None:
@@ -172,11 +175,12 @@ def _metrics(
     }
 
 
-def _card(metrics: dict[str, Any], keep_images: bool) -> str:
+def _card(metrics: dict[str, Any], keep_images: bool, alignment: str) -> str:
     point = curve_of(metrics["validation"]).at(0.5)
     detected = f" Detected are {point.recall.of('known defects')}." if point.recall.total else ""
     return CARD_TEXT.format(
         data=metrics["data"],
+        compared=alignment or f"Alignment: {metrics['teaching']['alignment']}.",
         starting_weights=metrics["starting_weights"],
         **metrics["teaching"],
         flagged=point.false_positive_rate.of("good images"),

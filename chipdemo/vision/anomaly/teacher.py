@@ -84,6 +84,7 @@ class NetworkTeacher:
         return NetworkDraft(
             images=len(good.names),
             unusable=good.unusable + (known.unusable if known else ()),
+            alignment=choice.text,
             warnings=good.warnings,
             outliers=_outliers(fitted),
             seconds=perf_counter() - started,
@@ -131,7 +132,16 @@ class NetworkTeacher:
         if self.classifier:
             save_with_memory_bank(folder, self.classifier, fitted, keep_images)
         else:
-            save_taught(folder, self.backbone, fitted, name, false_positive_rate, draft.defects, keep_images)
+            save_taught(
+                folder,
+                self.backbone,
+                fitted,
+                name,
+                false_positive_rate,
+                draft.defects,
+                keep_images,
+                draft.alignment,
+            )
         return fitted
 
     def finish(
