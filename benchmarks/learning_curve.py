@@ -5,7 +5,7 @@
 A part is drawn from the 1,968 learning images of elpv_split.json, stratified by label and cell type, and
 contains the smaller parts of its seed; a fifth of it is the validation split. The test split is the 656
 images of elpv_split.json. Each part is trained twice with the default options: the network, and the linear
-head on frozen features alone. The trainer keeps the better by validation, which is what the solid line of
+head on frozen features alone. The trainer keeps one of them by validation, which is what the solid line of
 the figure shows. Finished runs are kept, killed ones resumed; further flags go to training/train.py. Writes
 learning_curve.json and learning_curve.png.
 """
@@ -24,13 +24,14 @@ from matplotlib import pyplot as plt
 
 from benchmarks.elpv_accuracy import ROOT, SPLIT
 from chipdemo.vision.checkpoint import METRICS, read_json, read_metrics, write_json
+from training.linear import LINEAR, NETWORK, kept_of, log_losses
 from training.resume import STATE
 from training.sources import read_elpv
 from training.splits import split_by_hash
 
 REPORT = ROOT / "benchmarks" / "learning_curve.json"
 SIZES = (60, 120, 240, 480, 960)
-WAYS = {"network": ["--linear", "off"], "linear head": ["--epochs", "0"]}
+WAYS = {NETWORK: ["--linear", "off"], LINEAR: ["--epochs", "0"]}
 
 
 def write_part(size: int, seed: int, folder: Path) -> tuple[Path, Path]:
@@ -68,13 +69,18 @@ def train(size: int, seed: int, way: str, flags: list[str], runs: Path) -> dict:
 
 
 def kept(runs: dict[str, dict]) -> dict:
-    """The run that the trainer keeps if it fits both: the one of lower validation loss."""
-    return min(runs.values(), key=lambda metrics: min(metrics["training"]["validation_losses"].values()))
+    """The run that the trainer keeps if it fits both."""
+    validation = {way: metrics["validation"] for way, metrics in runs.items()}
+    losses = {
+        way: log_losses(np.array(one["probabilities"]), np.array(one["abnormal"]))
+        for way, one in validation.items()
+    }
+    return runs[kept_of(losses)]
 
 
 def draw(rows: list[dict]) -> None:
     figure, ax = plt.subplots(figsize=(5.5, 3.8), layout="constrained")
-    for way, style in (("kept", "k-"), ("network", "C0--"), ("linear head", "C1--")):
+    for way, style in (("kept", "k-"), (NETWORK, "C0--"), (LINEAR, "C1--")):
         mean = np.array([np.mean(row["auroc"][way]) for row in rows])
         spread = np.array([np.std(row["auroc"][way]) for row in rows])
         ax.errorbar([row["images"] for row in rows], mean, spread, fmt=style, capsize=3, label=way)
@@ -96,7 +102,7 @@ def main() -> None:
     options, flags = parser.parse_known_args()
     rows = []
     for size in options.sizes:
-        auroc, choices = {"network": [], "linear head": [], "kept": []}, []
+        auroc, choices = {NETWORK: [], LINEAR: [], "kept": []}, []
         for seed in range(options.seeds):
             runs = {way: train(size, seed, way, flags, options.runs) for way in WAYS}
             chosen = kept(runs)
@@ -111,7 +117,7 @@ def main() -> None:
             "command": " ".join(["python benchmarks/learning_curve.py", *sys.argv[1:]]),
             "date": datetime.date.today().isoformat(),
             "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
-            "starting_weights": runs["network"]["starting_weights"],
+            "starting_weights": runs[NETWORK]["starting_weights"],
             "rows": rows,
         },
     )

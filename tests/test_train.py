@@ -23,6 +23,7 @@ from tests.scripts import run_script
 from tests.tiny import BACKBONE, draw_chip, draw_chips, tiny_checkpoint
 from training.distillation import teacher_predictions
 from training.folders import read_folder
+from training.linear import kept_of
 from training.options import Options, parse
 from training.predict import predict
 from training.resume import STATE, save_state
@@ -125,6 +126,15 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(chips, tmp_path)
     resumed = load_file(train(options(chips, out, epochs=4, resume=True)) / WEIGHTS)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert not (out / STATE).exists()
+
+
+def test_the_network_is_kept_where_its_loss_is_lower_by_more_than_one_standard_error():
+    network, noise = np.full(25, 0.4), np.tile([-0.5, 0.5], 13)[:25]
+    better = kept_of({"network": network, "linear head": network + 0.2 + noise})  # 0.18 +- 0.10
+    assert better == "network"
+    assert kept_of({"network": network, "linear head": network + 0.1 + noise}) == "linear head"
+    assert kept_of({"network": network + 0.1, "linear head": network}) == "linear head"
+    assert kept_of({"network": network}) == "network"
 
 
 def test_a_linear_head_is_kept_where_it_beats_the_tuned_network(chips, tmp_path, capsys):

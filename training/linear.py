@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
@@ -22,6 +21,8 @@ from training.predict import predict
 from training.splits import TRAIN, VAL
 from training.trunk import CHUNK, FrozenTrunk, Inputs
 
+NETWORK, LINEAR = "network", "linear head"  # what a training run chooses from
+SMALLEST = 1e-6  # probability, so that no loss is infinite
 FOLDS = 5  # of the training split, to choose the regularization; each class needs as many groups
 JUDGED = 4  # views of an image in the cross-validation; the fit takes all
 REGULARIZATION = [4e-4, 1e-3, 4e-3, 1e-2, 4e-2]  # C of scikit-learn, divided among the views of an image
@@ -105,11 +106,28 @@ def linear_model(
 
 def validation_losses(
     candidates: Mapping[str, tuple[ChipNet, ModelSpec]], images: DividedImages
-) -> dict[str, float]:
-    """The log loss of each candidate on the validation split, calibrated on it."""
+) -> dict[str, np.ndarray]:
+    """The log loss (N,) of each image of the validation split, by each candidate calibrated on it."""
     losses = {}
     for name, (net, spec) in candidates.items():
         log_odds = predict(net, images.pixels[VAL], spec).log_odds
         probability = fit_calibration(log_odds, images.abnormal[VAL]).probability(log_odds)
-        losses[name] = float(log_loss(images.abnormal[VAL], probability, labels=[False, True]))
+        losses[name] = log_losses(probability, images.abnormal[VAL])
     return losses
+
+
+def log_losses(probability: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
+    """(N,) of each image. probability: of abnormal, 0-1. abnormal: bool."""
+    return -np.log(np.clip(np.where(abnormal, probability, 1 - probability), SMALLEST, 1))
+
+
+def kept_of(losses: Mapping[str, np.ndarray]) -> str:
+    """Which candidate to keep, by the log loss (N,) of each image of the validation split.
+
+    The network, if its mean loss is lower by more than one standard error of the difference; otherwise the
+    linear head, which is the simpler one: on few images the difference is chance.
+    """
+    if len(losses) == 1:
+        return next(iter(losses))
+    gain = losses[LINEAR] - losses[NETWORK]
+    return NETWORK if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)) else LINEAR

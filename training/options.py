@@ -71,7 +71,7 @@ class Options:
     cache: str = flag("runs/cache", "folder for that output; may be deleted after training")
     linear: str = flag(
         "auto",
-        "also fit a linear head on frozen features, and keep the better",
+        "also fit a linear head on frozen features, and keep it unless the network is better on validation",
         choices=("auto", "off"),
     )
     teacher: str = flag("", "distill from these checkpoints: folders or Hub ids, separated by commas")

@@ -28,7 +28,7 @@ from training.comparison import rows_to_compare
 from training.distillation import Distillation, teacher_predictions
 from training.divided import load_divided
 from training.in_use import InUse, earlier_data, is_at_hand, model_in_use, rows_of_epoch, tuning
-from training.linear import can_be_fitted, linear_model, validation_losses
+from training.linear import LINEAR, NETWORK, can_be_fitted, kept_of, linear_model, validation_losses
 from training.measure import PICTURES, auroc
 from training.memory_bank import continue_memory_bank
 from training.options import LOCAL, Options, changed, check_options, parse
@@ -251,17 +251,17 @@ def run(options: Options, in_use: InUse | None, out: Path, folder: Path, acceler
             flush=True,
         )
 
-    # The checkpoint: the best epoch, or the linear head if that is better on validation
+    # The checkpoint: the best epoch, or the linear head if that one is not better on validation
     accelerator.end_training()
     if main:
-        candidates = {"network": (best, spec)} if options.epochs else {}
-        candidates |= {"linear head": linear} if linear else {}
+        candidates = {NETWORK: (best, spec)} if options.epochs else {}
+        candidates |= {LINEAR: linear} if linear else {}
         if not candidates:
             raise DataError(
                 "There is nothing to train with --epochs 0 and no linear head. Use --epochs 1 or more."
             )
-        losses = validation_losses(candidates, images)
-        kept = min(losses, key=losses.get)
+        by_image = validation_losses(candidates, images)
+        losses, kept = {name: float(each.mean()) for name, each in by_image.items()}, kept_of(by_image)
         print(
             "validation loss",
             *(f"{name} {loss:.4f};" for name, loss in losses.items()),
