@@ -4,7 +4,7 @@
     PEERS/bin/pip install -r requirements.txt anomalib
     PEERS/bin/python benchmarks/anomalib_peers.py --data FOLDER
 
-FOLDER as for benchmarks/matching.py. anomalib has an environment of its own because nothing else here needs
+FOLDER as for benchmarks/teaching.py. anomalib has an environment of its own because nothing else here needs
 it. Its torch models get our backbone's weights and our pixels, and keep their defaults otherwise: PatchCore
 with layers of stride 8 and 16, PaDiM of stride 4, 8 and 16 with 100 features; all maps are judged by the
 same code.

@@ -21,8 +21,8 @@ import torch
 from scipy.special import expit
 from tqdm import tqdm
 
-from benchmarks.matching import enlarged
 from benchmarks.overlays import drawn
+from benchmarks.teaching import enlarged
 from chipdemo.inspection import ABNORMAL
 from chipdemo.vision.checkpoint import SPLIT, ModelSpec, write_json
 from chipdemo.vision.model import ChipNet

@@ -9,7 +9,7 @@ that a search takes 8 ms.
 import argparse
 from pathlib import Path
 
-from benchmarks.matching import files
+from benchmarks.teaching import files
 from chipdemo.inspection import NORMAL
 from chipdemo.vision.anomaly.features import extract_features, trained_backbone
 from chipdemo.vision.anomaly.fitting import fit

@@ -2,7 +2,7 @@
 
     python benchmarks/few_images.py --data FOLDER
 
-FOLDER as for benchmarks/matching.py. The network sees every image once. Each draw takes so many of
+FOLDER as for benchmarks/teaching.py. The network sees every image once. Each draw takes so many of
 the 213 good images at random, fits a memory bank to them and judges the 100 test images; of all
 213, only the patches that are kept differ from draw to draw.
 """
@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.matching import files
+from benchmarks.teaching import files
 from chipdemo.vision.anomaly.features import ImageFeatures, extract_features, starting_backbone
-from chipdemo.vision.anomaly.fitting import fit_bank, scores_of
+from chipdemo.vision.anomaly.fitting import fit, scores_of
 from chipdemo.vision.checkpoint import write_json
 from training.measure import auroc
 
@@ -31,7 +31,7 @@ def image_auroc(
 ) -> float:
     """Of the test images, by a memory bank of so many good ones. draw: seed of which."""
     rows = np.random.default_rng(draw).permutation(len(good.names))[:count]
-    return auroc(scores_of(fit_bank(good.of(rows.tolist())), test), abnormal)
+    return auroc(scores_of(fit(good.of(rows.tolist())).bank, test), abnormal)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     python benchmarks/many_images.py --data FOLDER
 
-FOLDER as for benchmarks/matching.py. Its 213 good images, shifted and brightened a little, are written
+FOLDER as for benchmarks/teaching.py. Its 213 good images, shifted and brightened a little, are written
 as JPEGs of 512 px until there are enough. Each number of them is taught as `python -m chipdemo teach` does,
 in a process of its own, whose highest resident memory is reported. What is not in --times is drawn on as a
 straight line through the least and the most that were measured, and says so.
@@ -22,7 +22,7 @@ import psutil
 import torch
 from PIL import Image, ImageChops, ImageEnhance
 
-from benchmarks.matching import files
+from benchmarks.teaching import files
 from chipdemo.vision.anomaly.features import extract_features, starting_backbone
 from chipdemo.vision.anomaly.fitting import fit
 from chipdemo.vision.anomaly.saving import save_taught

@@ -29,7 +29,7 @@ from PIL import Image
 from scipy.special import expit
 from tqdm import tqdm
 
-from benchmarks.matching import MASK_SIDE, enlarged, files, read_masks
+from benchmarks.teaching import MASK_SIDE, enlarged, files, read_masks
 from benchmarks.transistor import FOLDS, folds
 from chipdemo.images import DecodedImage, decode_image, read_image
 from chipdemo.inspection import ABNORMAL, NORMAL
@@ -110,7 +110,7 @@ def curves_of(model: NetworkModel, image: Image.Image, heat: np.ndarray) -> np.n
     def probability(pixels: np.ndarray) -> np.ndarray:
         return expit(model.engine.run(pixels).log_odds / model.spec.temperature)
 
-    pixels = model.prepare(image)
+    pixels = model.prepare(image).pixels
     return np.stack(removal_curves(probability, pixels, enlarged([heat], len(pixels))[0]))
 
 

@@ -59,9 +59,8 @@ def alignment_of(kind: str, views: Sequence[View]) -> Alignment:
     if kind != REGISTERED:
         return Alignment(kind)
     edges = [edges_of(view.pixels) for view in views]
-    reference = best_reference(edges[:REFERENCES])
-    turns = [Reference(reference).pose(one).turn for one in edges]
-    reference = edges[typical_turn(turns)]  # one that lies as most do
+    first = Reference(best_reference(edges[:REFERENCES]))
+    reference = edges[typical_turn([first.pose(one).turn for one in edges])]  # one that lies as most do
     registration = Reference(reference)
     found = [pose for one in edges if (pose := registration.pose(one)).correlation >= CONVINCING]
     return Alignment(kind, reference, usual_poses(found))
@@ -69,5 +68,6 @@ def alignment_of(kind: str, views: Sequence[View]) -> Alignment:
 
 def best_reference(edges: Sequence[np.ndarray]) -> np.ndarray:
     """Of edges_of some images, the one that the others are most like."""
-    likeness = [np.mean([Reference(one).likeness(other) for other in edges]) for one in edges]
+    references = map(Reference, edges)
+    likeness = [np.mean([reference.likeness(other) for other in edges]) for reference in references]
     return edges[int(np.argmax(likeness))]

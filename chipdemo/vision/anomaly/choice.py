@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from chipdemo.teaching import Progress, silent, within
+from chipdemo.teaching import Progress, silent
 from chipdemo.view import View
 from chipdemo.vision.anomaly.alignment import (
     POSITION_BOUND,
@@ -70,11 +70,19 @@ def choose_alignment(views: Sequence[View], backbone: Backbone, progress: Progre
     kinds = [POSITION_BOUND, POSITION_FREE]
     if backbone.spec.verdict_by != HEAD:  # a classifier takes images as they are
         kinds.append(REGISTERED)
-    scores, alignments = {}, {}
+    scores, alignments, as_they_are = {}, {}, None
     for number, kind in enumerate(kinds):
-        part = within(progress, number / len(kinds), (number + 1) / len(kinds))
+        progress(number / len(kinds), f"trying {kind} matching")
         alignments[kind] = alignment = alignment_of(kind, goods)
-        scores[kind] = _scores(goods, drawn, alignment, backbone, part)
+        if kind == REGISTERED:
+            features = [
+                _features([alignment.registered(view) for view in views], alignment, backbone)
+                for views in (goods, drawn)
+            ]
+        else:
+            as_they_are = as_they_are or [_features(views, alignment, backbone) for views in (goods, drawn)]
+            features = [replace(each, alignment=alignment) for each in as_they_are]
+        scores[kind] = _scores(*features)
     auroc = {kind: _auroc(*scores[kind]) for kind in kinds}
     best = max(auroc, key=auroc.get)
     for kind in (kind for kind in PREFERENCE if kind in auroc):
@@ -88,24 +96,17 @@ def _with_defect(view: View, number: int) -> View:
     return replace(view, pixels=np.asarray(image))
 
 
-def _scores(
-    goods: Sequence[View],
-    drawn: Sequence[View],
-    alignment: Alignment,
-    backbone: Backbone,
-    progress: Progress,
-) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) and (N,) scores of the good images and of those with defects."""
-    progress(0, f"trying {alignment.kind} matching")
-    good, bad = (_features(views, alignment, backbone) for views in (goods, drawn))
-    half = np.arange(len(goods)) % 2
+def _scores(good: ImageFeatures, bad: ImageFeatures) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) and (N,) scores of good images and of the same with defects, by a bank of the other half each."""
+    half = np.arange(len(good.names)) % 2
     candidates = candidates_of(good)
     banks = [candidates.of(half[candidates.image] != part).bank(PATCHES) for part in (0, 1)]
-    maps = []
-    for number, features in enumerate((good, bad)):
-        progress((1 + number) / 3, f"trying {alignment.kind} matching")
-        found = [banks[half[row]].search(candidates.patches(features, row)) for row in range(len(half))]
-        maps.append(smoothed(np.stack(found)))
+    maps = [
+        smoothed(
+            np.stack([banks[half[row]].search(candidates.patches(each, row)) for row in range(len(half))])
+        )
+        for each in (good, bad)
+    ]
     normal = normal_anomaly(maps[0], good.inside)
     return tuple(
         np.array([score_of(one) for one in np.where(features.inside, normal.standardized(each), 0)])
@@ -115,8 +116,6 @@ def _scores(
 
 def _features(views: Sequence[View], alignment: Alignment, backbone: Backbone) -> ImageFeatures:
     """The features of views of which nothing else is known."""
-    if alignment.kind == REGISTERED:
-        views = [alignment.registered(view) for view in views]
     layers = []
     for start in range(0, len(views), BATCH):
         pixels = np.stack([view.pixels for view in views[start : start + BATCH]])
