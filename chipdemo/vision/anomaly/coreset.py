@@ -1,15 +1,14 @@
 """A coreset: few patches, of which one is near each patch of many (greedy k-center; Roth et al., CVPR 2022).
 
 Faster than one by one: distances are those of a random projection, and of the patches that are furthest from
-all chosen ones a batch is taken at a time, greedily among themselves.
+all chosen ones several are chosen at a time, as long as they are further than all others.
 """
 
 import numpy as np
 
 DIMENSIONS = 64  # of the random projection
 CANDIDATES = 60_000  # patches that are chosen from, at most, drawn at random
-BATCH = 64  # patches chosen at a time ...
-FURTHEST = 4  # ... from so many times as many
+FURTHEST = 1_000  # patches of which several are chosen at a time
 
 
 def coreset(patches: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
@@ -27,14 +26,14 @@ def coreset(patches: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     while len(chosen) < count:
         to_new = squares[:, None] + squares[new] - 2 * points @ points[new].T
         np.minimum(distance, to_new.min(1), out=distance)
-        furthest = np.argsort(-distance)[: FURTHEST * BATCH]
-        among, left = points[furthest], distance[furthest]
-        between = squares[furthest][:, None] + squares[furthest] - 2 * among @ among.T
+        furthest = np.argsort(-distance)[:FURTHEST]
+        among, left, others = points[furthest], distance[furthest], distance[furthest[-1]]
         new = []
-        for _ in range(min(BATCH, count - len(chosen))):
+        while len(chosen) + len(new) < count and (not new or left.max() >= others):
             best = int(left.argmax())
             new.append(int(furthest[best]))
-            left = np.minimum(left, between[best])
+            to_best = squares[furthest] + squares[new[-1]] - 2 * among @ among[best]
+            left = np.minimum(left, to_best)
             left[best] = -1
         chosen += new
     return rows[np.sort(chosen)]

@@ -74,9 +74,9 @@ def usual_poses(poses: Sequence[Pose]) -> PoseRange:
     turn, shift = float(turns[typical_turn(turns)]), np.median(shifts, 0)
     return PoseRange(
         turn,
-        float(np.quantile(_apart(turns, turn), USUAL)) + TURN_MARGIN,
+        float(np.quantile(_apart(turns, turn), USUAL, method="lower")) + TURN_MARGIN,
         (float(shift[0]), float(shift[1])),
-        float(np.quantile(np.abs(shifts - shift).max(1), USUAL)) + SHIFT_MARGIN,
+        float(np.quantile(np.abs(shifts - shift).max(1), USUAL, method="lower")) + SHIFT_MARGIN,
     )
 
 
