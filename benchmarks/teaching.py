@@ -2,11 +2,11 @@
 
     python benchmarks/teaching.py --data FOLDER/transistor FOLDER/screw
 
-FOLDER is mvtec_anomaly_detection (Bergmann et al., CVPR 2019; CC BY-NC-SA 4.0): a model is taught by train/good
-and judges test/*. Versions:
+FOLDER is mvtec_anomaly_detection (Bergmann et al., CVPR 2019; CC BY-NC-SA 4.0): a model is taught by
+train/good and judges test/*. Versions:
     as it is
-    contaminated    5 % of the taught images are defective test images, which are left out of the test then; of
-                    those that teaching shows as outliers they are left out, as a user would
+    contaminated    5 % of the taught images are defective test images, which are left out of the test then;
+                    those that teaching shows as outliers are left out, as a user would
     half turned     every second image, taught and judged, is turned by 90 degrees
     moved           judged good images are turned by up to 10 degrees, shifted by up to 5 % of the side and
                     brightened or darkened by up to 15 %; the defective ones stay as they are
