@@ -204,7 +204,7 @@ def one_round(app: App, labels: int, seed: int, data: Cells) -> dict:
 
 
 def run_order(
-    order: str, seed: int, data: Cells, first: Path, folder: Path, rounds: Sequence[int] = ROUNDS
+    order: str, seed: int, data: Cells, first: Path, folder: Path, rounds: Sequence[int]
 ) -> list[dict]:
     """The results of all rounds; those that are in the folder are not repeated. rounds: labels after each."""
     app = App(folder, order)

@@ -61,8 +61,9 @@ def in_process(monkeypatch):
 
 
 def test_a_round_labels_trains_and_reports_and_is_not_repeated(drawn, in_process, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "ROUNDS", (40,))
-    options = argparse.Namespace(seeds=1, orders=[INFORMATIVE], flags=FLAGS, without_earlier=False)
+    options = argparse.Namespace(
+        seeds=1, orders=[INFORMATIVE], rounds=[40], flags=FLAGS, without_earlier=False
+    )
     report = benchmark(drawn, tmp_path / "runs", options)
     (found,) = report["rounds"]
     assert (found["order"], found["labels"]) == (INFORMATIVE, 40)

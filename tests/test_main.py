@@ -68,6 +68,14 @@ def test_labels_are_imported_and_exported_and_counted(journal, chips, tmp_path, 
     assert "new            3 (" in out and "unpublished    3 events" in out
 
 
+def test_status_shows_no_command_while_there_is_nothing_to_train_from(journal, chips, capsys):
+    main(["labels", "add", str(chips)])
+    assert main(["labels", "status"]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("There is nothing to train from yet. Add images and label them first.\n")
+    assert "train.py" not in out
+
+
 def test_the_training_command_that_status_shows_can_be_typed(journal, chips, tmp_path, capsys, monkeypatch):
     other = str(tmp_path / "other labels.db")
     main(["labels", "import", str(chips), "--annotator", "ann", "--journal", other])

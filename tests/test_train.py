@@ -229,7 +229,11 @@ def test_no_help_shows_a_default_that_is_empty_or_no(capsys):
     with pytest.raises(SystemExit):
         parse(["--help"])
     words = " ".join(capsys.readouterr().out.split())
-    assert "(default: elpv)" in words and not re.search(r"\(default: (False|''|)\)", words)
+    assert (
+        "(default: elpv)" in words
+        and re.search(r"not depend on it \(default: 0\)", words)
+        and not re.search(r"\(default: (False|''|)\)", words)
+    )
 
 
 def test_bad_data_leaves_no_folder(tmp_path):

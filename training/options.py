@@ -71,7 +71,8 @@ class Options:
     cache: str = flag("runs/cache", "folder for that output; may be deleted after training")
     linear: str = flag(
         "auto",
-        "also fit a linear head on frozen features, and keep it unless the network is better on validation",
+        "also fit a linear head to the untuned backbone, and keep it unless the network's validation loss is "
+        "lower by more than one standard error",
         choices=("auto", "off"),
     )
     teacher: str = flag("", "distill from these checkpoints: folders or Hub ids, separated by commas")
@@ -95,7 +96,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     parser = argparse.ArgumentParser(description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     for option in fields(Options):
         name, metadata = "--" + option.name.replace("_", "-"), dict(option.metadata)
-        shown = "" if option.default in (False, "", None) else f" (default: {option.default})"
+        shown = "" if option.default in ("", None) or option.type is bool else f" (default: {option.default})"
         help = (metadata.pop("help") + shown).replace("%", "%%")
         if option.type is bool:
             parser.add_argument(name, action="store_true", help=help)

@@ -251,7 +251,7 @@ def run(options: Options, in_use: InUse | None, out: Path, folder: Path, acceler
             flush=True,
         )
 
-    # The checkpoint: the best epoch, or the linear head if that one is not better on validation
+    # The checkpoint: the best epoch, or the linear head where that is not beaten on validation
     accelerator.end_training()
     if main:
         candidates = {NETWORK: (best, spec)} if options.epochs else {}

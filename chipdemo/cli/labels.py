@@ -118,10 +118,13 @@ def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
     print(f"disputed       {status.disputed:,}")
     print(f"unpublished    {status.pending:,} events")
     print(f"new            {new} (normal or abnormal, and not seen by {settings.model_source})")
-    print("To train from them:", *training_commands(settings, in_use), sep="\n  ")
+    if any(status.agreed.values()):
+        print("To train from them:", *training_commands(settings, in_use), sep="\n  ")
+    else:
+        print("There is nothing to train from yet. Add images and label them first.")
     if settings.dataset:
         commands = training_commands(settings, in_use, settings.dataset)
-        print("Or, from the published dataset:", *commands, sep="\n  ")
+        print("To train from the published dataset:", *commands, sep="\n  ")
 
 
 def _dataset(settings: Settings) -> str:
