@@ -103,6 +103,15 @@ class ChipNet(nn.Module):
         maps = [F.interpolate(m, size, mode="bilinear") if m.shape[2:] != size else m for m in maps]
         return torch.cat((*maps, F.interpolate(last, size, mode="bilinear")), 1), intermediates
 
+    def intermediates(self, batch: Tensor, strides: Sequence[int]) -> tuple[Tensor, ...]:
+        """(N, 3, H, W) normalized images -> the features of these strides alone; what follows is not run."""
+        stages = self.stages_of(strides)
+        return tuple(
+            self.backbone.forward_intermediates(
+                batch, indices=stages, intermediates_only=True, stop_early=True
+            )
+        )
+
     def refine(self, features: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """(N, C, h, w) -> refined features, channel weights (N, C), spatial weights (N, h, w)."""
         return (features, None, None) if self.attention is None else self.attention(features)

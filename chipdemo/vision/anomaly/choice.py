@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.metrics import roc_auc_score
 
 from chipdemo.teaching import Progress, silent
 from chipdemo.view import View
@@ -17,7 +17,7 @@ from chipdemo.vision.anomaly.alignment import (
     Alignment,
     alignment_of,
 )
-from chipdemo.vision.anomaly.drawn_defects import KINDS, draw_defect
+from chipdemo.vision.anomaly.drawn_defects import KINDS, draw_defect, misplaced
 from chipdemo.vision.anomaly.features import BATCH, DESCRIPTOR, Backbone, ImageFeatures, intermediates_of
 from chipdemo.vision.anomaly.fitting import candidates_of, normal_anomaly
 from chipdemo.vision.anomaly.matching import black_patches, score_of, smoothed
@@ -25,6 +25,8 @@ from chipdemo.vision.checkpoint import HEAD
 
 IMAGES = 60  # that are judged, at most
 PATCHES = 2_000  # of the memory bank of half of them
+ALIKE = 60  # degrees, most that parts which lie alike are turned ...
+BEYOND = 15  # ... and by how much more one is turned that is drawn as misplaced
 RESAMPLES = 200  # of the bootstrap
 TEXTS = {
     POSITION_BOUND: "The parts are compared position-bound: they lie alike, and each patch is compared with "
@@ -66,34 +68,40 @@ def choose_alignment(views: Sequence[View], backbone: Backbone, progress: Progre
     """
     rows = np.random.default_rng(0).permutation(len(views))[:IMAGES]
     goods = [views[row] for row in rows]
-    drawn = [_with_defect(view, number) for number, view in enumerate(goods)]
-    kinds = [POSITION_BOUND, POSITION_FREE]
+    progress(0, "finding out how the parts lie")
+    registered = alignment_of(REGISTERED, goods)
+    drawn = _with_defects(goods, registered)
+    alignments = {kind: alignment_of(kind, ()) for kind in (POSITION_BOUND, POSITION_FREE)}
+    progress(0.3, "trying position-bound and position-free matching")
+    as_they_are = [_features(each, Alignment(), backbone) for each in (goods, drawn)]
+    scores = {
+        kind: _scores(*(replace(each, alignment=alignment) for each in as_they_are))
+        for kind, alignment in alignments.items()
+    }
     if backbone.spec.verdict_by != HEAD:  # a classifier takes images as they are
-        kinds.append(REGISTERED)
-    scores, alignments, as_they_are = {}, {}, None
-    for number, kind in enumerate(kinds):
-        progress(number / len(kinds), f"trying {kind} matching")
-        alignments[kind] = alignment = alignment_of(kind, goods)
-        if kind == REGISTERED:
-            features = [
-                _features([alignment.registered(view) for view in views], alignment, backbone)
-                for views in (goods, drawn)
-            ]
-        else:
-            as_they_are = as_they_are or [_features(views, alignment, backbone) for views in (goods, drawn)]
-            features = [replace(each, alignment=alignment) for each in as_they_are]
-        scores[kind] = _scores(*features)
-    auroc = {kind: _auroc(*scores[kind]) for kind in kinds}
+        progress(0.6, "trying registered matching")
+        laid = [[registered.registered(view) for view in each] for each in (goods, drawn)]
+        scores[REGISTERED] = _scores(*(_features(each, registered, backbone) for each in laid))
+        alignments[REGISTERED] = registered
+    wins = {kind: _wins(*each) for kind, each in scores.items()}
+    auroc = {kind: float(each.mean()) for kind, each in wins.items()}
     best = max(auroc, key=auroc.get)
     for kind in (kind for kind in PREFERENCE if kind in auroc):
-        if auroc[best] - auroc[kind] <= _standard_error(scores[best], scores[kind]):
+        if auroc[best] - auroc[kind] <= _standard_error(wins[best] - wins[kind]):
             return Choice(alignments[kind], auroc)
     raise AssertionError("the best is within its own standard error")
 
 
-def _with_defect(view: View, number: int) -> View:
-    image, _ = draw_defect(Image.fromarray(view.pixels), KINDS[number % len(KINDS)], seed=number)
-    return replace(view, pixels=np.asarray(image))
+def _with_defects(views: Sequence[View], registered: Alignment) -> list[View]:
+    """The same with a defect in each; where the parts lie alike, one that lies otherwise is a defect too."""
+    kinds = list(KINDS)
+    if registered.poses.most_turned <= ALIKE:
+        kinds.append(partial(misplaced, least=registered.poses.most_turned + BEYOND))
+    drawn = []
+    for number, view in enumerate(views):
+        image, _ = draw_defect(Image.fromarray(view.pixels), kinds[number % len(kinds)], seed=number)
+        drawn.append(replace(view, pixels=np.asarray(image)))
+    return drawn
 
 
 def _scores(good: ImageFeatures, bad: ImageFeatures) -> tuple[np.ndarray, np.ndarray]:
@@ -137,15 +145,13 @@ def _features(views: Sequence[View], alignment: Alignment, backbone: Backbone) -
     )
 
 
-def _auroc(good: np.ndarray, bad: np.ndarray) -> float:
-    return float(roc_auc_score(np.repeat((0, 1), (len(good), len(bad))), np.concatenate((good, bad))))
+def _wins(good: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """(N, N): 1 where a defective image scores higher than a good one, 0.5 where as high. Its mean: AUROC."""
+    return (bad > good[:, None]) + 0.5 * (bad == good[:, None])
 
 
-def _standard_error(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> float:
-    """Of the difference of two areas, on the same images: a bootstrap over the images."""
-    generator, count = np.random.default_rng(0), len(one[0])
-    differences = []
-    for _ in range(RESAMPLES):
-        rows = generator.integers(0, count, count)
-        differences.append(_auroc(*(each[rows] for each in one)) - _auroc(*(each[rows] for each in other)))
-    return float(np.std(differences))
+def _standard_error(difference: np.ndarray) -> float:
+    """Of the difference of two areas on the same images: a bootstrap over the images."""
+    generator, count = np.random.default_rng(0), len(difference)
+    samples = generator.integers(0, count, (RESAMPLES, count))
+    return float(np.std([difference[np.ix_(rows, rows)].mean() for rows in samples]))

@@ -8,6 +8,7 @@ import numpy as np
 
 DIMENSIONS = 64  # of the random projection
 CANDIDATES = 60_000  # patches that are chosen from, at most, drawn at random
+BLOCK = 2_048  # patches that are compared at a time; their distances fit into a processor's cache
 FURTHEST = 1_000  # patches of which several are chosen at a time
 
 
@@ -20,14 +21,19 @@ def coreset(patches: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     projection = generator.normal(size=(patches.shape[1], DIMENSIONS)).astype(np.float32) / DIMENSIONS**0.5
     points = patches[rows] @ projection
     squares = np.square(points).sum(1)
+    extended = np.hstack((points, np.ones_like(points[:, :1])))
     distance = np.full(len(points), np.inf, np.float32)  # squared, to the nearest chosen one
     new = [int(generator.integers(len(points)))]
     chosen = list(new)
     while len(chosen) < count:
-        to_new = squares[:, None] + squares[new] - 2 * points @ points[new].T
-        np.minimum(distance, to_new.min(1), out=distance)
-        furthest = np.argsort(-distance)[:FURTHEST]
-        among, left, others = points[furthest], distance[furthest], distance[furthest[-1]]
+        added = np.vstack((-2 * points[new].T, squares[new]))
+        for start in range(0, len(points), BLOCK):
+            block = slice(start, start + BLOCK)
+            nearest = (extended[block] @ added).min(1) + squares[block]
+            np.minimum(distance[block], nearest, out=distance[block])
+        furthest = np.argpartition(-distance, min(FURTHEST, len(points)) - 1)[:FURTHEST]
+        among, left = points[furthest], distance[furthest]
+        others = left.min()
         new = []
         while len(chosen) + len(new) < count and (not new or left.max() >= others):
             best = int(left.argmax())

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 VISIBLE = 25  # 0-255; a pixel that changes by more belongs to the defect ...
 SMALLEST = 0.001  # ... which is at least this share of the image
@@ -72,9 +72,8 @@ def bent(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     pull = generator.uniform(0.4, 0.9) * radius * np.array([np.sin(angle), np.cos(angle)])
     grid = np.mgrid[:side, :side]
     weight = np.exp(-np.square(grid - center[:, None, None]).sum(0) / (2 * radius**2))
-    from_where = grid + pull[:, None, None] * weight
-    moved = [ndimage.map_coordinates(pixels[..., c], from_where, order=1, mode="reflect") for c in range(3)]
-    return np.stack(moved, -1)
+    rows, columns = (grid + pull[:, None, None] * weight).astype(np.float32)
+    return cv2.remap(pixels, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
 def turned(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -87,7 +86,17 @@ def turned(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return np.where((off < generator.uniform(0.2, 0.4) * side)[..., None], image, pixels)
 
 
+def misplaced(pixels: np.ndarray, generator: np.random.Generator, least: float) -> np.ndarray:
+    """The whole image turned, by so many degrees at least: a defect where all good parts lie alike."""
+    angle = generator.uniform(least, 180) * generator.choice([-1, 1])
+    middle = (len(pixels) - 1) / 2
+    matrix = cv2.getRotationMatrix2D((middle, middle), angle, 1)
+    return cv2.warpAffine(pixels, matrix, pixels.shape[:2], borderMode=cv2.BORDER_REPLICATE)
+
+
 KINDS: tuple[Draw, ...] = (cut_paste, scratch, shifted, removed, bent, turned)
+_DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (13, 13))
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
 def draw_defect(image: Image.Image, kind: Draw, seed: int) -> tuple[Image.Image, np.ndarray]:
@@ -95,10 +104,10 @@ def draw_defect(image: Image.Image, kind: Draw, seed: int) -> tuple[Image.Image,
     generator, pixels = np.random.default_rng(seed), np.asarray(image)
     while True:
         changed = kind(pixels.copy(), generator)
-        difference = np.abs(changed.astype(int) - pixels).max(2) > VISIBLE
-        mask = ndimage.binary_closing(np.pad(difference, 8), iterations=6)[8:-8, 8:-8]
-        regions, _ = ndimage.label(ndimage.binary_opening(mask))
-        large = np.bincount(regions.ravel()) >= SMALLEST * mask.size
+        mask = (cv2.absdiff(changed, pixels).max(2) > VISIBLE).astype(np.uint8)
+        mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _DISC)
+        _, regions, found, _ = cv2.connectedComponentsWithStats(cv2.morphologyEx(mask, cv2.MORPH_OPEN, _CROSS))
+        large = found[:, cv2.CC_STAT_AREA] >= SMALLEST * mask.size
         large[0] = False
         if large.any():
             return Image.fromarray(changed), large[regions]

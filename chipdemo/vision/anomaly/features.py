@@ -37,7 +37,8 @@ DESCRIPTOR = PatchDescriptor()
 AS_IT_IS = Alignment()
 MAX_SIDE_RATIO = 2.0  # of the largest to the smallest image; beyond it, the same scratch looks different
 MIN_CONTRAST = 8  # 0-255, between the darkest and the brightest value; an image with less shows nothing
-BATCH = 32  # images in one forward pass
+BATCH = 32  # images that are read before they pass through the network ...
+FORWARD = 2  # ... so many at a time, whose layers fit into a processor's cache
 READ = 0.7  # share of the time of extract_features that reading and the network take
 THUMBNAIL = 256  # pixels, side of the small copies of the images ...
 THUMBNAIL_BYTES = 5_000_000  # ... which are made smaller where all of them would take more
@@ -288,8 +289,10 @@ def intermediates_of(
     net: ChipNet, spec: ModelSpec, pixels: np.ndarray, strides: Sequence[int]
 ) -> tuple[np.ndarray, ...]:
     """(N, size, size, 3) uint8 pixels -> the layers of these strides, each (N, C, h, w) float16."""
-    intermediates = TorchEngine(net, spec).forward(pixels, strides).intermediates
-    return tuple(layer.half().cpu().numpy() for layer in intermediates)
+    engine = TorchEngine(net, spec)
+    at_once = FORWARD if engine.device.type == "cpu" else len(pixels)
+    passes = [engine.intermediates(pixels[i : i + at_once], strides) for i in range(0, len(pixels), at_once)]
+    return tuple(torch.cat([layer.half() for layer in layers]).cpu().numpy() for layers in zip(*passes))
 
 
 def first_unusable(unusable: Sequence[str]) -> str:

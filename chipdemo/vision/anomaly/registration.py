@@ -16,6 +16,7 @@ COARSE, FINE = 64, 160  # pixels, sides of the edge images
 TURN = 5  # degrees between two turns that are tried
 APART = 15  # degrees, least difference between the turns of two candidates
 FARTHEST = 1 / 3  # of the side, the largest shift
+PADDED = 96  # pixels, side of the coarse images in the Fourier transform: COARSE and the largest shift fit in
 CANDIDATES = 2  # poses that are refined
 CONVINCING = 0.9  # correlation from which no further candidate is refined
 DRIFT = 0.1  # of the side; ECC that moves further than this has lost its way
@@ -92,7 +93,7 @@ class Reference:
         self.edges, coarse = edges, _centered(edges)
         self._turns = np.arange(0, 360, TURN)
         turned = [_centered(cv2.warpAffine(coarse, _turn(angle), (COARSE, COARSE))) for angle in self._turns]
-        self._spectra = np.conj(np.fft.rfft2(np.stack(turned), (2 * COARSE, 2 * COARSE))).astype(np.complex64)
+        self._spectra = np.conj(np.fft.rfft2(np.stack(turned), (PADDED, PADDED))).astype(np.complex64)
 
     def pose(self, edges: np.ndarray) -> Pose:
         """The pose of the same part in another image, whose edges_of these are."""
@@ -111,8 +112,8 @@ class Reference:
 
     def _correlation(self, edges: np.ndarray) -> np.ndarray:
         """(turns, rows, columns), of the shifts within FARTHEST; negative ones last, as Fourier has them."""
-        image = np.fft.rfft2(_centered(edges), (2 * COARSE, 2 * COARSE))
-        shifts = np.fft.irfft2(self._spectra * image, (2 * COARSE, 2 * COARSE)).astype(np.float32)
+        image = np.fft.rfft2(_centered(edges), (PADDED, PADDED))
+        shifts = np.fft.irfft2(self._spectra * image, (PADDED, PADDED)).astype(np.float32)
         most = round(FARTHEST * COARSE)
         near = np.r_[0:most, -most:0]
         return shifts[:, near][:, :, near]

@@ -60,6 +60,12 @@ class TorchEngine:
         return self.net(normalize(batch, self.spec.mean, self.spec.std), strides)
 
     @torch.inference_mode()
+    def intermediates(self, pixels: np.ndarray, strides: Sequence[int]) -> tuple[Tensor, ...]:
+        """(N, size, size, 3) uint8 pixels -> the features of these strides alone, as tensors."""
+        batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+        return self.net.intermediates(normalize(batch, self.spec.mean, self.spec.std), strides)
+
+    @torch.inference_mode()
     def run(self, pixels: np.ndarray) -> EngineOutput:
         """See Engine."""
         bank = self.bank
