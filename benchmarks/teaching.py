@@ -34,7 +34,6 @@ from chipdemo.models import Models
 from chipdemo.settings import AUTO
 from chipdemo.teaching import silent
 from chipdemo.vision.anomaly.alignment import ALIGNMENTS
-from chipdemo.vision.anomaly.matching import black_patches
 from chipdemo.vision.anomaly.teacher import NetworkTeacher
 from chipdemo.vision.checkpoint import write_json
 from chipdemo.vision.predictor import NetworkModel, load_model
@@ -161,6 +160,8 @@ def measure(part: Part, alignment: str) -> dict:
         {
             "alignment": draft.choice.alignment.kind,
             "auroc_of_drawn_defects": draft.choice.auroc,
+            "auroc_by_side": draft.scale.auroc if draft.scale else {},
+            "side": draft.scale.side if draft.scale else 0,
             "taught": len(part.taught),
             "planted": len(part.planted),
             "planted_shown": len(without),
@@ -201,9 +202,7 @@ def judged(model: NetworkModel, part: Part) -> dict:
 def anomaly_of(model: NetworkModel, image: Image.Image) -> np.ndarray:
     """(h, w), the anomaly behind the heatmap, which ends at 1."""
     view = model.prepare(image)
-    patches = model.engine.run(view.pixels[None]).patches[0]
-    seen = black_patches(view.pixels, patches.shape[:2]), view.inside(patches.shape[:2])
-    return view.on_image(model.anomaly_model.anomaly_map(patches, *seen))
+    return view.on_image(model.anomaly_map(view))
 
 
 def main() -> None:

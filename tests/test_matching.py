@@ -89,7 +89,7 @@ def test_the_nearest_patch_is_found_with_its_image_and_position():
 
 def test_patches_are_unit_vectors_whatever_the_layers():
     layers = (torch.randn(3, 4, 8, 8) * 50 + 10, torch.randn(3, 6, 4, 4))
-    patches = describe_patches(layers, fit_statistics(layers), PatchDescriptor())
+    patches = describe_patches(layers, fit_statistics(layers), PatchDescriptor((2, 3)))
     assert patches.shape == (3, 8, 8, 4 + 1 + 6 + 1)
     torch.testing.assert_close(patches.norm(dim=3), torch.ones(3, 8, 8))
 
@@ -97,10 +97,10 @@ def test_patches_are_unit_vectors_whatever_the_layers():
 def test_of_a_wide_layer_some_channels_are_compared():
     wide, narrow = torch.randn(3, 600, 8, 8), torch.randn(3, 6, 4, 4)
     statistics = fit_statistics((wide, narrow))
-    patches = describe_patches((wide, narrow), statistics, PatchDescriptor())
+    patches = describe_patches((wide, narrow), statistics, PatchDescriptor((2, 3)))
     assert patches.shape == (3, 8, 8, CHANNELS + 1 + 6 + 1)
     other = torch.cat((wide[:, :1], torch.randn(3, 1, 8, 8), wide[:, 2:]), 1)  # the second is not compared
-    assert torch.equal(describe_patches((other, narrow), statistics, PatchDescriptor()), patches)
+    assert torch.equal(describe_patches((other, narrow), statistics, PatchDescriptor((2, 3))), patches)
 
 
 def test_patches_without_contrast_are_alike():
@@ -153,7 +153,7 @@ def fitted_bank(bank: MemoryBank, background=None, mean=0.1, deviation=0.05) -> 
     """A bank whose held-out normal images have this anomaly everywhere."""
     normal = NormalAnomaly(*(np.full(bank.grid, value, np.float32) for value in (mean, deviation)))
     background = np.zeros(bank.grid, bool) if background is None else background
-    return FittedBank(PatchDescriptor(), None, bank, background, normal, Alignment())
+    return FittedBank(PatchDescriptor((2, 3)), None, bank, background, normal, Alignment())
 
 
 def test_an_anomaly_is_measured_in_deviations_above_normal_and_only_where_the_image_is():
@@ -182,8 +182,8 @@ def test_the_product_with_the_cam_keeps_half_heat():
 
 def test_the_score_is_the_mean_of_the_hottest_patches():
     one, some = np.zeros((20, 20)), np.zeros((20, 20))
-    one[3, 3], some[3, 3:7] = 1.0, 0.5
-    assert score_of(one) == 0.25 and score_of(some) == 0.5
+    one[3, 3], some[3, 3:13] = 1.0, 0.5
+    assert score_of(one) == pytest.approx(0.1) and score_of(some) == 0.5
 
 
 def abnormal_map(y: int, x: int, value: float) -> EngineOutput:

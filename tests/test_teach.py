@@ -473,7 +473,7 @@ def test_a_memory_bank_for_a_taught_model_is_refused(taught, goods, tmp_path, ca
 @pytest.fixture
 def small(monkeypatch):
     """The command line has no flag for it; at 256 px it would take long."""
-    monkeypatch.setattr("chipdemo.vision.anomaly.features.IMAGE_SIZE", 96)
+    monkeypatch.setattr("chipdemo.vision.anomaly.features.GRID", 12)
 
 
 def test_the_command_makes_a_model(small, tmp_path, capsys):

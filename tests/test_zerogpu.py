@@ -35,7 +35,7 @@ lent.init = lent.move = lambda *_, **__: None
 import app
 from chipdemo.files import Found
 from chipdemo.vision.anomaly import features
-features.IMAGE_SIZE, features.BATCH = 96, 8
+features.GRID, features.BATCH = 12, 8
 folder, *flags = sys.argv[1:]
 goods = [Found(path.name, path) for path in sorted(Path(folder, "goods").iterdir())]
 for name in ("lent", "refused"):
@@ -139,7 +139,7 @@ def test_a_space_teaches_with_it_and_without_where_none_is_left_and_inspects_wit
         finally:
             os.killpg(started.pid, signal.SIGTERM)
     assert lender.asked == asked
-    monkeypatch.setattr("chipdemo.vision.anomaly.features.IMAGE_SIZE", 96)
+    monkeypatch.setattr("chipdemo.vision.anomaly.features.GRID", 12)
     found = [Found(path.name, path) for path in sorted(goods.iterdir())]
     here = extract_features(found, starting_backbone()).intermediates
     for name in ("lent", "refused"):

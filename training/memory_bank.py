@@ -16,7 +16,6 @@ from chipdemo.vision.anomaly.anomaly_model import (
     weights_sha256,
 )
 from chipdemo.vision.anomaly.features import (
-    DESCRIPTOR,
     extract_features,
     intermediates_of,
     trained_backbone,
@@ -81,5 +80,5 @@ def same_features(one: Path, other: Path, pixels: np.ndarray) -> bool:
     layers = []
     for folder in (one, other):
         backbone = trained_backbone(folder)
-        layers.append(intermediates_of(backbone.net, backbone.spec, pixels, DESCRIPTOR.strides))
+        layers.append(intermediates_of(backbone.net, backbone.spec, pixels, backbone.stages))
     return all(a.shape == b.shape and np.array_equal(a, b) for a, b in zip(*layers))

@@ -19,9 +19,15 @@ CONFIG = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "interpolation": "bicubic"
 
 
 def create_backbone(name: str) -> nn.Module:
-    """A timm model without its classifier, with random weights. Raises ValueError for an unknown name."""
+    """A timm model without its classifier, with random weights. Raises ValueError for an unknown name.
+
+    A transformer takes images of any size.
+    """
     try:
-        return timm.create_model(name, num_classes=0)
+        try:
+            return timm.create_model(name, num_classes=0, dynamic_img_size=True)
+        except TypeError:  # no transformer: it takes any size as it is
+            return timm.create_model(name, num_classes=0)
     except RuntimeError as error:
         if timm.is_model(name):
             raise

@@ -26,7 +26,7 @@ class ChipNetOutput(NamedTuple):
     spatial_attention: (N, h, w), 0-1; None without attention.
     embedding: (N, C), the backbone's pooled features before the attention.
     distance: (N,), of the embedding from those of the training images.
-    intermediates: the backbone's features of the strides that were asked for, each (N, C, h, w).
+    intermediates: the backbone's features of the stages that were asked for, each (N, C, h, w).
     """
 
     logits: Tensor
@@ -81,19 +81,33 @@ class ChipNet(nn.Module):
         """(N, 3, H, W) normalized images -> (N, C, h, w) convolutional features."""
         return self._features(batch, ())[0]
 
-    def stages_of(self, strides: Sequence[int]) -> list[int]:
-        """Which of the backbone's resolutions these strides are. Raises ValueError where it lacks one."""
-        found = [info["reduction"] for info in self.backbone.feature_info]
-        if not hasattr(self.backbone, "forward_intermediates") or not set(strides) <= set(found):
-            raise ValueError(f"expected features of strides {strides}; {self.name} gives none of these")
-        return [found.index(stride) for stride in strides]
+    @property
+    def patch_stages(self) -> tuple[int, ...]:
+        """The layers whose features describe a patch, finest first: those of strides 8 and 16.
+
+        Of a transformer, whose layers are all as fine, those at half and three quarters of its depth.
+        Raises ValueError for a backbone without such layers.
+        """
+        strides = self.strides
+        if hasattr(self.backbone, "forward_intermediates"):
+            if {8, 16} <= set(strides):
+                return strides.index(8), strides.index(16)
+            if len(strides) >= 4 and len(set(strides)) == 1:
+                return len(strides) // 2 - 1, 3 * len(strides) // 4 - 1
+        raise ValueError(f"{self.name} has no layers of strides 8 and 16, and is no transformer of patches")
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels between neighboring patches of each layer of feature_info."""
+        return tuple(info["reduction"] for info in self.backbone.feature_info)
 
     def _features(self, batch: Tensor, stages: Sequence[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """What the head's side gets, and the features of further stages, in one pass."""
         wanted = sorted({*self.finer, *stages})
         if not wanted:
-            return self.backbone.forward_features(batch), ()
+            return self._on_grid(self.backbone.forward_features(batch), batch), ()
         last, maps = self.backbone.forward_intermediates(batch, indices=wanted)
+        last = self._on_grid(last, batch)
         by_stage = dict(zip(wanted, maps))
         intermediates = tuple(by_stage[stage] for stage in stages)
         if not self.finer:
@@ -103,12 +117,18 @@ class ChipNet(nn.Module):
         maps = [F.interpolate(m, size, mode="bilinear") if m.shape[2:] != size else m for m in maps]
         return torch.cat((*maps, F.interpolate(last, size, mode="bilinear")), 1), intermediates
 
-    def intermediates(self, batch: Tensor, strides: Sequence[int]) -> tuple[Tensor, ...]:
-        """(N, 3, H, W) normalized images -> the features of these strides alone; what follows is not run."""
-        stages = self.stages_of(strides)
+    def _on_grid(self, features: Tensor, batch: Tensor) -> Tensor:
+        """Tokens of a transformer (N, T, C) -> (N, C, h, w); the features of other networks as they are."""
+        if features.ndim == 4:
+            return features
+        height, width = (side // self.strides[-1] for side in batch.shape[2:])
+        return features[:, -height * width :].transpose(1, 2).unflatten(2, (height, width))
+
+    def intermediates(self, batch: Tensor, stages: Sequence[int]) -> tuple[Tensor, ...]:
+        """(N, 3, H, W) normalized images -> the features of these stages alone; what follows is not run."""
         return tuple(
             self.backbone.forward_intermediates(
-                batch, indices=stages, intermediates_only=True, stop_early=True
+                batch, indices=list(stages), intermediates_only=True, stop_early=True
             )
         )
 
@@ -120,12 +140,12 @@ class ChipNet(nn.Module):
         """(N, C, h, w) refined features -> (N, 2) logits."""
         return self.head(self.dropout(features.mean((2, 3))))
 
-    def forward(self, batch: Tensor, strides: Sequence[int] = ()) -> ChipNetOutput:
+    def forward(self, batch: Tensor, stages: Sequence[int] = ()) -> ChipNetOutput:
         """(N, 3, H, W) normalized images -> logits, maps and features.
 
-        strides: of intermediate features that are wanted too, such as 8 and 16.
+        stages: of feature_info, whose features are wanted too, such as patch_stages.
         """
-        raw, intermediates = self._features(batch, self.stages_of(strides) if strides else ())
+        raw, intermediates = self._features(batch, stages)
         features, channel, spatial = self.refine(raw)
         direction = self.head.weight[1] - self.head.weight[0]  # (C,)
         cam = weighed(features, direction)

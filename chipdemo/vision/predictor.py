@@ -76,6 +76,8 @@ class NetworkModel:
 
     def predict(self, views: Sequence[View], methods: Sequence[str] = ()) -> list[Prediction]:
         """See Model."""
+        if self.alignment.windows:
+            return [self._prediction(self._in_windows(view), view, methods) for view in views]
         pixels = np.stack([view.pixels for view in views])
         output = self.engine.run(pixels)
         found = [self._prediction(output.of(row), view, methods) for row, view in enumerate(views)]
@@ -97,11 +99,31 @@ class NetworkModel:
         if self.anomaly_model is None:
             return ((),) * len(regions)
         bank, view = self.anomaly_model.memory_bank, self.prepare(image)
-        nearest = bank.nearest(self.engine.run(view.pixels[None]).patches[0])
+        nearest = bank.nearest(self._output(view).patches[0])
         found = bank.image[nearest], bank.position[nearest]
         return tuple(
             nearest_patches(self.anomaly_model, *found, region, view)[:SHOWN_PATCHES] for region in regions
         )
+
+    def anomaly_map(self, view: View) -> np.ndarray:
+        """(h, w) float32: standard deviations above normal of each patch of a view, by the memory bank."""
+        return self._anomaly(self._output(view), view)
+
+    def _output(self, view: View) -> EngineOutput:
+        """Of one view, N = 1."""
+        return self._in_windows(view) if self.alignment.windows else self.engine.run(view.pixels[None])
+
+    def _in_windows(self, view: View) -> EngineOutput:
+        """Of one view, N = 1: the patches of all its windows; the rest is of the first ones."""
+        outputs = []
+
+        def network(pixels: np.ndarray) -> tuple[np.ndarray]:
+            outputs.append(self.engine.run(pixels))
+            return (outputs[-1].patches,)
+
+        (patches,) = self.alignment.windows.run(view, network)
+        embedding = np.concatenate([output.embedding for output in outputs]).mean(0, keepdims=True)
+        return outputs[0].of(0)._replace(patches=patches[None], embedding=embedding)
 
     def _cams_of_flips(self, pixels: np.ndarray, cams: np.ndarray) -> np.ndarray:
         """Mean CAM of each image and its mirror images: what the network adds at one side averages out.

@@ -15,6 +15,7 @@ from PIL import Image
 
 from chipdemo.view import View, turned
 from chipdemo.vision.anomaly.registration import PoseRange, Reference, edges_of, typical_turn, usual_poses
+from chipdemo.vision.anomaly.windows import Windows
 from chipdemo.vision.checkpoint import HEAD, ModelSpec
 from chipdemo.vision.transforms import letterboxed, squeezed
 
@@ -26,11 +27,15 @@ CONVINCING = 0.3  # least correlation of edges by which a pose is believed
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """kind: one of ALIGNMENTS. reference: edges_of an image, poses: the usual ones, where registered."""
+    """kind: one of ALIGNMENTS. reference: edges_of an image, poses: the usual ones, where registered.
+
+    windows: in which a view passes through the network; None where it is the network's input itself.
+    """
 
     kind: str = POSITION_BOUND
     reference: np.ndarray | None = None
     poses: PoseRange | None = None
+    windows: Windows | None = None
 
     @cached_property
     def _registration(self) -> Reference:
@@ -44,7 +49,8 @@ class Alignment:
         """
         if spec.verdict_by == HEAD:
             return squeezed(image, spec.image_size, spec.interpolation)
-        view = letterboxed(image, spec.image_size, spec.interpolation)
+        side = self.windows.side if self.windows else spec.image_size
+        view = letterboxed(image, side, spec.interpolation)
         return self.registered(view) if self.kind == REGISTERED else view
 
     def registered(self, view: View) -> View:
@@ -60,7 +66,7 @@ def alignment_of(kind: str, views: Sequence[View]) -> Alignment:
         return Alignment(kind)
     edges = [edges_of(view.pixels) for view in views]
     first = Reference(best_reference(edges[:REFERENCES]))
-    reference = edges[typical_turn([first.pose(one).turn for one in edges])]  # one that lies as most do
+    reference = edges[typical_turn([first.coarse_turn(one) for one in edges])]  # one that lies as most do
     registration = Reference(reference)
     found = [pose for one in edges if (pose := registration.pose(one)).correlation >= CONVINCING]
     return Alignment(kind, reference, usual_poses(found))

@@ -19,6 +19,7 @@ from chipdemo.vision.anomaly.descriptor import FeatureStatistics, PatchDescripto
 from chipdemo.vision.anomaly.matching import smoothed
 from chipdemo.vision.anomaly.memory_bank import MemoryBank
 from chipdemo.vision.anomaly.registration import FINE, PoseRange
+from chipdemo.vision.anomaly.windows import Windows
 from chipdemo.vision.checkpoint import MEMORY, WEIGHTS
 
 METADATA = "anomaly_model"
@@ -135,6 +136,7 @@ def save_anomaly_model(folder: Path, model: AnomalyModel) -> None:
         **asdict(model.limits),
         "alignment": model.alignment.kind,
         "poses": asdict(model.alignment.poses) if model.alignment.poses else None,
+        "windows": asdict(model.alignment.windows) if model.alignment.windows else None,
         "images": model.images,
         "weights_sha256": model.weights_sha256,
     }
@@ -167,9 +169,9 @@ def load_anomaly_model(folder: Path) -> AnomalyModel:
 
 
 def _parsed(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> AnomalyModel:
-    strides = tuple(int(stride) for stride in about["strides"])
-    descriptor = PatchDescriptor(strides, int(about["window"]), float(about["reach"]))
-    layers = range(len(strides))
+    stages = tuple(int(stage) for stage in about["stages"])
+    descriptor = PatchDescriptor(stages, int(about["window"]), float(about["reach"]))
+    layers = range(len(stages))
     expected = {*TENSORS, *(f"{kind}.{i}" for kind in STATISTICS for i in layers)}
     if tensors.keys() != expected:
         raise ValueError(f"tensors are {sorted(tensors)} instead of {sorted(expected)}")
@@ -183,7 +185,7 @@ def _parsed(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> AnomalyMod
         bank,
         tensors["background"],
         _normal(tensors),
-        _alignment(str(about["alignment"]), tensors["reference"], about["poses"]),
+        _alignment(about, tensors["reference"]),
         NormalLimits(**{field.name: float(about[field.name]) for field in fields(NormalLimits)}),
         images,
         tuple(content[end - size : end] for end, size in zip(ends, sizes)),
@@ -200,11 +202,13 @@ def _normal(tensors: dict[str, np.ndarray]) -> NormalAnomaly:
     return normal
 
 
-def _alignment(kind: str, reference: np.ndarray, poses: dict[str, Any] | None) -> Alignment:
+def _alignment(about: dict[str, Any], reference: np.ndarray) -> Alignment:
+    kind, poses = str(about["alignment"]), about["poses"]
+    windows = Windows(**{k: int(v) for k, v in about["windows"].items()}) if about["windows"] else None
     if kind not in ALIGNMENTS:
         raise ValueError(f"the alignment is {kind!r}, none of {', '.join(ALIGNMENTS)}")
     if kind != REGISTERED:
-        return Alignment(kind)
+        return Alignment(kind, windows=windows)
     if reference.shape != (FINE, FINE):
         raise ValueError(f"the reference image is {reference.shape} instead of {(FINE, FINE)}")
     x, y = poses["shift"]
@@ -214,7 +218,7 @@ def _alignment(kind: str, reference: np.ndarray, poses: dict[str, Any] | None) -
         (float(x), float(y)),
         float(poses["most_shifted"]),
     )
-    return Alignment(kind, reference, PoseRange(*limits))
+    return Alignment(kind, reference, PoseRange(*limits), windows)
 
 
 def _bank(

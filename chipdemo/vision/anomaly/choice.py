@@ -18,12 +18,12 @@ from chipdemo.vision.anomaly.alignment import (
     alignment_of,
 )
 from chipdemo.vision.anomaly.drawn_defects import KINDS, draw_defect, misplaced
-from chipdemo.vision.anomaly.features import BATCH, DESCRIPTOR, Backbone, ImageFeatures, intermediates_of
-from chipdemo.vision.anomaly.fitting import candidates_of, normal_anomaly
+from chipdemo.vision.anomaly.features import BATCH, Backbone, ImageFeatures, layers_of
+from chipdemo.vision.anomaly.fitting import candidates_of, normal_anomaly, patches_for
 from chipdemo.vision.anomaly.matching import black_patches, score_of, smoothed
 from chipdemo.vision.checkpoint import HEAD
 
-IMAGES = 60  # that are judged, at most
+IMAGES = 40  # that are judged, at most
 PATCHES = 2_000  # of the memory bank of half of them
 ALIKE = 60  # degrees, most that parts which lie alike are turned ...
 BEYOND = 15  # ... and by how much more one is turned that is drawn as misplaced
@@ -81,13 +81,13 @@ def choose_alignment(views: Sequence[View], backbone: Backbone, progress: Progre
     if backbone.spec.verdict_by != HEAD:  # a classifier takes images as they are
         progress(0.6, "trying registered matching")
         laid = [[registered.registered(view) for view in each] for each in (goods, drawn)]
-        scores[REGISTERED] = _scores(*(_features(each, registered, backbone) for each in laid))
+        scores[REGISTERED] = judged_halves(*laid, registered, backbone)
         alignments[REGISTERED] = registered
-    wins = {kind: _wins(*each) for kind, each in scores.items()}
-    auroc = {kind: float(each.mean()) for kind, each in wins.items()}
+    wins = {kind: wins_of(*each) for kind, each in scores.items()}
+    auroc = {kind: auroc_of(each) for kind, each in wins.items()}
     best = max(auroc, key=auroc.get)
     for kind in (kind for kind in PREFERENCE if kind in auroc):
-        if auroc[best] - auroc[kind] <= _standard_error(wins[best] - wins[kind]):
+        if auroc[best] - auroc[kind] <= standard_error(wins[best] - wins[kind]):
             return Choice(alignments[kind], auroc)
     raise AssertionError("the best is within its own standard error")
 
@@ -104,11 +104,21 @@ def _with_defects(views: Sequence[View], registered: Alignment) -> list[View]:
     return drawn
 
 
+def judged_halves(
+    goods: Sequence[View], drawn: Sequence[View], alignment: Alignment, backbone: Backbone
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) and (N,) scores of good images and of the same with defects, by a bank of the other half each."""
+    return _scores(*(_features(views, alignment, backbone) for views in (goods, drawn)))
+
+
 def _scores(good: ImageFeatures, bad: ImageFeatures) -> tuple[np.ndarray, np.ndarray]:
     """(N,) and (N,) scores of good images and of the same with defects, by a bank of the other half each."""
     half = np.arange(len(good.names)) % 2
     candidates = candidates_of(good)
-    banks = [candidates.of(half[candidates.image] != part).bank(PATCHES) for part in (0, 1)]
+    banks = [
+        candidates.of(half[candidates.image] != part).bank(patches_for(good.alignment, PATCHES))
+        for part in (0, 1)
+    ]
     maps = [
         smoothed(
             np.stack([banks[half[row]].search(candidates.patches(each, row)) for row in range(len(half))])
@@ -124,11 +134,8 @@ def _scores(good: ImageFeatures, bad: ImageFeatures) -> tuple[np.ndarray, np.nda
 
 def _features(views: Sequence[View], alignment: Alignment, backbone: Backbone) -> ImageFeatures:
     """The features of views of which nothing else is known."""
-    layers = []
-    for start in range(0, len(views), BATCH):
-        pixels = np.stack([view.pixels for view in views[start : start + BATCH]])
-        layers.append(intermediates_of(backbone.net, backbone.spec, pixels, DESCRIPTOR.strides))
-    layers = tuple(torch.from_numpy(np.concatenate(layer)) for layer in zip(*layers))
+    parts = [layers_of(backbone, views[i : i + BATCH], alignment) for i in range(0, len(views), BATCH)]
+    layers = tuple(map(torch.cat, zip(*parts)))
     grid = layers[0].shape[2:]
     return ImageFeatures(
         names=("",) * len(views),
@@ -140,17 +147,22 @@ def _features(views: Sequence[View], alignment: Alignment, backbone: Backbone) -
         thumbnails=(),
         groups=tuple(range(len(views))),
         alignment=alignment,
-        strides=DESCRIPTOR.strides,
+        stages=backbone.stages,
         unusable=(),
     )
 
 
-def _wins(good: np.ndarray, bad: np.ndarray) -> np.ndarray:
+def wins_of(good: np.ndarray, bad: np.ndarray) -> np.ndarray:
     """(N, N): 1 where a defective image scores higher than a good one, 0.5 where as high. Its mean: AUROC."""
     return (bad > good[:, None]) + 0.5 * (bad == good[:, None])
 
 
-def _standard_error(difference: np.ndarray) -> float:
+def auroc_of(wins: np.ndarray) -> float:
+    """0-1."""
+    return float(wins.mean())
+
+
+def standard_error(difference: np.ndarray) -> float:
     """Of the difference of two areas on the same images: a bootstrap over the images."""
     generator, count = np.random.default_rng(0), len(difference)
     samples = generator.integers(0, count, (RESAMPLES, count))

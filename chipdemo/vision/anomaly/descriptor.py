@@ -9,13 +9,14 @@ import numpy as np
 class PatchDescriptor:
     """How a patch of an image becomes a vector, and how two of them are compared.
 
-    strides: of the backbone's layers that are concatenated, finest first; the finest sets the grid.
+    stages: the layers of the backbone's feature_info that are concatenated, finest first; the finest sets the
+        grid.
     window: side of the square of patches that a patch is averaged over, odd.
     reach: how far apart along a side two patches can lie and still match, in sides of the image; inf for
         parts that lie anywhere in it.
     """
 
-    strides: tuple[int, ...] = (8, 16)
+    stages: tuple[int, ...]
     window: int = 3
     reach: float = 0.125
 

@@ -106,7 +106,9 @@ def draw_defect(image: Image.Image, kind: Draw, seed: int) -> tuple[Image.Image,
         changed = kind(pixels.copy(), generator)
         mask = (cv2.absdiff(changed, pixels).max(2) > VISIBLE).astype(np.uint8)
         mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _DISC)
-        _, regions, found, _ = cv2.connectedComponentsWithStats(cv2.morphologyEx(mask, cv2.MORPH_OPEN, _CROSS))
+        _, regions, found, _ = cv2.connectedComponentsWithStats(
+            cv2.morphologyEx(mask, cv2.MORPH_OPEN, _CROSS)
+        )
         large = found[:, cv2.CC_STAT_AREA] >= SMALLEST * mask.size
         large[0] = False
         if large.any():

@@ -22,7 +22,8 @@ from chipdemo.view import View
 from chipdemo.vision.anomaly.alignment import POSITION_FREE, Alignment
 from chipdemo.vision.anomaly.descriptor import FeatureStatistics, PatchDescriptor
 from chipdemo.vision.anomaly.matching import black_patches
-from chipdemo.vision.anomaly.patches import describe_patches
+from chipdemo.vision.anomaly.patches import compared_channels, describe_patches
+from chipdemo.vision.anomaly.windows import Windows
 from chipdemo.vision.checkpoint import HEAD, JUDGE_BY_MEMORY, ModelSpec
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.near_duplicates import near_duplicates, small_gray
@@ -32,16 +33,15 @@ from chipdemo.vision.transforms import pixels_of
 from chipdemo.vision.weights import load_checkpoint
 from chipdemo.vision.zerogpu import on_lent_gpu
 
-IMAGE_SIZE = 256  # pixels, side of the network's input
-DESCRIPTOR = PatchDescriptor()
+GRID = 32  # patches along a side of the network's input
 AS_IT_IS = Alignment()
 MAX_SIDE_RATIO = 2.0  # of the largest to the smallest image; beyond it, the same scratch looks different
 MIN_CONTRAST = 8  # 0-255, between the darkest and the brightest value; an image with less shows nothing
 BATCH = 32  # images that are read before they pass through the network ...
 FORWARD = 2  # ... so many at a time, whose layers fit into a processor's cache
 READ = 0.7  # share of the time of extract_features that reading and the network take
-THUMBNAIL = 256  # pixels, side of the small copies of the images ...
-THUMBNAIL_BYTES = 5_000_000  # ... which are made smaller where all of them would take more
+THUMBNAIL = 256  # pixels, side of a small copy of an image that has 12 kB ...
+THUMBNAIL_BYTES = 5_000_000  # ... all of which take so much at most
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,24 @@ class Backbone:
     spec: ModelSpec
     starting_weights: str
 
+    @property
+    def stages(self) -> tuple[int, ...]:
+        return self.net.patch_stages
+
+    def windows(self, count: int) -> Windows:
+        """A view of so many windows along a side."""
+        margin = max(self.net.strides[stage] for stage in self.stages)
+        return Windows(count, self.spec.image_size, margin)
+
 
 @dataclass(frozen=True)
 class ImageFeatures:
     """The features of N images; row i of everything is the same image.
 
-    sizes: (width, height), pixels. intermediates: one layer for each stride, each (N, C, h, w) float16.
+    sizes: (width, height), pixels. intermediates: the layers that are compared, each (N, C, h, w) float16.
     black, inside: (N, h, w) bool on the finest grid, where the view is black and where it shows the image.
     thumbnails: JPEGs of the views. groups: (N) numbers, the same for near-duplicates. alignment: of the
-    views. strides: of the layers. unusable: why other files are not here, a line each.
+    views. stages: of the layers. unusable: why other files are not here, a line each.
     """
 
     names: tuple[str, ...]
@@ -72,13 +81,13 @@ class ImageFeatures:
     thumbnails: tuple[bytes, ...]
     groups: tuple[int, ...]
     alignment: Alignment
-    strides: tuple[int, ...]
+    stages: tuple[int, ...]
     unusable: tuple[str, ...]
 
     @property
     def descriptor(self) -> PatchDescriptor:
         """How patches are compared, as the alignment asks for."""
-        descriptor = PatchDescriptor(self.strides)
+        descriptor = PatchDescriptor(self.stages)
         return replace(descriptor, reach=math.inf) if self.alignment.kind == POSITION_FREE else descriptor
 
     @property
@@ -142,8 +151,13 @@ def backbone_of(name: str, tensors: dict[str, Tensor], starting_weights: str) ->
 
     Raises DataError.
     """
-    spec = ModelSpec(name, "none", image_size=IMAGE_SIZE, verdict_by=JUDGE_BY_MEMORY)
+    spec = ModelSpec(name, "none", verdict_by=JUDGE_BY_MEMORY)
     net = spec.build().eval()
+    try:
+        stride = net.strides[net.patch_stages[0]]
+    except ValueError as error:
+        raise DataError(f"{error}. Choose another backbone.") from error
+    spec = replace(spec, image_size=GRID * stride)
     own = net.backbone.state_dict()
     if missing := [key for key in own if key not in tensors and not key.endswith("num_batches_tracked")]:
         raise DataError(
@@ -169,7 +183,7 @@ def trained_backbone(folder: Path) -> Backbone:
     if spec.verdict_by != HEAD:
         raise DataError(f"{folder} judges by a memory bank, so it is no classifier to add one to.")
     try:
-        net.stages_of(DESCRIPTOR.strides)
+        net.patch_stages  # noqa: B018
     except ValueError as error:
         raise DataError(f"The backbone of {folder} has no features that can be matched: {error}.") from error
     return Backbone(net, spec, info.starting_weights)
@@ -180,7 +194,6 @@ def extract_features(
     backbone: Backbone,
     progress: Progress = silent,
     limits: Limits = DEFAULT_LIMITS,
-    strides: Sequence[int] = DESCRIPTOR.strides,
     alignment: Alignment = AS_IT_IS,
 ) -> ImageFeatures:
     """Read images and run the network over them, once. Raises DataError where none can be used.
@@ -191,10 +204,8 @@ def extract_features(
     rows, intermediates = [], []
     usable = _usable(images, backbone.spec, alignment, within(progress, 0, READ), limits, unusable)
     while batch := list(islice(usable, BATCH)):
-        layers = intermediates_of(
-            backbone.net, backbone.spec, np.stack([one.view.pixels for one in batch]), strides
-        )
-        intermediates.append([torch.from_numpy(layer) for layer in layers])
+        layers = layers_of(backbone, [one.view for one in batch], alignment)
+        intermediates.append(layers)
         for one in batch:
             grid, pixels = layers[0].shape[2:], one.view.pixels
             seen = black_patches(pixels, grid), one.view.inside(grid)
@@ -214,17 +225,21 @@ def extract_features(
         thumbnails,
         tuple(groups.tolist()),
         alignment,
-        tuple(strides),
+        backbone.stages,
         tuple(unusable),
     )
 
 
 def some_views(
-    images: Sequence[Found], backbone: Backbone, count: int, limits: Limits = DEFAULT_LIMITS
+    images: Sequence[Found],
+    backbone: Backbone,
+    count: int,
+    limits: Limits = DEFAULT_LIMITS,
+    alignment: Alignment = AS_IT_IS,
 ) -> list[View]:
-    """Up to so many of the images that can be used, drawn at random, the same every time, as they are."""
+    """Up to so many of the images that can be used, drawn at random, the same every time."""
     drawn = [images[row] for row in np.random.default_rng(0).permutation(len(images))[:count]]
-    return [one.view for one in _usable(drawn, backbone.spec, AS_IT_IS, silent, limits, [])]
+    return [one.view for one in _usable(drawn, backbone.spec, alignment, silent, limits, [])]
 
 
 def _steps(progress: Progress) -> Callable:
@@ -274,25 +289,43 @@ def _usable(
         else:
             names[sha256] = file.name
             view = alignment.view(image, spec)
-            thumbnail = _thumbnail(Image.fromarray(view.pixels), len(images))
+            thumbnail = _thumbnail(view.pixels, len(images))
             yield _Usable(file.name, sha256, view, thumbnail, small_gray(upright))
 
 
-def _thumbnail(image: Image.Image, images: int) -> bytes:
+def _thumbnail(pixels: np.ndarray, images: int) -> bytes:
     """A small copy of a view, as one of so many: a JPEG."""
-    side = round(THUMBNAIL * min(1, math.sqrt(THUMBNAIL_BYTES / 12_000 / images)))
-    return encode(image.resize((side, side), Image.Resampling.BICUBIC), "JPEG")
+    side = min(round(THUMBNAIL * math.sqrt(THUMBNAIL_BYTES / 12_000 / images)), len(pixels))
+    return encode(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC), "JPEG")
+
+
+def layers_of(backbone: Backbone, views: Sequence[View], alignment: Alignment) -> tuple[Tensor, ...]:
+    """What the network makes of views: the layers that are compared, each (N, C, h, w) float16."""
+    net, spec, stages = backbone.net, backbone.spec, backbone.stages
+    if alignment.windows is None or alignment.windows.count == 1:
+        layers = intermediates_of(net, spec, np.stack([view.pixels for view in views]), stages)
+        return tuple(map(torch.from_numpy, layers))
+
+    def network(pixels: np.ndarray) -> list[np.ndarray]:
+        return [layer.transpose(0, 2, 3, 1) for layer in intermediates_of(net, spec, pixels, stages)]
+
+    joined = zip(*(alignment.windows.run(view, network) for view in views))
+    return tuple(torch.from_numpy(np.stack(layer)).permute(0, 3, 1, 2) for layer in joined)
 
 
 @on_lent_gpu
 def intermediates_of(
-    net: ChipNet, spec: ModelSpec, pixels: np.ndarray, strides: Sequence[int]
+    net: ChipNet, spec: ModelSpec, pixels: np.ndarray, stages: Sequence[int]
 ) -> tuple[np.ndarray, ...]:
-    """(N, size, size, 3) uint8 pixels -> the layers of these strides, each (N, C, h, w) float16."""
+    """(N, size, size, 3) uint8 pixels -> the channels of these stages that are compared.
+
+    Each (N, C, h, w) float16.
+    """
     engine = TorchEngine(net, spec)
     at_once = FORWARD if engine.device.type == "cpu" else len(pixels)
-    passes = [engine.intermediates(pixels[i : i + at_once], strides) for i in range(0, len(pixels), at_once)]
-    return tuple(torch.cat([layer.half() for layer in layers]).cpu().numpy() for layers in zip(*passes))
+    passes = [engine.intermediates(pixels[i : i + at_once], stages) for i in range(0, len(pixels), at_once)]
+    layers = (torch.cat([compared_channels(layer).half() for layer in each]) for each in zip(*passes))
+    return tuple(layer.cpu().numpy() for layer in layers)
 
 
 def first_unusable(unusable: Sequence[str]) -> str:

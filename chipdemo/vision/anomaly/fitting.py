@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 from chipdemo.errors import DataError
 from chipdemo.teaching import MIN_IMAGES, Progress, silent, within
+from chipdemo.vision.anomaly.alignment import Alignment
 from chipdemo.vision.anomaly.anomaly_model import FittedBank, NormalAnomaly, NormalLimits
 from chipdemo.vision.anomaly.coreset import DIMENSIONS, coreset
 from chipdemo.vision.anomaly.descriptor import FeatureStatistics, PatchDescriptor
@@ -71,8 +72,10 @@ class Fit:
         return fit(self.features.without(rows), len(self.bank.memory_bank.features), progress)
 
 
-def fit(features: ImageFeatures, patches: int = PATCHES, progress: Progress = silent) -> Fit:
-    """Fill a memory bank with so many patches, and score each image by a bank of others.
+def fit(features: ImageFeatures, patches: int | None = None, progress: Progress = silent) -> Fit:
+    """Fill a memory bank, and score each image by a bank of others.
+
+    patches: in the bank; unless given, PATCHES for one window and more for a larger view.
 
     Raises DataError for fewer than MIN_IMAGES images.
     """
@@ -82,6 +85,7 @@ def fit(features: ImageFeatures, patches: int = PATCHES, progress: Progress = si
             f"{count} good images are too few: {MIN_IMAGES} that differ are needed.{near}"
             + first_unusable(features.unusable)
         )
+    patches = patches or patches_for(features.alignment)
     candidates = candidates_of(features, within(progress, 0, 0.2))
     typical = candidates.of(typical_rows(candidates, features, within(progress, 0.2, 0.5)))
     parts = parts_of(features.groups)
@@ -105,6 +109,11 @@ def fit(features: ImageFeatures, patches: int = PATCHES, progress: Progress = si
     )
     scores = np.array([score_of(one) for one in maps])
     return Fit(features, bank, maps, scores, maps.max((1, 2)), outliers_of(scores))
+
+
+def patches_for(alignment: Alignment, of_one: int = PATCHES) -> int:
+    """In a memory bank. of_one: for a view of one window; for a view of twice the area, half as many more."""
+    return round(of_one * math.sqrt(alignment.windows.count)) if alignment.windows else of_one
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from chipdemo.vision.runtimes.engine import EngineOutput
 
 BLACK = 16  # 0-255; a patch is background where no channel of any pixel is as bright
 SMALLEST = 2  # patches of the grid that a region has
-HOTTEST = 0.01  # share of the patches that give the score of an image
+HOTTEST = 10  # patches that give the score of an image; a small defect has as many, however large the image
 BLUR = 1.0  # standard deviation of the smoothing, patches
 
 
@@ -62,8 +62,7 @@ def smoothed(anomaly: np.ndarray) -> np.ndarray:
 
 def score_of(anomaly: np.ndarray) -> float:
     """How abnormal an image is: the mean over its hottest patches, which one outlier hardly moves."""
-    count = max(round(HOTTEST * anomaly.size), 1)
-    return float(np.sort(anomaly, axis=None)[-count:].mean())
+    return float(np.sort(anomaly, axis=None)[-HOTTEST:].mean())
 
 
 def without_small(heatmap: np.ndarray) -> np.ndarray:

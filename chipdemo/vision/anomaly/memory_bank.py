@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-ROWS = 2  # of the grid, searched at a time
+ROWS = 2  # of the grid, searched at a time ...
+AT_ONCE = 1_024  # ... or so many patches, where they lie anywhere
+CELLS = 32  # along a side, in which positions are compared
 TOO_FAR = -2.0  # is added to the similarity of patches that lie too far apart; the least is -1
 
 
@@ -33,10 +35,11 @@ class MemoryBank:
         self.features, self.position, self.image = features[order], position[order], image[order]
         self.grid, self.reach = grid, reach
         height, width = grid
-        rows, columns = self.position // width, self.position % width
-        self._far = [_far(side, reach) for side in grid]  # (h, h) and (w, w): 0 or TOO_FAR
-        one_hot = np.hstack((np.eye(height)[rows], np.eye(width)[columns])) if math.isfinite(reach) else ()
-        self._keys = np.hstack((self.features, one_hot)).astype(np.float32) if len(one_hot) else self.features
+        rows, columns = np.divmod(self.position, width)
+        self._far = [_far(side, reach) for side in grid]  # (side, cells): 0 or TOO_FAR
+        one_hot = [_cells(side)[index] for side, index in ((height, rows), (width, columns))]
+        bound = math.isfinite(reach)
+        self._keys = np.hstack((self.features, *one_hot)).astype(np.float32) if bound else self.features
         self._starts = np.searchsorted(rows, np.arange(height + 1)).tolist()
 
     def search(self, patches: np.ndarray) -> np.ndarray:
@@ -56,7 +59,9 @@ class MemoryBank:
         """For r rows at a time: (r w, m) similarity to a band of the bank, and the row where it begins."""
         height, width = self.grid
         if not math.isfinite(self.reach):
-            yield patches.reshape(height * width, -1) @ self._keys.T, 0
+            every = patches.reshape(height * width, -1)
+            for start in range(0, len(every), AT_ONCE):
+                yield every[start : start + AT_ONCE] @ self._keys.T, 0
             return
         by_row, by_column = self._far
         margin = math.floor(self.reach * height)
@@ -68,8 +73,8 @@ class MemoryBank:
             rows = patches[top : top + ROWS]
             far = np.concatenate(
                 (
-                    np.broadcast_to(by_row[top : top + ROWS, None], (len(rows), width, height)),
-                    np.broadcast_to(by_column, (len(rows), width, width)),
+                    np.broadcast_to(by_row[top : top + ROWS, None], (len(rows), width, by_row.shape[1])),
+                    np.broadcast_to(by_column, (len(rows), *by_column.shape)),
                 ),
                 2,
             )
@@ -77,7 +82,14 @@ class MemoryBank:
             yield query @ self._keys[first:last].T, first
 
 
+def _cells(side: int) -> np.ndarray:
+    """(side, cells) float32: one in the cell that each row or column of the grid is in."""
+    cells = min(side, CELLS)
+    return np.eye(cells, dtype=np.float32)[np.arange(side) * cells // side]
+
+
 def _far(side: int, reach: float) -> np.ndarray:
-    """(side, side) float32, of two rows or columns of the grid."""
-    apart = np.abs(np.arange(side)[:, None] - np.arange(side))
-    return np.where(apart <= reach * side, 0, TOO_FAR).astype(np.float32)
+    """(side, cells) float32: 0 or TOO_FAR, of each row or column of the grid and each cell."""
+    cells = min(side, CELLS)
+    apart = np.abs((np.arange(side) * cells // side)[:, None] - np.arange(cells))
+    return np.where(apart <= reach * cells, 0, TOO_FAR).astype(np.float32)

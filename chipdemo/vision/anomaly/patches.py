@@ -24,9 +24,14 @@ def some_channels(layer: Tensor, count: int) -> Tensor:
     return layer if channels == count else layer[:, torch.linspace(0, channels - 1, count).round().long()]
 
 
+def compared_channels(layer: Tensor) -> Tensor:
+    """The channels of a layer (N, C, h, w) that are compared."""
+    return some_channels(layer, min(CHANNELS, layer.shape[1]))
+
+
 def fit_statistics(intermediates: Sequence[Tensor]) -> FeatureStatistics:
     """Of the channels that are compared. intermediates: the layers of N normal images, each (N, C, h, w)."""
-    intermediates = [some_channels(layer, min(CHANNELS, layer.shape[1])) for layer in intermediates]
+    intermediates = [compared_channels(layer) for layer in intermediates]
     return FeatureStatistics(
         tuple(layer.float().mean((0, 2, 3)).cpu().numpy() for layer in intermediates),
         tuple(layer.float().std((0, 2, 3)).clamp_min(MIN_DEVIATION).cpu().numpy() for layer in intermediates),

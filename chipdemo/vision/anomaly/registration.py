@@ -110,6 +110,10 @@ class Reference:
         """The correlation of the best coarse pose, at most 1: enough to compare references."""
         return float(self._correlation(edges).max())
 
+    def coarse_turn(self, edges: np.ndarray) -> float:
+        """The turn of the best coarse pose, degrees: enough to see how most parts lie."""
+        return float(self._turns[self._correlation(edges).max((1, 2)).argmax()])
+
     def _correlation(self, edges: np.ndarray) -> np.ndarray:
         """(turns, rows, columns), of the shifts within FARTHEST; negative ones last, as Fourier has them."""
         image = np.fft.rfft2(_centered(edges), (PADDED, PADDED))

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -39,6 +39,8 @@ from chipdemo.vision.anomaly.features import (
 )
 from chipdemo.vision.anomaly.fitting import Fit, fit, heat_limit
 from chipdemo.vision.anomaly.saving import save_taught, save_with_memory_bank
+from chipdemo.vision.anomaly.scale import DRAWN_AT, Scale, choose_scale, largest_windows
+from chipdemo.vision.anomaly.scale import IMAGES as AT_SCALES
 from chipdemo.vision.cam import fixed_scale_heatmap
 from chipdemo.vision.checkpoint import MEMORY, read_metrics
 from chipdemo.vision.predictor import load_model
@@ -52,6 +54,7 @@ class NetworkDraft(Draft):
     fitted: Fit
     defects: ImageFeatures | None
     choice: Choice
+    scale: Scale | None
 
 
 class NetworkTeacher:
@@ -74,7 +77,7 @@ class NetworkTeacher:
         """See Teacher."""
         started = perf_counter()
         progress(0, "preparing the network")
-        choice = self._choice(goods, limits, within(progress, 0, CHOSEN))
+        choice, scale = self._choice(goods, limits, within(progress, 0, CHOSEN))
         between = CHOSEN + (EXTRACTED - CHOSEN) * len(goods) / (len(goods) + len(defects))
         good = extract_features(
             goods, self.backbone, within(progress, CHOSEN, between), limits, alignment=choice.alignment
@@ -84,23 +87,35 @@ class NetworkTeacher:
         return NetworkDraft(
             images=len(good.names),
             unusable=good.unusable + (known.unusable if known else ()),
-            alignment=choice.text,
+            alignment=choice.text + (f" {scale.text}" if scale else ""),
             warnings=good.warnings,
             outliers=_outliers(fitted),
             seconds=perf_counter() - started,
             fitted=fitted,
             defects=known,
             choice=choice,
+            scale=scale,
         )
 
-    def _choice(self, goods: Sequence[Found], limits: Limits, progress: Progress) -> Choice:
-        """The alignment that was asked for, or the one that suits the images."""
+    def _choice(
+        self, goods: Sequence[Found], limits: Limits, progress: Progress
+    ) -> tuple[Choice, Scale | None]:
+        """The alignment that was asked for, or the one that suits the images; and the size of the views."""
         views = some_views(goods, self.backbone, SAMPLE, limits)
-        if self.alignment:
-            return Choice(alignment_of(self.alignment, views), {})
         if len(views) < MIN_IMAGES:  # too few to teach from, which the fit says
-            return Choice(Alignment(), {})
-        return choose_alignment(views, self.backbone, progress)
+            return Choice(Alignment(), {}), None
+        if self.alignment:
+            choice = Choice(alignment_of(self.alignment, views), {})
+        else:
+            choice = choose_alignment(views, self.backbone, within(progress, 0, 0.6))
+        windows = largest_windows(self.backbone, [view.image_size for view in views])
+        if windows is None or self.classifier:
+            return choice, None
+        at_largest = Alignment(windows=windows)
+        large = max(max(view.image_size) for view in views) > DRAWN_AT
+        views = some_views(goods, self.backbone, AT_SCALES // 2 if large else AT_SCALES, limits, at_largest)
+        alignment, scale = choose_scale(views, choice.alignment, self.backbone, within(progress, 0.6, 1))
+        return replace(choice, alignment=alignment), scale
 
     def _known(
         self, defects: Sequence[Found], good: ImageFeatures, limits: Limits, progress: Progress

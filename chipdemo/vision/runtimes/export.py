@@ -45,8 +45,8 @@ class Graph(nn.Module):
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """(N, size, size, 3) uint8 -> what is above, by name."""
-        strides = self.bank.descriptor.strides if self.bank else ()
-        output = self.net(normalize(pixels, self.spec.mean, self.spec.std), strides)
+        stages = self.bank.descriptor.stages if self.bank else ()
+        output = self.net(normalize(pixels, self.spec.mean, self.spec.std), stages)
         named = maps_of(self.net, output)
         named["probability"] = torch.sigmoid(named["log_odds"] / self.spec.temperature)
         named["heat"] = (HALF * output.cam / self.spec.heat_scale).clamp(0, 1)

@@ -51,25 +51,25 @@ class TorchEngine:
         self.spec, self.bank = spec, bank
 
     @torch.inference_mode()
-    def forward(self, pixels: np.ndarray, strides: Sequence[int] = ()) -> ChipNetOutput:
+    def forward(self, pixels: np.ndarray, stages: Sequence[int] = ()) -> ChipNetOutput:
         """(N, size, size, 3) uint8 pixels -> the network's own output, as tensors.
 
-        strides: of intermediate features that are wanted too.
+        stages: of intermediate features that are wanted too.
         """
         batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
-        return self.net(normalize(batch, self.spec.mean, self.spec.std), strides)
+        return self.net(normalize(batch, self.spec.mean, self.spec.std), stages)
 
     @torch.inference_mode()
-    def intermediates(self, pixels: np.ndarray, strides: Sequence[int]) -> tuple[Tensor, ...]:
-        """(N, size, size, 3) uint8 pixels -> the features of these strides alone, as tensors."""
+    def intermediates(self, pixels: np.ndarray, stages: Sequence[int]) -> tuple[Tensor, ...]:
+        """(N, size, size, 3) uint8 pixels -> the features of these stages alone, as tensors."""
         batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
-        return self.net.intermediates(normalize(batch, self.spec.mean, self.spec.std), strides)
+        return self.net.intermediates(normalize(batch, self.spec.mean, self.spec.std), stages)
 
     @torch.inference_mode()
     def run(self, pixels: np.ndarray) -> EngineOutput:
         """See Engine."""
         bank = self.bank
-        output = self.forward(pixels, bank.descriptor.strides if bank else ())
+        output = self.forward(pixels, bank.descriptor.stages if bank else ())
         named = maps_of(self.net, output)
         if bank:
             named["patches"] = describe_patches(output.intermediates, bank.statistics, bank.descriptor)
