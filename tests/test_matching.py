@@ -244,6 +244,7 @@ def model_of(bank: MemoryBank, thumbnails=()) -> AnomalyModel:
     return AnomalyModel(
         **vars(fitted_bank(bank)),
         limits=NormalLimits(0.2, 0.15, 0.05),
+        head=None,
         images=("a", "b"),
         thumbnails=thumbnails,
         weights_sha256="",

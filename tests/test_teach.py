@@ -223,9 +223,9 @@ def test_few_images_make_the_limit_wider():
 
 
 def test_known_defects_raise_the_limit_and_never_lower_it(fitted):
-    alone = limits_of(fitted, 0.02)
-    far = limits_of(fitted, 0.02, np.full(4, alone.score + 10))
-    near = limits_of(fitted, 0.02, np.full(4, float(np.median(fitted.scores))))
+    alone = limits_of(fitted.independent, fitted.highest, 0.02)
+    far = limits_of(fitted.independent, fitted.highest, 0.02, np.full(4, alone.score + 10))
+    near = limits_of(fitted.independent, fitted.highest, 0.02, np.full(4, float(np.median(fitted.scores))))
     assert alone.score < far.score < alone.score + 10
     assert near.score == alone.score
 

@@ -23,7 +23,15 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     about = "teach a new chip from 10 or more good images, without training and without defects"
     take = add_command(commands, "teach", teach, about, "max_megapixels")
     take.add_argument("good", type=Path, metavar="FOLDER_OF_GOOD", help="every image below it is good")
-    take.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoint folder to write")
+    take.add_argument(
+        "--out", type=Path, metavar="DIR", help="checkpoint folder to write; --recalibrate can do without"
+    )
+    take.add_argument(
+        "--recalibrate",
+        metavar="MODEL",
+        help="let a taught model go on learning from these images, such as 20 good ones of today: its memory "
+        "bank widens and its threshold moves. It is replaced, or written to --out",
+    )
     take.add_argument(
         "--abnormal", type=Path, metavar="FOLDER", help="known defects, which may raise the threshold"
     )
@@ -36,9 +44,9 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     take.add_argument(
         "--false-positive-rate",
         type=_rate,
-        default=0.02,
         metavar="RATE",
-        help=f"share of good images that may be flagged, above 0 and up to {MAX_RATE} (default: %(default)s)",
+        help=f"share of good images that may be flagged, above 0 and up to {MAX_RATE} (default: 0.02, or that "
+        "of the model with --recalibrate)",
     )
     take.add_argument(
         "--outliers",
@@ -69,10 +77,15 @@ def _rate(text: str) -> float:
 
 def teach(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.files import Limits
-    from chipdemo.threshold import promised
+    from chipdemo.teaching import FALSE_POSITIVE_RATE
     from chipdemo.vision.anomaly.teacher import NetworkTeacher
-    from chipdemo.vision.checkpoint import curve_of, find_checkpoint, read_metrics
+    from chipdemo.vision.checkpoint import find_checkpoint
 
+    if flags.recalibrate:
+        recalibrate(flags, settings)
+        return
+    if not flags.out:
+        raise DataError("Say where to write the model: --out DIR.")
     if flags.memory_for and flags.alignment == "registered":
         raise DataError("A classifier takes images as they are. Use another --alignment.")
     if flags.memory_for and flags.abnormal:
@@ -83,32 +96,68 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
     classifier = find_checkpoint(flags.memory_for) if flags.memory_for else None
     teacher = NetworkTeacher(classifier, flags.alignment or "")
     draft = teacher.draft(goods, defects, Limits(megapixels=settings.max_megapixels), show_share)
-    _show(draft)
-    if draft.outliers and flags.outliers == "show":
-        raise DataError(
-            "Nothing was written. Look at the outliers, then add --outliers drop or --outliers keep."
-        )
-    without = [one.row for one in draft.outliers] if flags.outliers == "drop" else []
+    without = _left_out(draft, flags.outliers)
     fitted = teacher.save(
         flags.out,
         draft,
         without,
         flags.good.resolve().name,
-        flags.false_positive_rate,
+        flags.false_positive_rate or FALSE_POSITIVE_RATE,
         not flags.without_images,
         show_share,
     )
     print(f"Fitted to {len(fitted.features.names):,} good images ({teacher.backbone.starting_weights}).")
     if not flags.memory_for:
-        point = curve_of(read_metrics(flags.out)["validation"]).at(0.5)
-        flagged = point.false_positive_rate
-        print(f"Each held out, {flagged.of('good images')} would be flagged.")
-        print(f"Of new good images, at most {100 * promised(flagged):.1f} % are, with 90 % confidence.")
-        if point.recall.total:
-            print(f"Detected are {point.recall.of('known defects')}.")
+        _show_rates(flags.out)
     if not flags.without_images:
         print("The folder holds small copies of the good images.")
     print(f"Open it with: python app.py --model {shlex.quote(str(flags.out))}")
+
+
+def recalibrate(flags: argparse.Namespace, settings: Settings) -> None:
+    """A taught model goes on learning from the images of flags.good."""
+    from chipdemo.files import Limits
+    from chipdemo.vision.anomaly.continuing import ContinuingTeacher
+    from chipdemo.vision.checkpoint import find_checkpoint
+
+    if flags.memory_for or flags.alignment or flags.without_images:
+        raise DataError(
+            "--recalibrate keeps the model as it was taught. Leave out the other options of teaching."
+        )
+    folder = find_checkpoint(flags.recalibrate)
+    out = flags.out or Path(flags.recalibrate)
+    if not (flags.out or out.is_dir()):
+        raise DataError(f"{flags.recalibrate} is on the Hub. Say where to write the new model: --out DIR.")
+    teacher, goods = ContinuingTeacher(folder), _images_in(flags.good)
+    defects = _images_in(flags.abnormal) if flags.abnormal else []
+    draft = teacher.draft(goods, defects, Limits(megapixels=settings.max_megapixels), show_share)
+    without = _left_out(draft, flags.outliers)
+    teacher.save(out, draft, without, flags.false_positive_rate or 0.0, show_share)
+    print(f"Recalibrated by {len(draft.goods.names) - len(without):,} good images.")
+    _show_rates(out)
+    print(f"Open it with: python app.py --model {shlex.quote(str(out))}")
+
+
+def _left_out(draft: "Draft", outliers: str) -> Sequence[int]:
+    """Show the draft; the rows of the outliers that are to be left out. Raises DataError."""
+    _show(draft)
+    if draft.outliers and outliers == "show":
+        raise DataError(
+            "Nothing was written. Look at the outliers, then add --outliers drop or --outliers keep."
+        )
+    return [one.row for one in draft.outliers] if outliers == "drop" else []
+
+
+def _show_rates(folder: Path) -> None:
+    from chipdemo.threshold import promised
+    from chipdemo.vision.checkpoint import curve_of, read_metrics
+
+    point = curve_of(read_metrics(folder)["validation"]).at(0.5)
+    flagged = point.false_positive_rate
+    print(f"Each held out, {flagged.of('good images')} would be flagged.")
+    print(f"Of new good images, at most {100 * promised(flagged):.1f} % are, with 90 % confidence.")
+    if point.recall.total:
+        print(f"Detected are {point.recall.of('known defects')}.")
 
 
 def _show(draft: "Draft") -> None:

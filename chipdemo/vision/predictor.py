@@ -29,7 +29,6 @@ from chipdemo.vision.anomaly.matching import (
     black_patches,
     class_weight_heatmap,
     inverse_heatmap,
-    score_of,
 )
 from chipdemo.vision.anomaly.nearest import nearest_patches
 from chipdemo.vision.cam import GRADIENT_METHODS, fixed_scale_heatmap, strongest_channels
@@ -99,7 +98,7 @@ class NetworkModel:
         if self.anomaly_model is None:
             return ((),) * len(regions)
         bank, view = self.anomaly_model.memory_bank, self.prepare(image)
-        nearest = bank.nearest(self._output(view).patches[0])
+        nearest = bank.nearest(self.patches(view))
         found = bank.image[nearest], bank.position[nearest]
         return tuple(
             nearest_patches(self.anomaly_model, *found, region, view)[:SHOWN_PATCHES] for region in regions
@@ -108,6 +107,10 @@ class NetworkModel:
     def anomaly_map(self, view: View) -> np.ndarray:
         """(h, w) float32: standard deviations above normal of each patch of a view, by the memory bank."""
         return self._anomaly(self._output(view), view)
+
+    def patches(self, view: View) -> np.ndarray:
+        """(h, w, D) float32, from describe_patches, of a model with a memory bank."""
+        return self._output(view).patches[0]
 
     def _output(self, view: View) -> EngineOutput:
         """Of one view, N = 1."""
@@ -160,7 +163,7 @@ class NetworkModel:
         if self.spec.verdict_by == HEAD:
             return float(output.log_odds[0]), float(output.distance[0]) / self.spec.distance_limit
         limits = self.anomaly_model.limits
-        log_odds = (score_of(anomaly) - limits.score) / limits.spread
+        log_odds = (self.anomaly_model.score(anomaly) - limits.score) / limits.spread
         return log_odds, float(np.quantile(anomaly, 1 - OOD_SHARE)) / limits.heat
 
     def _heatmaps(

@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 from chipdemo.errors import CheckpointError
 from chipdemo.vision.anomaly.alignment import ALIGNMENTS, REGISTERED, Alignment
 from chipdemo.vision.anomaly.descriptor import FeatureStatistics, PatchDescriptor
-from chipdemo.vision.anomaly.matching import smoothed
+from chipdemo.vision.anomaly.matching import HOTTEST, score_of, smoothed
 from chipdemo.vision.anomaly.memory_bank import MemoryBank
 from chipdemo.vision.anomaly.registration import FINE, PoseRange
 from chipdemo.vision.anomaly.windows import Windows
@@ -90,17 +90,35 @@ class NormalLimits:
 
 
 @dataclass(frozen=True)
+class MemoryHead:
+    """A linear head on what the anomaly of an image amounts to: `weights` and a bias for summary_of."""
+
+    weights: tuple[float, ...]
+    bias: float
+
+    def score(self, summary: np.ndarray) -> np.ndarray:
+        """(..., F) from summary_of -> (...)."""
+        return summary @ np.array(self.weights) + self.bias
+
+
+@dataclass(frozen=True)
 class AnomalyModel(FittedBank):
     """What a checkpoint keeps of normal images.
 
+    head: gives the score of an image, where enough defects are known; None for score_of.
     images: the sha256 of each. thumbnails: a JPEG of each; empty where none are kept.
     weights_sha256: of the model.safetensors whose features these are.
     """
 
     limits: NormalLimits
+    head: MemoryHead | None
     images: tuple[str, ...]
     thumbnails: tuple[bytes, ...]
     weights_sha256: str
+
+    def score(self, anomaly: np.ndarray) -> float:
+        """How abnormal an image is. anomaly: (h, w), its anomaly_map."""
+        return float(self.head.score(summary_of(anomaly))) if self.head else score_of(anomaly)
 
     def thumbnail(self, image: int) -> Image.Image | None:
         """The small copy of an image by its number; None where none are kept."""
@@ -108,6 +126,13 @@ class AnomalyModel(FittedBank):
             return None
         with Image.open(BytesIO(self.thumbnails[image]), formats=["JPEG"]) as copy:
             return copy.convert("RGB")
+
+
+def summary_of(anomaly: np.ndarray) -> np.ndarray:
+    """(h, w) anomaly -> (5,): logarithms of its highest value and of means of its hottest patches and all."""
+    ordered = np.sort(anomaly, axis=None)[::-1].astype(float)
+    counts = (1, HOTTEST, max(ordered.size // 50, 1), max(ordered.size // 8, 1), ordered.size)
+    return np.log1p([ordered[:count].mean() for count in counts])
 
 
 def weights_sha256(folder: Path) -> str:
@@ -137,6 +162,7 @@ def save_anomaly_model(folder: Path, model: AnomalyModel) -> None:
         "alignment": model.alignment.kind,
         "poses": asdict(model.alignment.poses) if model.alignment.poses else None,
         "windows": asdict(model.alignment.windows) if model.alignment.windows else None,
+        "head": asdict(model.head) if model.head else None,
         "images": model.images,
         "weights_sha256": model.weights_sha256,
     }
@@ -187,10 +213,20 @@ def _parsed(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> AnomalyMod
         _normal(tensors),
         _alignment(about, tensors["reference"]),
         NormalLimits(**{field.name: float(about[field.name]) for field in fields(NormalLimits)}),
+        _head(about["head"]),
         images,
         tuple(content[end - size : end] for end, size in zip(ends, sizes)),
         str(about["weights_sha256"]),
     )
+
+
+def _head(about: dict[str, Any] | None) -> MemoryHead | None:
+    if about is None:
+        return None
+    head = MemoryHead(tuple(map(float, about["weights"])), float(about["bias"]))
+    if len(head.weights) != len(summary_of(np.zeros((2, 2)))):
+        raise ValueError(f"the head has {len(head.weights)} weights")
+    return head
 
 
 def _normal(tensors: dict[str, np.ndarray]) -> NormalAnomaly:

@@ -153,7 +153,7 @@ def _features(views: Sequence[View], alignment: Alignment, backbone: Backbone) -
 
 
 def wins_of(good: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """(N, N): 1 where a defective image scores higher than a good one, 0.5 where as high. Its mean: AUROC."""
+    """(N,), (K,) scores -> (N, K): 1 where a bad image scores higher, 0.5 where as high. Its mean: AUROC."""
     return (bad > good[:, None]) + 0.5 * (bad == good[:, None])
 
 
@@ -163,7 +163,10 @@ def auroc_of(wins: np.ndarray) -> float:
 
 
 def standard_error(difference: np.ndarray) -> float:
-    """Of the difference of two areas on the same images: a bootstrap over the images."""
-    generator, count = np.random.default_rng(0), len(difference)
-    samples = generator.integers(0, count, (RESAMPLES, count))
-    return float(np.std([difference[np.ix_(rows, rows)].mean() for rows in samples]))
+    """Of the difference of two areas on the same images: a bootstrap over the images of each class.
+
+    difference: (N, K), of what wins_of gives for N good and K defective ones.
+    """
+    generator, (goods, bads) = np.random.default_rng(0), difference.shape
+    rows, columns = (generator.integers(0, count, (RESAMPLES, count)) for count in (goods, bads))
+    return float(np.std([difference[np.ix_(*each)].mean() for each in zip(rows, columns)]))

@@ -202,7 +202,7 @@ def extract_features(
     """
     unusable: list[str] = []
     rows, intermediates = [], []
-    usable = _usable(images, backbone.spec, alignment, within(progress, 0, READ), limits, unusable)
+    usable = usable_images(images, backbone.spec, alignment, within(progress, 0, READ), limits, unusable)
     while batch := list(islice(usable, BATCH)):
         layers = layers_of(backbone, [one.view for one in batch], alignment)
         intermediates.append(layers)
@@ -214,7 +214,7 @@ def extract_features(
         raise DataError(f"None of the files can be used.{first_unusable(unusable)}")
     names, sha256, sizes, black, inside, thumbnails, gray = zip(*rows)
     layers = tuple(torch.cat(layer) for layer in zip(*intermediates))
-    groups = near_duplicates(np.stack(gray), _steps(within(progress, READ, 1)))
+    groups = near_duplicates(np.stack(gray), followed_by(within(progress, READ, 1)))
     return ImageFeatures(
         names,
         sha256,
@@ -239,11 +239,11 @@ def some_views(
 ) -> list[View]:
     """Up to so many of the images that can be used, drawn at random, the same every time."""
     drawn = [images[row] for row in np.random.default_rng(0).permutation(len(images))[:count]]
-    return [one.view for one in _usable(drawn, backbone.spec, alignment, silent, limits, [])]
+    return [one.view for one in usable_images(drawn, backbone.spec, alignment, silent, limits, [])]
 
 
-def _steps(progress: Progress) -> Callable:
-    """A progress as near_duplicates takes it."""
+def followed_by(progress: Progress) -> Callable:
+    """A Progress in the form that near_duplicates takes."""
 
     def followed(items: Iterable, total: int, desc: str) -> Iterator:
         for done, item in enumerate(items):
@@ -253,7 +253,7 @@ def _steps(progress: Progress) -> Callable:
     return followed
 
 
-class _Usable(NamedTuple):
+class UsableImage(NamedTuple):
     """gray: of the upright image, by which near-duplicates are found."""
 
     name: str
@@ -263,15 +263,19 @@ class _Usable(NamedTuple):
     gray: np.ndarray
 
 
-def _usable(
+def usable_images(
     images: Sequence[Found],
     spec: ModelSpec,
     alignment: Alignment,
     progress: Progress,
     limits: Limits,
     unusable: list[str],
-) -> Iterator[_Usable]:
-    """Those that can be used, as the network takes them; why others cannot goes to `unusable`."""
+    known: Collection[str] = (),
+) -> Iterator[UsableImage]:
+    """Those that can be used, as the network takes them; why others cannot goes to `unusable`.
+
+    known: sha256 of images that the model has already learned from.
+    """
     names: dict[str, str] = {}  # by sha256
     for done, file in enumerate(images):
         progress(done / len(images), "reading images")
@@ -284,13 +288,15 @@ def _usable(
         upright = pixels_of(image, spec.image_size, spec.interpolation)
         if int(upright.max()) - int(upright.min()) < MIN_CONTRAST:
             unusable.append(f"{file.name}: a single tone; it shows no chip")
+        elif sha256 in known:
+            unusable.append(f"{file.name}: the model has already learned from it")
         elif sha256 in names:
             unusable.append(f"{file.name}: the same image as {names[sha256]}")
         else:
             names[sha256] = file.name
             view = alignment.view(image, spec)
             thumbnail = _thumbnail(view.pixels, len(images))
-            yield _Usable(file.name, sha256, view, thumbnail, small_gray(upright))
+            yield UsableImage(file.name, sha256, view, thumbnail, small_gray(upright))
 
 
 def _thumbnail(pixels: np.ndarray, images: int) -> bytes:

@@ -4,7 +4,7 @@ features = extract_features(images, starting_backbone())    # reads them and run
 fitted = fit(features)
 fitted.outliers                                             # rows to look at
 fitted = fitted.without(fitted.outliers)                    # if they are to be left out
-limits = limits_of(fitted, false_positive_rate=0.02)
+limits = limits_of(fitted.independent, fitted.highest, false_positive_rate=0.02)
 
 Images are held out in parts, near-duplicates together: each is scored by a bank of those of the other parts.
 """
@@ -59,11 +59,8 @@ class Fit:
 
     @property
     def independent(self) -> np.ndarray:
-        """(G,) scores of images that differ: of near-duplicates, the one with the highest score."""
-        highest = {}
-        for group, score in zip(self.features.groups, self.scores):
-            highest[group] = max(score, highest.get(group, score))
-        return np.array(list(highest.values()))
+        """(G,) scores of images that differ."""
+        return independent(self.scores, self.features.groups)
 
     def without(self, rows: Collection[int], progress: Progress = silent) -> "Fit":
         """Fitted anew to all images but some; the same where there are none. Raises DataError."""
@@ -207,34 +204,44 @@ def _projected(vectors: np.ndarray, projection: np.ndarray) -> np.ndarray:
     return projected / np.linalg.norm(projected, axis=-1, keepdims=True)
 
 
+def independent(scores: np.ndarray, groups: Sequence[int]) -> np.ndarray:
+    """(N,) scores -> (G,): of near-duplicates, which have the same group, the highest one."""
+    highest = {}
+    for group, score in zip(groups, scores):
+        highest[group] = max(score, highest.get(group, score))
+    return np.array(list(highest.values()))
+
+
 def parts_of(groups: Sequence[int]) -> np.ndarray:
     """(N,) numbers of groups -> (N,) the part in which each image is held out; groups stay together."""
     numbers, index = np.unique(groups, return_inverse=True)
     return (np.random.default_rng(0).permutation(len(numbers)) % PARTS)[index]
 
 
-def normal_anomaly(anomaly: np.ndarray, inside: np.ndarray) -> NormalAnomaly:
+def normal_anomaly(
+    anomaly: np.ndarray, inside: np.ndarray, earlier: NormalAnomaly | None = None
+) -> NormalAnomaly:
     """What is normal at each position, from the smoothed anomaly of held-out images, (N, h, w).
 
     inside: (N, h, w) bool, where they show something. Outliers are left out. The deviation at a position is
-    drawn towards that over all positions, the more the fewer images there are.
+    drawn towards that over all positions, or the earlier one there, the more the fewer images there are.
     """
     rows = np.ones(len(anomaly), bool)
     for _ in range(2):  # without outliers the second time
-        normal = _normal_of(anomaly[rows], inside[rows])
+        normal = _normal_of(anomaly[rows], inside[rows], earlier)
         shown = np.where(inside, normal.standardized(anomaly), 0)
         scores = np.array([score_of(one) for one in shown])
         rows[list(outliers_of(scores))] = False
     return normal
 
 
-def _normal_of(anomaly: np.ndarray, inside: np.ndarray) -> NormalAnomaly:
+def _normal_of(anomaly: np.ndarray, inside: np.ndarray, earlier: NormalAnomaly | None) -> NormalAnomaly:
     seen = inside.sum(0)
     overall = float(anomaly[inside].mean()) if inside.any() else 0.0
     mean = np.where(seen, np.where(inside, anomaly, 0).sum(0) / np.maximum(seen, 1), overall)
     variance = np.square(np.where(inside, anomaly - mean, 0)).sum(0) / np.maximum(seen, 1)
     mean, variance = (ndimage.gaussian_filter(one, SPREAD) for one in (mean, variance))
-    common = float(variance.mean())
+    common = np.square(earlier.deviation) if earlier else float(variance.mean())
     variance = (len(anomaly) * variance + PRIOR * common) / (len(anomaly) + PRIOR)
     return NormalAnomaly(mean.astype(np.float32), np.sqrt(np.maximum(variance, 1e-12)).astype(np.float32))
 
@@ -295,13 +302,15 @@ def heat_limit(highest: np.ndarray) -> float:
     return max(upper_limit(highest, HOT_RATE), 1e-6)
 
 
-def limits_of(fitted: Fit, false_positive_rate: float, defects: np.ndarray = NO_DEFECTS) -> NormalLimits:
-    """The limits of normal. defects: (K,) scores of known defects, if any.
+def limits_of(
+    good: np.ndarray, highest: np.ndarray, false_positive_rate: float, defects: np.ndarray = NO_DEFECTS
+) -> NormalLimits:
+    """The limits of normal. good: (G,) scores of held-out images that differ; highest: (N,), as in Fit.
 
+    defects: (K,) scores of known defects, if any.
     The wanted false positive rate of held-out images sets the limit. Known defects can raise it, to where
     a logistic fit to both is undecided, never lower it: the rate is not exceeded because of them.
     """
-    good = fitted.independent
     limit, typical = upper_limit(good, false_positive_rate), float(np.median(good))
     if len(defects):
         unit = max(limit - typical, 1e-6)
@@ -313,4 +322,4 @@ def limits_of(fitted: Fit, false_positive_rate: float, defects: np.ndarray = NO_
             crossing = typical + unit * float(-logistic.intercept_[0] / logistic.coef_[0, 0])
             limit = max(limit, crossing)
     spread = max(limit - typical, 1e-6) / math.log((1 - TYPICAL) / TYPICAL)
-    return NormalLimits(heat_limit(fitted.highest), limit, spread)
+    return NormalLimits(heat_limit(highest), limit, spread)

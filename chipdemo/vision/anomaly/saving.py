@@ -34,7 +34,7 @@ tags: [image-classification, chip-inspection, anomaly-detection]
 Tells normal from abnormal images and shows where, for Chip Inspector:
 `python app.py --model FOLDER_OR_HUB_ID`. It was taught from good images alone: each patch of an image is
 compared with a memory bank of {patches:,} patches of good images, and a patch without a match is abnormal.
-{compared}
+{compared} {further}
 
 - Threshold: a false positive rate of {false_positive_rate_wanted:.1%} was asked for. Each held out,
   {flagged} would be flagged. Of new ones, {promised} are, with 90 % confidence.{detected}
@@ -73,8 +73,8 @@ def save_taught(
     are compared, for the model card.
     """
     scores = scores_of(fitted.bank, defects) if defects else NO_DEFECTS
-    limits = limits_of(fitted, false_positive_rate, scores)
-    metrics = _metrics(name, backbone, fitted, limits, false_positive_rate, scores)
+    limits = limits_of(fitted.independent, fitted.highest, false_positive_rate, scores)
+    metrics = _metrics(name, backbone, fitted, limits, false_positive_rate, scores, alignment)
     split = {
         "train": list(fitted.features.sha256),
         "val": list(defects.sha256) if defects else [],
@@ -85,7 +85,7 @@ def save_taught(
         save_anomaly_model(new, _anomaly_model(fitted, limits, weights_sha256(new), keep_images))
         write_json(new / METRICS, metrics)
         write_json(new / SPLIT, split)
-        (new / CARD).write_text(_card(metrics, keep_images, alignment), encoding="utf-8")
+        (new / CARD).write_text(card_of(metrics, keep_images), encoding="utf-8")
 
 
 def save_with_memory_bank(out: Path, classifier: Path, fitted: Fit, keep_images: bool = True) -> None:
@@ -108,7 +108,7 @@ def add_memory_bank(folder: Path, fitted: Fit, keep_images: bool = True) -> None
     known = {sha256 for images in split.values() for sha256 in images}
     new_images = [sha256 for sha256 in fitted.features.sha256 if sha256 not in known]
     split["train"] = [*split.get("train", ()), *new_images]
-    limits = limits_of(fitted, FALSE_POSITIVE_RATE)
+    limits = limits_of(fitted.independent, fitted.highest, FALSE_POSITIVE_RATE)
     model = _anomaly_model(fitted, limits, weights_sha256(folder), keep_images)
     save_anomaly_model(folder, model)
     write_json(folder / SPLIT, split)
@@ -130,6 +130,7 @@ def _anomaly_model(fitted: Fit, limits: NormalLimits, weights: str, keep_images:
     return AnomalyModel(
         **vars(fitted.bank),
         limits=limits,
+        head=None,
         images=features.sha256,
         thumbnails=thumbnails,
         weights_sha256=weights,
@@ -143,12 +144,9 @@ def _metrics(
     limits: NormalLimits,
     false_positive_rate: float,
     defects: np.ndarray,
+    alignment: str,
 ) -> dict[str, Any]:
-    independent = fitted.independent  # near-duplicates would promise more than is known
-    scores = np.concatenate((independent, defects))
-    probabilities = 1 / (1 + np.exp(-(scores - limits.score) / limits.spread))
-    flagged, goods, features = probabilities >= 0.5, len(independent), fitted.features
-    known = f", {len(defects):,} known defects" if len(defects) else ""
+    features = fitted.features
     descriptor = asdict(fitted.bank.descriptor)
     return {
         "data": name,
@@ -156,13 +154,7 @@ def _metrics(
         "starting_weights": backbone.starting_weights,
         "image_side": round(float(np.median([math.sqrt(w * h) for w, h in features.sizes]))),
         "test": {"split": f"{name}, no test images"},
-        "validation": {
-            "split": f"{name}, {goods:,} good images, each held out{known}",
-            "false_positive_rate": float(flagged[:goods].mean()),
-            **({"recall": float(flagged[goods:].mean())} if len(defects) else {}),
-            "probabilities": [round(float(p), 5) for p in probabilities],
-            "abnormal": [False] * goods + [True] * len(defects),
-        },
+        "validation": validation_of(name, fitted.independent, defects, limits),
         "teaching": {
             "images": len(features.names),
             "patches": len(fitted.bank.memory_bank.features),
@@ -170,17 +162,37 @@ def _metrics(
             "unusable": len(features.unusable),
             "backbone": backbone.spec.backbone,
             "alignment": fitted.bank.alignment.kind,
+            "compared": alignment or f"Alignment: {fitted.bank.alignment.kind}.",
+            "further": "",
             "descriptor": {k: v for k, v in descriptor.items() if v != math.inf},
         },
     }
 
 
-def _card(metrics: dict[str, Any], keep_images: bool, alignment: str) -> str:
+def validation_of(name: str, good: np.ndarray, defects: np.ndarray, limits: NormalLimits) -> dict[str, Any]:
+    """What metrics.json says of held-out images that differ; near-duplicates would promise too much.
+
+    good, defects: (G,) and (K,) scores.
+    """
+    scores = np.concatenate((good, defects))
+    probabilities = 1 / (1 + np.exp(-(scores - limits.score) / limits.spread))
+    flagged, goods = probabilities >= 0.5, len(good)
+    known = f", {len(defects):,} known defects" if len(defects) else ""
+    return {
+        "split": f"{name}, {goods:,} good images, each held out{known}",
+        "false_positive_rate": float(flagged[:goods].mean()),
+        **({"recall": float(flagged[goods:].mean())} if len(defects) else {}),
+        "probabilities": [round(float(p), 5) for p in probabilities],
+        "abnormal": [False] * goods + [True] * len(defects),
+    }
+
+
+def card_of(metrics: dict[str, Any], keep_images: bool) -> str:
+    """The model card of a model that judges by its memory bank, from its metrics.json."""
     point = curve_of(metrics["validation"]).at(0.5)
     detected = f" Detected are {point.recall.of('known defects')}." if point.recall.total else ""
     return CARD_TEXT.format(
         data=metrics["data"],
-        compared=alignment or f"Alignment: {metrics['teaching']['alignment']}.",
         starting_weights=metrics["starting_weights"],
         **metrics["teaching"],
         flagged=point.false_positive_rate.of("good images"),

@@ -4,23 +4,15 @@ import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from time import perf_counter
-from zipfile import ZipFile
-
-import numpy as np
-from PIL import Image
 
 from chipdemo.errors import DataError
 from chipdemo.files import Found, Limits
-from chipdemo.inspection import INVERSE
-from chipdemo.overlay import encode, overlay
 from chipdemo.teaching import (
     FALSE_POSITIVE_RATE,
     MIN_IMAGES,
     Draft,
-    Outlier,
     Progress,
     Taught,
     silent,
@@ -29,6 +21,7 @@ from chipdemo.teaching import (
 from chipdemo.vision.anomaly.alignment import Alignment, alignment_of
 from chipdemo.vision.anomaly.choice import IMAGES as SAMPLE
 from chipdemo.vision.anomaly.choice import Choice, choose_alignment
+from chipdemo.vision.anomaly.drafts import outliers_shown, taught_of
 from chipdemo.vision.anomaly.features import (
     Backbone,
     ImageFeatures,
@@ -37,15 +30,11 @@ from chipdemo.vision.anomaly.features import (
     starting_backbone,
     trained_backbone,
 )
-from chipdemo.vision.anomaly.fitting import Fit, fit, heat_limit
+from chipdemo.vision.anomaly.fitting import Fit, fit
 from chipdemo.vision.anomaly.saving import save_taught, save_with_memory_bank
 from chipdemo.vision.anomaly.scale import DRAWN_AT, Scale, choose_scale, largest_windows
 from chipdemo.vision.anomaly.scale import IMAGES as AT_SCALES
-from chipdemo.vision.cam import fixed_scale_heatmap
-from chipdemo.vision.checkpoint import MEMORY, read_metrics
-from chipdemo.vision.predictor import load_model
 
-PICTURE_SIDE = 240  # pixels of the longer side
 CHOSEN, EXTRACTED, FITTED = 0.3, 0.6, 0.95  # share of the time that has passed by then
 
 
@@ -89,7 +78,7 @@ class NetworkTeacher:
             unusable=good.unusable + (known.unusable if known else ()),
             alignment=choice.text + (f" {scale.text}" if scale else ""),
             warnings=good.warnings,
-            outliers=_outliers(fitted),
+            outliers=outliers_shown(good.names, good.thumbnails, fitted.maps, fitted.outliers),
             seconds=perf_counter() - started,
             fitted=fitted,
             defects=known,
@@ -172,48 +161,6 @@ class NetworkTeacher:
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent, name)
             fitted = self.save(folder, draft, without, name, false_positive_rate, progress=progress)
-            metrics, memory_bytes = read_metrics(folder), (folder / MEMORY).stat().st_size
-            model, archive = load_model(str(folder)), _zipped(folder)
-        return Taught(
-            model=model,
-            archive=archive,
-            images=metrics["teaching"]["images"],
-            patches=metrics["teaching"]["patches"],
-            memory_bytes=memory_bytes,
-            false_positive_rate_wanted=false_positive_rate,
-            point=model.info.validation.at(model.info.threshold),
-            dropped=tuple(one.name for one in draft.outliers if one.row in without),
-            kept=tuple(fitted.features.names[row] for row in fitted.outliers),
-            warnings=fitted.features.warnings,
-            seconds=draft.seconds + perf_counter() - started,
-        )
-
-
-def _outliers(fitted: Fit) -> tuple[Outlier, ...]:
-    """The outliers, with heat on the scale that the other images set."""
-    if not fitted.outliers:
-        return ()
-    median = max(float(np.median(fitted.scores)), 1e-6)
-    limit = heat_limit(np.delete(fitted.highest, fitted.outliers))
-    outliers = []
-    for row in fitted.outliers:
-        heatmap = fixed_scale_heatmap(fitted.maps[row], limit)
-        image, overlay = _pictures(fitted.features, row, heatmap)
-        score = float(fitted.scores[row])
-        outliers.append(Outlier(row, fitted.features.names[row], score / median, image, overlay))
-    return tuple(outliers)
-
-
-def _pictures(features: ImageFeatures, row: int, heatmap: np.ndarray) -> tuple[bytes, bytes]:
-    """A small copy of an image as it was compared, without and with its heat: JPEGs."""
-    with Image.open(BytesIO(features.thumbnails[row]), formats=["JPEG"]) as small:
-        image = small.convert("RGB").resize((PICTURE_SIDE, PICTURE_SIDE))
-    return encode(image, "JPEG"), encode(overlay(image, heatmap, INVERSE), "JPEG")
-
-
-def _zipped(folder: Path) -> bytes:
-    """A folder of files as a zip, not compressed: weights do not get smaller."""
-    with ZipFile(stream := BytesIO(), "w") as archive:
-        for path in sorted(folder.iterdir()):
-            archive.write(path, f"{folder.name}/{path.name}")
-    return stream.getvalue()
+            kept = tuple(fitted.features.names[row] for row in fitted.outliers)
+            warnings, seconds = fitted.features.warnings, draft.seconds + perf_counter() - started
+            return taught_of(folder, draft, without, kept, warnings, seconds)
