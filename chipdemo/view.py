@@ -86,6 +86,14 @@ def turned(view: View, pose: np.ndarray) -> View:
     return View(pixels, compose(view.to_image, pose), view.image_size)
 
 
+def reduced(view: View, side: int) -> View:
+    """The view with fewer pixels: side x side."""
+    if len(view.pixels) == side:
+        return view
+    pixels = cv2.resize(view.pixels, (side, side), interpolation=cv2.INTER_AREA)
+    return View(pixels, view.to_image, view.image_size)
+
+
 def inverse(matrix: np.ndarray) -> np.ndarray:
     """The (2, 3) matrix that undoes another."""
     return np.linalg.inv(np.vstack((matrix, (0, 0, 1))))[:2]

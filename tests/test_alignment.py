@@ -48,7 +48,7 @@ def test_a_part_is_found_however_it_is_turned_and_shifted(turn):
     pose = Reference(edges_of(reference.pixels)).pose(edges_of(image.pixels))
     assert pose.correlation > 0.5
     assert abs((pose.turn + turn + 180) % 360 - 180) < 2  # an image turns the other way than its y axis
-    registered = Alignment(REGISTERED, edges_of(reference.pixels), ANYHOW).registered(image)
+    registered = Alignment(REGISTERED, edges_of(reference.pixels), ANYHOW).registered(image, SIZE)
     assert difference(registered.pixels, reference.pixels) < 12 < difference(image.pixels, reference.pixels)
 
 
@@ -56,8 +56,8 @@ def test_a_part_that_lies_as_no_good_one_did_is_left_as_it_is():
     goods = [view_of(lying(seed, turn)) for seed, turn in enumerate(np.linspace(-5, 5, 12))]
     alignment = alignment_of(REGISTERED, goods)
     tilted, over = view_of(lying(50, 12)), view_of(lying(51, 180))
-    assert difference(alignment.registered(tilted).pixels, tilted.pixels) > 5
-    assert alignment.registered(over) is over
+    assert difference(alignment.registered(tilted, SIZE).pixels, tilted.pixels) > 5
+    assert alignment.registered(over, SIZE) is over
 
 
 def test_a_reference_is_a_part_that_lies_as_most_do():
@@ -108,7 +108,7 @@ def test_a_squeezed_image_covers_the_whole_view():
 
 def test_heat_of_a_registered_image_lies_on_the_image_as_it_came():
     reference, image = view_of(chip(1)), view_of(lying(2, 90, defect="scratch"))
-    view = Alignment(REGISTERED, edges_of(reference.pixels), ANYHOW).registered(image)
+    view = Alignment(REGISTERED, edges_of(reference.pixels), ANYHOW).registered(image, SIZE)
     bright = (view.pixels.min(2) > 195).astype(np.float32)  # leads and scratch
     back = cv2.resize(view.on_image(bright), (SIZE, SIZE))
     expected = image.pixels.min(2) > 195

@@ -24,7 +24,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     take = add_command(commands, "teach", teach, about, "max_megapixels")
     take.add_argument("good", type=Path, metavar="FOLDER_OF_GOOD", help="every image below it is good")
     take.add_argument(
-        "--out", type=Path, metavar="DIR", help="checkpoint folder to write; --recalibrate can do without"
+        "--out", type=Path, metavar="DIR", help="checkpoint folder to write; --recalibrate works without"
     )
     take.add_argument(
         "--recalibrate",

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from chipdemo.view import View, turned
+from chipdemo.view import View, reduced, turned
 from chipdemo.vision.anomaly.registration import PoseRange, Reference, edges_of, typical_turn, usual_poses
 from chipdemo.vision.anomaly.windows import Windows
 from chipdemo.vision.checkpoint import HEAD, ModelSpec
@@ -22,6 +22,7 @@ from chipdemo.vision.transforms import letterboxed, squeezed
 POSITION_BOUND, REGISTERED, POSITION_FREE = "position-bound", "registered", "position-free"
 ALIGNMENTS = (POSITION_BOUND, REGISTERED, POSITION_FREE)
 REFERENCES = 12  # images of which the one that the others are most like becomes the reference
+FINER = 2  # times as large as needed is an image that is turned
 CONVINCING = 0.3  # least correlation of edges by which a pose is believed
 
 
@@ -50,14 +51,18 @@ class Alignment:
         if spec.verdict_by == HEAD:
             return squeezed(image, spec.image_size, spec.interpolation)
         side = self.windows.side if self.windows else spec.image_size
-        view = letterboxed(image, side, spec.interpolation)
-        return self.registered(view) if self.kind == REGISTERED else view
+        if self.kind != REGISTERED:
+            return letterboxed(image, side, spec.interpolation)
+        return self.registered(letterboxed(image, FINER * side, spec.interpolation), side)
 
-    def registered(self, view: View) -> View:
-        """The view in the pose of the reference, or as it is where the part is not found in a usual pose."""
+    def registered(self, view: View, side: int) -> View:
+        """A view of `side` pixels in the pose of the reference, or as it is where that pose is not usual.
+
+        view: a larger one, so that what is turned stays sharp.
+        """
         pose = self._registration.pose(edges_of(view.pixels))
         found = pose.correlation >= CONVINCING and self.poses.holds(pose)
-        return turned(view, pose.matrix) if found else view
+        return reduced(turned(view, pose.matrix) if found else view, side)
 
 
 def alignment_of(kind: str, views: Sequence[View]) -> Alignment:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from chipdemo.teaching import Progress, silent
-from chipdemo.view import View
+from chipdemo.view import View, reduced
 from chipdemo.vision.anomaly.alignment import (
     POSITION_BOUND,
     POSITION_FREE,
@@ -61,7 +61,7 @@ class Choice:
 
 
 def choose_alignment(views: Sequence[View], backbone: Backbone, progress: Progress = silent) -> Choice:
-    """views: of some good images as they are, at least 4 that differ, letterboxed or squeezed.
+    """views: of some good images as they are, at least 4 that differ, FINER times as large as the input.
 
     Each half of them is judged by a memory bank of the other half, as it is and with a defect drawn into it.
     Of the alignments whose area under the ROC curve is within one standard error of the best, the preferred.
@@ -73,14 +73,16 @@ def choose_alignment(views: Sequence[View], backbone: Backbone, progress: Progre
     drawn = _with_defects(goods, registered)
     alignments = {kind: alignment_of(kind, ()) for kind in (POSITION_BOUND, POSITION_FREE)}
     progress(0.3, "trying position-bound and position-free matching")
-    as_they_are = [_features(each, Alignment(), backbone) for each in (goods, drawn)]
+    side = backbone.spec.image_size
+    small = [[reduced(view, side) for view in each] for each in (goods, drawn)]
+    as_they_are = [_features(each, Alignment(), backbone) for each in small]
     scores = {
         kind: _scores(*(replace(each, alignment=alignment) for each in as_they_are))
         for kind, alignment in alignments.items()
     }
     if backbone.spec.verdict_by != HEAD:  # a classifier takes images as they are
         progress(0.6, "trying registered matching")
-        laid = [[registered.registered(view) for view in each] for each in (goods, drawn)]
+        laid = [[registered.registered(view, side) for view in each] for each in (goods, drawn)]
         scores[REGISTERED] = judged_halves(*laid, registered, backbone)
         alignments[REGISTERED] = registered
     wins = {kind: wins_of(*each) for kind, each in scores.items()}

@@ -19,7 +19,7 @@ from chipdemo.overlay import encode
 from chipdemo.settings import LITE0_MODEL
 from chipdemo.teaching import Progress, silent, within
 from chipdemo.view import View
-from chipdemo.vision.anomaly.alignment import POSITION_FREE, Alignment
+from chipdemo.vision.anomaly.alignment import FINER, POSITION_FREE, Alignment
 from chipdemo.vision.anomaly.descriptor import FeatureStatistics, PatchDescriptor
 from chipdemo.vision.anomaly.matching import black_patches
 from chipdemo.vision.anomaly.patches import compared_channels, describe_patches
@@ -235,11 +235,15 @@ def some_views(
     backbone: Backbone,
     count: int,
     limits: Limits = DEFAULT_LIMITS,
-    alignment: Alignment = AS_IT_IS,
+    side: int = 0,
 ) -> list[View]:
-    """Up to so many of the images that can be used, drawn at random, the same every time."""
+    """Up to so many of the images that can be used, drawn at random, the same every time, as they are.
+
+    side: of the views, pixels; unless given, FINER times that of the network's input.
+    """
     drawn = [images[row] for row in np.random.default_rng(0).permutation(len(images))[:count]]
-    return [one.view for one in usable_images(drawn, backbone.spec, alignment, silent, limits, [])]
+    spec = replace(backbone.spec, image_size=side or FINER * backbone.spec.image_size)
+    return [one.view for one in usable_images(drawn, spec, AS_IT_IS, silent, limits, [])]
 
 
 def followed_by(progress: Progress) -> Callable:

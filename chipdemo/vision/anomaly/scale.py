@@ -11,17 +11,17 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.teaching import Progress, silent
-from chipdemo.view import View
-from chipdemo.vision.anomaly.alignment import REGISTERED, Alignment
+from chipdemo.view import View, reduced
+from chipdemo.vision.anomaly.alignment import FINER, REGISTERED, Alignment
 from chipdemo.vision.anomaly.choice import auroc_of, judged_halves, standard_error, wins_of
 from chipdemo.vision.anomaly.drawn_defects import KINDS, draw_defect
 from chipdemo.vision.anomaly.features import Backbone
 from chipdemo.vision.anomaly.windows import Windows
-from chipdemo.vision.transforms import pixels_of
 
 COUNTS = (1, 2, 4, 8)  # of windows along a side
 IMAGES = 20  # that are judged; of images larger than DRAWN_AT, half as many
 DRAWN_AT = 1_024  # pixels of the original, side of the part in which a defect is drawn: it is 40 to 140 long
+SURE = 2  # standard errors by which a larger size has to be better: it takes longer
 FOUND = 0.02  # share of good images whose score a drawn defect has to exceed to be found
 
 
@@ -60,11 +60,11 @@ def largest_windows(backbone: Backbone, sizes: Sequence[tuple[int, int]]) -> Win
 def choose_scale(
     views: Sequence[View], alignment: Alignment, backbone: Backbone, progress: Progress = silent
 ) -> tuple[Alignment, Scale]:
-    """The alignment at the smallest size that a larger one is not better than by a standard error.
+    """The alignment at the smallest size that a larger one is not clearly better than.
 
-    views: of good images as they are, at the largest size that is tried, at least 4.
+    views: of good images as they are, at least 4, FINER times as large as the largest size that is tried.
     """
-    largest = len(views[0].pixels)
+    largest = len(views[0].pixels) // FINER
     drawn, lengths = zip(*(_with_defect(view, number) for number, view in enumerate(views)))
     counts = [count for count in COUNTS if backbone.windows(count).side <= largest]
     auroc, chosen = {}, None
@@ -76,7 +76,7 @@ def choose_scale(
         good, bad = judged_halves(*laid, tried, backbone)
         wins = wins_of(good, bad)
         auroc[windows.side] = auroc_of(wins)
-        if chosen and auroc_of(wins - chosen[1]) <= standard_error(wins - chosen[1]):
+        if chosen and auroc_of(wins - chosen[1]) <= SURE * standard_error(wins - chosen[1]):
             break
         found = int((bad > np.quantile(good, 1 - FOUND)).sum())
         chosen = tried, wins, Scale(windows.side, auroc, min(lengths), max(lengths), found, len(views))
@@ -84,11 +84,10 @@ def choose_scale(
 
 
 def _laid(views: Sequence[View], side: int, alignment: Alignment) -> list[View]:
-    """Views at a smaller size, registered where the alignment asks for it."""
-    smaller = [
-        replace(view, pixels=pixels_of(Image.fromarray(view.pixels), side, "bicubic")) for view in views
-    ]
-    return [alignment.registered(view) for view in smaller] if alignment.kind == REGISTERED else smaller
+    """Views of this size, registered where the alignment asks for it."""
+    if alignment.kind == REGISTERED:
+        return [alignment.registered(reduced(view, FINER * side), side) for view in views]
+    return [reduced(view, side) for view in views]
 
 
 def _with_defect(view: View, number: int) -> tuple[View, int]:

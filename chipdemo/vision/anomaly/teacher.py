@@ -18,7 +18,7 @@ from chipdemo.teaching import (
     silent,
     within,
 )
-from chipdemo.vision.anomaly.alignment import Alignment, alignment_of
+from chipdemo.vision.anomaly.alignment import FINER, Alignment, alignment_of
 from chipdemo.vision.anomaly.choice import IMAGES as SAMPLE
 from chipdemo.vision.anomaly.choice import Choice, choose_alignment
 from chipdemo.vision.anomaly.drafts import outliers_shown, taught_of
@@ -100,9 +100,9 @@ class NetworkTeacher:
         windows = largest_windows(self.backbone, [view.image_size for view in views])
         if windows is None or self.classifier:
             return choice, None
-        at_largest = Alignment(windows=windows)
         large = max(max(view.image_size) for view in views) > DRAWN_AT
-        views = some_views(goods, self.backbone, AT_SCALES // 2 if large else AT_SCALES, limits, at_largest)
+        count, side = AT_SCALES // 2 if large else AT_SCALES, FINER * windows.side
+        views = some_views(goods, self.backbone, count, limits, side)
         alignment, scale = choose_scale(views, choice.alignment, self.backbone, within(progress, 0.6, 1))
         return replace(choice, alignment=alignment), scale
 
