@@ -86,6 +86,7 @@ def run(settings: Settings) -> NoReturn:
             desk=desk,
             metrics=metrics,
             teacher=network_teacher,
+            continuing=continuing_teacher,
         )
         serve(app, settings, metrics, prevent_thread_lock=True)
         closing.callback(stop_serving, app)  # before the last labels are published
@@ -125,6 +126,13 @@ def network_teacher() -> "Teacher":
     from chipdemo.vision.anomaly.teacher import NetworkTeacher
 
     return NetworkTeacher()
+
+
+def continuing_teacher(source: str) -> "Teacher":
+    """Of a taught model, as for --model, or a zip of its folder. Raises CheckpointError, DataError."""
+    from chipdemo.vision.anomaly.continuing import ContinuingTeacher
+
+    return ContinuingTeacher(source)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

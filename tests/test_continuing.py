@@ -95,7 +95,7 @@ def test_known_defects_raise_the_threshold_of_a_model_that_goes_on_learning(taug
     (defects := tmp_path / "defects").mkdir()
     for seed in range(3):
         relit(chip(seed + 500, "missing lead")).save(defects / f"{seed}.png")
-    teacher = ContinuingTeacher(taught)
+    teacher = ContinuingTeacher(str(taught))
     draft = teacher.draft(files(today), files(defects), DEFAULT_LIMITS, silent)
     alone = teacher.draft(files(today), [], DEFAULT_LIMITS, silent)
     limits = [
@@ -120,6 +120,6 @@ def test_a_head_is_fitted_where_it_tells_what_the_hottest_patches_do_not():
 
 def test_what_cannot_go_on_learning_is_refused(taught, today, tmp_path):
     with pytest.raises(DataError, match="is a classifier"):
-        ContinuingTeacher(tiny_checkpoint(tmp_path / "classifier"))
+        ContinuingTeacher(str(tiny_checkpoint(tmp_path / "classifier")))
     with pytest.raises(DataError, match="9 further good images are too few: 10 that differ"):
-        ContinuingTeacher(taught).draft(files(today)[:9], [], DEFAULT_LIMITS, silent)
+        ContinuingTeacher(str(taught)).draft(files(today)[:9], [], DEFAULT_LIMITS, silent)

@@ -17,7 +17,7 @@ from chipdemo.teaching import Draft, Outlier, Taught
 from chipdemo.threshold import OperatingPoint
 from chipdemo.ui.teach import logic
 from chipdemo.ui.teach.html import progress_html, review_html, summary_html
-from chipdemo.ui.teach.logic import Step, TeachService, file_name, in_background
+from chipdemo.ui.teach.logic import Step, TaughtSource, TeachService, file_name, in_background
 from chipdemo.ui.teach.tab import newest
 from chipdemo.ui.turns import Turns
 from tests.drawn import picture
@@ -91,6 +91,7 @@ def test_the_summary_shows_what_was_measured_and_the_commands(service, goods):
 
 def test_texts_of_strangers_are_escaped(service):
     draft = Draft(12, (HOSTILE,), HOSTILE, (HOSTILE,), (Outlier(3, HOSTILE, 9.0, b"", b""),), 1.0)
+    service.teachers[draft] = FakeTeacher()
     result = replace(taught(service, draft), dropped=(HOSTILE,), kept=(HOSTILE,), warnings=(HOSTILE,))
     pages = review_html(draft), summary_html(draft, result), progress_html(Step(0.5, HOSTILE, 1))
     assert not any("<img src=x" in page for page in pages)
@@ -232,3 +233,16 @@ def test_one_chip_is_taught_at_a_time():
         with ThreadPoolExecutor(2) as visitors:
             said = list(visitors.map(lambda visitor: call(address, id, payload, visitor), "ab"))
     assert all("teach-done" in one for one in said) and not meeting.met
+
+
+def test_a_model_taught_on_the_page_or_the_app_s_own_is_recalibrated(service, goods):
+    asked = []
+
+    def continuing(source):
+        asked.append(source)
+        return FakeTeacher()
+
+    further = replace(service, continuing=continuing)
+    draft = list(further.draft(goods, [], TaughtSource("board-7", "runs/board-7")))[-1]
+    assert asked == ["runs/board-7"] and service.teacher().seen == 0
+    assert list(further.finish(draft, (), 0.02, "board-7"))[-1].images == 12

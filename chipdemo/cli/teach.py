@@ -45,8 +45,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         "--false-positive-rate",
         type=_rate,
         metavar="RATE",
-        help=f"share of good images that may be flagged, above 0 and up to {MAX_RATE} (default: 0.02, or that "
-        "of the model with --recalibrate)",
+        help=f"share of good images that may be flagged, above 0 and up to {MAX_RATE} (default: 0.02; with "
+        "--recalibrate, that of the model)",
     )
     take.add_argument(
         "--outliers",
@@ -118,17 +118,15 @@ def recalibrate(flags: argparse.Namespace, settings: Settings) -> None:
     """A taught model goes on learning from the images of flags.good."""
     from chipdemo.files import Limits
     from chipdemo.vision.anomaly.continuing import ContinuingTeacher
-    from chipdemo.vision.checkpoint import find_checkpoint
 
     if flags.memory_for or flags.alignment or flags.without_images:
         raise DataError(
             "--recalibrate keeps the model as it was taught. Leave out the other options of teaching."
         )
-    folder = find_checkpoint(flags.recalibrate)
     out = flags.out or Path(flags.recalibrate)
     if not (flags.out or out.is_dir()):
         raise DataError(f"{flags.recalibrate} is on the Hub. Say where to write the new model: --out DIR.")
-    teacher, goods = ContinuingTeacher(folder), _images_in(flags.good)
+    teacher, goods = ContinuingTeacher(flags.recalibrate), _images_in(flags.good)
     defects = _images_in(flags.abnormal) if flags.abnormal else []
     draft = teacher.draft(goods, defects, Limits(megapixels=settings.max_megapixels), show_share)
     without = _left_out(draft, flags.outliers)

@@ -32,7 +32,7 @@ from chipdemo.ui.label import tab as label_tab
 from chipdemo.ui.label.logic import Desk
 from chipdemo.ui.many import tab as many_tab
 from chipdemo.ui.teach import tab as teach_tab
-from chipdemo.ui.teach.logic import TeachService
+from chipdemo.ui.teach.logic import TaughtSource, TeachService
 from chipdemo.ui.theme import launch_options
 from chipdemo.ui.uploads import fetch_no_addresses
 
@@ -54,6 +54,7 @@ def build_app(
     desk: Desk | None = None,
     metrics: Metrics | None = None,
     teacher: Callable[[], Teacher] | None = None,
+    continuing: Callable[[str], Teacher] | None = None,
 ) -> gr.Blocks:
     """The whole app, not yet launched.
 
@@ -61,6 +62,7 @@ def build_app(
     ablation.json that Compare opens with, trusted too; it need not exist. load: a checkpoint folder ->
     its model, for the rows of the ablation; raises ChipDemoError. desk: for the Label tab; without it
     there is none. teacher: called when the Teach tab is first used; without it there is no such tab.
+    continuing: a taught checkpoint, as for --model or a zip of it -> what lets it go on learning.
     """
     fetch_no_addresses()
     lineup = Lineup(judge.models, settings.model_source, ablation, load)
@@ -73,13 +75,15 @@ def build_app(
         text = header_html(judge.models.in_use.info, judge.models.refused)
         header = gr.HTML(text, apply_default_css=False, elem_id="header")
         with gr.Tabs(selected="inspect", elem_id="tabs"):
-            parts = add_inspect(app, header, judge, settings, tuple(examples), recent, desk is not None)
+            parts = add_inspect(
+                app, header, judge, settings, tuple(examples), recent, desk is not None, teacher is not None
+            )
             add_compare(lineup, settings)
             if desk:
                 annotators = Annotators(settings, has_oauth())
                 add_label(parts, desk, annotators)
             if teacher:
-                add_teach(parts, teacher, settings)
+                add_teach(parts, teacher, continuing, judge, settings)
         api.add_api(judge, lineup, settings)
         if desk:  # below gr.Tabs, which may hold tabs alone
             label_api.add_label_api(desk, annotators)
@@ -98,12 +102,13 @@ def add_inspect(
     examples: Sequence[Example],
     recent: Recent,
     labels: bool,
+    teaches: bool,
 ) -> InspectParts:
     with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
         parts = inspect_layout(judge, header, settings, examples, labels)
         many_parts = many_tab.layout()
     keep_address(tab, "inspect")
-    handlers = inspect_tab.Handlers(parts, judge, settings, examples, recent)
+    handlers = inspect_tab.Handlers(parts, judge, settings, examples, recent, teaches)
     inspect_tab.wire(handlers)
     many_tab.wire(many_parts, parts, judge, settings)
     if settings.hot_reload:
@@ -131,11 +136,25 @@ def add_label(inspect_parts: InspectParts, desk: Desk, annotators: Annotators) -
     label_tab.wire_sending(inspect_parts, desk, annotators)
 
 
-def add_teach(inspect_parts: InspectParts, teacher: Callable[[], Teacher], settings: Settings) -> None:
+def add_teach(
+    inspect_parts: InspectParts,
+    teacher: Callable[[], Teacher],
+    continuing: Callable[[str], Teacher] | None,
+    judge: Judge,
+    settings: Settings,
+) -> None:
+    def in_use() -> TaughtSource | None:
+        model = judge.models.in_use
+        if continuing is None or not inspect_tab.is_taught(model):
+            return None
+        return TaughtSource(model.info.name, settings.model_source)
+
     with gr.Tab("Teach", id="teach", elem_id="teach") as tab:
         parts = teach_tab.layout()
     keep_address(tab, "teach")
-    teach_tab.wire(parts, TeachService(teacher, Limits(megapixels=settings.max_megapixels)), inspect_parts)
+    limits = Limits(megapixels=settings.max_megapixels)
+    service = TeachService(teacher, limits, continuing, in_use)
+    teach_tab.wire(parts, tab, service, inspect_parts)
 
 
 def keep_address(tab: gr.Tab, name: str) -> None:

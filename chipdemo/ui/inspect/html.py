@@ -322,11 +322,17 @@ def _small(example: Example) -> str:
         return data_uri(image.convert("RGB"), "JPEG")
 
 
-def drift_html(drift: Drift) -> str:
-    """Whether the last images of all visitors look as they should; "" before there are enough."""
+def drift_html(drift: Drift, taught: bool = False) -> str:
+    """Whether the last images of all visitors look as they should; "" before there are enough.
+
+    taught: the model can be recalibrated in the Teach tab.
+    """
     if not drift.sentence:
         return ""
-    return f"<p class='{'changed' if drift.changed else 'steady'}' role='status'>{drift.sentence}</p>"
+    text = drift.sentence
+    if drift.changed and taught:
+        text += " <a href='#teach'>Recalibrate it</a> with 20 good images of today."
+    return f"<p class='{'changed' if drift.changed else 'steady'}' role='status'>{text}</p>"
 
 
 def own_model_html(info: ModelInfo) -> str:

@@ -73,6 +73,7 @@ class Parts:
     get_overlay: gr.Button
     get_json: gr.Button
     drift: gr.HTML
+    teach_it: gr.Button
     details: gr.HTML
     raw: gr.JSON
     overlay_file: gr.DownloadButton
@@ -91,7 +92,7 @@ class Parts:
     def of_image(self) -> list[Any]:
         """What shows an inspection."""
         numbers = [self.verdict, self.regions, self.nearest, self.drift, self.details, self.raw]
-        return [self.stage, self.tiles, *numbers]
+        return [self.stage, self.tiles, self.teach_it, *numbers]
 
     @property
     def of_change(self) -> list[Any]:
@@ -215,6 +216,7 @@ def _layout_numbers(keeps_images: bool, labels: bool) -> dict[str, Any]:
         )
         get_overlay = gr.Button("Download overlay (PNG)", size="sm", elem_id="get-overlay")
         get_json = gr.Button("Download result (JSON)", size="sm", elem_id="get-json")
+        teach_it = gr.Button("Teach this chip", size="sm", elem_id="teach-it", visible=False)
     drift = gr.HTML("", apply_default_css=False, elem_id="drift")
     with gr.Accordion("Details: channels, timings, raw JSON", open=False, elem_classes="details"):
         details = gr.HTML("", apply_default_css=False, elem_id="details")
@@ -225,6 +227,7 @@ def _layout_numbers(keeps_images: bool, labels: bool) -> dict[str, Any]:
         "nearest": nearest,
         **buttons,
         "drift": drift,
+        "teach_it": teach_it,
         "details": details,
         "raw": raw,
     }

@@ -18,7 +18,7 @@ from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError, TargetError
 from chipdemo.examples import Example
-from chipdemo.inspection import Model, ModelInfo, default_method
+from chipdemo.inspection import INVERSE, Model, ModelInfo, default_method
 from chipdemo.judge import Judge
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
@@ -46,13 +46,14 @@ Updates = dict[Any, Any]  # component -> its new value
 
 @dataclass(frozen=True)
 class Handlers:
-    """What the events do. recent: what all visitors had inspected."""
+    """What the events do. recent: what all visitors had inspected. teaches: there is a Teach tab."""
 
     parts: Parts
     judge: Judge
     settings: Settings
     examples: Sequence[Example]
     recent: Recent
+    teaches: bool = False
 
     def on_image(self, payload: Mapping[str, Any] | None, *choices: Any) -> Updates:
         if payload is None:
@@ -139,7 +140,10 @@ class Handlers:
             parts.tiles: tiles_radio(current),
             parts.regions: html.regions_html(current.regions, current.regions_method),
             parts.nearest: "",
-            parts.drift: html.drift_html(self.recent.drift(current.model.info)),
+            parts.drift: html.drift_html(
+                self.recent.drift(current.model.info), self.teaches and is_taught(current.model)
+            ),
+            parts.teach_it: gr.Button(visible=self.teaches and current.inspection.out_of_distribution),
             parts.details: html.details_html(current.inspection),
         }
 
@@ -333,7 +337,13 @@ def with_model(parts: Parts, model: Model, own: Model | None, turns: Turns) -> U
 def nothing_shown(parts: Parts) -> Updates:
     """No inspection: nothing of the last one stays."""
     empty = dict.fromkeys((parts.regions, parts.nearest, parts.drift, parts.details), "")
-    return {**empty, parts.raw: None, parts.tiles: gr.Radio(visible=False)}
+    hidden = {parts.tiles: gr.Radio(visible=False), parts.teach_it: gr.Button(visible=False)}
+    return {**empty, parts.raw: None, **hidden}
+
+
+def is_taught(model: Model) -> bool:
+    """It judges by its memory bank: it has no other explanation."""
+    return tuple(model.methods) == (INVERSE,)
 
 
 def tiles_radio(current: Current) -> Any:

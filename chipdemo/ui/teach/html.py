@@ -98,6 +98,9 @@ def summary_html(draft: Draft, taught: Taught) -> str:
         f"<pre>python app.py --model {escape(folder)}\npython training/push.py {escape(folder)} "
         f"{escape(repository)}</pre><p>The second line uploads it to the Hugging Face Hub as a private model."
         "</p></section>"
+        "<section class='teach-card'><h2>When light, camera or lot change</h2><p>Drop about 20 good images "
+        f"of that day and press “Recalibrate {name}”. It takes seconds: the memory bank widens, and the "
+        "threshold moves.</p></section>"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from threading import Event
 from time import perf_counter
 from typing import TypeVar
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from chipdemo.batch.sources import uploaded_images
 from chipdemo.errors import DataError
@@ -42,19 +42,36 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
+class TaughtSource:
+    """A taught model that can go on learning. source: what loads it, as for --model, or a zip of it."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
 class TeachService:
     """Teaching for all visitors of the app.
 
-    teacher: gives the Teacher when it is needed. in_memory: drafts and models that visitors hold; it keeps
-    none of them alive.
+    teacher: gives the Teacher when it is needed. continuing: gives that of a taught model, by its source.
+    in_use: the app's model, if it is a taught one. in_memory: drafts and models that visitors hold; it keeps
+    none of them alive. teachers: the one of each draft.
     """
 
     teacher: Callable[[], Teacher]
     limits: Limits
+    continuing: Callable[[str], Teacher] | None = None
+    in_use: Callable[[], TaughtSource | None] = lambda: None
     in_memory: WeakSet = field(default_factory=WeakSet)
+    teachers: WeakKeyDictionary = field(default_factory=WeakKeyDictionary)
 
-    def draft(self, goods: Uploads, defects: Uploads) -> Iterator[Step | Draft]:
-        """Fit uploaded images and zips; reports steps and ends with the draft. Raises DataError."""
+    def draft(
+        self, goods: Uploads, defects: Uploads, model: TaughtSource | None = None
+    ) -> Iterator[Step | Draft]:
+        """Fit uploaded images and zips; reports steps and ends with the draft. Raises DataError.
+
+        model: goes on learning from them; without it, a new one is taught.
+        """
         if len(self.in_memory) >= MAX_IN_MEMORY:
             raise DataError(
                 f"{len(self.in_memory)} taught models are in use, and there is memory for no more. Try again "
@@ -63,9 +80,16 @@ class TeachService:
         good, refused = self._listed(goods)
         known, _ = self._listed(defects)
         _check(good, known, refused)
-        for one in in_background(lambda progress: self.teacher().draft(good, known, self.limits, progress)):
+        teachers = []
+
+        def work(progress: Progress) -> Draft:
+            teachers.append(self.continuing(model.source) if model else self.teacher())
+            return teachers[0].draft(good, known, self.limits, progress)
+
+        for one in in_background(work):
             if isinstance(one, Draft):
                 self.in_memory.add(one)
+                self.teachers[one] = teachers[0]
             yield one
 
     def finish(
@@ -75,7 +99,7 @@ class TeachService:
         without = sorted({one.row for one in draft.outliers}.intersection(without))
         name = file_name(name)
         for one in in_background(
-            lambda progress: self.teacher().finish(draft, without, false_positive_rate, name, progress)
+            lambda progress: self.teachers[draft].finish(draft, without, false_positive_rate, name, progress)
         ):
             if isinstance(one, Taught):
                 self.in_memory.add(one.model)

@@ -16,8 +16,9 @@ from chipdemo.ui.events import KEEP_S
 from chipdemo.ui.html import refused_html
 from chipdemo.ui.inspect import tab as inspect_tab
 from chipdemo.ui.inspect.layout import Parts as InspectParts
+from chipdemo.ui.inspect.logic import Current
 from chipdemo.ui.teach.html import INTRO, STOPPED, progress_html, review_html, summary_html
-from chipdemo.ui.teach.logic import NAME_LETTERS, QUEUE, Step, TeachService
+from chipdemo.ui.teach.logic import NAME_LETTERS, QUEUE, Step, TaughtSource, TeachService
 from chipdemo.ui.turns import Turns
 from chipdemo.ui.uploads import uploaded_files
 
@@ -29,6 +30,8 @@ TICKED_JS = """(draft, rows, ...rest) => [
 ]"""
 DRAFT_GONE = "The images were removed from memory. Press Teach again."
 MODEL_GONE = "The model was removed from memory. Teach it again, or open the one that you downloaded."
+IMAGE_GONE = "The image was removed from memory. Drop it again."
+TO_TEACH_JS = "() => document.getElementById('teach-button').click()"
 TO_INSPECT_JS = "() => document.getElementById('inspect-button').click()"
 
 Updates = dict[Any, Any]  # new values, by component
@@ -36,13 +39,17 @@ Updates = dict[Any, Any]  # new values, by component
 
 @dataclass(frozen=True)
 class Parts:
-    """The components that events read or write. draft, taught, turns: of this visitor."""
+    """The components that events read or write. draft, taught, source, turns: of this visitor.
+
+    source: what the taught model can be recalibrated by.
+    """
 
     goods: gr.File
     defects: gr.File
     name: gr.Textbox
     rate: gr.Radio
     teach: gr.Button
+    recalibrate: gr.Button
     stop: gr.Button
     results: gr.HTML
     go_on: gr.Button
@@ -51,13 +58,14 @@ class Parts:
     download: gr.DownloadButton
     draft: gr.State
     taught: gr.State
+    source: gr.State
     turns: gr.State
 
     @property
     def changed(self) -> list[Any]:
         """What the events of teaching write."""
         buttons = [self.teach, self.stop, self.go_on, self.use, self.download]
-        return [self.results, *buttons, self.draft, self.taught]
+        return [self.results, *buttons, self.recalibrate, self.draft, self.taught, self.source]
 
     def running(self, step: Step, **states: Any) -> Updates:
         """The work is going on and can be stopped. states: draft and taught, where they change."""
@@ -81,7 +89,14 @@ class Parts:
         label = f"Download ({len(taught.archive) / 1e6:.0f} MB)"
         shown = self._shown(summary_html(draft, taught), self.teach, self.use, self.download)
         shown[self.download] = gr.update(value=file, label=label, visible=True)
-        return shown | self._states({"draft": None, "taught": taught.model})
+        source = TaughtSource(taught.model.info.name, file)
+        shown |= self.recalibrating(source)
+        return shown | self._states({"draft": None, "taught": taught.model, "source": source})
+
+    def recalibrating(self, model: TaughtSource | None) -> Updates:
+        """The button for a model that can go on learning."""
+        name = f"Recalibrate {model.name}" if model else ""
+        return {self.recalibrate: gr.update(value=name, visible=model is not None)}
 
     def _shown(self, html: str, *buttons: Any) -> Updates:
         """The results, and these buttons alone. Teach is the first choice unless another button is."""
@@ -120,6 +135,7 @@ def layout() -> Parts:
         download=download,
         draft=gr.State(None, time_to_live=KEEP_S),
         taught=gr.State(None, time_to_live=KEEP_S),
+        source=gr.State(None, time_to_live=KEEP_S),
         turns=gr.State(Turns()),
     )
 
@@ -150,6 +166,7 @@ def _inputs() -> dict[str, Any]:
             elem_id="teach-rate",
         ),
         "teach": gr.Button("Teach", variant="primary", elem_id="teach-start"),
+        "recalibrate": gr.Button("Recalibrate", visible=False, elem_id="teach-recalibrate"),
         "stop": gr.Button("Stop", visible=False, elem_id="teach-stop"),
     }
 
@@ -167,10 +184,31 @@ class Handlers:
     ) -> Iterator[Updates]:
         yield from newest(turns, self._drafted(goods, defects, name, rate))
 
-    def _drafted(self, goods: Any, defects: Any, name: str | None, rate: Any) -> Iterator[Updates]:
+    def on_recalibrate(
+        self,
+        goods: Any,
+        defects: Any,
+        name: str | None,
+        rate: Any,
+        turns: Turns,
+        source: TaughtSource | None,
+    ) -> Iterator[Updates]:
+        """The model taught on this page, or else the app's, goes on learning from the images."""
+        model = source or self.service.in_use()
+        if model is None:
+            yield self.parts.failed(MODEL_GONE)
+            return
+        yield from newest(turns, self._drafted(goods, defects, name or model.name, rate, model))
+
+    def on_open(self, source: TaughtSource | None) -> Updates:
+        return self.parts.recalibrating(source or self.service.in_use())
+
+    def _drafted(
+        self, goods: Any, defects: Any, name: str | None, rate: Any, model: TaughtSource | None = None
+    ) -> Iterator[Updates]:
         yield self.parts.running(READING, draft=None)
         try:
-            for one in self.service.draft(uploaded_files(goods), uploaded_files(defects)):
+            for one in self.service.draft(uploaded_files(goods), uploaded_files(defects), model):
                 if isinstance(one, Step):
                     yield self.parts.running(one)
         except ChipDemoError as error:
@@ -201,6 +239,12 @@ class Handlers:
             return
         yield self.parts.done(draft, one)
 
+    def on_teach_it(self, current: Any) -> Updates:
+        """The image of the Inspect tab is the first good one."""
+        if not isinstance(current, Current):
+            raise gr.Error(IMAGE_GONE, print_exception=False)
+        return {self.parts.goods: [str(current.path)]}
+
     def on_stop(self, draft: Draft | None, turns: Turns) -> Updates:
         turns.begin(QUEUE)
         return self.parts.failed(STOPPED, draft)
@@ -222,7 +266,7 @@ def newest(turns: Turns, updates: Iterator[Updates]) -> Iterator[Updates]:
             yield update
 
 
-def wire(parts: Parts, service: TeachService, inspecting: InspectParts) -> None:
+def wire(parts: Parts, tab: gr.Tab, service: TeachService, inspecting: InspectParts) -> None:
     """The events. inspecting: the Inspect tab."""
     handlers = Handlers(parts, service, inspecting)
     private = {"api_visibility": "private", "show_progress": "hidden"}
@@ -236,8 +280,23 @@ def wire(parts: Parts, service: TeachService, inspecting: InspectParts) -> None:
     teaching = parts.teach.click(
         handlers.on_teach, [parts.goods, parts.defects, *chosen], parts.changed, cancels=[going_on], **queued
     )
+    recalibrating = parts.recalibrate.click(
+        handlers.on_recalibrate,
+        [parts.goods, parts.defects, *chosen, parts.source],
+        parts.changed,
+        cancels=[going_on, teaching],
+        **queued,
+    )
     parts.stop.click(
-        handlers.on_stop, [parts.draft, parts.turns], parts.changed, cancels=[teaching, going_on], **at_once
+        handlers.on_stop,
+        [parts.draft, parts.turns],
+        parts.changed,
+        cancels=[teaching, recalibrating, going_on],
+        **at_once,
+    )
+    tab.select(handlers.on_open, parts.source, parts.recalibrate, **at_once)
+    inspecting.teach_it.click(handlers.on_teach_it, inspecting.current, parts.goods, **at_once).success(
+        None, js=TO_TEACH_JS, api_visibility="private"
     )
     parts.use.click(
         handlers.on_use, [parts.taught, inspecting.turns], inspecting.of_change, **at_once

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -50,6 +51,7 @@ from chipdemo.vision.checkpoint import (
     JUDGE_BY_MEMORY,
     METRICS,
     SPLIT,
+    find_checkpoint,
     read_json,
     read_metrics,
     write_json,
@@ -114,11 +116,18 @@ class ContinuedDraft(Draft):
 class ContinuingTeacher:
     """The Teacher that lets a taught model go on learning. See chipdemo.teaching.Teacher for the contract.
 
-    folder: its checkpoint. Raises DataError for a classifier, CheckpointError.
+    source: what loads its checkpoint, as for --model, or a zip of the folder. Raises DataError for a
+    classifier, CheckpointError.
     """
 
-    def __init__(self, folder: Path):
-        self.folder, self.model = folder, load_model(str(folder))
+    def __init__(self, source: str):
+        if source.endswith(".zip"):
+            self._unpacked = tempfile.TemporaryDirectory()  # is deleted with the teacher
+            with ZipFile(source) as archive:
+                archive.extractall(self._unpacked.name)
+            source = str(next(Path(self._unpacked.name).iterdir()))
+        self.folder = folder = find_checkpoint(source)
+        self.model = load_model(str(folder))
         if self.model.spec.verdict_by != JUDGE_BY_MEMORY:
             raise DataError(
                 f"{folder} is a classifier, which learns by python training/train.py --init {folder}."

@@ -22,7 +22,9 @@ from chipdemo.vision.runtimes.engine import EngineOutput
 BLACK = 16  # 0-255; a patch is background where no channel of any pixel is as bright
 SMALLEST = 2  # patches of the grid that a region has
 HOTTEST = 10  # patches that give the score of an image; a small defect has as many, however large the image
-BLUR = 1.0  # standard deviation of the smoothing, patches
+BLUR = 1.0  # standard deviation of the smoothing, patches of a view of one window ...
+MOST_BLUR = 2.0  # ... and of a larger one, where as many patches show less of the image
+WINDOW = 32  # patches along a side of one window
 
 
 def black_patches(pixels: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
@@ -56,7 +58,8 @@ def inverse_heatmap(anomaly: np.ndarray, limit: float, cam: np.ndarray | None = 
 
 def smoothed(anomaly: np.ndarray) -> np.ndarray:
     """(..., h, w) anomaly, smoothed within each image: the neighbors of a defect see it too."""
-    deviation = (0,) * (anomaly.ndim - 2) + (BLUR, BLUR)
+    blur = min(BLUR * max(anomaly.shape[-1] / WINDOW, 1), MOST_BLUR)
+    deviation = (0,) * (anomaly.ndim - 2) + (blur, blur)
     return ndimage.gaussian_filter(anomaly, deviation).astype(np.float32)
 
 
