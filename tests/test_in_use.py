@@ -17,9 +17,9 @@ from chipdemo.files import Found
 from chipdemo.images import read_image
 from chipdemo.inspection import CAM, INVERSE, default_method
 from chipdemo.vision.anomaly.anomaly_model import load_anomaly_model
-from chipdemo.vision.anomaly.features import extract_features, trained_backbone
+from chipdemo.vision.anomaly.features import extract_features, starting_backbone, trained_backbone
 from chipdemo.vision.anomaly.fitting import fit
-from chipdemo.vision.anomaly.saving import save_with_memory_bank
+from chipdemo.vision.anomaly.saving import save_taught, save_with_memory_bank
 from chipdemo.vision.checkpoint import MEMORY, METRICS, SPLIT, WEIGHTS, find_checkpoint, model_revision
 from chipdemo.vision.predictor import load_model
 from tests.hub import Account, Hub
@@ -43,7 +43,7 @@ def chips(place):
 
 
 @pytest.fixture(scope="module")
-def labels(place):
+def labels(chips, place):
     """New images, and one that the model in use has seen."""
     folder = place / "labels"
     for name in ("normal", "abnormal"):
@@ -273,16 +273,41 @@ def test_a_model_on_the_hub_is_started_from_at_its_newest_accepted_revision(
         assert find_checkpoint(f"ada/chips@{first}")
 
 
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A model that was taught from 12 good images."""
+    place = tmp_path_factory.mktemp("taught")
+    good = draw_chips(place / "good", normal=12, abnormal=0) / "normal"
+    backbone = starting_backbone()
+    small = replace(backbone, spec=replace(backbone.spec, image_size=64))
+    features = extract_features([Found(path.name, path) for path in sorted(good.iterdir())], small)
+    save_taught(place / "model", small, fit(features), "chips")
+    return place / "model"
+
+
 def test_a_model_that_was_taught_from_good_images_is_compared_with_but_not_started_from(
-    labels, tmp_path, monkeypatch
+    taught, labels, tmp_path, monkeypatch
 ):
-    good, taught = draw_chips(tmp_path / "good", normal=12, abnormal=0) / "normal", tmp_path / "taught"
-    assert main(["teach", str(good), "--out", str(taught), "--outliers", "keep"]) == 0
     monkeypatch.setattr("training.train.load_starting_weights", lambda net, backbone, init: f"started {init}")
-    out = next_model(taught, labels, tmp_path / "out", backbone=BACKBONE, image_size=64, linear="off")
+    out = next_model(
+        taught, labels, tmp_path / "out", backbone=BACKBONE, image_size=64, linear="off", memory="off"
+    )
     metrics = metrics_of(out)
     assert metrics["starting_weights"] == "started imagenet"
     assert metrics["comparison"]["revision"] == model_revision(taught)
+
+
+def test_a_taught_model_goes_on_learning_from_labels(taught, tmp_path, capsys):
+    labels = draw_chips(tmp_path / "labels", normal=30, abnormal=12, first=500)
+    out = next_model(taught, labels, tmp_path / "out")
+    earlier, model = load_anomaly_model(taught), load_anomaly_model(out)
+    assert set(earlier.images) < set(model.images) and len(model.images) > 12 + 10
+    metrics, split = metrics_of(out), split_of(out)
+    assert metrics["comparison"]["revision"] == model_revision(taught)
+    assert 0 < len(split["test"]) == len(metrics["test"]["abnormal"])
+    assert not split["test"] & set(model.images)
+    assert sum(metrics["validation"]["abnormal"]) >= 5  # the threshold knows of defects
+    assert load_model(str(out)).info.comparison.text in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("init", ["imagenet", "none", "weights/resnet50.imagenet.safetensors"])

@@ -66,11 +66,11 @@ def draw_chip(seed: int, abnormal: bool = False, size: int = 64) -> Image.Image:
     return image
 
 
-def draw_chips(folder: Path, normal: int, abnormal: int) -> Path:
-    """A data folder with normal/ and abnormal/crack/."""
+def draw_chips(folder: Path, normal: int, abnormal: int, first: int = 0) -> Path:
+    """A data folder with normal/ and abnormal/crack/. first: seed of the drawings."""
     for name, count in (("normal", normal), ("abnormal/crack", abnormal)):
         (folder / name).mkdir(parents=True)
         for index in range(count):
-            seed = index + 1000 * (name != "normal")
+            seed = first + index + 1000 * (name != "normal")
             draw_chip(seed, name != "normal").save(folder / name / f"{index}.png")
     return folder

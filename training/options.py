@@ -42,6 +42,12 @@ class Options:
         "imagenet, none, backbone weights (.safetensors), or the model in use (checkpoint folder or Hub id), "
         "whose architecture, division and data are kept, and which the new model is compared with",
     )
+    memory: str = flag(
+        "auto",
+        "with --init of a model that was taught from good images: auto lets its memory bank go on learning; "
+        "off trains a classifier, which is compared with it",
+        choices=("auto", "off"),
+    )
     out: str = flag("", "checkpoint folder (default: runs/DATA-BACKBONE-ATTENTION)")
     split: str = flag("", SPLIT_HELP)
     image_size: int = flag(224, "side of the network's input, pixels")

@@ -38,6 +38,7 @@ from training.resume import PARTIAL_STATE, STATE, load_state, save_state
 from training.sources import read_data
 from training.splits import NONE_SEEN, SPLITS
 from training.starting_weights import load_starting_weights
+from training.taught import continue_taught
 from training.trunk import FrozenTrunk, Inputs
 
 
@@ -101,16 +102,22 @@ def train(options: Options) -> Path:
     """Train, calibrate on validation, measure on test, push if asked; returns the checkpoint folder."""
     in_use = model_in_use(options.init)
     options = with_architecture(options, in_use)
-    slug = f"{Path(options.data.partition('@')[0]).name}-{options.backbone}-{options.attention}"
+    goes_on = in_use is not None and not in_use.has_head and options.memory == "auto"
+    kind = "memory" if goes_on else f"{options.backbone}-{options.attention}"
+    slug = f"{Path(options.data.partition('@')[0]).name}-{kind}"
     out = Path(options.out or Path("runs") / slug)
     repository = destination(options.push_to_hub, out) if options.push_to_hub else ""
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     if not accelerator.is_main_process:
-        run(options, in_use, out, out, accelerator)
+        if not goes_on:
+            run(options, in_use, out, out, accelerator)
         return out
     advice = "; the epochs that were finished are kept: continue with --resume"
     with replacing(out, (*FILES, *PICTURES, STATE, PARTIAL_STATE), advice) as folder:
-        run(options, in_use, out, folder, accelerator)
+        if goes_on:
+            continue_taught(options, in_use, folder)
+        else:
+            run(options, in_use, out, folder, accelerator)
         if in_use and in_use.folder.resolve() == out.resolve():
             keep_if_worse(in_use, folder)
     print(f"wrote {out}", flush=True)

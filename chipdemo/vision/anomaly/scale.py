@@ -13,7 +13,7 @@ from PIL import Image
 from chipdemo.teaching import Progress, silent
 from chipdemo.view import View, reduced
 from chipdemo.vision.anomaly.alignment import FINER, REGISTERED, Alignment
-from chipdemo.vision.anomaly.choice import auroc_of, judged_halves, standard_error, wins_of
+from chipdemo.vision.anomaly.choice import SURE, auroc_of, judged_halves, standard_error, wins_of
 from chipdemo.vision.anomaly.drawn_defects import KINDS, draw_defect
 from chipdemo.vision.anomaly.features import Backbone
 from chipdemo.vision.anomaly.windows import Windows
@@ -21,7 +21,6 @@ from chipdemo.vision.anomaly.windows import Windows
 COUNTS = (1, 2, 4, 8)  # of windows along a side
 IMAGES = 20  # that are judged; of images larger than DRAWN_AT, half as many
 DRAWN_AT = 1_024  # pixels of the original, side of the part in which a defect is drawn: it is 40 to 140 long
-SURE = 2  # standard errors by which a larger size has to be better: it takes longer
 FOUND = 0.02  # share of good images whose score a drawn defect has to exceed to be found
 
 
