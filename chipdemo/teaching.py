@@ -39,10 +39,32 @@ class Outlier:
     overlay: bytes
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A clearly different kind of good images. names: of these. size: (width, height), their medians, pixels.
+
+    pictures: small copies of some, JPEG.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    size: tuple[int, int]
+    pictures: tuple[bytes, ...]
+
+    @property
+    def text(self) -> str:
+        """Such as "landscape: 40 images of about 640 × 480 px"; what is missing to teach it."""
+        width, height = self.size
+        missing = MIN_IMAGES - len(self.names)
+        more = f"; {missing} more are needed to teach it" if missing > 0 else ""
+        return f"{self.name}: {len(self.names):,} images of about {width:,} × {height:,} px{more}"
+
+
 @dataclass(frozen=True, eq=False)
 class Draft:
     """What was computed from the images, before the outliers are dropped or kept.
 
+    kinds: where there is more than one, nothing is fitted yet: draft the images of one kind, or all together.
     images: how many good ones can be used. unusable: why others cannot, a line each.
     alignment: sentences on how the parts lie and how they are therefore compared.
     warnings: sentences on what makes the result worse. outliers: the furthest first.
@@ -54,6 +76,7 @@ class Draft:
     warnings: tuple[str, ...]
     outliers: tuple[Outlier, ...]
     seconds: float
+    kinds: tuple[Kind, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,9 +107,17 @@ class Teacher(Protocol):
     """The seam between the Teach tab and the network."""
 
     def draft(
-        self, goods: Sequence[Found], defects: Sequence[Found], limits: Limits, progress: Progress
+        self,
+        goods: Sequence[Found],
+        defects: Sequence[Found],
+        limits: Limits,
+        progress: Progress,
+        together: bool = False,
     ) -> Draft:
-        """Fit good images and find the outliers among them. defects: known ones, if any. Raises DataError."""
+        """Fit good images and find the outliers among them. defects: known ones, if any. Raises DataError.
+
+        together: fit clearly different kinds of images to one model.
+        """
 
     def finish(
         self,

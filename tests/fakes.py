@@ -25,7 +25,7 @@ from chipdemo.inspection import (
 from chipdemo.judge import Judge
 from chipdemo.models import Models
 from chipdemo.rates import Rate
-from chipdemo.teaching import MIN_IMAGES, Draft, Outlier, Progress, Taught
+from chipdemo.teaching import MIN_IMAGES, Draft, Kind, Outlier, Progress, Taught
 from chipdemo.threshold import OperatingCurve, OperatingPoint
 from chipdemo.view import SQUEEZED, View
 
@@ -122,13 +122,36 @@ class FakeTeacher:
         self.hold, self.seen = hold, 0
 
     def draft(
-        self, goods: Sequence[Found], defects: Sequence[Found], limits: Limits, progress: Progress
+        self,
+        goods: Sequence[Found],
+        defects: Sequence[Found],
+        limits: Limits,
+        progress: Progress,
+        together: bool = False,
     ) -> Draft:
         for row in range(len(goods)):
             progress(row / len(goods), "reading images")
             if self.hold and row == len(goods) // 2:
                 self.hold.wait(20)
             self.seen += 1
+        if (
+            not together
+            and any("tall" in one.name for one in goods)
+            and any("wide" in one.name for one in goods)
+        ):
+            kinds = [[one.name for one in goods if name in one.name] for name in ("wide", "tall")]
+            return Draft(
+                len(goods),
+                (),
+                "",
+                (),
+                (),
+                1.0,
+                (
+                    Kind("landscape", tuple(kinds[0]), (64, 48), (b"",)),
+                    Kind("portrait", tuple(kinds[1]), (48, 64), ()),
+                ),
+            )
         odd = [row for row, one in enumerate(goods) if "odd" in one.name]
         outliers = tuple(Outlier(row, goods[row].name, 3.5, b"", b"") for row in odd)
         return Draft(len(goods), (), "The parts lie alike.", ("All of them are drawn.",), outliers, 1.0)

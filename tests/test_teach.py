@@ -534,3 +534,21 @@ def test_mistakes_end_in_one_line_and_nothing_is_written(
     error = capsys.readouterr().err
     assert found in error and error.count("\n") == 1
     assert not (tmp_path / "m").exists() and (tmp_path / "taken" / "letter.txt").read_text() == "keep me"
+
+
+def test_clearly_different_kinds_of_images_are_named_and_taught_apart(goods, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("chipdemo.vision.anomaly.features.GRID", 12)
+    folder, out = shutil.copytree(goods, tmp_path / "mixed"), tmp_path / "out"
+    for seed in range(4):
+        chip(900 + seed).resize((60, 96)).save(folder / f"tall-{seed}.png")
+    command = ["teach", str(folder), "--out", str(out), "--outliers", "keep"]
+    assert main(command) != 0 and not out.exists()
+    said = "".join(capsys.readouterr())
+    assert f"square: {GOODS} images of about 96 × 96 px" in said and "--kinds apart" in said
+    assert "portrait: 4 images of about 60 × 96 px; 6 more are needed to teach it" in said
+    assert main([*command, "--kinds", "apart"]) == 0
+    assert "No model of portrait" in capsys.readouterr().out
+    assert [path.name for path in out.iterdir()] == ["square"]
+    assert read(out / "square", METRICS)["teaching"]["images"] == GOODS
+    assert main([*command[:3], str(tmp_path / "all"), *command[4:], "--kinds", "together"]) == 0
+    assert read(tmp_path / "all", METRICS)["teaching"]["images"] == GOODS + 4

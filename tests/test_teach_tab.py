@@ -17,7 +17,7 @@ from chipdemo.teaching import Draft, Outlier, Taught
 from chipdemo.threshold import OperatingPoint
 from chipdemo.ui.teach import logic
 from chipdemo.ui.teach.html import progress_html, review_html, summary_html
-from chipdemo.ui.teach.logic import Step, TaughtSource, TeachService, file_name, in_background
+from chipdemo.ui.teach.logic import Step, TaughtSource, TeachService, Work, file_name, in_background
 from chipdemo.ui.teach.tab import newest
 from chipdemo.ui.turns import Turns
 from tests.drawn import picture
@@ -91,7 +91,7 @@ def test_the_summary_shows_what_was_measured_and_the_commands(service, goods):
 
 def test_texts_of_strangers_are_escaped(service):
     draft = Draft(12, (HOSTILE,), HOSTILE, (HOSTILE,), (Outlier(3, HOSTILE, 9.0, b"", b""),), 1.0)
-    service.teachers[draft] = FakeTeacher()
+    service.works[draft] = Work(FakeTeacher(), (), ())
     result = replace(taught(service, draft), dropped=(HOSTILE,), kept=(HOSTILE,), warnings=(HOSTILE,))
     pages = review_html(draft), summary_html(draft, result), progress_html(Step(0.5, HOSTILE, 1))
     assert not any("<img src=x" in page for page in pages)
@@ -246,3 +246,16 @@ def test_a_model_taught_on_the_page_or_the_app_s_own_is_recalibrated(service, go
     draft = list(further.draft(goods, [], TaughtSource("board-7", "runs/board-7")))[-1]
     assert asked == ["runs/board-7"] and service.teacher().seen == 0
     assert list(further.finish(draft, (), 0.02, "board-7"))[-1].images == 12
+
+
+def test_of_several_kinds_of_images_one_is_chosen(service, goods, tmp_path):
+    (tmp_path / "wide.png").write_bytes(picture(40))
+    mixed = [(f"{kind}-{number}.png", path) for kind in ("wide", "tall") for number, (_, path) in
+             enumerate(goods[: 11 if kind == "wide" else 4])]  # fmt: skip
+    draft = drafted(service, mixed)
+    page = review_html(draft)
+    assert "landscape: 11 images of about 64 × 48 px" in page and "data-row='0' checked" in page
+    assert "portrait: 4 images of about 48 × 64 px; 6 more are needed to teach it" in page
+    one = list(service.draft_kind(draft, 0))[-1]
+    assert (one.images, one.kinds) == (11, ())
+    assert list(service.draft_kind(draft, -1))[-1].images == 15

@@ -13,8 +13,10 @@ from chipdemo.settings import Settings
 if TYPE_CHECKING:
     from chipdemo.files import Found
     from chipdemo.teaching import Draft
+    from chipdemo.vision.anomaly.teacher import NetworkDraft, NetworkTeacher
 
 OUTLIERS = ("show", "keep", "drop")
+KINDS = ("show", "apart", "together")
 ALIGNMENTS = ("position-bound", "registered", "position-free")
 MAX_RATE = 0.5
 
@@ -56,6 +58,13 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         "(default: %(default)s)",
     )
     take.add_argument(
+        "--kinds",
+        choices=KINDS,
+        default=KINDS[0],
+        help="clearly different kinds of good images, such as landscape and portrait: list them and stop, "
+        "make a model of each in folders of --out, or one of all (default: %(default)s)",
+    )
+    take.add_argument(
         "--alignment",
         choices=ALIGNMENTS,
         help="how the parts are laid over each other before they are compared (default: found out from the "
@@ -77,7 +86,7 @@ def _rate(text: str) -> float:
 
 def teach(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.files import Limits
-    from chipdemo.teaching import FALSE_POSITIVE_RATE
+    from chipdemo.teaching import MIN_IMAGES
     from chipdemo.vision.anomaly.teacher import NetworkTeacher
     from chipdemo.vision.checkpoint import find_checkpoint
 
@@ -95,23 +104,51 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
     defects = _images_in(flags.abnormal) if flags.abnormal else []
     classifier = find_checkpoint(flags.memory_for) if flags.memory_for else None
     teacher = NetworkTeacher(classifier, flags.alignment or "")
-    draft = teacher.draft(goods, defects, Limits(megapixels=settings.max_megapixels), show_share)
+    limits, name = Limits(megapixels=settings.max_megapixels), flags.good.resolve().name
+    draft = teacher.draft(goods, defects, limits, show_share, flags.kinds == "together")
+    if not draft.kinds:
+        _save(flags, teacher, draft, flags.out, name)
+        return
+    print(f"The {draft.images:,} good images are of {len(draft.kinds)} kinds:")
+    for kind in draft.kinds:
+        print(f"  {kind.text}")
+    if flags.kinds == "show":
+        raise DataError(
+            "Nothing was written. Take out what does not belong here, or add --kinds apart for a model of "
+            "each kind, or --kinds together for one of all."
+        )
+    for kind in draft.kinds:
+        ending = kind.name.replace(" ", "-")
+        if len(kind.names) < MIN_IMAGES:
+            print(f"No model of {kind.text}.")
+            continue
+        of_kind = [one for one in goods if one.name in set(kind.names)]
+        one = teacher.draft(of_kind, defects, limits, show_share, True)
+        _save(flags, teacher, one, flags.out / ending, f"{name}-{ending}")
+
+
+def _save(
+    flags: argparse.Namespace, teacher: "NetworkTeacher", draft: "NetworkDraft", out: Path, name: str
+) -> None:
+    """Write a model and say how good it is."""
+    from chipdemo.teaching import FALSE_POSITIVE_RATE
+
     without = _left_out(draft, flags.outliers)
     fitted = teacher.save(
-        flags.out,
+        out,
         draft,
         without,
-        flags.good.resolve().name,
+        name,
         flags.false_positive_rate or FALSE_POSITIVE_RATE,
         not flags.without_images,
         show_share,
     )
     print(f"Fitted to {len(fitted.features.names):,} good images ({teacher.backbone.starting_weights}).")
     if not flags.memory_for:
-        _show_rates(flags.out)
+        _show_rates(out)
     if not flags.without_images:
         print("The folder holds small copies of the good images.")
-    print(f"Open it with: python app.py --model {shlex.quote(str(flags.out))}")
+    print(f"Open it with: python app.py --model {shlex.quote(str(out))}")
 
 
 def recalibrate(flags: argparse.Namespace, settings: Settings) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 
 from chipdemo.overlay import data_uri
-from chipdemo.teaching import MIN_IMAGES, Draft, Outlier, Taught
+from chipdemo.teaching import MIN_IMAGES, Draft, Kind, Outlier, Taught
 from chipdemo.threshold import CONFIDENCE, FPR, Target, images_needed, promised
 from chipdemo.ui.html import rate_html
 from chipdemo.ui.teach.logic import Step
@@ -37,7 +37,9 @@ def progress_html(step: Step) -> str:
 
 
 def review_html(draft: Draft) -> str:
-    """The outliers, each to be left out or kept."""
+    """The outliers, each to be left out or kept; or the kinds, of which one is to be chosen."""
+    if draft.kinds:
+        return _kinds(draft)
     count = len(draft.outliers)
     outliers = "outlier" if count == 1 else "outliers"
     figures = "".join(map(_outlier, draft.outliers))
@@ -49,6 +51,25 @@ def review_html(draft: Draft) -> str:
         f"but rare.</p><div class='many-tiles outliers'>{figures}</div></section>"
         f"{_remarks(draft.warnings, draft.unusable)}"
     )
+
+
+def _kinds(draft: Draft) -> str:
+    choices = "".join(
+        f"<label><input type='radio' name='kind' data-row='{row}'{' checked' if row == 0 else ''}> "
+        f"<span>Teach {escape(kind.text)}</span></label><div class='many-tiles'>{_pictures(kind)}</div>"
+        for row, kind in enumerate(draft.kinds)
+    )
+    return (
+        "<section class='teach-card' role='status'>"
+        f"<h2>{len(draft.kinds):,} kinds of images among {draft.images:,} good ones</h2>"
+        "<p>A model of one kind finds more. Teach each kind on its own, or take the others out.</p>"
+        f"<div class='kinds'>{choices}<label><input type='radio' name='kind' data-row='-1'> "
+        f"<span>Teach all of them together</span></label></div></section>{_remarks((), draft.unusable)}"
+    )
+
+
+def _pictures(kind: Kind) -> str:
+    return "".join(f"<img src='{data_uri(one, 'JPEG')}' alt=''>" for one in kind.pictures)
 
 
 def _outlier(one: Outlier) -> str:

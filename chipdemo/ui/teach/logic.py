@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from threading import Event
 from time import perf_counter
@@ -50,12 +51,21 @@ class TaughtSource:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a draft came of: the teacher, and the images."""
+
+    teacher: Teacher
+    good: Sequence[Found]
+    known: Sequence[Found]
+
+
+@dataclass(frozen=True)
 class TeachService:
     """Teaching for all visitors of the app.
 
     teacher: gives the Teacher when it is needed. continuing: gives that of a taught model, by its source.
     in_use: the app's model, if it is a taught one. in_memory: drafts and models that visitors hold; it keeps
-    none of them alive. teachers: the one of each draft.
+    none of them alive. works: what each draft came of.
     """
 
     teacher: Callable[[], Teacher]
@@ -63,7 +73,7 @@ class TeachService:
     continuing: Callable[[str], Teacher] | None = None
     in_use: Callable[[], TaughtSource | None] = lambda: None
     in_memory: WeakSet = field(default_factory=WeakSet)
-    teachers: WeakKeyDictionary = field(default_factory=WeakKeyDictionary)
+    works: WeakKeyDictionary = field(default_factory=WeakKeyDictionary)
 
     def draft(
         self, goods: Uploads, defects: Uploads, model: TaughtSource | None = None
@@ -80,16 +90,34 @@ class TeachService:
         good, refused = self._listed(goods)
         known, _ = self._listed(defects)
         _check(good, known, refused)
-        teachers = []
+        teacher = partial(self.continuing, model.source) if model else self.teacher
+        yield from self._drafted(teacher, good, known)
 
-        def work(progress: Progress) -> Draft:
-            teachers.append(self.continuing(model.source) if model else self.teacher())
-            return teachers[0].draft(good, known, self.limits, progress)
+    def draft_kind(self, draft: Draft, index: int) -> Iterator[Step | Draft]:
+        """Fit the images of one of the draft's kinds, or all together for -1. Raises DataError."""
+        work = self.works[draft]
+        together = not 0 <= index < len(draft.kinds)
+        names = set() if together else set(draft.kinds[index].names)
+        good = [one for one in work.good if together or one.name in names]
+        yield from self._drafted(lambda: work.teacher, good, work.known, True)
 
-        for one in in_background(work):
+    def _drafted(
+        self,
+        teacher: Callable[[], Teacher],
+        good: Sequence[Found],
+        known: Sequence[Found],
+        together: bool = False,
+    ) -> Iterator[Step | Draft]:
+        works = []
+
+        def draft(progress: Progress) -> Draft:
+            works.append(Work(teacher(), good, known))
+            return works[0].teacher.draft(good, known, self.limits, progress, together)
+
+        for one in in_background(draft):
             if isinstance(one, Draft):
                 self.in_memory.add(one)
-                self.teachers[one] = teachers[0]
+                self.works[one] = works[0]
             yield one
 
     def finish(
@@ -99,7 +127,9 @@ class TeachService:
         without = sorted({one.row for one in draft.outliers}.intersection(without))
         name = file_name(name)
         for one in in_background(
-            lambda progress: self.teachers[draft].finish(draft, without, false_positive_rate, name, progress)
+            lambda progress: self.works[draft].teacher.finish(
+                draft, without, false_positive_rate, name, progress
+            )
         ):
             if isinstance(one, Taught):
                 self.in_memory.add(one.model)

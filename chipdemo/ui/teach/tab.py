@@ -24,9 +24,11 @@ from chipdemo.ui.uploads import uploaded_files
 
 RATES = (0.005, 0.01, FALSE_POSITIVE_RATE, 0.05, 0.1)
 READING = Step(0, "reading images", 0)
-# The rows of the outliers that are ticked take the place of left_out
+# The rows of the outliers that are ticked, or the kind that is chosen, take the place of left_out
 TICKED_JS = """(draft, rows, ...rest) => [
-    draft, [...document.querySelectorAll(".outliers input:checked")].map((one) => +one.dataset.row), ...rest
+    draft,
+    [...document.querySelectorAll("#teach-results [data-row]:checked")].map((one) => +one.dataset.row),
+    ...rest
 ]"""
 DRAFT_GONE = "The images were removed from memory. Press Teach again."
 MODEL_GONE = "The model was removed from memory. Teach it again, or open the one that you downloaded."
@@ -206,15 +208,20 @@ class Handlers:
     def _drafted(
         self, goods: Any, defects: Any, name: str | None, rate: Any, model: TaughtSource | None = None
     ) -> Iterator[Updates]:
+        steps = self.service.draft(uploaded_files(goods), uploaded_files(defects), model)
+        yield from self._fitted(steps, name, rate)
+
+    def _fitted(self, steps: Iterator[Step | Draft], name: str | None, rate: Any) -> Iterator[Updates]:
+        """steps: of the service, which end with a draft."""
         yield self.parts.running(READING, draft=None)
         try:
-            for one in self.service.draft(uploaded_files(goods), uploaded_files(defects), model):
+            for one in steps:
                 if isinstance(one, Step):
                     yield self.parts.running(one)
         except ChipDemoError as error:
             yield self.parts.failed(str(error))
             return
-        if one.outliers:
+        if one.outliers or one.kinds:
             yield self.parts.review(one)
         else:
             yield from self._finished(one, (), name, rate)
@@ -226,6 +233,10 @@ class Handlers:
             yield self.parts.failed(DRAFT_GONE)
             return
         rows = [row for row in rows if isinstance(row, int)] if isinstance(rows, list) else []
+        if draft.kinds:
+            steps = self.service.draft_kind(draft, rows[0] if rows else 0)
+            yield from newest(turns, self._fitted(steps, name, rate))
+            return
         yield from newest(turns, self._finished(draft, rows, name, rate))
 
     def _finished(self, draft: Draft, without: Any, name: str | None, rate: Any) -> Iterator[Updates]:

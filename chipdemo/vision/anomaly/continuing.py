@@ -109,8 +109,8 @@ class Widened:
 class ContinuedDraft(Draft):
     """goods, defects: what was seen of them; defects is None where none are known."""
 
-    goods: SeenImages
-    defects: SeenImages | None
+    goods: SeenImages | None = None
+    defects: SeenImages | None = None
 
 
 class ContinuingTeacher:
@@ -134,7 +134,12 @@ class ContinuingTeacher:
             )
 
     def draft(
-        self, goods: Sequence[Found], defects: Sequence[Found], limits: Limits, progress: Progress
+        self,
+        goods: Sequence[Found],
+        defects: Sequence[Found],
+        limits: Limits,
+        progress: Progress,
+        together: bool = True,
     ) -> ContinuedDraft:
         """See Teacher."""
         started, unusable = perf_counter(), []

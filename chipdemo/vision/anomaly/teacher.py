@@ -31,6 +31,7 @@ from chipdemo.vision.anomaly.features import (
     trained_backbone,
 )
 from chipdemo.vision.anomaly.fitting import Fit, fit
+from chipdemo.vision.anomaly.kinds import kinds_of
 from chipdemo.vision.anomaly.saving import save_taught, save_with_memory_bank
 from chipdemo.vision.anomaly.scale import DRAWN_AT, Scale, choose_scale, largest_windows
 from chipdemo.vision.anomaly.scale import IMAGES as AT_SCALES
@@ -40,10 +41,12 @@ CHOSEN, EXTRACTED, FITTED = 0.3, 0.6, 0.95  # share of the time that has passed 
 
 @dataclass(frozen=True, eq=False)
 class NetworkDraft(Draft):
-    fitted: Fit
-    defects: ImageFeatures | None
-    choice: Choice
-    scale: Scale | None
+    """What was fitted; nothing where there are several kinds."""
+
+    fitted: Fit | None = None
+    defects: ImageFeatures | None = None
+    choice: Choice | None = None
+    scale: Scale | None = None
 
 
 class NetworkTeacher:
@@ -61,7 +64,12 @@ class NetworkTeacher:
         return trained_backbone(self.classifier) if self.classifier else starting_backbone()
 
     def draft(
-        self, goods: Sequence[Found], defects: Sequence[Found], limits: Limits, progress: Progress
+        self,
+        goods: Sequence[Found],
+        defects: Sequence[Found],
+        limits: Limits,
+        progress: Progress,
+        together: bool = False,
     ) -> NetworkDraft:
         """See Teacher."""
         started = perf_counter()
@@ -71,6 +79,10 @@ class NetworkTeacher:
         good = extract_features(
             goods, self.backbone, within(progress, CHOSEN, between), limits, alignment=choice.alignment
         )
+        kinds = () if together or self.classifier else kinds_of(good)
+        if len(kinds) > 1:
+            seconds = perf_counter() - started
+            return NetworkDraft(len(good.names), good.unusable, "", (), (), seconds, kinds)
         known = self._known(defects, good, limits, within(progress, between, EXTRACTED)) if defects else None
         fitted = fit(good, progress=within(progress, EXTRACTED, FITTED))
         return NetworkDraft(
