@@ -4,13 +4,15 @@ Both are unit squares, x to the right and y down; a (2, 3) matrix takes a point 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from PIL import Image
 
 FINER = 2  # times as many patches as the network's has the longer side of a heatmap that was turned
+
+SEEN = 3 / 32  # of the side, how far a patch sees around itself
 
 SQUEEZED = np.eye(2, 3)
 
@@ -20,19 +22,24 @@ class View:
     """An image as the network gets it.
 
     pixels: (S, S, 3) uint8. to_image: (2, 3), from the unit square of the pixels to that of the image.
-    image_size: (width, height) of the image, pixels.
+    image_size: (width, height) of the image, pixels. moved: it was turned or shifted, as other views are not.
     """
 
     pixels: np.ndarray
     to_image: np.ndarray
     image_size: tuple[int, int]
+    moved: bool = False
 
     def inside(self, grid: tuple[int, int]) -> np.ndarray:
-        """(h, w) bool on a grid of patches: those whose center lies in the image."""
+        """(h, w) bool on a grid of patches: those that show the image; in a moved view, nothing but it."""
         height, width = grid
         y, x = (np.indices(grid).reshape(2, -1) + 0.5) / [[height], [width]]
         points = self.to_image @ np.stack((x, y, np.ones_like(x)))  # (2, h w)
-        return ((points >= 0) & (points <= 1)).all(0).reshape(grid)
+        inside = ((points >= 0) & (points <= 1)).all(0).reshape(grid).astype(np.uint8)
+        if self.moved:
+            side = 2 * round(SEEN * max(grid)) + 1
+            inside = cv2.erode(inside, np.ones((side, side)), borderType=cv2.BORDER_CONSTANT, borderValue=1)
+        return inside > 0
 
     def on_image(self, heatmap: np.ndarray) -> np.ndarray:
         """(h, w) heat of the view -> (h', w') float32 on the image; 0 where the view does not reach."""
@@ -83,7 +90,7 @@ def turned(view: View, pose: np.ndarray) -> View:
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return View(pixels, compose(view.to_image, pose), view.image_size)
+    return View(pixels, compose(view.to_image, pose), view.image_size, moved=True)
 
 
 def reduced(view: View, side: int) -> View:
@@ -91,7 +98,7 @@ def reduced(view: View, side: int) -> View:
     if len(view.pixels) == side:
         return view
     pixels = cv2.resize(view.pixels, (side, side), interpolation=cv2.INTER_AREA)
-    return View(pixels, view.to_image, view.image_size)
+    return replace(view, pixels=pixels)
 
 
 def inverse(matrix: np.ndarray) -> np.ndarray:

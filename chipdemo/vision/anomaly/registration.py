@@ -21,6 +21,7 @@ CANDIDATES = 2  # poses that are refined
 CONVINCING = 0.9  # correlation from which no further candidate is refined
 DRIFT = 0.1  # of the side; ECC that moves further than this has lost its way
 USUAL = 0.9  # share of good images whose poses are usual ...
+ANYHOW = 90  # degrees; parts that are turned by more lie at any angle
 TURN_MARGIN, SHIFT_MARGIN = 12, 0.08  # ... and so much more: degrees, sides of the image
 ITERATIONS, PRECISION, SMOOTHING = 20, 1e-3, 7  # of ECC
 
@@ -70,12 +71,13 @@ def typical_turn(turns: Sequence[float]) -> int:
 
 
 def usual_poses(poses: Sequence[Pose]) -> PoseRange:
-    """Those of nine in ten good images, and a little more."""
+    """Those of nine in ten good images, and a little more; every turn where these lie anyhow."""
     turns, shifts = np.array([pose.turn for pose in poses]), np.stack([pose.shift for pose in poses])
     turn, shift = float(turns[typical_turn(turns)]), np.median(shifts, 0)
+    most_turned = float(np.quantile(_apart(turns, turn), USUAL, method="lower")) + TURN_MARGIN
     return PoseRange(
         turn,
-        float(np.quantile(_apart(turns, turn), USUAL, method="lower")) + TURN_MARGIN,
+        most_turned if most_turned < ANYHOW else 180.0,
         (float(shift[0]), float(shift[1])),
         float(np.quantile(np.abs(shifts - shift).max(1), USUAL, method="lower")) + SHIFT_MARGIN,
     )
