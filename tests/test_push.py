@@ -12,6 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
 from safetensors.torch import save_file
 
 from chipdemo.errors import CheckpointError, HubError
+from chipdemo.vision.backbone_weights import FROM_HUB
 from chipdemo.vision.checkpoint import METRICS
 from chipdemo.vision.predictor import load_model
 from tests.hub import CUT, LOST, Account, Hub
@@ -21,7 +22,6 @@ from training.card import model_card
 from training.options import Options, parse
 from training.push import OWN, PNG, destination, main, push, pushable, slug
 from training.robustness import flips
-from training.starting_weights import FROM_HUB
 from training.train import train
 
 ROOT = Path(__file__).parent.parent

@@ -8,6 +8,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image, ImageEnhance
 from safetensors import safe_open
@@ -552,3 +553,35 @@ def test_clearly_different_kinds_of_images_are_named_and_taught_apart(goods, tmp
     assert read(out / "square", METRICS)["teaching"]["images"] == GOODS
     assert main([*command[:3], str(tmp_path / "all"), *command[4:], "--kinds", "together"]) == 0
     assert read(tmp_path / "all", METRICS)["teaching"]["images"] == GOODS + 4
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18"])
+def test_any_backbone_whose_features_form_a_grid_can_be_taught(name, goods, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("chipdemo.vision.anomaly.features.GRID", 6)
+    torch.manual_seed(0)
+    save_file(
+        timm.create_model(name, num_classes=0).state_dict(), weights := tmp_path / "weights.safetensors"
+    )
+    out = tmp_path / "out"
+    command = ["teach", str(goods), "--out", str(out), "--outliers", "keep", "--backbone", name]
+    assert main([*command, "--weights", str(weights)]) == 0
+    image = chip(200, "missing lead")
+    taught, exported = load_model(str(out)), load_model(str(out), runtime="openvino")
+    assert taught.info.backbone == name and taught.info.starting_weights == "weights.safetensors"
+    heat = [judged(model, image).heatmaps[INVERSE] for model in (taught, exported)]
+    np.testing.assert_allclose(*heat, atol=0.02)
+
+
+def test_a_backbone_without_a_grid_of_features_or_weights_is_refused(goods, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    command = ["teach", str(goods), "--out", str(tmp_path / "out"), "--backbone"]
+    save_file({"a": torch.zeros(1)}, weights := tmp_path / "weights.safetensors")
+    for name, message in (
+        ("mixer_b16_224", "mixer_b16_224 has no layers"),
+        ("resnet17", "Did you mean"),
+        ("resnet18", "tensors of resnet18 are missing"),
+    ):
+        assert main([*command, name, "--weights", str(weights)]) != 0
+        assert message in capsys.readouterr().err
+    assert main([*command, "resnet18"]) != 0
+    assert "could not be downloaded" in capsys.readouterr().err

@@ -291,7 +291,7 @@ def test_packaged_imagenet_weights_serve_where_the_hub_does_not(monkeypatch):
 
 def test_no_weights_in_reach_says_what_to_do(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match="--init none"):
+    with pytest.raises(DataError, match="name a .safetensors file"):
         load_starting_weights(ChipNet(BACKBONE), BACKBONE, "imagenet")
 
 

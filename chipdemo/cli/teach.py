@@ -71,6 +71,18 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         "images)",
     )
     take.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="any timm model whose features form a grid, convolutional or a vision transformer (default: "
+        "tf_efficientnet_lite0)",
+    )
+    take.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help=".safetensors of the backbone (default: from the Hub or an installed package)",
+    )
+    take.add_argument(
         "--without-images",
         action="store_true",
         help="store no small copies of the good images; regions can then not be compared with normal chips",
@@ -97,13 +109,15 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
         raise DataError("Say where to write the model: --out DIR.")
     if flags.memory_for and flags.alignment == "registered":
         raise DataError("A classifier takes images as they are. Use another --alignment.")
+    if flags.memory_for and (flags.backbone or flags.weights):
+        raise DataError("A classifier keeps its backbone. Leave out --backbone and --weights.")
     if flags.memory_for and flags.abnormal:
         raise DataError("A classifier keeps its own threshold. Leave out --abnormal or --memory-for.")
     goods = _images_in(flags.good)
     _refuse_defects(flags.good)
     defects = _images_in(flags.abnormal) if flags.abnormal else []
     classifier = find_checkpoint(flags.memory_for) if flags.memory_for else None
-    teacher = NetworkTeacher(classifier, flags.alignment or "")
+    teacher = NetworkTeacher(classifier, flags.alignment or "", flags.backbone or "", flags.weights)
     limits, name = Limits(megapixels=settings.max_megapixels), flags.good.resolve().name
     draft = teacher.draft(goods, defects, limits, show_share, flags.kinds == "together")
     if not draft.kinds:
@@ -156,7 +170,7 @@ def recalibrate(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.files import Limits
     from chipdemo.vision.anomaly.continuing import ContinuingTeacher
 
-    if flags.memory_for or flags.alignment or flags.without_images:
+    if flags.memory_for or flags.alignment or flags.without_images or flags.backbone or flags.weights:
         raise DataError(
             "--recalibrate keeps the model as it was taught. Leave out the other options of teaching."
         )

@@ -18,16 +18,18 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CONFIG = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "interpolation": "bicubic", "num_classes": 0}
 
 
-def create_backbone(name: str) -> nn.Module:
+def create_backbone(name: str, image_size: int = 0) -> nn.Module:
     """A timm model without its classifier, with random weights. Raises ValueError for an unknown name.
 
-    A transformer takes images of any size.
+    image_size: side of its input, pixels, where it is a transformer, which is made for one size.
     """
     try:
-        try:
-            return timm.create_model(name, num_classes=0, dynamic_img_size=True)
-        except TypeError:  # no transformer: it takes any size as it is
-            return timm.create_model(name, num_classes=0)
+        if image_size:
+            try:
+                return timm.create_model(name, num_classes=0, img_size=image_size)
+            except TypeError:  # no transformer: it takes any size
+                pass
+        return timm.create_model(name, num_classes=0)
     except RuntimeError as error:
         if timm.is_model(name):
             raise

@@ -72,7 +72,7 @@ class ModelSpec:
         """An untrained network of this kind."""
         from chipdemo.vision.model import ChipNet  # here, since an exported network does without PyTorch
 
-        return ChipNet(self.backbone, self.attention, self.stages, dropout)
+        return ChipNet(self.backbone, self.attention, self.stages, dropout, self.image_size)
 
 
 def find_checkpoint(model: str, revision: str | None = None) -> Path:

@@ -52,6 +52,7 @@ class ChipNet(nn.Module):
         (stride 16) sees small cracks that the last one (stride 32) has averaged away, and
         the maps have its grid.
     dropout: of the pooled features while training, fraction; no effect afterwards.
+    image_size: side of the input, pixels, which a transformer is made for.
     Weights are random; weights.py loads trained ones, training/ starts from ImageNet's.
     """
 
@@ -61,12 +62,13 @@ class ChipNet(nn.Module):
         attention: str = "cbam",
         stages: int = 1,
         dropout: float = 0.0,
+        image_size: int = 0,
     ):
         super().__init__()
         if attention not in ATTENTIONS:
             raise ValueError(f"attention is {attention!r}; choose one of {', '.join(ATTENTIONS)}")
         self.name = backbone
-        self.backbone = create_backbone(backbone)
+        self.backbone = create_backbone(backbone, image_size)
         info = self.backbone.feature_info
         if not 1 <= stages <= len(info):
             raise ValueError(f"stages is {stages}; {backbone} has 1 to {len(info)}")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from chipdemo.errors import DataError, ImageError
@@ -24,10 +25,16 @@ from chipdemo.vision.anomaly.descriptor import FeatureStatistics, PatchDescripto
 from chipdemo.vision.anomaly.matching import black_patches
 from chipdemo.vision.anomaly.patches import compared_channels, describe_patches
 from chipdemo.vision.anomaly.windows import Windows
+from chipdemo.vision.backbone_weights import (
+    LITE0,
+    PACKAGED,
+    imagenet_weights,
+    packaged_lite0,
+    weights_of_file,
+)
 from chipdemo.vision.checkpoint import HEAD, JUDGE_BY_MEMORY, ModelSpec
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.near_duplicates import near_duplicates, small_gray
-from chipdemo.vision.packaged import LITE0, PACKAGED, packaged_lite0
 from chipdemo.vision.runtimes.pytorch import TorchEngine
 from chipdemo.vision.transforms import pixels_of
 from chipdemo.vision.weights import load_checkpoint
@@ -137,8 +144,17 @@ class ImageFeatures:
         return self.of([row for row in range(len(self.names)) if row not in set(rows)])
 
 
-def starting_backbone() -> Backbone:
-    """EfficientNet-Lite0 with ImageNet weights from its package; else that of a shipped checkpoint."""
+def starting_backbone(name: str = "", weights: Path | None = None) -> Backbone:
+    """A backbone with ImageNet weights.
+
+    name: any timm model whose features form a grid. weights: a .safetensors file of them; without it, those of
+    the Hub or an installed package. Without both, EfficientNet-Lite0 from its package; else that of a shipped
+    checkpoint. Raises DataError.
+    """
+    if name or weights:
+        name = name or LITE0
+        found = weights_of_file(weights, name) if weights else imagenet_weights(name)
+        return backbone_of(name, *found)
     tensors = packaged_lite0()
     if tensors is None:
         net, spec, info = load_checkpoint(LITE0_MODEL)
@@ -152,13 +168,19 @@ def backbone_of(name: str, tensors: dict[str, Tensor], starting_weights: str) ->
     Raises DataError.
     """
     spec = ModelSpec(name, "none", verdict_by=JUDGE_BY_MEMORY)
-    net = spec.build().eval()
     try:
-        stride = net.strides[net.patch_stages[0]]
+        net = spec.build()
+        spec = replace(spec, image_size=GRID * net.strides[net.patch_stages[0]])
+        net = spec.build().eval()
     except ValueError as error:
         raise DataError(f"{error}. Choose another backbone.") from error
-    spec = replace(spec, image_size=GRID * stride)
     own = net.backbone.state_dict()
+    if "pos_embed" in own and "pos_embed" in tensors:  # of images of another size
+        grid, prefix = spec.image_size // net.strides[-1], getattr(net.backbone, "num_prefix_tokens", 1)
+        embedded = resample_abs_pos_embed(
+            tensors["pos_embed"].float(), [grid, grid], num_prefix_tokens=prefix
+        )
+        tensors = tensors | {"pos_embed": embedded}
     if missing := [key for key in own if key not in tensors and not key.endswith("num_batches_tracked")]:
         raise DataError(
             f"{len(missing)} tensors of {name} are missing from the weights, such as {missing[0]}."

@@ -53,15 +53,23 @@ class NetworkTeacher:
     """The Teacher of a backbone. See chipdemo.teaching.Teacher for the contract.
 
     classifier: checkpoint of a trained one that gets a memory bank; without it, a new model is made.
-    alignment: one of ALIGNMENTS; without it, the one that suits the images is found out.
+    alignment: one of ALIGNMENTS; without it, the one that suits the images is found out. backbone, weights: as
+    starting_backbone takes them.
     """
 
-    def __init__(self, classifier: Path | None = None, alignment: str = ""):
+    def __init__(
+        self,
+        classifier: Path | None = None,
+        alignment: str = "",
+        backbone: str = "",
+        weights: Path | None = None,
+    ):
         self.classifier, self.alignment = classifier, alignment
+        self._start = backbone, weights
 
     @cached_property
     def backbone(self) -> Backbone:
-        return trained_backbone(self.classifier) if self.classifier else starting_backbone()
+        return trained_backbone(self.classifier) if self.classifier else starting_backbone(*self._start)
 
     def draft(
         self,
