@@ -52,6 +52,13 @@ class View:
         matrix = _between(self.to_image, heatmap.shape[::-1], (across, down))
         return cv2.warpAffine(heatmap.astype(np.float32), matrix, (across, down), flags=cv2.INTER_LINEAR)
 
+    def picture(self, size: tuple[int, int]) -> Image.Image:
+        """What the view shows of the image, laid back on it. size: (width, height) of the result, pixels."""
+        if self.to_image is SQUEEZED:
+            return Image.fromarray(self.pixels).resize(size)
+        matrix = _between(self.to_image, self.pixels.shape[1::-1], size)
+        return Image.fromarray(cv2.warpAffine(self.pixels, matrix, size, flags=cv2.INTER_LINEAR))
+
     def from_image(self, box: Sequence[float]) -> tuple[float, float, float, float]:
         """Left, top, right, bottom in the unit square of the image -> of the box around it in the view's."""
         left, top, right, bottom = box

@@ -107,8 +107,8 @@ def test_what_was_pushed_is_what_the_app_opens(hub, folder):
     push(folder, "ada/chips")
     here, there = load_model(str(folder)), load_model("ada/chips")
     assert there.info.name == "ada/chips" and there.info.revision == here.info.revision
-    pixels = here.prepare(draw_chip(1, abnormal=True))[None]
-    assert there.predict(pixels)[0].abnormal_probability == here.predict(pixels)[0].abnormal_probability
+    views = [here.prepare(draw_chip(1, abnormal=True))]
+    assert there.predict(views)[0].abnormal_probability == here.predict(views)[0].abnormal_probability
 
 
 def test_a_model_that_is_worse_is_pushed_and_it_is_said_that_apps_do_not_take_it_over(hub, folder, capsys):

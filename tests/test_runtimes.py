@@ -18,6 +18,7 @@ from chipdemo.images import decode_image
 from chipdemo.judge import Judge
 from chipdemo.models import Models
 from chipdemo.settings import Settings
+from chipdemo.view import SQUEEZED, View
 from chipdemo.vision.predictor import load_model
 from chipdemo.vision.runtimes import load, select
 from chipdemo.vision.runtimes.engine import EngineOutput
@@ -41,6 +42,11 @@ def pixels(count: int) -> np.ndarray:
     return np.stack([np.asarray(chip) for chip in chips])
 
 
+def views(count: int) -> list[View]:
+    """The same as a model takes them."""
+    return [View(one, SQUEEZED, (SPEC.image_size,) * 2) for one in pixels(count)]
+
+
 def assert_same(ours: EngineOutput, theirs: EngineOutput, rtol: float = 0) -> None:
     for name, one, other in zip(EngineOutput._fields, ours, theirs):
         assert (one is None) == (other is None), name
@@ -62,13 +68,13 @@ def test_a_runtime_gives_what_pytorch_gives_for_one_image_and_for_many(model, ru
     one, other = (Judge(Models(each)).inspect(chip) for each in (ours, theirs))
     assert one.abnormal_probability == pytest.approx(other.abnormal_probability, abs=PARITY)
     assert one.verdict == other.verdict and one.regions == other.regions
-    assert ours.methods == theirs.methods and ours.explain(pixels(1), "Grad-CAM").shape == (4, 4)
+    assert ours.methods == theirs.methods and ours.explain(views(1)[0], "Grad-CAM").shape == (4, 4)
     assert (ours.info.runtime, theirs.info.runtime) == (select.NAMES[runtime], "PyTorch")
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_images_of_several_threads_are_not_mixed_up(model, runtime):
-    loaded, chips = load_model(model, runtime=runtime), list(pixels(8)[:, None])
+    loaded, chips = load_model(model, runtime=runtime), [[view] for view in views(8)]
     alone = [loaded.predict(chip)[0].abnormal_probability for chip in chips]
     with ThreadPoolExecutor(4) as pool:
         together = pool.map(loaded.predict, chips * 4)
@@ -107,7 +113,7 @@ def test_a_kept_network_that_is_damaged_is_exported_anew(model, tmp_path, runtim
 def test_a_folder_that_cannot_be_written_costs_the_next_start_time_and_nothing_else(model, tmp_path):
     (tmp_path / "file").write_text("no folder")
     loaded = load_model(model, runtime="onnx", graphs=tmp_path / "file" / "graphs")
-    assert 0 <= loaded.predict(pixels(1))[0].abnormal_probability <= 1
+    assert 0 <= loaded.predict(views(1))[0].abnormal_probability <= 1
 
 
 def test_auto_is_the_fastest_that_is_installed(monkeypatch):
@@ -223,7 +229,7 @@ def test_gradients_are_not_taken_from_another_model_than_the_one_that_judged(tmp
     model = load_model(str(folder), runtime="onnx")
     tiny_checkpoint(folder, replace(SPEC, threshold=0.9))
     with pytest.raises(CheckpointError, match=model.info.revision):
-        model.explain(pixels(1), "Grad-CAM")
+        model.explain(views(1)[0], "Grad-CAM")
     shutil.rmtree(folder)
     with pytest.raises(CheckpointError, match=re.escape(str(folder))):
-        model.explain(pixels(1), "Grad-CAM")
+        model.explain(views(1)[0], "Grad-CAM")

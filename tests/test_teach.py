@@ -577,7 +577,7 @@ def test_a_backbone_without_a_grid_of_features_or_weights_is_refused(goods, tmp_
     command = ["teach", str(goods), "--out", str(tmp_path / "out"), "--backbone"]
     save_file({"a": torch.zeros(1)}, weights := tmp_path / "weights.safetensors")
     for name, message in (
-        ("mixer_b16_224", "mixer_b16_224 has no layers"),
+        ("efficientvit_m0", "efficientvit_m0 has no layers"),
         ("resnet17", "Did you mean"),
         ("resnet18", "tensors of resnet18 are missing"),
     ):

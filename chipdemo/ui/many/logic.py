@@ -9,8 +9,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from PIL import Image
-
 from chipdemo.batch import report, run
 from chipdemo.batch.report import UNREADABLE
 from chipdemo.batch.sources import BatchImage, uploaded_images
@@ -115,7 +113,7 @@ def picture_of(one: run.Inspected) -> bytes:
     width, height = one.inspection.image_size
     scale = TILE_SIDE / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    image, method = Image.fromarray(one.prepared.pixels).resize(size), one.inspection.method
+    image, method = one.prepared.view.picture(size), one.inspection.method
     return encode(overlay(image, one.inspection.heatmaps[method], method), "JPEG")
 
 

@@ -53,8 +53,8 @@ class NetworkTeacher:
     """The Teacher of a backbone. See chipdemo.teaching.Teacher for the contract.
 
     classifier: checkpoint of a trained one that gets a memory bank; without it, a new model is made.
-    alignment: one of ALIGNMENTS; without it, the one that suits the images is found out. backbone, weights: as
-    starting_backbone takes them.
+    alignment: one of ALIGNMENTS; without it, the one that suits the images is found out.
+    backbone, weights: as starting_backbone takes them.
     """
 
     def __init__(
