@@ -147,8 +147,8 @@ class ImageFeatures:
 def starting_backbone(name: str = "", weights: Path | None = None) -> Backbone:
     """A backbone with ImageNet weights.
 
-    name: any timm model whose features form a grid. weights: a .safetensors file; without it, those of the Hub
-    or an installed package. Without both, EfficientNet-Lite0 from its package; else that of a shipped
+    name: any timm model whose features form a grid. weights: a .safetensors file; without it, those of the
+    Hub or an installed package. Without both, EfficientNet-Lite0 from its package; else that of a shipped
     checkpoint. Raises DataError.
     """
     if name or weights:
