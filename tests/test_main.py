@@ -74,6 +74,14 @@ def test_status_shows_no_command_while_there_is_nothing_to_train_from(journal, c
     out = capsys.readouterr().out
     assert out.endswith("There is nothing to train from yet. Add images and label them first.\n")
     assert "train.py" not in out
+    (chips.parent / "unsure.csv").write_text(
+        "image,label\n" + "".join(f"{one},unsure\n" for one in chips.rglob("*.png"))
+    )
+    assert main(["labels", "import", str(chips.parent / "unsure.csv"), "--annotator", "ann"]) == 0
+    capsys.readouterr()
+    main(["labels", "status"])
+    out = capsys.readouterr().out
+    assert "3 unsure" in out and "train.py" not in out
 
 
 def test_the_training_command_that_status_shows_can_be_typed(journal, chips, tmp_path, capsys, monkeypatch):

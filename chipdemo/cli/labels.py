@@ -104,6 +104,7 @@ def labels_compact(flags: argparse.Namespace, settings: Settings) -> None:
 
 
 def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
+    from chipdemo.inspection import CLASSES
     from chipdemo.labeling.journal import Journal
     from chipdemo.labeling.status import images_seen, status_of, training_commands
     from chipdemo.vision.revisions import newest_accepted
@@ -118,7 +119,7 @@ def labels_status(flags: argparse.Namespace, settings: Settings) -> None:
     print(f"disputed       {status.disputed:,}")
     print(f"unpublished    {status.pending:,} events")
     print(f"new            {new} (normal or abnormal, and not seen by {settings.model_source})")
-    if any(status.agreed.values()):
+    if any(status.agreed[label] for label in CLASSES):
         print("To train from them:", *training_commands(settings, in_use), sep="\n  ")
     else:
         print("There is nothing to train from yet. Add images and label them first.")
