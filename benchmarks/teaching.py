@@ -10,6 +10,9 @@ train/good and judges test/*. Versions:
     half turned     every second image, taught and judged, is turned by 90 degrees
     moved           judged good images are turned by up to 10 degrees, shifted by up to 5 % of the side and
                     brightened or darkened by up to 15 %; the defective ones stay as they are
+
+With --learned, nothing of test/ is read: three quarters of train/good teach, the others are judged, as they
+are and with drawn defects. By these figures settings are chosen.
 """
 
 import argparse
@@ -34,6 +37,7 @@ from chipdemo.models import Models
 from chipdemo.settings import AUTO
 from chipdemo.teaching import silent
 from chipdemo.vision.anomaly.alignment import ALIGNMENTS
+from chipdemo.vision.anomaly.drawn_defects import KINDS, draw_defect
 from chipdemo.vision.anomaly.teacher import NetworkTeacher
 from chipdemo.vision.checkpoint import write_json
 from chipdemo.vision.predictor import NetworkModel, load_model
@@ -45,6 +49,7 @@ MASK_SIDE = 256  # pixels, at which heat and masks are compared
 CONTAMINATION = 0.05
 MOST_TURNED, MOST_SHIFTED, MOST_LIT = 10, 0.05, 0.15  # degrees, sides, share
 TIMED = 20  # images, of which the median time is reported
+JUDGED = 4  # with --learned, one good image in so many is judged
 GOOD = "good"
 
 
@@ -68,6 +73,18 @@ def files(paths: Sequence[Path]) -> list[Found]:
 def read_part(root: Path) -> Part:
     judged = sorted((root / "test").glob("*/*"))
     return Part(sorted((root / "train" / GOOD).iterdir()), judged, read_masks(judged, root))
+
+
+def learned_part(part: Part, folder: Path) -> Part:
+    """Without test images: some of the good ones are judged, as they are and with a drawn defect each."""
+    good, judged, masks = part.taught[::JUDGED], [], []
+    for number, path in enumerate(good):
+        image, kind = read_image(path).image, KINDS[number % len(KINDS)]
+        drawn, mask = draw_defect(image, kind, seed=number)
+        judged += [path, changed(path, folder, f"drawn-{number}", lambda _: drawn)]  # noqa: B023
+        masks += [np.zeros_like(mask), mask]
+    masks = np.stack([cv2.resize(one.astype(np.uint8), (MASK_SIDE, MASK_SIDE)) > 0 for one in masks])
+    return Part([path for row, path in enumerate(part.taught) if row % JUDGED], judged, masks)
 
 
 def read_masks(paths: Sequence[Path], root: Path) -> np.ndarray:
@@ -147,9 +164,9 @@ def enlarged(maps: Sequence[np.ndarray], side: int = MASK_SIDE) -> np.ndarray:
     return np.stack([np.asarray(Image.fromarray(m).resize(size, Image.Resampling.BILINEAR)) for m in maps])
 
 
-def measure(part: Part, alignment: str) -> dict:
+def measure(part: Part, teacher: NetworkTeacher) -> dict:
     """Teach as the command line does, load the checkpoint, judge the test images with it."""
-    teacher, started = NetworkTeacher(alignment=alignment), time.perf_counter()
+    started = time.perf_counter()
     draft = teacher.draft(files(part.taught), [], DEFAULT_LIMITS, silent)
     without = [one.row for one in draft.outliers if one.name in part.planted]
     with tempfile.TemporaryDirectory() as folder:
@@ -212,20 +229,27 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--versions", nargs="+", choices=VERSIONS, default=list(VERSIONS))
     parser.add_argument("--alignment", choices=ALIGNMENTS, default="", help="instead of the one found out")
+    parser.add_argument("--learned", action="store_true", help="read no test images")
+    parser.add_argument("--backbone", default="", help="any that --backbone of teach takes")
+    parser.add_argument("--weights", type=Path, help="its weights, a file")
+    parser.add_argument("--out", type=Path, default=REPORT, help="the report")
     options = parser.parse_args()
+    teacher = NetworkTeacher(None, options.alignment, options.backbone, options.weights)
     rows = []
     for root in options.data:
-        part = read_part(root)
         for version in options.versions:
-            with tempfile.TemporaryDirectory() as folder:
-                row = measure(VERSIONS[version](part, Path(folder)), options.alignment)
+            with tempfile.TemporaryDirectory() as name:
+                part = read_part(root)
+                part = learned_part(part, Path(name)) if options.learned else part
+                row = measure(VERSIONS[version](part, Path(name)), teacher)
             rows.append({"data": root.name, "version": version} | row)
             print(rows[-1], flush=True)
     write_json(
-        REPORT,
+        options.out,
         {
             "command": " ".join(["python benchmarks/teaching.py", *sys.argv[1:]]),
             "date": datetime.date.today().isoformat(),
+            "starting_weights": teacher.backbone.starting_weights,
             "threads": torch.get_num_threads(),
             "rows": rows,
         },

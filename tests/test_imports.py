@@ -44,6 +44,7 @@ HUB = ("huggingface_hub", "httpx2")
 MAY_TALK_TO_THE_HUB = (
     "chipdemo/hub.py",
     "chipdemo/labeling/hub/*",
+    "chipdemo/vision/backbone_weights.py",
     "chipdemo/vision/checkpoint.py",
     "chipdemo/vision/revisions.py",
     "chipdemo/vision/weights.py",

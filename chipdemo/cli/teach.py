@@ -58,6 +58,16 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         "(default: %(default)s)",
     )
     take.add_argument(
+        "--without-images",
+        action="store_true",
+        help="store no small copies of the good images; regions can then not be compared with normal chips",
+    )
+    _add_comparison(take)
+
+
+def _add_comparison(take: argparse.ArgumentParser) -> None:
+    """How images are compared; what is not said is found out from them."""
+    take.add_argument(
         "--kinds",
         choices=KINDS,
         default=KINDS[0],
@@ -81,11 +91,6 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         type=Path,
         metavar="FILE",
         help=".safetensors of the backbone (default: from the Hub or an installed package)",
-    )
-    take.add_argument(
-        "--without-images",
-        action="store_true",
-        help="store no small copies of the good images; regions can then not be compared with normal chips",
     )
 
 
