@@ -15,6 +15,8 @@ With --learned, nothing of test/ is read: three quarters of train/good teach, th
 are and with drawn defects. By these figures settings are chosen.
 """
 
+import chipdemo  # noqa: F401, I001 - before numpy: it sets the threads of OpenBLAS
+
 import argparse
 import datetime
 import sys
@@ -229,12 +231,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--versions", nargs="+", choices=VERSIONS, default=list(VERSIONS))
     parser.add_argument("--alignment", choices=ALIGNMENTS, default="", help="instead of the one found out")
+    parser.add_argument("--size", type=int, default=0, help="pixels, instead of the size found out")
     parser.add_argument("--learned", action="store_true", help="read no test images")
     parser.add_argument("--backbone", default="", help="any that --backbone of teach takes")
     parser.add_argument("--weights", type=Path, help="its weights, a file")
     parser.add_argument("--out", type=Path, default=REPORT, help="the report")
     options = parser.parse_args()
-    teacher = NetworkTeacher(None, options.alignment, options.backbone, options.weights)
+    teacher = NetworkTeacher(None, options.alignment, options.backbone, options.weights, options.size)
     rows = []
     for root in options.data:
         for version in options.versions:

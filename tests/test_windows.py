@@ -15,7 +15,7 @@ from chipdemo.vision.anomaly.anomaly_model import load_anomaly_model
 from chipdemo.vision.anomaly.features import extract_features, starting_backbone
 from chipdemo.vision.anomaly.fitting import fit
 from chipdemo.vision.anomaly.saving import save_taught
-from chipdemo.vision.anomaly.scale import largest_windows
+from chipdemo.vision.anomaly.scale import largest_side
 from chipdemo.vision.anomaly.windows import Windows
 from chipdemo.vision.predictor import load_model
 from tests.drawn import chip, chips
@@ -53,9 +53,9 @@ def test_windows_that_show_nothing_of_the_image_are_not_run():
 
 def test_only_images_large_enough_are_tried_at_a_larger_size():
     backbone = starting_backbone()
-    assert largest_windows(backbone, [(300, 200)]) is None
-    assert largest_windows(backbone, [(1024, 1024)] * 3).side == 928
-    assert largest_windows(backbone, [(6000, 4000)]).count == 8
+    assert largest_side(backbone, [(100, 80)]) == largest_side(backbone, [(300, 200)]) == 256
+    assert largest_side(backbone, [(1024, 1024)] * 3) == 928
+    assert largest_side(backbone, [(6000, 4000)]) == 1824
 
 
 def test_a_model_of_several_windows_is_kept_and_finds_where_the_defect_is(tmp_path):

@@ -81,6 +81,14 @@ def _add_comparison(take: argparse.ArgumentParser) -> None:
         "images)",
     )
     take.add_argument(
+        "--size",
+        type=int,
+        default=0,
+        metavar="PIXELS",
+        help="side at which images are compared, such as 256 or 480: a larger one shows smaller defects and "
+        "takes longer (default: found out from the images)",
+    )
+    take.add_argument(
         "--backbone",
         metavar="NAME",
         help="any timm model whose features form a grid, convolutional or a vision transformer (default: "
@@ -114,15 +122,17 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
         raise DataError("Say where to write the model: --out DIR.")
     if flags.memory_for and flags.alignment == "registered":
         raise DataError("A classifier takes images as they are. Use another --alignment.")
-    if flags.memory_for and (flags.backbone or flags.weights):
-        raise DataError("A classifier keeps its backbone. Leave out --backbone and --weights.")
+    if flags.memory_for and (flags.backbone or flags.weights or flags.size):
+        raise DataError("A classifier keeps its backbone. Leave out --backbone, --weights and --size.")
     if flags.memory_for and flags.abnormal:
         raise DataError("A classifier keeps its own threshold. Leave out --abnormal or --memory-for.")
     goods = _images_in(flags.good)
     _refuse_defects(flags.good)
     defects = _images_in(flags.abnormal) if flags.abnormal else []
     classifier = find_checkpoint(flags.memory_for) if flags.memory_for else None
-    teacher = NetworkTeacher(classifier, flags.alignment or "", flags.backbone or "", flags.weights)
+    teacher = NetworkTeacher(
+        classifier, flags.alignment or "", flags.backbone or "", flags.weights, flags.size
+    )
     limits, name = Limits(megapixels=settings.max_megapixels), flags.good.resolve().name
     draft = teacher.draft(goods, defects, limits, show_share, flags.kinds == "together")
     if not draft.kinds:
@@ -175,7 +185,8 @@ def recalibrate(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.files import Limits
     from chipdemo.vision.anomaly.continuing import ContinuingTeacher
 
-    if flags.memory_for or flags.alignment or flags.without_images or flags.backbone or flags.weights:
+    fixed = flags.alignment, flags.size, flags.backbone, flags.weights, flags.without_images, flags.memory_for
+    if any(fixed):
         raise DataError(
             "--recalibrate keeps the model as it was taught. Leave out the other options of teaching."
         )

@@ -14,7 +14,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from chipdemo.errors import DataError, ImageError
-from chipdemo.files import DEFAULT_LIMITS, Found, Limits, content_of
+from chipdemo.files import DEFAULT_LIMITS, Found, Limits, content_of, prefetch
 from chipdemo.images import read_image
 from chipdemo.overlay import encode
 from chipdemo.settings import LITE0_MODEL
@@ -224,7 +224,9 @@ def extract_features(
     """
     unusable: list[str] = []
     rows, intermediates = [], []
-    usable = usable_images(images, backbone.spec, alignment, within(progress, 0, READ), limits, unusable)
+    usable = prefetch(
+        usable_images(images, backbone.spec, alignment, within(progress, 0, READ), limits, unusable)
+    )
     while batch := list(islice(usable, BATCH)):
         layers = layers_of(backbone, [one.view for one in batch], alignment)
         intermediates.append(layers)

@@ -16,11 +16,13 @@ from chipdemo.vision.anomaly.alignment import FINER, REGISTERED, Alignment
 from chipdemo.vision.anomaly.choice import SURE, auroc_of, judged_halves, standard_error, wins_of
 from chipdemo.vision.anomaly.drawn_defects import KINDS, draw_defect
 from chipdemo.vision.anomaly.features import Backbone
-from chipdemo.vision.anomaly.windows import Windows
 
 COUNTS = (1, 2, 4, 8)  # of windows along a side
-IMAGES = 20  # that are judged; of images larger than DRAWN_AT, half as many
-DRAWN_AT = 1_024  # pixels of the original, side of the part in which a defect is drawn: it is 40 to 140 long
+IMAGES = 40  # that are judged; half as many where they are larger than LARGE
+LARGE = 1_024  # pixels, longer side
+# Pixels of the original, side of the part in which a defect is drawn: most are 20 to 100 long, or 40 to 200
+DRAWN_AT = (256, 768)
+STRENGTHS = (1.0, 0.5, 0.25)  # of drawn defects: 1 is clearly visible. Real ones are often faint
 FOUND = 0.02  # share of good images whose score a drawn defect has to exceed to be found
 
 
@@ -28,7 +30,8 @@ FOUND = 0.02  # share of good images whose score a drawn defect has to exceed to
 class Scale:
     """What was found out. side: of the view, pixels; auroc: of each side that was tried.
 
-    smallest, largest: of the drawn defects, pixels of the original. found: how many of `drawn` are.
+    smallest, largest: of the drawn defects that are clearly visible, pixels of the original. found: how many
+    of these `drawn` are.
     """
 
     side: int
@@ -41,44 +44,61 @@ class Scale:
     @property
     def text(self) -> str:
         """In sentences."""
-        tried = ", ".join(f"{value:.3f} at {side} px" for side, value in self.auroc.items())
+        tried = ", ".join(f"{value:.3f} at {side:,} px" for side, value in self.auroc.items())
+        found = f"{self.found} of {self.drawn}"
         return (
-            f"Images are compared at {self.side:,} px (AUROC of small drawn defects: {tried}). Of "
-            f"{self.drawn} drawn defects, {self.smallest} to {self.largest} px long in the original, "
-            f"{self.found} are found."
+            f"Images are compared at {self.side:,} px (AUROC of small and faint drawn defects: {tried}). Of "
+            f"the clearly visible ones, {self.smallest} to {self.largest} px long in the original, {found} "
+            "are found."
         )
 
 
-def largest_windows(backbone: Backbone, sizes: Sequence[tuple[int, int]]) -> Windows | None:
-    """The most that images of these sizes, (width, height), fill; None where one input is enough."""
-    side = float(np.median([max(size) for size in sizes]))
-    counts = [count for count in COUNTS if backbone.windows(count).side <= side]
-    return backbone.windows(counts[-1]) if len(counts) > 1 else None
+def sides_of(backbone: Backbone) -> dict[int, int]:
+    """The sizes at which images can be compared, pixels -> windows along a side."""
+    return {backbone.windows(count).side: count for count in COUNTS}
+
+
+def _strength(number: int) -> float:
+    """Of the drawn defect of an image; kinds, sizes and strengths take turns."""
+    return STRENGTHS[number // (len(KINDS) * len(DRAWN_AT)) % len(STRENGTHS)]
+
+
+def largest_side(backbone: Backbone, sizes: Sequence[tuple[int, int]]) -> int:
+    """The largest of sides_of that images of these sizes, (width, height), fill; else the smallest."""
+    longer = float(np.median([max(size) for size in sizes]))
+    sides = list(sides_of(backbone))
+    return max((side for side in sides if side <= longer), default=sides[0])
 
 
 def choose_scale(
-    views: Sequence[View], alignment: Alignment, backbone: Backbone, progress: Progress = silent
+    views: Sequence[View],
+    alignment: Alignment,
+    backbone: Backbone,
+    progress: Progress = silent,
+    side: int = 0,
 ) -> tuple[Alignment, Scale]:
     """The alignment at the smallest size that a larger one is not clearly better than.
 
     views: of good images as they are, at least 4, FINER times as large as the largest size that is tried.
+    side: the only size to try, one of sides_of.
     """
     largest = len(views[0].pixels) // FINER
     drawn, lengths = zip(*(_with_defect(view, number) for number, view in enumerate(views)))
-    counts = [count for count in COUNTS if backbone.windows(count).side <= largest]
+    clear = np.array([_strength(number) == STRENGTHS[0] for number in range(len(views))])
+    lengths = np.array(lengths)[clear]
+    sides = [each for each in sides_of(backbone) if each <= largest and side in (0, each)]
     auroc, chosen = {}, None
-    for number, count in enumerate(counts):
-        progress(number / len(counts), "trying sizes")
-        windows = backbone.windows(count)
-        tried = replace(alignment, windows=windows if count > 1 else None)
-        laid = [_laid(each, windows.side, tried) for each in (views, drawn)]
-        good, bad = judged_halves(*laid, tried, backbone)
+    for number, each in enumerate(sides):
+        progress(number / len(sides), "trying sizes")
+        count = sides_of(backbone)[each]
+        tried = replace(alignment, windows=backbone.windows(count) if count > 1 else None)
+        good, bad = judged_halves(*(_laid(some, each, tried) for some in (views, drawn)), tried, backbone)
         wins = wins_of(good, bad)
-        auroc[windows.side] = auroc_of(wins)
+        auroc[each] = auroc_of(wins)
         if chosen and auroc_of(wins - chosen[1]) <= SURE * standard_error(wins - chosen[1]):
             break
-        found = int((bad > np.quantile(good, 1 - FOUND)).sum())
-        chosen = tried, wins, Scale(windows.side, auroc, min(lengths), max(lengths), found, len(views))
+        found = int((bad[clear] > np.quantile(good, 1 - FOUND)).sum())
+        chosen = tried, wins, Scale(each, auroc, int(min(lengths)), int(max(lengths)), found, len(lengths))
     return chosen[0], chosen[2]
 
 
@@ -92,13 +112,13 @@ def _laid(views: Sequence[View], side: int, alignment: Alignment) -> list[View]:
 def _with_defect(view: View, number: int) -> tuple[View, int]:
     """A view with a defect, and how long that is, in pixels of the original."""
     longer, whole = max(view.image_size), len(view.pixels)
-    side = round(whole * min(1, DRAWN_AT / longer))
+    side = round(whole * min(1, DRAWN_AT[number // len(KINDS) % len(DRAWN_AT)] / longer))
     generator = np.random.default_rng(number)
     left, top = _corner(view, side, generator)
     part = Image.fromarray(view.pixels[top : top + side, left : left + side])
     changed, mask = draw_defect(part, KINDS[number % len(KINDS)], seed=number)
     pixels = view.pixels.copy()
-    pixels[top : top + side, left : left + side] = np.asarray(changed)
+    pixels[top : top + side, left : left + side] = Image.blend(part, changed, _strength(number))
     rows, columns = np.nonzero(mask)
     return replace(view, pixels=pixels), round(max(np.ptp(rows), np.ptp(columns)) * longer / whole)
 

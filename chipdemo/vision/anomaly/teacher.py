@@ -33,8 +33,8 @@ from chipdemo.vision.anomaly.features import (
 from chipdemo.vision.anomaly.fitting import Fit, fit
 from chipdemo.vision.anomaly.kinds import kinds_of
 from chipdemo.vision.anomaly.saving import save_taught, save_with_memory_bank
-from chipdemo.vision.anomaly.scale import DRAWN_AT, Scale, choose_scale, largest_windows
 from chipdemo.vision.anomaly.scale import IMAGES as AT_SCALES
+from chipdemo.vision.anomaly.scale import LARGE, Scale, choose_scale, largest_side, sides_of
 
 CHOSEN, EXTRACTED, FITTED = 0.3, 0.6, 0.95  # share of the time that has passed by then
 
@@ -53,8 +53,8 @@ class NetworkTeacher:
     """The Teacher of a backbone. See chipdemo.teaching.Teacher for the contract.
 
     classifier: checkpoint of a trained one that gets a memory bank; without it, a new model is made.
-    alignment: one of ALIGNMENTS; without it, the one that suits the images is found out.
-    backbone, weights: as starting_backbone takes them.
+    alignment: one of ALIGNMENTS; size: of the views, pixels, one of sides_of the backbone. Without them, what
+    suits the images is found out. backbone, weights: as starting_backbone takes them.
     """
 
     def __init__(
@@ -63,8 +63,9 @@ class NetworkTeacher:
         alignment: str = "",
         backbone: str = "",
         weights: Path | None = None,
+        size: int = 0,
     ):
-        self.classifier, self.alignment = classifier, alignment
+        self.classifier, self.alignment, self.size = classifier, alignment, size
         self._start = backbone, weights
 
     @cached_property
@@ -110,6 +111,9 @@ class NetworkTeacher:
         self, goods: Sequence[Found], limits: Limits, progress: Progress
     ) -> tuple[Choice, Scale | None]:
         """The alignment that was asked for, or the one that suits the images; and the size of the views."""
+        if self.size and self.size not in (sides := sides_of(self.backbone)):
+            sizes = ", ".join(map(str, sides))
+            raise DataError(f"Images cannot be compared at {self.size} px. Choose one of {sizes}.")
         views = some_views(goods, self.backbone, SAMPLE, limits)
         if len(views) < MIN_IMAGES:  # too few to teach from, which the fit says
             return Choice(Alignment(), {}), None
@@ -117,13 +121,14 @@ class NetworkTeacher:
             choice = Choice(alignment_of(self.alignment, views), {})
         else:
             choice = choose_alignment(views, self.backbone, within(progress, 0, 0.6))
-        windows = largest_windows(self.backbone, [view.image_size for view in views])
-        if windows is None or self.classifier:
+        sizes = [view.image_size for view in views]
+        smallest, largest = min(sides_of(self.backbone)), self.size or largest_side(self.backbone, sizes)
+        if largest == smallest or self.classifier:
             return choice, None
-        large = max(max(view.image_size) for view in views) > DRAWN_AT
-        count, side = AT_SCALES // 2 if large else AT_SCALES, FINER * windows.side
+        count, side = AT_SCALES // 2 if max(map(max, sizes)) > LARGE else AT_SCALES, FINER * largest
         views = some_views(goods, self.backbone, count, limits, side)
-        alignment, scale = choose_scale(views, choice.alignment, self.backbone, within(progress, 0.6, 1))
+        progress = within(progress, 0.6, 1)
+        alignment, scale = choose_scale(views, choice.alignment, self.backbone, progress, self.size)
         return replace(choice, alignment=alignment), scale
 
     def _known(
