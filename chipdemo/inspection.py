@@ -251,13 +251,13 @@ class NormalPatch:
 class Model(Protocol):
     """What a checkpoint becomes. Safe to call from several threads.
 
-    methods: the explanations it offers; the first is the verdict's. keeps_images: whether it has small
-    copies of normal images, to show beside a region.
+    methods: the explanations it offers; the first is the verdict's. copies: small ones of the normal images
+    in its memory bank, JPEG; empty where none are kept.
     """
 
     info: ModelInfo
     methods: Sequence[str]
-    keeps_images: bool
+    copies: Sequence[bytes]
 
     def prepare(self, image: Image.Image) -> "View":
         """An upright RGB image -> the network's input."""
@@ -281,6 +281,11 @@ class Model(Protocol):
 
         Empty where the model has no memory bank.
         """
+
+
+def is_taught(model: Model) -> bool:
+    """It judges by its memory bank: it has no other explanation."""
+    return tuple(model.methods) == (INVERSE,)
 
 
 def default_method(model: Model) -> str:

@@ -62,7 +62,7 @@ class FakeModel:
     predictions, explanations: how many views each was asked for, to show what runs the model again.
     """
 
-    info, methods, keeps_images = INFO, METHODS, False
+    info, methods, copies = INFO, METHODS, ()
 
     def __init__(self):
         self.predictions = self.explanations = 0
@@ -186,7 +186,7 @@ class FakeTeacher:
 class TaughtModel(FakeModel):
     """The same under another name; it can show normal chips."""
 
-    methods, keeps_images = (*METHODS, INVERSE), True
+    methods, copies = (*METHODS, INVERSE), (b"a small copy",)
 
     def __init__(self, name: str):
         super().__init__()

@@ -385,7 +385,7 @@ def test_the_page_says_that_a_worse_revision_is_not_in_use():
     judge = fake_judge()
     with gr.Blocks():
         parts = layout(judge, gr.HTML(), Settings(), ())
-    handlers = tab.Handlers(parts, judge, Settings(), (), Recent())
+    handlers = tab.Handlers(parts, judge, Settings(), Recent())
     opened = partial(handlers.on_open, INFO, 0.4, "CAM")
     assert opened() == {parts.header: gr.skip()}
     judge.models.refused = Refused("<ada>/chips", "f" * 40, comparison_of({"comparison": WORSE}))

@@ -207,7 +207,7 @@ def test_without_images_none_are_kept(backbone, fitted, missing_lead, tmp_path):
     save_taught(tmp_path / "bare", backbone, fitted, "bare", keep_images=False)
     bare = load_model(str(tmp_path / "bare"))
     patches = bare.nearest_normal_patches(chip(200, "missing lead"), missing_lead.regions[:1])[0]
-    assert patches and patches[0].image is None and not bare.keeps_images
+    assert patches and patches[0].image is None and not bare.copies
 
 
 def test_the_limit_keeps_the_false_positive_rate():

@@ -16,9 +16,10 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from chipdemo.errors import ImageTooLargeError, UnreadableImageError
-from chipdemo.examples import ELPV_CREDIT, Example, elpv_examples
+from chipdemo.examples import ELPV_CREDIT, Example, elpv_examples, examples_of
 from chipdemo.inspection import CAM, CBAM, INVERSE, MeasuredOverlay, ModelInfo, default_method
 from chipdemo.monitoring import Recent
+from chipdemo.overlay import encode
 from chipdemo.settings import Settings
 from chipdemo.threshold import OperatingCurve, Target
 from chipdemo.ui.html import header_html
@@ -202,10 +203,10 @@ class Waiting(FakeModel):
 
 def test_an_image_that_is_answered_after_a_newer_one_changes_nothing(dark, spot):
     model, turns = Waiting(), Turns()
+    examples = [Example(dark, "dark.png", ""), Example(spot, "spot.png", "")]
     with gr.Blocks():
-        parts = layout(fake_judge(model), gr.HTML(), Settings(), [])
-    examples = [Example(dark, ""), Example(spot, "")]
-    handlers = tab.Handlers(parts, fake_judge(model), Settings(), examples, Recent())
+        parts = layout(fake_judge(model), gr.HTML(), Settings(), examples)
+    handlers = tab.Handlers(parts, fake_judge(model), Settings(), Recent())
 
     def inspect(index: int) -> dict:
         chosen = gr.SelectData(None, {"index": index, "value": ""})
@@ -227,8 +228,8 @@ def test_an_image_that_is_answered_after_a_newer_one_changes_nothing(dark, spot)
 def test_what_is_shown_has_the_threshold_of_that_moment(dark):
     model, turns = FakeModel(), Turns()
     with gr.Blocks():
-        parts = layout(fake_judge(model), gr.HTML(), Settings(), [])
-    handlers = tab.Handlers(parts, fake_judge(model), Settings(), [Example(dark, "")], Recent())
+        parts = layout(fake_judge(model), gr.HTML(), Settings(), [Example(dark, "dark.png", "")])
+    handlers = tab.Handlers(parts, fake_judge(model), Settings(), Recent())
     chosen = gr.SelectData(None, {"index": 0, "value": ""})
     current = handlers.on_example(turns, None, INFO, 0.4, CAM, "tiles", chosen)[parts.current]
     for typed, threshold in ((1, 1), ("0,3", 0.3), (5, 1), (-1, 0), (None, 0.4), ("abc", 0.4)):
@@ -364,7 +365,7 @@ def chooser(dark):
     with gr.Blocks():
         parts = layout(fake_judge(model), gr.HTML(), Settings(), [])
     handlers, current = (
-        tab.Handlers(parts, fake_judge(model), Settings(), [], Recent()),
+        tab.Handlers(parts, fake_judge(model), Settings(), Recent()),
         inspected(model, dark),
     )
     return lambda metric, percent, info=LINE: (handlers.on_target(metric, current, info, percent), parts)
@@ -416,7 +417,7 @@ def test_moving_the_slider_takes_the_promise_back_and_reset_shows_the_one_of_the
     with gr.Blocks():
         parts = layout(fake_judge(model), gr.HTML(), Settings(), [])
     handlers, current = (
-        tab.Handlers(parts, fake_judge(model), Settings(), [], Recent()),
+        tab.Handlers(parts, fake_judge(model), Settings(), Recent()),
         inspected(model, dark),
     )
     info = replace(LINE, threshold=0.30999, target=Target("recall", 0.9))
@@ -454,15 +455,28 @@ def test_no_value_passes_through_the_template_that_gradio_evaluates():
 
 
 def test_examples_name_their_license_and_a_missing_package_its_name():
-    assert ELPV_CREDIT in html.examples_html(elpv_examples())
-    assert "<code>elpv-dataset</code>" in html.examples_html(())
+    assert ELPV_CREDIT in html.examples_html(FakeModel(), elpv_examples())
+    assert "<code>elpv-dataset</code>" in html.examples_html(FakeModel(), ())
+
+
+def test_the_examples_of_a_taught_model_are_images_of_its_part():
+    model = FakeModel()
+    model.methods, model.copies = (
+        (INVERSE,),
+        tuple(encode(Image.new("RGB", (8, 8), (gray,) * 3), "JPEG") for gray in range(20)),
+    )
+    shown = html.examples_html(model, elpv_examples())
+    assert ELPV_CREDIT not in shown and shown.count("<button") == 6 and "good image 20" in shown
+    assert examples_of(model, elpv_examples())[-1].source == model.copies[19]
+    model.copies = ()
+    assert "taught without small copies" in html.examples_html(model, elpv_examples())
 
 
 def test_the_examples_are_there_and_readable(model):
     examples = elpv_examples()
     assert len(examples) == 6
     for example in examples:
-        assert inspected(model, example.path).inspection.image_size == (300, 300)
+        assert inspected(model, example.source).inspection.image_size == (300, 300)
 
 
 def test_a_path_that_was_not_uploaded_is_refused(dark):
@@ -499,6 +513,8 @@ def test_a_download_has_a_harmless_name(name, stem):
 
 def test_only_what_judges_images_is_part_of_the_api(model, tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "example.png")
-    app = build_app(fake_judge(model), Settings(), Recent(), [Example(tmp_path / "example.png", "drawn")])
+    app = build_app(
+        fake_judge(model), Settings(), Recent(), [Example(tmp_path / "example.png", "example.png", "drawn")]
+    )
     assert list(app.get_api_info()["named_endpoints"]) == ["/inspect", "/inspect_batch", "/compare"]
     assert not app.get_api_info()["unnamed_endpoints"]

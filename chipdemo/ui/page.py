@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from chipdemo.examples import Example
 from chipdemo.files import Limits
-from chipdemo.inspection import Model
+from chipdemo.inspection import Model, is_taught
 from chipdemo.judge import Judge
 from chipdemo.metrics import Metrics
 from chipdemo.monitoring import Recent
@@ -108,7 +108,7 @@ def add_inspect(
         parts = inspect_layout(judge, header, settings, examples, labels)
         many_parts = many_tab.layout()
     keep_address(tab, "inspect")
-    handlers = inspect_tab.Handlers(parts, judge, settings, examples, recent, teaches)
+    handlers = inspect_tab.Handlers(parts, judge, settings, recent, teaches)
     inspect_tab.wire(handlers)
     many_tab.wire(many_parts, parts, judge, settings)
     if settings.hot_reload:
@@ -145,7 +145,7 @@ def add_teach(
 ) -> None:
     def in_use() -> TaughtSource | None:
         model = judge.models.in_use
-        if continuing is None or not inspect_tab.is_taught(model):
+        if continuing is None or not is_taught(model):
             return None
         return TaughtSource(model.info.name, settings.model_source)
 

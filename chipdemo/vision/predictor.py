@@ -61,7 +61,7 @@ class NetworkModel:
         """anomaly_model: with the memory bank, if there is one; the engine was made with it too."""
         self.engine, self.spec, self.info, self.anomaly_model = engine, spec, info, anomaly_model
         self.alignment = anomaly_model.alignment if anomaly_model else Alignment()
-        self.keeps_images = anomaly_model is not None and bool(anomaly_model.thumbnails)
+        self.copies = anomaly_model.thumbnails if anomaly_model else ()
         if spec.verdict_by == HEAD:
             attention = (CBAM,) if spec.attention == "cbam" else ()
             inverse, both = ((INVERSE,), (INVERSE_CAM,)) if anomaly_model else ((), ())

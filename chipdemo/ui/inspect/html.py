@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from html import escape
+from io import BytesIO
 
 from PIL import Image
 
-from chipdemo.examples import ELPV_CREDIT, Example
+from chipdemo.examples import ELPV_CREDIT, Example, examples_of
 from chipdemo.inspection import (
     CAM,
     CAM_OF_FLIPS,
@@ -22,6 +23,7 @@ from chipdemo.inspection import (
     Region,
     Tiles,
     default_method,
+    is_taught,
     outcome_text,
 )
 from chipdemo.monitoring import Drift
@@ -30,6 +32,12 @@ from chipdemo.threshold import CONFIDENCE, FPR, RECALL, Target
 from chipdemo.ui.html import rate_html
 
 THUMBNAIL = 112  # pixels
+ELPV_ABOUT = f"electroluminescence images of solar cells · {escape(ELPV_CREDIT)}"
+NO_EXAMPLES = (
+    "No examples are installed. For images of solar cells, install <code>elpv-dataset</code> "
+    f"({escape(ELPV_CREDIT)}) and restart the app."
+)
+NO_COPIES = "This model was taught without small copies of its images, so there are no examples."
 
 EXPLANATIONS = {
     CAM: "the exact class activation map, the evidence for “abnormal” at each position. Its mean plus a "
@@ -298,26 +306,26 @@ def _timings(inspection: Inspection) -> str:
     )
 
 
-def examples_html(examples: Sequence[Example]) -> str:
+def examples_html(model: Model, shipped: Sequence[Example]) -> str:
     """Buttons with small pictures; the server knows an example by its number alone."""
+    examples, taught = examples_of(model, shipped), is_taught(model)
     if not examples:
-        return (
-            "<section class='examples'><p>No examples are installed. For images of solar cells, install "
-            f"<code>elpv-dataset</code> ({escape(ELPV_CREDIT)}) and restart the app.</p></section>"
-        )
+        return f"<section class='examples'><p>{NO_COPIES if taught else NO_EXAMPLES}</p></section>"
+    about = "small copies of images that the model was taught with" if taught else ELPV_ABOUT
     buttons = "".join(
         f"<button type='button' data-index='{index}' title='{escape(example.caption)}'>"
         f"<img src='{_small(example)}' alt='{escape(example.caption)}'></button>"
         for index, example in enumerate(examples)
     )
     return (
-        "<section class='examples'><h2>Examples <small>electroluminescence images of solar cells · "
-        f"{escape(ELPV_CREDIT)}</small></h2><div class='strip'>{buttons}</div></section>"
+        f"<section class='examples'><h2>Examples <small>{about}</small></h2>"
+        f"<div class='strip'>{buttons}</div></section>"
     )
 
 
 def _small(example: Example) -> str:
-    with Image.open(example.path) as image:
+    source = example.source
+    with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
         image.thumbnail((THUMBNAIL, THUMBNAIL))
         return data_uri(image.convert("RGB"), "JPEG")
 

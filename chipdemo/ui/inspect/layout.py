@@ -59,6 +59,7 @@ class Parts:
     stage: gr.HTML
     image: gr.Image
     examples: gr.HTML
+    shipped_examples: Sequence[Example]
     verdict: gr.HTML
     threshold: gr.Slider
     reset: gr.Button
@@ -86,7 +87,7 @@ class Parts:
         """What of_another_model updates."""
         targets = [parts.column for parts in self.targets.values()]
         model = [self.shown_model, self.header, self.threshold, self.reset, self.promise, *targets]
-        return [*model, self.method, self.get_nearest]
+        return [*model, self.method, self.get_nearest, self.examples]
 
     @property
     def of_image(self) -> list[Any]:
@@ -125,7 +126,7 @@ def layout(
                 elem_id="stage",
             )
         with gr.Column(elem_classes="area-input"):
-            inputs = _layout_input(settings, examples)
+            inputs = _layout_input(settings, model, examples)
         with gr.Column(elem_classes="area-verdict"):
             outputs = _layout_verdict(model, labels)
     hidden = {
@@ -138,7 +139,7 @@ def layout(
     return Parts(header=header, stage=stage, **states, **own, **inputs, **outputs, **hidden)
 
 
-def _layout_input(settings: Settings, examples: Sequence[Example]) -> dict[str, Any]:
+def _layout_input(settings: Settings, model: Model, examples: Sequence[Example]) -> dict[str, Any]:
     image = gr.Image(
         sources=["upload", "webcam", "clipboard"],
         type="filepath",
@@ -149,9 +150,12 @@ def _layout_input(settings: Settings, examples: Sequence[Example]) -> dict[str, 
         buttons=[],
     )
     strip = gr.HTML(
-        html.examples_html(examples), js_on_load=EXAMPLES_JS, apply_default_css=False, elem_id="examples"
+        html.examples_html(model, examples),
+        js_on_load=EXAMPLES_JS,
+        apply_default_css=False,
+        elem_id="examples",
     )
-    return {"image": image, "examples": strip}
+    return {"image": image, "examples": strip, "shipped_examples": examples}
 
 
 def _layout_verdict(model: Model, labels: bool) -> dict[str, Any]:
@@ -190,7 +194,7 @@ def _layout_verdict(model: Model, labels: bool) -> dict[str, Any]:
         )
     controls = {"threshold": threshold, "reset": reset, "targets": targets, "promise": promise}
     controls |= {"tiles": tiles, "method": method}
-    return {"verdict": verdict, **controls, **_layout_numbers(model.keeps_images, labels)}
+    return {"verdict": verdict, **controls, **_layout_numbers(bool(model.copies), labels)}
 
 
 def _layout_target(metric: str, info: ModelInfo) -> TargetParts:

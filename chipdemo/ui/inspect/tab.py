@@ -5,7 +5,7 @@ meanwhile; then on_computed shows it under the choices of that moment. A light e
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -17,8 +17,8 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError, TargetError
-from chipdemo.examples import Example
-from chipdemo.inspection import INVERSE, Model, ModelInfo, default_method
+from chipdemo.examples import examples_of
+from chipdemo.inspection import Model, ModelInfo, default_method, is_taught
 from chipdemo.judge import Judge
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
@@ -51,7 +51,6 @@ class Handlers:
     parts: Parts
     judge: Judge
     settings: Settings
-    examples: Sequence[Example]
     recent: Recent
     teaches: bool = False
 
@@ -70,10 +69,11 @@ class Handlers:
         tiles: str,
         chosen: gr.SelectData,
     ) -> Updates:
-        path = self.examples[int(chosen.index)].path
-        return self._inspect(
-            lambda: (path.name, path), path.name, turns, own, shown, threshold, method, tiles
-        )
+        examples = examples_of(own or self.judge.models.in_use, self.parts.shipped_examples)
+        example = examples[min(int(chosen.index), len(examples) - 1)]  # the model may be another one now
+        source, name = example.source, example.name
+        file = name, source if isinstance(source, Path) else Path(download(source, name))
+        return self._inspect(lambda: file, name, turns, own, shown, threshold, method, tiles)
 
     def _inspect(
         self,
@@ -315,7 +315,8 @@ def of_another_model(parts: Parts, model: Model, threshold: float, method: str) 
         parts.promise: html.promise_html(model.info, target, threshold),
         **columns,
         parts.method: gr.Radio(choices=list(model.methods), value=method, info=html.overlay_reason(model)),
-        parts.get_nearest: gr.Button(visible=model.keeps_images),
+        parts.get_nearest: gr.Button(visible=bool(model.copies)),
+        parts.examples: html.examples_html(model, parts.shipped_examples),
     }
 
 
@@ -339,11 +340,6 @@ def nothing_shown(parts: Parts) -> Updates:
     empty = dict.fromkeys((parts.regions, parts.nearest, parts.drift, parts.details), "")
     hidden = {parts.tiles: gr.Radio(visible=False), parts.teach_it: gr.Button(visible=False)}
     return {**empty, parts.raw: None, **hidden}
-
-
-def is_taught(model: Model) -> bool:
-    """It judges by its memory bank: it has no other explanation."""
-    return tuple(model.methods) == (INVERSE,)
 
 
 def tiles_radio(current: Current) -> Any:

@@ -77,7 +77,7 @@ def choose_scale(
     progress: Progress = silent,
     side: int = 0,
 ) -> tuple[Alignment, Scale]:
-    """The alignment at the smallest size that a larger one is not clearly better than.
+    """The alignment at the smallest size that no other is clearly better than.
 
     views: of good images as they are, at least 4, FINER times as large as the largest size that is tried.
     side: the only size to try, one of sides_of.
@@ -87,19 +87,22 @@ def choose_scale(
     clear = np.array([_strength(number) == STRENGTHS[0] for number in range(len(views))])
     lengths = np.array(lengths)[clear]
     sides = [each for each in sides_of(backbone) if each <= largest and side in (0, each)]
-    auroc, chosen = {}, None
+    wins, scales, alignments = {}, {}, {}
     for number, each in enumerate(sides):
-        progress(number / len(sides), "trying sizes")
+        progress(number / len(sides), f"trying {each:,} px")
         count = sides_of(backbone)[each]
-        tried = replace(alignment, windows=backbone.windows(count) if count > 1 else None)
-        good, bad = judged_halves(*(_laid(some, each, tried) for some in (views, drawn)), tried, backbone)
-        wins = wins_of(good, bad)
-        auroc[each] = auroc_of(wins)
-        if chosen and auroc_of(wins - chosen[1]) <= SURE * standard_error(wins - chosen[1]):
-            break
+        alignments[each] = replace(alignment, windows=backbone.windows(count) if count > 1 else None)
+        laid = [_laid(some, each, alignments[each]) for some in (views, drawn)]
+        good, bad = judged_halves(*laid, alignments[each], backbone)
+        wins[each] = wins_of(good, bad)
         found = int((bad[clear] > np.quantile(good, 1 - FOUND)).sum())
-        chosen = tried, wins, Scale(each, auroc, int(min(lengths)), int(max(lengths)), found, len(lengths))
-    return chosen[0], chosen[2]
+        scales[each] = Scale(each, {}, int(min(lengths)), int(max(lengths)), found, len(lengths))
+    auroc = {each: auroc_of(one) for each, one in wins.items()}
+    best = wins[max(auroc, key=auroc.get)]
+    chosen = next(
+        each for each in sides if auroc_of(best - wins[each]) <= SURE * standard_error(best - wins[each])
+    )
+    return alignments[chosen], replace(scales[chosen], auroc=auroc)
 
 
 def _laid(views: Sequence[View], side: int, alignment: Alignment) -> list[View]:
