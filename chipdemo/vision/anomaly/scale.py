@@ -13,7 +13,7 @@ from PIL import Image
 from chipdemo.teaching import Progress, silent
 from chipdemo.view import View, reduced
 from chipdemo.vision.anomaly.alignment import FINER, REGISTERED, Alignment
-from chipdemo.vision.anomaly.choice import SURE, auroc_of, judged_halves, standard_error, wins_of
+from chipdemo.vision.anomaly.choice import auroc_of, judged_halves, standard_error, wins_of
 from chipdemo.vision.anomaly.drawn_defects import KINDS, draw_defect
 from chipdemo.vision.anomaly.features import Backbone
 
@@ -23,6 +23,7 @@ LARGE = 1_024  # pixels, longer side
 # Pixels of the original, side of the part in which a defect is drawn: most are 20 to 100 long, or 40 to 200
 DRAWN_AT = (256, 768)
 STRENGTHS = (1.0, 0.5, 0.25)  # of drawn defects: 1 is clearly visible. Real ones are often faint
+FEWER = 0.75  # share of the errors (1 - AUROC) that a larger size may leave: it takes four times as long
 FOUND = 0.02  # share of good images whose score a drawn defect has to exceed to be found
 
 
@@ -77,7 +78,7 @@ def choose_scale(
     progress: Progress = silent,
     side: int = 0,
 ) -> tuple[Alignment, Scale]:
-    """The alignment at the smallest size that no other is clearly better than.
+    """The alignment at the smallest size that no larger one is much better than.
 
     views: of good images as they are, at least 4, FINER times as large as the largest size that is tried.
     side: the only size to try, one of sides_of.
@@ -98,10 +99,11 @@ def choose_scale(
         found = int((bad[clear] > np.quantile(good, 1 - FOUND)).sum())
         scales[each] = Scale(each, {}, int(min(lengths)), int(max(lengths)), found, len(lengths))
     auroc = {each: auroc_of(one) for each, one in wins.items()}
-    best = wins[max(auroc, key=auroc.get)]
-    chosen = next(
-        each for each in sides if auroc_of(best - wins[each]) <= SURE * standard_error(best - wins[each])
-    )
+    chosen = sides[0]
+    for each in sides[1:]:
+        better = auroc[each] - auroc[chosen] > standard_error(wins[each] - wins[chosen])
+        if better and 1 - auroc[each] <= FEWER * (1 - auroc[chosen]):
+            chosen = each
     return alignments[chosen], replace(scales[chosen], auroc=auroc)
 
 
