@@ -52,8 +52,8 @@ def test_the_examples_on_offer_are_of_its_test_part():
     test = set(read_json(ROOT / "benchmarks" / "elpv_split.json")["test_files"])
     labels = {sample.path.name: sample.label for sample in read_elpv().samples}
     for example in elpv_examples():
-        assert example.source.name in test
-        assert ("defective" in example.caption) == (labels[example.source.name] == "abnormal")
+        assert example.path.name in test
+        assert ("defective" in example.caption) == (labels[example.path.name] == "abnormal")
 
 
 def test_it_is_small_and_complete():

@@ -49,7 +49,7 @@ def model() -> FakeModel:
 
 @pytest.fixture(scope="session")
 def address(model, images):
-    with served(model, (Example(images / "dark.png", "dark.png", "a dark drawing"),)) as address:
+    with served(model, (Example(images / "dark.png", "a dark drawing"),)) as address:
         yield address
 
 

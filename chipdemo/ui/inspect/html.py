@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from html import escape
 from io import BytesIO
+from pathlib import Path
 
 from PIL import Image
 
-from chipdemo.examples import ELPV_CREDIT, Example, examples_of
+from chipdemo.examples import ELPV_CREDIT, Example
 from chipdemo.inspection import (
     CAM,
     CAM_OF_FLIPS,
@@ -32,12 +33,11 @@ from chipdemo.threshold import CONFIDENCE, FPR, RECALL, Target
 from chipdemo.ui.html import rate_html
 
 THUMBNAIL = 112  # pixels
-ELPV_ABOUT = f"electroluminescence images of solar cells · {escape(ELPV_CREDIT)}"
 NO_EXAMPLES = (
     "No examples are installed. For images of solar cells, install <code>elpv-dataset</code> "
     f"({escape(ELPV_CREDIT)}) and restart the app."
 )
-NO_COPIES = "This model was taught without small copies of its images, so there are no examples."
+SHOWN = 6  # small copies of good images
 
 EXPLANATIONS = {
     CAM: "the exact class activation map, the evidence for “abnormal” at each position. Its mean plus a "
@@ -307,25 +307,41 @@ def _timings(inspection: Inspection) -> str:
 
 
 def examples_html(model: Model, shipped: Sequence[Example]) -> str:
-    """Buttons with small pictures; the server knows an example by its number alone."""
-    examples, taught = examples_of(model, shipped), is_taught(model)
-    if not examples:
-        return f"<section class='examples'><p>{NO_COPIES if taught else NO_EXAMPLES}</p></section>"
-    about = "small copies of images that the model was taught with" if taught else ELPV_ABOUT
+    """Buttons with small pictures; the server knows an example by its number alone.
+
+    Of a taught model, pictures of its part. They are no buttons: a small copy is not what a camera sees.
+    """
+    if is_taught(model):
+        return _taught_html(model.copies)
+    if not shipped:
+        return f"<section class='examples'><p>{NO_EXAMPLES}</p></section>"
     buttons = "".join(
         f"<button type='button' data-index='{index}' title='{escape(example.caption)}'>"
-        f"<img src='{_small(example)}' alt='{escape(example.caption)}'></button>"
-        for index, example in enumerate(examples)
+        f"<img src='{_small(example.path)}' alt='{escape(example.caption)}'></button>"
+        for index, example in enumerate(shipped)
     )
     return (
-        f"<section class='examples'><h2>Examples <small>{about}</small></h2>"
-        f"<div class='strip'>{buttons}</div></section>"
+        "<section class='examples'><h2>Examples <small>electroluminescence images of solar cells · "
+        f"{escape(ELPV_CREDIT)}</small></h2><div class='strip'>{buttons}</div></section>"
     )
 
 
-def _small(example: Example) -> str:
-    source = example.source
-    with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
+def _taught_html(copies: Sequence[bytes]) -> str:
+    """Some of the small copies that a model keeps; "" where it keeps none."""
+    if not copies:
+        return ""
+    rows = sorted({round(i * (len(copies) - 1) / (SHOWN - 1)) for i in range(SHOWN)})
+    pictures = "".join(
+        f"<img src='{_small(BytesIO(copies[row]))}' alt='good image {row + 1}'>" for row in rows
+    )
+    return (
+        "<section class='examples'><h2>Good images <small>small copies of some that the model was taught "
+        f"with</small></h2><div class='strip'>{pictures}</div></section>"
+    )
+
+
+def _small(source: Path | BytesIO) -> str:
+    with Image.open(source) as image:
         image.thumbnail((THUMBNAIL, THUMBNAIL))
         return data_uri(image.convert("RGB"), "JPEG")
 

@@ -17,7 +17,6 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError, TargetError
-from chipdemo.examples import examples_of
 from chipdemo.inspection import Model, ModelInfo, default_method, is_taught
 from chipdemo.judge import Judge
 from chipdemo.monitoring import Recent
@@ -69,11 +68,10 @@ class Handlers:
         tiles: str,
         chosen: gr.SelectData,
     ) -> Updates:
-        examples = examples_of(own or self.judge.models.in_use, self.parts.shipped_examples)
-        example = examples[min(int(chosen.index), len(examples) - 1)]  # the model may be another one now
-        source, name = example.source, example.name
-        file = name, source if isinstance(source, Path) else Path(download(source, name))
-        return self._inspect(lambda: file, name, turns, own, shown, threshold, method, tiles)
+        path = self.parts.shipped_examples[int(chosen.index)].path
+        return self._inspect(
+            lambda: (path.name, path), path.name, turns, own, shown, threshold, method, tiles
+        )
 
     def _inspect(
         self,
