@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.view import View, reduced, turned
-from chipdemo.vision.anomaly.registration import PoseRange, Reference, edges_of, typical_turn, usual_poses
+from chipdemo.vision.anomaly.registration import PoseRange, Reference, edges_of, typical_pose, usual_poses
 from chipdemo.vision.anomaly.windows import Windows
 from chipdemo.vision.checkpoint import HEAD, ModelSpec
 from chipdemo.vision.transforms import letterboxed, squeezed
@@ -23,6 +23,7 @@ POSITION_BOUND, REGISTERED, POSITION_FREE = "position-bound", "registered", "pos
 ALIGNMENTS = (POSITION_BOUND, REGISTERED, POSITION_FREE)
 REFERENCES = 12  # images of which the one that the others are most like becomes the reference
 FINER = 2  # times as large as needed is an image that is turned
+STILL = 1 / 32  # of the side, about a patch: an image whose corners lie that near is not turned or shifted
 CONVINCING = 0.3  # least correlation of edges by which a pose is believed
 
 
@@ -56,13 +57,14 @@ class Alignment:
         return self.registered(letterboxed(image, FINER * side, spec.interpolation), side)
 
     def registered(self, view: View, side: int) -> View:
-        """A view of `side` pixels in the pose of the reference, or as it is where that pose is not usual.
+        """A view of `side` pixels in the pose of the reference, or as it is.
 
-        view: a larger one, so that what is turned stays sharp.
+        It stays as it is where that pose is not usual, and where it lies like the reference within STILL: the
+        border of what is turned cannot be judged. view: a larger one, so that what is turned stays sharp.
         """
         pose = self._registration.pose(edges_of(view.pixels))
         found = pose.correlation >= CONVINCING and self.poses.holds(pose)
-        return reduced(turned(view, pose.matrix) if found else view, side)
+        return reduced(turned(view, pose.matrix) if found and pose.farthest > STILL else view, side)
 
 
 def alignment_of(kind: str, views: Sequence[View]) -> Alignment:
@@ -71,7 +73,7 @@ def alignment_of(kind: str, views: Sequence[View]) -> Alignment:
         return Alignment(kind)
     edges = [edges_of(view.pixels) for view in views]
     first = Reference(best_reference(edges[:REFERENCES]))
-    reference = edges[typical_turn([first.coarse_turn(one) for one in edges])]  # one that lies as most do
+    reference = edges[typical_pose([first.coarse_pose(one) for one in edges])]  # one that lies as most do
     registration = Reference(reference)
     found = [pose for one in edges if (pose := registration.pose(one)).correlation >= CONVINCING]
     return Alignment(kind, reference, usual_poses(found))

@@ -24,7 +24,7 @@ from chipdemo.vision.anomaly.matching import black_patches, score_of, smoothed
 from chipdemo.vision.checkpoint import HEAD
 
 IMAGES = 40  # that are judged, at most
-PATCHES = 2_000  # of the memory bank of half of them
+PATCHES = 4_000  # of the memory bank of half of them, as in the one that is taught
 ALIKE = 60  # degrees, most that parts which lie alike are turned ...
 BEYOND = 15  # ... and by how much more one is turned that is drawn as misplaced
 SURE = 2  # standard errors by which one is clearly worse

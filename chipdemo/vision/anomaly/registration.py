@@ -23,6 +23,7 @@ DRIFT = 0.1  # of the side; ECC that moves further than this has lost its way
 USUAL = 0.9  # share of good images whose poses are usual ...
 ANYHOW = 90  # degrees; parts that are turned by more lie at any angle
 TURN_MARGIN, SHIFT_MARGIN = 12, 0.08  # ... and so much more: degrees, sides of the image
+CORNERS = np.array([[0, 1, 0, 1], [0, 0, 1, 1], [1, 1, 1, 1]])  # of the unit square
 ITERATIONS, PRECISION, SMOOTHING = 20, 1e-3, 7  # of ECC
 
 
@@ -47,6 +48,11 @@ class Pose:
         """(2,) of the middle, sides of the image."""
         return self.matrix @ (0.5, 0.5, 1) - 0.5
 
+    @property
+    def farthest(self) -> float:
+        """How far the corner that moves most is moved, sides of the image."""
+        return float(np.linalg.norm(self.matrix @ CORNERS - CORNERS[:2], axis=0).max())
+
 
 @dataclass(frozen=True)
 class PoseRange:
@@ -62,6 +68,12 @@ class PoseRange:
         turned = _apart(pose.turn, self.turn)
         shifted = np.abs(pose.shift - self.shift).max()
         return bool(turned <= self.most_turned and shifted <= self.most_shifted)
+
+
+def typical_pose(matrices: Sequence[np.ndarray]) -> int:
+    """(2, 3) matrices -> the index of the one whose corners lie nearest to those of all others."""
+    corners = np.stack([matrix @ CORNERS for matrix in matrices])
+    return int(np.linalg.norm(corners[:, None] - corners, axis=2).max(2).sum(1).argmin())
 
 
 def typical_turn(turns: Sequence[float]) -> int:
@@ -112,9 +124,9 @@ class Reference:
         """The correlation of the best coarse pose, at most 1: enough to compare references."""
         return float(self._correlation(edges).max())
 
-    def coarse_turn(self, edges: np.ndarray) -> float:
-        """The turn of the best coarse pose, degrees: enough to see how most parts lie."""
-        return float(self._turns[self._correlation(edges).max((1, 2)).argmax()])
+    def coarse_pose(self, edges: np.ndarray) -> np.ndarray:
+        """The (2, 3) matrix of the best coarse pose: enough to see how most parts lie."""
+        return self._coarse(edges)[0]
 
     def _correlation(self, edges: np.ndarray) -> np.ndarray:
         """(turns, rows, columns), of the shifts within FARTHEST; negative ones last, as Fourier has them."""
