@@ -23,7 +23,6 @@ POSITION_BOUND, REGISTERED, POSITION_FREE = "position-bound", "registered", "pos
 ALIGNMENTS = (POSITION_BOUND, REGISTERED, POSITION_FREE)
 REFERENCES = 12  # images of which the one that the others are most like becomes the reference
 FINER = 2  # times as large as needed is an image that is turned
-STILL = 1 / 32  # of the side, about a patch: an image whose corners lie that near is not turned or shifted
 CONVINCING = 0.3  # least correlation of edges by which a pose is believed
 
 
@@ -57,14 +56,13 @@ class Alignment:
         return self.registered(letterboxed(image, FINER * side, spec.interpolation), side)
 
     def registered(self, view: View, side: int) -> View:
-        """A view of `side` pixels in the pose of the reference, or as it is.
+        """A view of `side` pixels in the pose of the reference, or as it is where that pose is not usual.
 
-        It stays as it is where that pose is not usual, and where it lies like the reference within STILL: the
-        border of what is turned cannot be judged. view: a larger one, so that what is turned stays sharp.
+        view: a larger one, so that what is turned stays sharp.
         """
         pose = self._registration.pose(edges_of(view.pixels))
         found = pose.correlation >= CONVINCING and self.poses.holds(pose)
-        return reduced(turned(view, pose.matrix) if found and pose.farthest > STILL else view, side)
+        return reduced(turned(view, pose.matrix) if found else view, side)
 
 
 def alignment_of(kind: str, views: Sequence[View]) -> Alignment:

@@ -48,11 +48,6 @@ class Pose:
         """(2,) of the middle, sides of the image."""
         return self.matrix @ (0.5, 0.5, 1) - 0.5
 
-    @property
-    def farthest(self) -> float:
-        """How far the corner that moves most is moved, sides of the image."""
-        return float(np.linalg.norm(self.matrix @ CORNERS - CORNERS[:2], axis=0).max())
-
 
 @dataclass(frozen=True)
 class PoseRange:
