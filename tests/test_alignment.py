@@ -64,6 +64,8 @@ def test_a_reference_is_a_part_that_lies_as_most_do():
     goods = [view_of(lying(0, 180)), *(view_of(lying(seed, 0)) for seed in range(1, 10))]
     poses = alignment_of(REGISTERED, goods).poses
     assert abs(poses.turn) < 1 and poses.most_turned < 20
+    goods[0] = view_of(lying(0, 0, (0.1, 0.0)))
+    assert np.abs(alignment_of(REGISTERED, goods).poses.shift).max() < 0.03
 
 
 def test_usual_are_the_poses_of_nine_in_ten_and_a_little_more():
