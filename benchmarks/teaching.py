@@ -247,8 +247,12 @@ def main() -> None:
                 row = measure(VERSIONS[version](part, Path(name)), teacher)
             rows.append({"data": root.name, "version": version} | row)
             print(rows[-1], flush=True)
+            write_report(options.out, teacher, rows)
+
+
+def write_report(path: Path, teacher: NetworkTeacher, rows: Sequence[dict]) -> None:
     write_json(
-        options.out,
+        path,
         {
             "command": " ".join(["python benchmarks/teaching.py", *sys.argv[1:]]),
             "date": datetime.date.today().isoformat(),

@@ -23,7 +23,7 @@ LARGE = 1_024  # pixels, longer side
 # Pixels of the original, side of the part in which a defect is drawn: most are 20 to 100 long, or 40 to 200
 DRAWN_AT = (256, 768)
 STRENGTHS = (1.0, 0.5, 0.25)  # of drawn defects: 1 is clearly visible. Real ones are often faint
-FEWER = 0.75  # share of the errors (1 - AUROC) that a larger size may leave: it takes four times as long
+FEWER = 2 / 3  # share of the errors (1 - AUROC) that a larger size may leave: it takes four times as long
 FOUND = 0.02  # share of good images whose score a drawn defect has to exceed to be found
 
 
