@@ -9,6 +9,8 @@ teaching says of new good images: at most so many are flagged, with 90 % confide
 share is flagged.
 """
 
+import chipdemo  # noqa: F401, I001 - before numpy: it sets the threads of OpenBLAS
+
 import argparse
 import datetime
 import os
@@ -57,13 +59,13 @@ def shifted(image: Image.Image) -> Image.Image:
 COPIES = (lit, shifted, jpeg)
 
 
-def with_copies(paths: Sequence[Path], folder: Path) -> list[Path]:
-    """Each with none to three near-duplicates, which follow it."""
-    found = []
+def with_copies(paths: Sequence[Path], folder: Path) -> dict[Path, int]:
+    """Each and none to three near-duplicates of it -> the number of the original."""
+    found = {}
     for number, path in enumerate(paths):
-        found.append(path)
+        found[path] = number
         for copy in COPIES[: number % (len(COPIES) + 1)]:
-            found.append(changed(path, folder, f"{number}-{copy.__name__}", copy))
+            found[changed(path, folder, f"{number}-{copy.__name__}", copy)] = number
     return found
 
 
@@ -74,13 +76,9 @@ def features_of(paths: Sequence[Path]) -> tuple[ImageFeatures, np.ndarray]:
     alignment = choose_alignment(views, backbone).alignment
     with tempfile.TemporaryDirectory() as name:
         every = with_copies(paths, Path(name))
-        features = extract_features(files(every), backbone, silent, DEFAULT_LIMITS, alignment)
-    original = {path.name: number for number, path in enumerate(paths)}
-    numbers = [original.get(name, -1) for name in features.names]
-    for row, number in enumerate(numbers):
-        if number < 0:
-            numbers[row] = int(features.names[row].split("-")[0])
-    return features, np.array(numbers)
+        features = extract_features(files(list(every)), backbone, silent, DEFAULT_LIMITS, alignment)
+    numbers = {path.name: number for path, number in every.items()}
+    return features, np.array([numbers[name] for name in features.names])
 
 
 def draw(features: ImageFeatures, original: np.ndarray, learned: int, seed: int) -> tuple[float, float]:
