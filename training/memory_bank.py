@@ -79,6 +79,5 @@ def same_features(one: Path, other: Path, pixels: np.ndarray) -> bool:
     """
     layers = []
     for folder in (one, other):
-        backbone = trained_backbone(folder)
-        layers.append(intermediates_of(backbone.net, backbone.spec, pixels, backbone.stages))
+        layers.append(intermediates_of(trained_backbone(folder), pixels))
     return all(a.shape == b.shape and np.array_equal(a, b) for a, b in zip(*layers))

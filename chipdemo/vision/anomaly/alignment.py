@@ -53,7 +53,7 @@ class Alignment:
         side = self.windows.side if self.windows else spec.image_size
         if self.kind != REGISTERED:
             return letterboxed(image, side, spec.interpolation)
-        return self.registered(letterboxed(image, FINER * side, spec.interpolation), side)
+        return self.registered(letterboxed(image, FINER * side, "bilinear"), side)
 
     def registered(self, view: View, side: int) -> View:
         """A view of `side` pixels in the pose of the reference, or as it is where that pose is not usual.

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from chipdemo.errors import DataError, ImageError
 from chipdemo.files import DEFAULT_LIMITS, Found, Limits, content_of, prefetch
 from chipdemo.images import read_image
 from chipdemo.overlay import encode
-from chipdemo.settings import LITE0_MODEL
+from chipdemo.settings import AUTO, LITE0_MODEL
 from chipdemo.teaching import Progress, silent, within
 from chipdemo.view import View
 from chipdemo.vision.anomaly.alignment import FINER, POSITION_FREE, Alignment
@@ -35,10 +36,13 @@ from chipdemo.vision.backbone_weights import (
 from chipdemo.vision.checkpoint import HEAD, JUDGE_BY_MEMORY, ModelSpec
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.near_duplicates import near_duplicates, small_gray
+from chipdemo.vision.runtimes.export import Layers, layer_name, traced
+from chipdemo.vision.runtimes.graph import Run, open_graph
 from chipdemo.vision.runtimes.pytorch import TorchEngine
+from chipdemo.vision.runtimes.select import PIXELS, TORCH, chosen
 from chipdemo.vision.transforms import pixels_of
 from chipdemo.vision.weights import load_checkpoint
-from chipdemo.vision.zerogpu import on_lent_gpu
+from chipdemo.vision.zerogpu import lends, on_lent_gpu
 
 GRID = 32  # patches along a side of the network's input
 AS_IT_IS = Alignment()
@@ -62,6 +66,14 @@ class Backbone:
     @property
     def stages(self) -> tuple[int, ...]:
         return self.net.patch_stages
+
+    @cached_property
+    def graph(self) -> Run | None:
+        """The layers that are compared, in the runtime that is the fastest here; None if that is PyTorch."""
+        runtime = TORCH if lends() else chosen(AUTO)
+        if runtime == TORCH:
+            return None
+        return open_graph(runtime, traced(Layers(self.net, self.spec, self.stages), self.spec.image_size))
 
     def windows(self, count: int) -> Windows:
         """A view of so many windows along a side."""
@@ -335,26 +347,36 @@ def _thumbnail(pixels: np.ndarray, images: int) -> bytes:
 
 def layers_of(backbone: Backbone, views: Sequence[View], alignment: Alignment) -> tuple[Tensor, ...]:
     """What the network makes of views: the layers that are compared, each (N, C, h, w) float16."""
-    net, spec, stages = backbone.net, backbone.spec, backbone.stages
     if alignment.windows is None or alignment.windows.count == 1:
-        layers = intermediates_of(net, spec, np.stack([view.pixels for view in views]), stages)
+        layers = intermediates_of(backbone, np.stack([view.pixels for view in views]))
         return tuple(map(torch.from_numpy, layers))
 
     def network(pixels: np.ndarray) -> list[np.ndarray]:
-        return [layer.transpose(0, 2, 3, 1) for layer in intermediates_of(net, spec, pixels, stages)]
+        return [layer.transpose(0, 2, 3, 1) for layer in intermediates_of(backbone, pixels)]
 
     joined = zip(*(alignment.windows.run(view, network) for view in views))
     return tuple(torch.from_numpy(np.stack(layer)).permute(0, 3, 1, 2) for layer in joined)
 
 
-@on_lent_gpu
-def intermediates_of(
-    net: ChipNet, spec: ModelSpec, pixels: np.ndarray, stages: Sequence[int]
-) -> tuple[np.ndarray, ...]:
-    """(N, size, size, 3) uint8 pixels -> the channels of these stages that are compared.
+def intermediates_of(backbone: Backbone, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(N, size, size, 3) uint8 pixels -> the channels of the layers that are compared.
 
     Each (N, C, h, w) float16.
     """
+    if backbone.graph is None:
+        return _in_torch(backbone.net, backbone.spec, pixels, backbone.stages)
+    passes = [backbone.graph({PIXELS: pixels[i : i + FORWARD]}) for i in range(0, len(pixels), FORWARD)]
+    return tuple(
+        np.concatenate([found[layer_name(stage)].astype(np.float16) for found in passes])
+        for stage in backbone.stages
+    )
+
+
+@on_lent_gpu
+def _in_torch(
+    net: ChipNet, spec: ModelSpec, pixels: np.ndarray, stages: Sequence[int]
+) -> tuple[np.ndarray, ...]:
+    """The same in PyTorch."""
     engine = TorchEngine(net, spec)
     at_once = FORWARD if engine.device.type == "cpu" else len(pixels)
     passes = [engine.intermediates(pixels[i : i + at_once], stages) for i in range(0, len(pixels), at_once)]

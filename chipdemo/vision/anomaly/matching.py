@@ -11,6 +11,7 @@ not available to us, so there are two methods here:
 Both keep to a fixed scale of heat, on which normal images hardly ever reach 0.5.
 """
 
+import cv2
 import numpy as np
 from PIL import Image
 from scipy import ndimage
@@ -29,7 +30,7 @@ WINDOW = 32  # patches along a side of one window
 
 def black_patches(pixels: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Where an image is black throughout: (H, W, 3) uint8 -> (h, w) bool."""
-    lit = Image.fromarray((pixels.max(2) >= BLACK).astype(np.float32))
+    lit = Image.fromarray((np.maximum.reduce(cv2.split(pixels)) >= BLACK).astype(np.float32))
     return np.asarray(lit.resize(grid[::-1], Image.Resampling.BOX)) == 0
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy import fft
 
 from chipdemo.view import compose
 
@@ -102,7 +103,7 @@ class Reference:
         self.edges, coarse = edges, _centered(edges)
         self._turns = np.arange(0, 360, TURN)
         turned = [_centered(cv2.warpAffine(coarse, _turn(angle), (COARSE, COARSE))) for angle in self._turns]
-        self._spectra = np.conj(np.fft.rfft2(np.stack(turned), (PADDED, PADDED))).astype(np.complex64)
+        self._spectra = np.conj(fft.rfft2(np.stack(turned), (PADDED, PADDED)))
 
     def pose(self, edges: np.ndarray) -> Pose:
         """The pose of the same part in another image, whose edges_of these are."""
@@ -125,11 +126,11 @@ class Reference:
 
     def _correlation(self, edges: np.ndarray) -> np.ndarray:
         """(turns, rows, columns), of the shifts within FARTHEST; negative ones last, as Fourier has them."""
-        image = np.fft.rfft2(_centered(edges), (PADDED, PADDED))
-        shifts = np.fft.irfft2(self._spectra * image, (PADDED, PADDED)).astype(np.float32)
+        product = self._spectra * fft.rfft2(_centered(edges), (PADDED, PADDED))
         most = round(FARTHEST * COARSE)
         near = np.r_[0:most, -most:0]
-        return shifts[:, near][:, :, near]
+        rows = fft.ifft(product, axis=1)[:, near]
+        return fft.irfft(rows, PADDED, axis=2)[:, :, near]
 
     def _coarse(self, edges: np.ndarray) -> Sequence[np.ndarray]:
         """(2, 3) matrices of unit squares, the best first."""

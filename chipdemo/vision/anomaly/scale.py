@@ -23,7 +23,6 @@ LARGE = 1_024  # pixels, longer side
 # Pixels of the original, side of the part in which a defect is drawn: most are 20 to 100 long, or 40 to 200
 DRAWN_AT = (256, 768)
 STRENGTHS = (1.0, 0.5, 0.25)  # of drawn defects: 1 is clearly visible. Real ones are often faint
-FEWER = 2 / 3  # share of the errors (1 - AUROC) that a larger size may leave: it takes four times as long
 FOUND = 0.02  # share of good images whose score a drawn defect has to exceed to be found
 
 
@@ -78,7 +77,7 @@ def choose_scale(
     progress: Progress = silent,
     side: int = 0,
 ) -> tuple[Alignment, Scale]:
-    """The alignment at the smallest size that no larger one is much better than.
+    """The alignment at the smallest size that no larger one is clearly better than.
 
     views: of good images as they are, at least 4, FINER times as large as the largest size that is tried.
     side: the only size to try, one of sides_of.
@@ -101,8 +100,7 @@ def choose_scale(
     auroc = {each: auroc_of(one) for each, one in wins.items()}
     chosen = sides[0]
     for each in sides[1:]:
-        better = auroc[each] - auroc[chosen] > standard_error(wins[each] - wins[chosen])
-        if better and 1 - auroc[each] <= FEWER * (1 - auroc[chosen]):
+        if auroc[each] - auroc[chosen] > standard_error(wins[each] - wins[chosen]):
             chosen = each
     return alignments[chosen], replace(scales[chosen], auroc=auroc)
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from chipdemo.errors import DataError
 from chipdemo.inspection import ModelInfo
 from chipdemo.vision.anomaly.anomaly_model import FittedBank
-from chipdemo.vision.anomaly.patches import describe_patches
+from chipdemo.vision.anomaly.patches import compared_channels, describe_patches
 from chipdemo.vision.cam import HALF
 from chipdemo.vision.checkpoint import HEAD, ModelSpec
 from chipdemo.vision.model import ChipNet
@@ -57,6 +57,24 @@ class Graph(nn.Module):
         return named
 
 
+def layer_name(stage: int) -> str:
+    """The name of an output of Layers."""
+    return f"layer_{stage}"
+
+
+class Layers(nn.Module):
+    """Intermediate features alone, by layer_name; what follows is not run."""
+
+    def __init__(self, net: ChipNet, spec: ModelSpec, stages: Sequence[int]):
+        super().__init__()
+        self.net, self.spec, self.stages = net, spec, stages
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """(N, size, size, 3) uint8 -> the channels of each that are compared, (N, C, h, w)."""
+        layers = self.net.intermediates(normalize(pixels, self.spec.mean, self.spec.std), self.stages)
+        return {layer_name(stage): compared_channels(layer) for stage, layer in zip(self.stages, layers)}
+
+
 def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, bank: FittedBank | None = None) -> bytes:
     """The graph as an ONNX file for any number of images at a time, with what a client has to know in
     its metadata: name, revision, image_size, interpolation, classes, threshold, distance_limit.
@@ -66,23 +84,7 @@ def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, bank: FittedBank 
     require("onnx")
     import onnx  # here, since only who exports needs it
 
-    graph = Graph(net.cpu(), spec, bank).eval()
-    example = torch.zeros(2, spec.image_size, spec.image_size, 3, dtype=torch.uint8)
-    names = list(graph(example))
-    stream = BytesIO()
-    with warnings.catch_warnings():  # of tracing, which is right for a network without branches
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            graph,
-            (example,),
-            stream,
-            input_names=[PIXELS],
-            output_names=names,
-            dynamic_axes={name: {0: "images"} for name in (PIXELS, *names)},
-            opset_version=OPSET,
-            dynamo=False,  # the other exporter needs packages of its own
-        )
-    model = onnx.load_from_string(stream.getvalue())
+    model = onnx.load_from_string(traced(Graph(net.cpu(), spec, bank), spec.image_size))
     about = {
         "name": info.name,
         "revision": info.revision,
@@ -96,6 +98,26 @@ def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, bank: FittedBank 
         text = value if isinstance(value, str) else json.dumps(value)
         model.metadata_props.add(key=key, value=text)
     return model.SerializeToString()
+
+
+def traced(graph: nn.Module, image_size: int) -> bytes:
+    """An ONNX file of a module that takes PIXELS, (N, size, size, 3) uint8, and gives tensors by name."""
+    example = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
+    names = list(graph.eval()(example))
+    stream = BytesIO()
+    with warnings.catch_warnings():  # of tracing, which is right for a network without branches
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph,
+            (example,),
+            stream,
+            input_names=[PIXELS],
+            output_names=names,
+            dynamic_axes={name: {0: "images"} for name in (PIXELS, *names)},
+            opset_version=OPSET,
+            dynamo=False,  # the other exporter needs packages of its own
+        )
+    return stream.getvalue()
 
 
 def save_graph(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chipdemo.vision.runtimes.engine import EngineOutput
-from chipdemo.vision.runtimes.select import PIXELS
+from chipdemo.vision.runtimes.select import OPENVINO, PIXELS
 
 if TYPE_CHECKING:
     import openvino
@@ -93,3 +93,8 @@ def onnx_run(content: bytes) -> Run:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(names, dict(inputs))))
+
+
+def open_graph(runtime: str, content: bytes) -> Run:
+    """A graph in one of select.PACKAGES but PyTorch. content: an ONNX file."""
+    return openvino_run(content) if runtime == OPENVINO else onnx_run(content)

@@ -11,7 +11,7 @@ from chipdemo.inspection import ModelInfo
 from chipdemo.vision.anomaly.anomaly_model import FittedBank
 from chipdemo.vision.checkpoint import ModelSpec, model_revision
 from chipdemo.vision.runtimes.engine import Engine
-from chipdemo.vision.runtimes.graph import GraphEngine, onnx_run, openvino_run
+from chipdemo.vision.runtimes.graph import GraphEngine, open_graph
 from chipdemo.vision.runtimes.select import TORCH
 
 if TYPE_CHECKING:
@@ -52,14 +52,13 @@ def engine_of(
 
     if runtime == TORCH:
         return in_torch()
-    open_graph = openvino_run if runtime == "openvino" else onnx_run
     content = kept(info, graphs)
     try:
         if content is not None:
-            return GraphEngine(open_graph(content), load_torch)
+            return GraphEngine(open_graph(runtime, content), load_torch)
     except Exception as error:  # noqa: BLE001 - runtimes raise many types for a damaged file
         log.warning("what an earlier start exported cannot be used: %s", error)
-    return GraphEngine(open_graph(exported(folder, spec, info, bank, graphs)), load_torch)
+    return GraphEngine(open_graph(runtime, exported(folder, spec, info, bank, graphs)), load_torch)
 
 
 def _path(info: ModelInfo, graphs: Path) -> Path:

@@ -8,9 +8,9 @@ from chipdemo.settings import AUTO
 from chipdemo.vision.zerogpu import cuda
 
 PIXELS = "pixels"  # the name of an exported graph's input
-ONNX, TORCH = "onnx", "torch"
-PACKAGES = {"openvino": ("openvino", "onnx"), ONNX: ("onnxruntime", "onnx"), TORCH: ()}  # fastest first
-NAMES = {"openvino": "OpenVINO", ONNX: "ONNX Runtime", TORCH: "PyTorch"}
+OPENVINO, ONNX, TORCH = "openvino", "onnx", "torch"
+PACKAGES = {OPENVINO: ("openvino", "onnx"), ONNX: ("onnxruntime", "onnx"), TORCH: ()}  # fastest first
+NAMES = {OPENVINO: "OpenVINO", ONNX: "ONNX Runtime", TORCH: "PyTorch"}
 
 
 def require(*packages: str, instead: str = "") -> None:
