@@ -8,26 +8,27 @@ import numpy as np
 class EngineOutput(NamedTuple):
     """What an engine gives for N images, as float32 arrays. C channels, (h, w) patches.
 
-    log_odds: (N,) of abnormal, before calibration. cam: (N, h, w), the class activation map; its mean plus
-    the difference of the head's biases is log_odds. abnormal_map: (N, h, w), the features matched with
-    the head's weights of "abnormal" alone. embedding: (N, C), the pooled features.
+    embedding: (N, C), the pooled features. patches: (N, H, W, D), the descriptors that the memory bank is
+    searched for, on its own grid; None without one.
+    Of a network that judges, None where its memory bank does: log_odds: (N,) of abnormal, before calibration.
+    cam: (N, h, w), the class activation map; its mean plus the difference of the head's biases is log_odds.
+    abnormal_map: (N, h, w), the features matched with the head's weights of "abnormal" alone.
     distance: (N,) from the training images.
     channel_attention: (N, C) and spatial_attention: (N, h, w), 0-1; strongest: (N, K) int64, the
     channels of the highest attention, highest first, and strongest_maps: (N, K, h, w), their
-    features; all four None without attention. patches: (N, H, W, D), the descriptors that the memory
-    bank is searched for, on its own grid; None without one.
+    features; all four None without attention.
     """
 
-    log_odds: np.ndarray
-    cam: np.ndarray
-    abnormal_map: np.ndarray
     embedding: np.ndarray
-    distance: np.ndarray
+    patches: np.ndarray | None = None
+    log_odds: np.ndarray | None = None
+    cam: np.ndarray | None = None
+    abnormal_map: np.ndarray | None = None
+    distance: np.ndarray | None = None
     channel_attention: np.ndarray | None = None
     spatial_attention: np.ndarray | None = None
     strongest: np.ndarray | None = None
     strongest_maps: np.ndarray | None = None
-    patches: np.ndarray | None = None
 
     def of(self, index: int) -> "EngineOutput":
         """What it gives for one of the images, N = 1."""

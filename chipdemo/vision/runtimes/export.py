@@ -6,7 +6,8 @@ neither PyTorch nor this package: normalization, temperature and heat scale are 
     pixels             (N, size, size, 3) uint8, RGB
     probability        (N,) of abnormal, calibrated, 0-1
     heat               (N, h, w) evidence on the model's own scale, 0-1; red starts at 0.5
-    and what EngineOutput has: without attention no maps of it; patches where there is a memory bank
+    and what EngineOutput has: without attention no maps of it; patches where there is a memory bank, and
+    nothing but these and the embedding where it judges
 """
 
 import json
@@ -23,12 +24,12 @@ from torch import Tensor, nn
 from chipdemo.errors import DataError
 from chipdemo.inspection import ModelInfo
 from chipdemo.vision.anomaly.anomaly_model import FittedBank
-from chipdemo.vision.anomaly.patches import compared_channels, describe_patches
+from chipdemo.vision.anomaly.patches import compared_channels
 from chipdemo.vision.cam import HALF
 from chipdemo.vision.checkpoint import HEAD, ModelSpec
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.output import replacing
-from chipdemo.vision.runtimes.pytorch import maps_of
+from chipdemo.vision.runtimes.pytorch import outputs_of
 from chipdemo.vision.runtimes.select import ONNX, PIXELS, require
 from chipdemo.vision.transforms import normalize
 
@@ -45,15 +46,10 @@ class Graph(nn.Module):
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """(N, size, size, 3) uint8 -> what is above, by name."""
-        stages = self.bank.descriptor.stages if self.bank else ()
-        output = self.net(normalize(pixels, self.spec.mean, self.spec.std), stages)
-        named = maps_of(self.net, output)
-        named["probability"] = torch.sigmoid(named["log_odds"] / self.spec.temperature)
-        named["heat"] = (HALF * output.cam / self.spec.heat_scale).clamp(0, 1)
-        if self.bank:
-            named["patches"] = describe_patches(
-                output.intermediates, self.bank.statistics, self.bank.descriptor
-            )
+        named = outputs_of(self.net, self.spec, self.bank, normalize(pixels, self.spec.mean, self.spec.std))
+        if self.spec.verdict_by == HEAD:
+            named["probability"] = torch.sigmoid(named["log_odds"] / self.spec.temperature)
+            named["heat"] = (HALF * named["cam"] / self.spec.heat_scale).clamp(0, 1)
         return named
 
 

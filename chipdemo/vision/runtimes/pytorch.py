@@ -9,7 +9,7 @@ from torch import Tensor
 from chipdemo.vision.anomaly.anomaly_model import FittedBank
 from chipdemo.vision.anomaly.patches import describe_patches
 from chipdemo.vision.cam import CHANNELS
-from chipdemo.vision.checkpoint import ModelSpec
+from chipdemo.vision.checkpoint import HEAD, ModelSpec
 from chipdemo.vision.gradients import gradient_heat
 from chipdemo.vision.model import ChipNet, ChipNetOutput, weighed
 from chipdemo.vision.runtimes.engine import EngineOutput
@@ -39,6 +39,24 @@ def maps_of(net: ChipNet, output: ChipNetOutput) -> dict[str, Tensor]:
     }
 
 
+def outputs_of(net: ChipNet, spec: ModelSpec, bank: FittedBank | None, batch: Tensor) -> dict[str, Tensor]:
+    """What EngineOutput has of normalized images, (N, 3, H, W), by name.
+
+    A model that judges by its memory bank needs nothing but its patches: the network runs no further.
+    """
+    if spec.verdict_by != HEAD:
+        layers = net.intermediates(batch, bank.descriptor.stages)
+        return {
+            "embedding": layers[-1].mean((2, 3)),
+            "patches": describe_patches(layers, bank.statistics, bank.descriptor),
+        }
+    output = net(batch, bank.descriptor.stages if bank else ())
+    named = maps_of(net, output)
+    if bank:
+        named["patches"] = describe_patches(output.intermediates, bank.statistics, bank.descriptor)
+    return named
+
+
 class TorchEngine:
     """The network in PyTorch, in single precision, on the CPU or the GPU where there is one.
 
@@ -56,25 +74,23 @@ class TorchEngine:
 
         stages: of intermediate features that are wanted too.
         """
-        batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
-        return self.net(normalize(batch, self.spec.mean, self.spec.std), stages)
+        return self.net(self._normalized(pixels), stages)
 
     @torch.inference_mode()
     def intermediates(self, pixels: np.ndarray, stages: Sequence[int]) -> tuple[Tensor, ...]:
         """(N, size, size, 3) uint8 pixels -> the features of these stages alone, as tensors."""
-        batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
-        return self.net.intermediates(normalize(batch, self.spec.mean, self.spec.std), stages)
+        return self.net.intermediates(self._normalized(pixels), stages)
 
     @torch.inference_mode()
     def run(self, pixels: np.ndarray) -> EngineOutput:
         """See Engine."""
-        bank = self.bank
-        output = self.forward(pixels, bank.descriptor.stages if bank else ())
-        named = maps_of(self.net, output)
-        if bank:
-            named["patches"] = describe_patches(output.intermediates, bank.statistics, bank.descriptor)
+        named = outputs_of(self.net, self.spec, self.bank, self._normalized(pixels))
         return EngineOutput(**{name: tensor.cpu().numpy() for name, tensor in named.items()})
 
     def gradient_heat(self, pixels: np.ndarray, method: str) -> np.ndarray:
         """See Engine."""
         return gradient_heat(self.net, self.forward(pixels).features, method)
+
+    def _normalized(self, pixels: np.ndarray) -> Tensor:
+        batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+        return normalize(batch, self.spec.mean, self.spec.std)
