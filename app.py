@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
@@ -20,8 +20,10 @@ from chipdemo.errors import ChipDemoError, SettingsError
 from chipdemo.settings import Settings, command_line
 
 if TYPE_CHECKING:
+    from chipdemo.inspection import Model
     from chipdemo.labeling.hub.publish import Publisher
     from chipdemo.labeling.journal import Journal
+    from chipdemo.models import ModelInUse
     from chipdemo.teaching import Teacher
 
 EXIT_USAGE = 2
@@ -37,7 +39,7 @@ def read_settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
 
 def run(settings: Settings) -> NoReturn:
     """Load the model and serve. Raises ChipDemoError, and KeyboardInterrupt when all is put away."""
-    from chipdemo.examples import elpv_examples  # imported late: --help and mistakes answer at once
+    from chipdemo.examples import elpv_example_set  # imported late: --help and mistakes answer at once
     from chipdemo.judge import Judge
     from chipdemo.labeling.journal import Journal
     from chipdemo.labeling.scoring import Scorer
@@ -48,7 +50,6 @@ def run(settings: Settings) -> NoReturn:
     from chipdemo.ui.page import build_app, serve, stop_serving
     from chipdemo.vision.checkpoint import latest_revision
     from chipdemo.vision.predictor import load_model
-    from chipdemo.vision.revisions import newest_accepted
     from chipdemo.vision.zerogpu import lends
 
     check_port(settings.host, settings.port)
@@ -61,13 +62,17 @@ def run(settings: Settings) -> NoReturn:
             return service
 
         journal = closing.enter_context(Journal(settings.journal_path))
-        load = partial(load_model, runtime=settings.runtime, graphs=settings.graphs, target=settings.target)
-        in_use = newest_accepted(settings.model_source)
-        models, recent = Models(load(in_use.source), *in_use), Recent()
-        if in_use.refused:
-            log.warning("%s %s", in_use.refused.text, in_use.refused.advice)
+        load = partial(
+            load_model,
+            runtime=settings.runtime,
+            graphs=settings.graphs,
+            target=settings.target,
+            must_promise=len(settings.model_sources) == 1,
+        )
+        models, recent = Models(*(in_use(source, load) for source in settings.model_sources)), Recent()
         if settings.hot_reload:
-            running(HotReload(models, settings.model_source, settings.hot_reload, load, latest_revision))
+            for source, one in zip(settings.model_sources, models.in_use):
+                running(HotReload(one, source, settings.hot_reload, load, latest_revision))
         metrics = Metrics(journal) if settings.metrics else None
         judge = Judge(models, [log_inspection, recent.add, *([metrics.add] if metrics else [])])
         running(Scorer(journal, judge, max_megapixels=settings.max_megapixels))
@@ -80,7 +85,7 @@ def run(settings: Settings) -> NoReturn:
             judge,
             settings,
             recent,
-            elpv_examples(),
+            [elpv_example_set(models.first.model.info.name)],
             ABLATION,
             load=lambda folder: load(str(folder)),
             desk=desk,
@@ -92,6 +97,17 @@ def run(settings: Settings) -> NoReturn:
         closing.callback(stop_serving, app)  # before the last labels are published
         while True:
             time.sleep(3600)
+
+
+def in_use(source: str, load: "Callable[[str], Model]") -> "ModelInUse":
+    """The newest revision of a model that was not refused. Raises CheckpointError, TargetError."""
+    from chipdemo.models import ModelInUse
+    from chipdemo.vision.revisions import newest_accepted
+
+    accepted = newest_accepted(source)
+    if accepted.refused:
+        log.warning("%s %s", accepted.refused.text, accepted.refused.advice)
+    return ModelInUse(load(accepted.source), *accepted)
 
 
 def check_port(host: str, port: int) -> None:

@@ -37,7 +37,7 @@ from chipdemo.images import read_image
 from chipdemo.judge import Judge
 from chipdemo.models import Models
 from chipdemo.settings import DEFAULT_MODEL, Settings
-from chipdemo.vision.predictor import load_model
+from chipdemo.vision.predictor import NetworkModel, load_model
 from training.sources import read_elpv
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,10 +67,14 @@ def elpv_images(folder: Path, count: int) -> ImageList:
     return find_images([str(chosen)])
 
 
+def load_models(runtime: str) -> list[NetworkModel]:
+    return [load_model(MODEL, runtime=runtime, graphs=GRAPHS)]
+
+
 def task_of(runtime: str = "torch") -> Task:
     """The shipped model with its own threshold."""
     model = load_model(MODEL, runtime=runtime, graphs=GRAPHS)
-    return Task(Judge(Models(model)), model, model.info.threshold)
+    return Task(Judge(Models(model)), [model])
 
 
 def measured(run: Callable[[], int]) -> dict:
@@ -175,7 +179,7 @@ def on_ray(runtime: str, count: int, workers: int = 2) -> dict:
     """On Ray on this machine; the rate with and without the time that it and its workers take to start."""
     from chipdemo.batch.ray import inspect_on_ray
 
-    load = partial(load_model, MODEL, runtime=runtime, graphs=GRAPHS)
+    load = partial(load_models, runtime)
     task, times = task_of(runtime), []
 
     def progress(done: int) -> None:

@@ -31,7 +31,7 @@ from chipdemo.labeling.history import disputed
 from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.label import Label, ModelPrediction
 from chipdemo.labeling.queue import ORDERS, Queue
-from chipdemo.labeling.ranking import rank, set_scores
+from chipdemo.labeling.ranking import Score, rank, set_scores
 from chipdemo.labeling.statistics import (
     against_the_model,
     agreement,
@@ -193,7 +193,10 @@ def score(journal: Journal, images: int) -> None:
         set_scores(
             journal,
             REVISION,
-            [(sha_of(n), generator.random(), embedding) for n, embedding in zip(numbers, embeddings)],
+            [
+                Score(sha_of(n), ModelPrediction("model", REVISION, generator.random()), THRESHOLD, embedding)
+                for n, embedding in zip(numbers, embeddings)
+            ],
         )
 
 
@@ -231,7 +234,7 @@ def beside_labeling(journal: Journal, images: int) -> dict:
     }
     for name in ("ranking", "ranking again"):
         found[name], found[f"append during {name}, ms"] = appends_during(
-            journal, lambda: rank(journal, THRESHOLD, REVISION)
+            journal, lambda: rank(journal, REVISION)
         )
     found["peak memory, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return found

@@ -82,10 +82,11 @@ def most_informative(data: dict, model, labeled: np.ndarray) -> np.ndarray:
     for row in labeled:
         consensus[row] = ABNORMAL if data["abnormal"][row] else NORMAL
     probability = model.predict_proba(data["features"])[:, 1]
+    threshold = np.full(count, THRESHOLD)
     scored = Scored(
-        np.arange(count), consensus, np.zeros(count), [""] * count, probability, data["embedding"]
+        np.arange(count), consensus, np.zeros(count), [""] * count, probability, threshold, data["embedding"]
     )
-    priority, _ = rank_scored(scored, THRESHOLD)
+    priority, _ = rank_scored(scored)
     priority[labeled] = -1
     return np.argsort(-priority, kind="stable")[:BATCH]
 

@@ -152,7 +152,7 @@ class App:
                 pass
             while (missing := wanted - journal.counts().labeled) > 0:
                 if self.order == INFORMATIVE:
-                    rank(journal, model.info.threshold, model.info.revision)
+                    rank(journal, model.info.revision)
                 images = queue.next(ANNOTATOR, min(STEP, missing), self.order)
                 journal.append(*(Label(one.sha256, truth[one.sha256], ANNOTATOR) for one in images))
 

@@ -93,7 +93,7 @@ def explain(model: NetworkModel, images: Iterable[DecodedImage], masks: np.ndarr
         maps = dict(found.heatmaps) | {CENTER: spot()}
         for method in model.methods:
             if method not in maps:
-                maps[method] = judge.explain(image, method, tiles=False).heatmap
+                maps[method] = judge.explain(image, method, model, tiles=False).heatmap
         detected = mask.any() and found.verdict == ABNORMAL
         for name, one in maps.items():
             heat.setdefault(name, []).append(one)

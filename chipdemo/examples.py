@@ -1,11 +1,13 @@
-"""Example images: solar cells of the ELPV dataset, from its package."""
+"""Example images: solar cells of the ELPV dataset, from its package, and those that a checkpoint brings."""
 
 import importlib.util
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)  # a name may come from a stranger's file: no folders
+EXAMPLES = Path("examples", "examples.json")  # of a checkpoint folder
 ELPV_CREDIT = "ELPV, CC BY-NC-SA 4.0 (non-commercial)"
 # Of the test part of benchmarks/elpv_split.json, so that the shipped model has not learned them by heart.
 ELPV_EXAMPLES = (
@@ -24,6 +26,35 @@ class Example:
 
     path: Path
     caption: str
+
+
+@dataclass(frozen=True)
+class ExampleSet:
+    """Images to try of the part that a model knows. model: its name. credit: from whom, and the license."""
+
+    model: str
+    title: str
+    credit: str
+    examples: tuple[Example, ...]
+
+
+def examples_of(folder: Path, model: str) -> ExampleSet | None:
+    """The images in a checkpoint folder, as its EXAMPLES says; None where it has none.
+
+    EXAMPLES: {"title": ..., "credit": ..., "images": {file name: caption}}.
+    """
+    listed = folder / EXAMPLES
+    if not listed.is_file():
+        return None
+    about = json.loads(listed.read_text(encoding="utf-8"))
+    paths = {listed.parent / name: str(caption) for name, caption in about["images"].items()}
+    examples = tuple(Example(path, caption) for path, caption in paths.items() if path.is_file())
+    return ExampleSet(model, str(about["title"]), str(about["credit"]), examples)
+
+
+def elpv_example_set(model: str) -> ExampleSet:
+    """elpv_examples, for a model of this name."""
+    return ExampleSet(model, "electroluminescence images of solar cells", ELPV_CREDIT, elpv_examples())
 
 
 def elpv_examples() -> tuple[Example, ...]:

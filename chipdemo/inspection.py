@@ -11,6 +11,7 @@ from chipdemo.comparison import Comparison
 from chipdemo.threshold import OperatingCurve, Target
 
 if TYPE_CHECKING:
+    from chipdemo.examples import ExampleSet
     from chipdemo.view import View
 
 NORMAL, ABNORMAL, OUT_OF_DISTRIBUTION = "normal", "abnormal", "out_of_distribution"
@@ -147,6 +148,15 @@ class Tiles:
 
 
 @dataclass(frozen=True)
+class OtherModel:
+    """A model that knows an image less than the one that judged it. distance: as Prediction has it."""
+
+    name: str
+    revision: str
+    distance: float
+
+
+@dataclass(frozen=True)
 class Inspection:
     """The verdict on one image. Complete when built.
 
@@ -160,7 +170,7 @@ class Inspection:
     log_odds: of abnormal against normal, before calibration; the mean of the CAM plus the bias.
     image_size: (width, height) in pixels of the upright image.
     timing_ms: by step, in order.
-    tiles: of a large image.
+    tiles: of a large image. other_models: that it was not judged by, where there were several.
     """
 
     verdict: str
@@ -179,6 +189,7 @@ class Inspection:
     image_size: tuple[int, int]
     timing_ms: Mapping[str, float]
     tiles: Tiles | None = None
+    other_models: tuple[OtherModel, ...] = ()
 
     @property
     def outcome(self) -> str:
@@ -207,6 +218,10 @@ class Inspection:
             "method": self.method,
             "regions": regions_json(self.regions),
             "model": {"name": self.model_name, "revision": self.model_revision},
+            "other_models": [
+                {"name": one.name, "revision": one.revision, "distance": round(one.distance, 4)}
+                for one in self.other_models
+            ],
             "image": {"sha256": self.image_sha256, "width": width, "height": height},
             "timing_ms": {step: round(ms, 2) for step, ms in self.timing_ms.items()},
             "tiles": self.tiles
@@ -252,12 +267,13 @@ class Model(Protocol):
     """What a checkpoint becomes. Safe to call from several threads.
 
     methods: the explanations it offers; the first is the verdict's. copies: small ones of the normal images
-    in its memory bank, JPEG; empty where none are kept.
+    in its memory bank, JPEG; empty where none are kept. examples: images to try, where it brings some.
     """
 
     info: ModelInfo
     methods: Sequence[str]
     copies: Sequence[bytes]
+    examples: "ExampleSet | None"
 
     def prepare(self, image: Image.Image) -> "View":
         """An upright RGB image -> the network's input."""

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from chipdemo.images import DecodedImage
 from chipdemo.inspection import (
@@ -13,6 +16,7 @@ from chipdemo.inspection import (
     Inspection,
     Model,
     NormalPatch,
+    OtherModel,
     Prediction,
     Region,
     Tiles,
@@ -31,29 +35,47 @@ Listener = Callable[[Inspection], None]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """An image as the network gets it, with the model that is to judge it.
+class Candidate:
+    """A model that may judge an image, with the image as its network gets it.
 
-    tiles: each tile's box and its view, where the image is to be inspected in tiles too; tile_count: how
-    many there are or would be; cells: they are the cells of a grid. methods: explanations wanted beside
-    those that cost nothing.
+    tile_count: of the tiles that cover the image, if it is large; cells: they are the cells of a grid.
+    tiles: makes each tile's box and its view; none where the image is to be inspected as a whole.
     """
 
     model: Model
     view: "View"
-    image_sha256: str
-    timing_ms: dict[str, float]
-    tiles: "tuple[tuple[Box, View], ...]"
     tile_count: int
     cells: bool
+    tiles: "Callable[[], Sequence[tuple[Box, View]]]"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image as the networks get it. methods: explanations wanted beside those that cost nothing."""
+
+    candidates: tuple[Candidate, ...]
+    image_sha256: str
+    timing_ms: dict[str, float]
     methods: tuple[str, ...]
+
+    @property
+    def views(self) -> int:
+        """Of the image and its tiles, at most: what it costs."""
+        return max(1 + one.tile_count for one in self.candidates)
+
+    def judged_by(self, inspection: Inspection) -> Candidate:
+        """The candidate whose inspection this is."""
+        model = inspection.model_name, inspection.model_revision
+        return next(one for one in self.candidates if (one.model.info.name, one.model.info.revision) == model)
 
 
 class Judge:
     """Judges and explains images. Safe to call from several threads.
 
-    models: which model is in use. listeners: called once with every inspection.
+    models: of the app. listeners: called once with every inspection.
 
+    Of several models the one that knows an image best judges it: the one to whose training images it is
+    nearest, in units of each model's own limit.
     A large image is also inspected in tiles. The most abnormal tile decides, or the image as a whole if
     that is more abnormal and in distribution; of a grid of cells, the most abnormal cell. Where most tiles
     are out of distribution, as pieces of a chip are to a model of whole chips, the whole decides alone;
@@ -70,15 +92,16 @@ class Judge:
         *,
         threshold: float | None = None,
         tiles: bool = True,
-        model: Model | None = None,
+        models: Sequence[Model] = (),
         methods: Sequence[str] = (),
     ) -> Inspection:
-        """Judge one image by one forward pass, and one for each BATCH of tiles.
+        """Judge one image by one forward pass of each model, and one for each BATCH of tiles.
 
         threshold: 0-1, the model's own unless given. tiles: inspect a large image in tiles too.
-        model: instead of the one in use. methods: explanations of COMPARABLE wanted in heatmaps too.
+        models: to choose from, instead of those of the app. methods: explanations of COMPARABLE wanted in
+        heatmaps too, where the model offers them.
         """
-        prepared = self.prepare(image, tiles=tiles, model=model, methods=methods)
+        prepared = self.prepare(image, tiles=tiles, models=models, methods=methods)
         return self.inspect_batch([prepared], threshold=threshold)[0]
 
     def prepare(
@@ -86,66 +109,55 @@ class Judge:
         image: DecodedImage,
         *,
         tiles: bool = True,
-        model: Model | None = None,
+        models: Sequence[Model] = (),
         methods: Sequence[str] = (),
     ) -> Prepared:
         """The part of inspect that needs no network, for threads that work ahead of it."""
-        model = model or self.models.in_use
-        started = perf_counter()
-        view = model.prepare(image.image)
+        models, candidates = models or self.models.every, []
         timing_ms = {"read the file": image.read_ms} if image.read_ms else {}
+        started = perf_counter()
+        for model in models:
+            boxes, cells = tiles_for(image.image, model.info)
+            views = partial(_tile_views, image.image, model, boxes if tiles else ())
+            if len(models) == 1:  # else it may never be asked for its tiles
+                views = _kept(views())
+            candidates.append(Candidate(model, model.prepare(image.image), len(boxes), cells, views))
         timing_ms["resize"] = _ms_since(started)
-        boxes, cells = tiles_for(image.image, model.info)
-        wanted = [(box, model.prepare(image.image.crop(box))) for box in boxes if tiles]
-        if wanted:
-            timing_ms["resize tiles"] = _ms_since(started) - timing_ms["resize"]
-        return Prepared(
-            model,
-            view,
-            image.sha256,
-            timing_ms,
-            tuple(wanted),
-            len(boxes),
-            cells,
-            tuple(method for method in methods if method in COMPARABLE),
-        )
+        wanted = tuple(method for method in methods if method in COMPARABLE)
+        return Prepared(tuple(candidates), image.sha256, timing_ms, wanted)
 
     def inspect_batch(
         self, images: Sequence[Prepared], *, threshold: float | None = None
     ) -> list[Inspection]:
-        """Judge images that were prepared with the same model; their whole views share a forward pass."""
-        inspections = _judged(images, images[0].model.info.threshold if threshold is None else threshold)
+        """Judge images that were prepared for the same models; their whole views share a forward pass."""
+        inspections = _judged(images, threshold)
         for inspection in inspections:
             for listener in self.listeners:
                 listener(inspection)
         return inspections
 
-    def explain(
-        self, image: DecodedImage, method: str, *, tiles: bool = True, model: Model | None = None
-    ) -> Explanation:
+    def explain(self, image: DecodedImage, method: str, model: Model, *, tiles: bool = True) -> Explanation:
         """The heatmap and the regions of a method, as inspect gives them; no listener is called.
 
         Methods that stretch each map to its own maximum explain the whole image: their maps of tiles cannot
         be put together. Raises ValueError for a method that the model does not offer.
         """
-        model = model or self.models.in_use
         if method not in model.methods:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(model.methods)}")
         if method not in COMPARABLE:
             return Explanation(method, model.explain(model.prepare(image.image), method), ())
-        prepared = self.prepare(image, tiles=tiles, model=model, methods=[method])
-        return explanation_of(_judged([prepared], model.info.threshold)[0], method)
+        prepared = self.prepare(image, tiles=tiles, models=[model], methods=[method])
+        return explanation_of(_judged([prepared], None)[0], method)
 
     def nearest_normal_patches(
         self,
         image: DecodedImage,
         regions: Sequence[Region],
+        model: Model,
         *,
         tiles: bool = True,
-        model: Model | None = None,
     ) -> tuple[tuple[NormalPatch, ...], ...]:
         """For each region, the patches of normal images that match it best, in the tile around it."""
-        model = model or self.models.in_use
         boxes = tiles_for(image.image, model.info).boxes if tiles else ()
         if not boxes:
             return model.nearest_normal_patches(image.image, regions)
@@ -168,20 +180,36 @@ def explanation_of(inspection: Inspection, method: str) -> Explanation:
     return Explanation(method, heatmap, find_regions(heatmap, method, inspection.image_size, in_tiles))
 
 
-def _judged(images: Sequence[Prepared], threshold: float) -> list[Inspection]:
-    model, methods = images[0].model, images[0].methods
-    started = perf_counter()
-    predictions = model.predict([image.view for image in images], methods)
+def _tile_views(image: Image.Image, model: Model, boxes: "Sequence[Box]") -> "tuple[tuple[Box, View], ...]":
+    return tuple((box, model.prepare(image.crop(box))) for box in boxes)
+
+
+def _kept(views: "tuple[tuple[Box, View], ...]") -> "Callable[[], tuple[tuple[Box, View], ...]]":
+    return lambda: views
+
+
+def _judged(images: Sequence[Prepared], threshold: float | None) -> list[Inspection]:
+    started, by_model = perf_counter(), []
+    for index, candidate in enumerate(images[0].candidates):
+        views = [image.candidates[index].view for image in images]
+        by_model.append(candidate.model.predict(views, images[0].methods))
     network_ms = _ms_since(started) / len(images)
-    wholes = [_inspection(*each, threshold, network_ms) for each in zip(images, predictions)]
-    return [_with_tiles(*each) for each in zip(images, wholes, predictions)]
+    return [_inspection(*each, threshold, network_ms) for each in zip(images, zip(*by_model))]
 
 
-def _inspection(image: Prepared, prediction: Prediction, threshold: float, network_ms: float) -> Inspection:
+def _inspection(
+    image: Prepared, predictions: Sequence[Prediction], threshold: float | None, network_ms: float
+) -> Inspection:
+    """By the candidate that knows the image best. predictions: of each candidate."""
     started = perf_counter()
+    pairs = list(zip(image.candidates, predictions))
+    candidate, prediction = best = min(pairs, key=lambda pair: pair[1].distance)
+    others = [(one.model.info, found.distance) for one, found in (pair for pair in pairs if pair is not best)]
+    info, view = candidate.model.info, candidate.view
+    threshold = info.threshold if threshold is None else threshold
     method, heatmap = next(iter(prediction.heatmaps.items()))
-    regions = find_regions(heatmap, method, image.view.image_size)
-    return Inspection(
+    regions = find_regions(heatmap, method, view.image_size)
+    whole = Inspection(
         verdict=verdict_of(prediction.abnormal_probability, threshold),
         abnormal_probability=prediction.abnormal_probability,
         threshold=threshold,
@@ -192,46 +220,53 @@ def _inspection(image: Prepared, prediction: Prediction, threshold: float, netwo
         heatmaps=prediction.heatmaps,
         channels=prediction.channels,
         embedding=prediction.embedding,
-        model_name=image.model.info.name,
-        model_revision=image.model.info.revision,
+        model_name=info.name,
+        model_revision=info.revision,
         image_sha256=image.image_sha256,
-        image_size=image.view.image_size,
+        image_size=view.image_size,
         timing_ms=image.timing_ms | {"network and heatmaps": network_ms, "regions": _ms_since(started)},
+        other_models=tuple(OtherModel(one.name, one.revision, distance) for one, distance in others),
     )
+    return _with_tiles(candidate, image.methods, whole, prediction)
 
 
-def _with_tiles(image: Prepared, whole: Inspection, prediction: Prediction) -> Inspection:
+def _with_tiles(
+    candidate: Candidate, methods: Sequence[str], whole: Inspection, prediction: Prediction
+) -> Inspection:
     """The inspection of the whole, or of its tiles where it has some and they decide."""
-    if not image.tile_count:
+    if not candidate.tile_count:
         return whole
-    whole_ms = sum(ms for step, ms in whole.timing_ms.items() if step != "resize tiles")
-    if not image.tiles:
+    whole_ms, started = sum(whole.timing_ms.values()), perf_counter()
+    views = candidate.tiles()
+    if not views:
         tile_ms = whole.timing_ms["network and heatmaps"] + whole.timing_ms["regions"]
-        ms = image.tile_count * tile_ms
-        tiles = Tiles(image.tile_count, 0, 0, False, ms, whole_ms, None, cells=image.cells)
+        ms = candidate.tile_count * tile_ms
+        tiles = Tiles(candidate.tile_count, 0, 0, False, ms, whole_ms, None, cells=candidate.cells)
         return replace(whole, tiles=tiles)
-    started = perf_counter()
-    tiles = _predicted_tiles(image)
+    tiles = _predicted_tiles(candidate.model, views, methods)
     unknown = sum(tile.out_of_distribution for _, tile in tiles)
     decide = unknown <= (1 - KNOWN) * len(tiles)
-    with_whole = not (image.cells or whole.out_of_distribution)
-    views = [*tiles, *([((0, 0, *whole.image_size), prediction)] if with_whole else [])]
-    joined = _joined(whole, views) if decide else whole
+    with_whole = not (candidate.cells or whole.out_of_distribution)
+    shown = [*tiles, *([((0, 0, *whole.image_size), prediction)] if with_whole else [])]
+    joined = _joined(whole, shown) if decide else whole
     ms = _ms_since(started)
-    timing_ms = whole.timing_ms | {f"{len(tiles):,} of {image.tile_count:,} tiles": ms}
-    ms += image.timing_ms["resize tiles"]
+    timing_ms = whole.timing_ms | {f"{len(tiles):,} of {candidate.tile_count:,} tiles": ms}
     most_abnormal, _ = max(tiles, key=lambda tile: tile[1].abnormal_probability)
     worst = most_abnormal if decide else None
-    found = Tiles(image.tile_count, len(tiles), unknown, decide, ms, whole_ms, whole, worst, image.cells)
+    found = Tiles(
+        candidate.tile_count, len(tiles), unknown, decide, ms, whole_ms, whole, worst, candidate.cells
+    )
     return replace(joined, tiles=found, timing_ms=timing_ms)
 
 
-def _predicted_tiles(image: Prepared) -> list[tuple[Box, Prediction]]:
+def _predicted_tiles(
+    model: Model, views: "Sequence[tuple[Box, View]]", methods: Sequence[str]
+) -> list[tuple[Box, Prediction]]:
     """The tiles in batches, the first spread over the image; no more where most are out of distribution."""
-    predicted, tiles = [], spread(image.tiles) if image.tiles else []
+    predicted, tiles = [], spread(views)
     while len(predicted) < len(tiles):
-        boxes, views = zip(*tiles[len(predicted) : len(predicted) + BATCH])
-        predicted += zip(boxes, image.model.predict(views, image.methods))
+        boxes, some = zip(*tiles[len(predicted) : len(predicted) + BATCH])
+        predicted += zip(boxes, model.predict(some, methods))
         if sum(tile.out_of_distribution for _, tile in predicted) > (1 - KNOWN) * len(predicted):
             break
     return predicted

@@ -1,9 +1,9 @@
-"""The model in use, and its replacement by a newer one while the app runs. No torch, no gradio."""
+"""The models of the app, and their replacement by newer ones while it runs. No torch, no gradio."""
 
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -16,23 +16,54 @@ from chipdemo.threshold import checked_threshold
 log = logging.getLogger(__name__)
 
 
-class Models:
-    """Holds the model in use. Whoever works on an image asks for it once and keeps to it.
+class ModelInUse:
+    """A model of the app, which a newer revision may replace.
 
-    source: what loads the model in use, for the training of the next one. refused: the newest revision,
-    where that is worse; the page says so.
+    source: what loads it, for the training of the next one. refused: the newest revision, where that is
+    worse; the page says so.
     """
 
     def __init__(self, model: Model, source: str = "", refused: Refused | None = None):
-        self._in_use, self.source, self.refused = model, source, refused
+        self._model, self.source, self.refused = model, source, refused
 
     @property
-    def in_use(self) -> Model:
-        return self._in_use
+    def model(self) -> Model:
+        return self._model
 
     def replace(self, model: Model) -> None:
         """Use this model from now on. Work that has begun ends with the model it began with."""
-        self._in_use = model
+        self._model = model
+
+
+class Models:
+    """The models of the app, in the order in which they were named. The first is the one that labels train.
+
+    Whoever works on an image asks for them once and keeps to them.
+    """
+
+    def __init__(self, *models: ModelInUse | Model):
+        self.in_use = tuple(one if isinstance(one, ModelInUse) else ModelInUse(one) for one in models)
+
+    @property
+    def every(self) -> tuple[Model, ...]:
+        return tuple(one.model for one in self.in_use)
+
+    @property
+    def infos(self) -> tuple[ModelInfo, ...]:
+        return tuple(model.info for model in self.every)
+
+    @property
+    def first(self) -> ModelInUse:
+        return self.in_use[0]
+
+    @property
+    def revision(self) -> str:
+        return revision_of(self.every)
+
+
+def revision_of(models: Sequence[Model]) -> str:
+    """Of all of them together: another one where any was replaced."""
+    return "+".join(model.info.revision for model in models)
 
 
 class HotReload:
@@ -44,7 +75,7 @@ class HotReload:
 
     def __init__(
         self,
-        models: Models,
+        in_use: ModelInUse,
         source: str,
         every_s: float,
         load: Callable[[str, str | None], Model],
@@ -55,7 +86,7 @@ class HotReload:
         folder = Path(source).expanduser()
         # Absolute, so that a folder that goes missing is never asked for on the Hub as owner/name
         self.source = str(folder.resolve()) if folder.is_dir() else source
-        self.models, self.every_s = models, every_s
+        self.in_use, self.every_s = in_use, every_s
         self._load, self._latest_revision = load, latest_revision
         self._settled = ""  # the revision that was last taken or refused
         self._seen = ""  # the revision at the last look
@@ -94,7 +125,7 @@ class HotReload:
 
     def _take_or_refuse(self, revision: str) -> None:
         """Raises CheckpointOutOfReachError where it cannot be fetched now; it is tried again."""
-        used = self.models.in_use.info
+        used = self.in_use.model.info
         try:
             newer = self._load(self.source, revision)
             try_out(newer)
@@ -112,19 +143,19 @@ class HotReload:
 
     def _decide(self, newer: Model, revision: str) -> None:
         """Put a model that works in use, unless it is worse."""
-        models, info, used = self.models, newer.info, self.models.in_use.info
+        in_use, info, used = self.in_use, newer.info, self.in_use.model.info
         folder = Path(self.source) if Path(self.source).is_dir() else None
         if info.comparison and not info.comparison.may_replace(used.revision):
             refused = Refused(self.source, info.revision if folder else revision, info.comparison)
             if folder and kept_folder(folder, used.revision).is_dir():
-                models.source = str(kept_folder(folder, used.revision))
-            if refused != models.refused:  # perhaps known since the start
+                in_use.source = str(kept_folder(folder, used.revision))
+            if refused != in_use.refused:  # perhaps known since the start
                 log.warning("%s %s stays in use. %s", refused.text, used.revision, refused.advice)
-            models.refused = refused
+            in_use.refused = refused
             return
-        models.refused, models.source = None, self.source if folder else f"{self.source}@{revision}"
+        in_use.refused, in_use.source = None, self.source if folder else f"{self.source}@{revision}"
         if info != used:  # a commit may change the card alone
-            models.replace(newer)
+            in_use.replace(newer)
             log.info(
                 "%s: revision %s (%s) is in use, before %s; %s",
                 self.source,

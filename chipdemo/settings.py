@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from chipdemo.threshold import Target
 
 PREFIX = "CHIPDEMO_"
-DEFAULT_MODEL = Path(__file__).parent / "weights" / "elpv-resnet50-cbam"
+WEIGHTS = Path(__file__).parent / "weights"
+DEFAULT_MODEL = WEIGHTS / "elpv-resnet50-cbam"
+TRANSISTOR_MODEL = WEIGHTS / "mvtec-transistor"
+SHIPPED = (DEFAULT_MODEL, TRANSISTOR_MODEL)
 LITE0_MODEL = Path(__file__).parent / "ablation" / "elpv" / "lite0-cbam"  # of the Compare tab
 DEFAULT_JOURNAL = Path("~/.chipdemo/labels.db")  # the same wherever the program is started
 AUTO = "auto"
@@ -113,8 +116,8 @@ def _defects(text: str) -> Defects:
 
 
 def _setting(default: Any, parse: Callable[[str], Any], help: str, **more: Any) -> Any:
-    """A field. more: metavar; also, a variable that is read where ours is absent; secret; shown, the
-    default in words."""
+    """A field. more: metavar; also, a variable that is read where ours is absent; secret; several, the flag
+    may be given more than once; shown, the default in words."""
     secret = more.get("secret", False)
     return field(default=default, repr=not secret, metadata={"parse": parse, "help": help, **more})
 
@@ -132,7 +135,14 @@ class Settings:
     port: int = _setting(
         7860, _whole(1, 65535), "TCP port to listen on", metavar="PORT", also="GRADIO_SERVER_PORT"
     )
-    model: str = _setting("", _text, "checkpoint folder or Hugging Face Hub id", shown="the shipped model")
+    model: tuple[str, ...] = _setting(
+        (),
+        _names,
+        "checkpoint folder or Hugging Face Hub id; of several, each image goes to the one that knows it best",
+        metavar="MODEL[,...]",
+        several=True,
+        shown="the shipped models",
+    )
     runtime: str = _setting(
         AUTO,
         _runtime,
@@ -247,7 +257,8 @@ class Settings:
         for setting in fields(self):
             given = getattr(flags, setting.name, None)
             if given is not None:
-                values[setting.name] = _parsed(setting, str(given), flag(setting.name))
+                text = ",".join(given) if setting.metadata.get("several") else str(given)
+                values[setting.name] = _parsed(setting, text, flag(setting.name))
         return type(self)(**values)
 
     def __post_init__(self) -> None:
@@ -266,9 +277,14 @@ class Settings:
         return None
 
     @property
+    def model_sources(self) -> tuple[str, ...]:
+        """The checkpoint folders or Hub ids to load: the shipped models unless set."""
+        return self.model or tuple(map(str, SHIPPED))
+
+    @property
     def model_source(self) -> str:
-        """The checkpoint folder or Hub id to load: the shipped model unless set."""
-        return self.model or str(DEFAULT_MODEL)
+        """The first of them, which labels train."""
+        return self.model_sources[0]
 
     @property
     def graphs(self) -> Path:
@@ -318,7 +334,8 @@ def add_flags(parser: argparse._ActionsContainer, names: Collection[str]) -> Non
             parser.add_argument(flag(setting.name), action=action, default=None, help=text)
         else:
             metavar = about.get("metavar", setting.name.upper())
-            parser.add_argument(flag(setting.name), metavar=metavar, default=None, help=text)
+            action = "append" if about.get("several") else "store"
+            parser.add_argument(flag(setting.name), metavar=metavar, action=action, default=None, help=text)
 
 
 def _parsed(setting: Any, text: str, source: str) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import SpaceCardData, constants
 
-from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.settings import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLE = "Chip Inspector"
@@ -15,7 +15,18 @@ PYTHON = "3.12"  # among those that ZeroGPU offers
 TAGS = ("chip-inspection", "image-classification", "explainability", "data-labeling", "mcp-server")
 CARD, THUMBNAIL = "README.md", "thumbnail.png"
 WEIGHTS = "model.safetensors"  # of a checkpoint folder
-SUFFIXES = (".py", ".js", ".css", ".html", ".json", ".safetensors", ".md", ".png")  # of what is uploaded
+SUFFIXES = (
+    ".py",
+    ".js",
+    ".css",
+    ".html",
+    ".json",
+    ".safetensors",
+    ".md",
+    ".png",
+    ".jpg",
+    ".txt",
+)  # of what is uploaded
 
 
 def files_of(space: str, model: str, dataset: str, preload: bool) -> dict[str, bytes]:
@@ -31,7 +42,7 @@ def files_of(space: str, model: str, dataset: str, preload: bool) -> dict[str, b
         path.relative_to(ROOT).as_posix(): path.read_bytes()
         for path in paths
         if path.is_file() and (path.suffix in SUFFIXES or path.parent == ROOT)
-        if not path.name.startswith(".") and path.parent not in unused
+        if not path.name.startswith(".") and not unused & set(path.parents)
     }
     return files | {
         CARD: card(space, model, dataset, preload).encode(),
@@ -40,15 +51,15 @@ def files_of(space: str, model: str, dataset: str, preload: bool) -> dict[str, b
 
 
 def used_checkpoints(model: str) -> set[Path]:
-    """The folders of the shipped model, unless another one is named, and of the rows of the comparison.
+    """The folders of the shipped models, unless another one is named, and of the rows of the comparison.
 
-    The shipped model takes part in the comparison where it is in use. model: on the Hub, or "".
+    A shipped model takes part in the comparison where it is in use. model: on the Hub, or "".
     """
-    used = set() if model else {DEFAULT_MODEL}
+    used = set() if model else set(SHIPPED)
     for ablation in (ROOT / "chipdemo" / "ablation").glob("*.json"):
         rows = json.loads(ablation.read_text(encoding="utf-8"))["rows"]
         folders = {(ablation.parent / row["checkpoint"]).resolve() for row in rows if row["checkpoint"]}
-        used |= folders - {DEFAULT_MODEL}
+        used |= folders - set(SHIPPED)
     return used
 
 

@@ -62,7 +62,7 @@ class FakeModel:
     predictions, explanations: how many views each was asked for, to show what runs the model again.
     """
 
-    info, methods, copies = INFO, METHODS, ()
+    info, methods, copies, examples = INFO, METHODS, (), None
 
     def __init__(self):
         self.predictions = self.explanations = 0
@@ -105,6 +105,18 @@ class FakeModel:
     ) -> tuple[tuple[NormalPatch, ...], ...]:
         gray = Image.new("RGB", (8, 8), "gray")
         return tuple((NormalPatch("0" * 64, 0.1, 0.1, 0.2, 0.2, 0.75, gray),) for _ in regions)
+
+
+class Knows(FakeModel):
+    """An image is as far from its training images as its mean brightness differs from a level, 0-1."""
+
+    def __init__(self, name: str, level: float):
+        super().__init__()
+        self.info, self.level = replace(self.info, name=name, revision=f"{name}-1", threshold=level), level
+
+    def predict(self, views, methods=()):
+        far = [4 * abs(view.pixels.mean() / 255 - self.level) for view in views]
+        return [replace(one, distance=each) for one, each in zip(super().predict(views, methods), far)]
 
 
 def fake_judge(model: Model | None = None, *listeners: Callable[[Inspection], None]) -> Judge:

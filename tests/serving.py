@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from chipdemo.examples import Example
+from chipdemo.examples import ExampleSet
 from chipdemo.inspection import Model
 from chipdemo.judge import Judge
 from chipdemo.labeling.journal import Journal
@@ -21,7 +21,7 @@ from chipdemo.ui.page import build_app, serve
 @contextmanager
 def served(
     model: Model | Models,
-    examples: tuple[Example, ...] = (),
+    examples: tuple[ExampleSet, ...] = (),
     ablation: Path | None = None,
     load: Callable[[Path], Model] | None = None,
     journal: Journal | None = None,

@@ -53,7 +53,8 @@ def test_inspect_returns_the_inspection_and_the_overlay(client, gray):
     assert (result["image"]["width"], result["image"]["height"]) == (60, 40)
     assert set(result) == {
         "file", "date", "outcome", "verdict", "abnormal_probability", "threshold", "out_of_distribution",
-        "distance", "method", "regions", "regions_method", "model", "image", "timing_ms", "notes", "tiles",
+        "distance", "method", "regions", "regions_method", "model", "other_models", "image", "timing_ms",
+        "notes", "tiles",
     }  # fmt: skip
     assert result["file"] == "gray.png" and datetime.fromisoformat(result["date"]).utcoffset() is not None
     with Image.open(overlay) as image:

@@ -50,7 +50,7 @@ def test_a_batch_gives_the_results_of_single_images(tmp_path):
     judge = fake_judge(model)
     data = draw_chips(tmp_path / "data", normal=10, abnormal=10)
     Image.new("RGB", (300, 200), "gray").save(data / "large.png")  # in tiles
-    for result in inspect_all(Task(judge, model, 0.4), find_images([str(data)]), tmp_path / "out"):
+    for result in inspect_all(Task(judge, [model], 0.4), find_images([str(data)]), tmp_path / "out"):
         alone = judge.inspect(read_image(result["path"]), threshold=0.4).to_json()
         assert result["abnormal_probability"] == pytest.approx(alone["abnormal_probability"], abs=1e-5)
         for key in ("outcome", "image", "tiles"):

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import zipfile
-from functools import partial
 from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
@@ -91,7 +90,7 @@ def test_a_killed_worker_and_a_stopped_run_change_nothing(cluster, chips, tmp_pa
     assert len(results_in(out)) == BATCH
     monkeypatch.setattr(ray_engine, "BLOCK", 16)
     monkeypatch.setattr(ray_engine, "Worker", DyingWorker)
-    ray_engine.inspect_on_ray(task(), chips, out, load=FakeModel, workers=2)
+    ray_engine.inspect_on_ray(task(), chips, out, load=lambda: [FakeModel()], workers=2)
     assert int(killed.read_text()) != os.getpid()
     assert without_times(results_in(out)) == without_times(whole)
     parts = sorted((out / "parts").iterdir())
@@ -127,6 +126,6 @@ def test_a_worker_refuses_another_revision_of_the_model(tmp_path):
     from chipdemo.batch.ray import Worker
     from chipdemo.files import DEFAULT_LIMITS
 
-    load = partial(load_model, str(tiny_checkpoint(tmp_path / "model")), runtime="torch")
+    model = load_model(str(tiny_checkpoint(tmp_path / "model")), runtime="torch")
     with pytest.raises(BatchError, match="0123456789ab"):
-        Worker(load, "0123456789ab", 0.4, True, DEFAULT_LIMITS)
+        Worker(lambda: [model], "0123456789ab", 0.4, True, DEFAULT_LIMITS)

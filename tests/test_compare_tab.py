@@ -117,7 +117,7 @@ def answered(lineup: Lineup, path: Path, name: str = "chip.png") -> list[tuple[P
 
 
 def test_the_models_are_the_one_in_use_and_the_rows_whose_checkpoint_is_here(shipped):
-    lineup = Lineup(Models(FakeModel()), "elsewhere", shipped, Loader())
+    lineup = Lineup(Models(FakeModel()), ["elsewhere"], shipped, Loader())
     assert [(model.id, model.name) for model in lineup.models()] == [
         ("in-use", "fake-model"), ("plain", "Plain"), ("svm", "SVM"),
     ]  # fmt: skip
@@ -125,7 +125,7 @@ def test_the_models_are_the_one_in_use_and_the_rows_whose_checkpoint_is_here(shi
 
 def test_the_model_in_use_is_not_asked_twice_where_it_is_a_row(shipped, dark):
     loader = Loader()
-    lineup = Lineup(Models(FakeModel()), str(shipped.parent / "runs" / "plain"), shipped, loader)
+    lineup = Lineup(Models(FakeModel()), [str(shipped.parent / "runs" / "plain")], shipped, loader)
     assert [answer.model.id for answer in answers(lineup, read_image(dark))] == ["plain", "svm"]
     assert loader.folders == ["svm"]
 
@@ -134,7 +134,7 @@ def test_a_newer_model_in_use_answers_as_soon_as_it_has_taken_over(dark):
     older, newer = FakeModel(), FakeModel()
     models = Models(older)
     lineup = Lineup(models)
-    models.replace(newer)
+    models.first.replace(newer)
     list(answers(lineup, read_image(dark)))
     assert (older.predictions, newer.predictions) == (0, 1)
 
@@ -143,14 +143,14 @@ def test_a_newer_model_in_use_answers_as_soon_as_it_has_taken_over(dark):
 def test_without_a_usable_ablation_the_model_in_use_answers_alone(tmp_path, content):
     if content:
         (tmp_path / "ablation.json").write_text(content)
-    lineup = Lineup(Models(FakeModel()), "", tmp_path / "ablation.json", Loader())
+    lineup = Lineup(Models(FakeModel()), (), tmp_path / "ablation.json", Loader())
     assert [model.id for model in lineup.models()] == ["in-use"]
     assert [model.id for model in Lineup(Models(FakeModel())).models()] == ["in-use"]
 
 
 def test_a_model_is_loaded_for_its_first_image_and_once(shipped, dark):
     loader = Loader()
-    lineup = Lineup(Models(FakeModel()), "", shipped, loader)
+    lineup = Lineup(Models(FakeModel()), (), shipped, loader)
     plain, decoded = lineup.models()[1], read_image(dark)
     assert loader.folders == []
     threads = [threading.Thread(target=lineup.inspect_with, args=[plain, decoded]) for _ in range(8)]
@@ -162,7 +162,7 @@ def test_a_model_is_loaded_for_its_first_image_and_once(shipped, dark):
 
 
 def test_a_model_that_fails_says_why_and_the_others_still_answer(shipped, dark, caplog):
-    in_use, plain, svm = answers(Lineup(Models(Broken()), "", shipped, Loader()), read_image(dark))
+    in_use, plain, svm = answers(Lineup(Models(Broken()), (), shipped, Loader()), read_image(dark))
     assert in_use.inspection is None and "RuntimeError" in in_use.error
     assert "out of memory" in caplog.text and "out of memory" not in in_use.error
     assert plain.inspection.verdict == "abnormal"
@@ -184,7 +184,7 @@ def test_the_answer_of_a_model_is_the_json_of_an_inspection(dark):
 
 
 def test_the_page_grows_by_a_model_at_a_time(shipped, dark):
-    steps = answered(Lineup(Models(FakeModel()), "", shipped, Loader()), dark, "my chip.png")
+    steps = answered(Lineup(Models(FakeModel()), (), shipped, Loader()), dark, "my chip.png")
     assert [page.tags.count("article") for page, _ in steps] == [0, 1, 2, 3]
     assert [unfinished for _, unfinished in steps] == [True, True, True, False]
     last = steps[-1][0]

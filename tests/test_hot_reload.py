@@ -24,7 +24,7 @@ from chipdemo.__main__ import main
 from chipdemo.comparison import Refused, comparison_of
 from chipdemo.images import decode_image
 from chipdemo.judge import Judge
-from chipdemo.models import HotReload, Models
+from chipdemo.models import HotReload, ModelInUse, Models
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
 from chipdemo.threshold import Target
@@ -93,26 +93,26 @@ def reload(hub, tmp_path) -> HotReload:
 
 
 def reload_of(source: str, every_s: float = 60) -> HotReload:
-    return HotReload(Models(load_model(source)), source, every_s, load_model, latest_revision)
+    return HotReload(ModelInUse(load_model(source)), source, every_s, load_model, latest_revision)
 
 
 def test_a_second_push_takes_over_without_a_restart(reload, tmp_path, said):
     commit = pushed(tmp_path / "chips", NEWER)
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.6
-    assert reload.models.in_use.info.revision == load_model(str(tmp_path / "chips")).info.revision
+    assert reload.in_use.model.info.threshold == 0.6
+    assert reload.in_use.model.info.revision == load_model(str(tmp_path / "chips")).info.revision
     assert (
-        Judge(reload.models).inspect(decode_image(draw_chip(1))).model_revision
-        == reload.models.in_use.info.revision
+        Judge(Models(reload.in_use)).inspect(decode_image(draw_chip(1))).model_revision
+        == reload.in_use.model.info.revision
     )
     (line,) = said.lines
-    assert line.startswith("INFO") and commit in line and reload.models.in_use.info.revision in line
+    assert line.startswith("INFO") and commit in line and reload.in_use.model.info.revision in line
 
 
 def test_a_revision_that_cannot_keep_the_promise_is_refused(tmp_path, said):
     load = partial(load_model, target=Target("recall", 0.3))
     folder = checkpoint(tmp_path / "chips")
-    reload = HotReload(Models(load(str(folder))), str(folder), 60, load, latest_revision)
+    reload = HotReload(ModelInUse(load(str(folder))), str(folder), 60, load, latest_revision)
     reload.look()
     checkpoint(folder, NEWER)
     nothing = {"split": "no images", "probabilities": [], "abnormal": []}
@@ -120,7 +120,7 @@ def test_a_revision_that_cannot_keep_the_promise_is_refused(tmp_path, said):
     for _ in range(2):  # a folder is whole when two looks agree
         reload.look()
     (line,) = said.lines
-    assert "Cannot promise to detect at least 30 %" in line and reload.models.in_use.info.threshold == 0.59999
+    assert "Cannot promise to detect at least 30 %" in line and reload.in_use.model.info.threshold == 0.59999
 
 
 def test_a_look_at_nothing_new_is_one_small_request(reload, hub):
@@ -130,10 +130,10 @@ def test_a_look_at_nothing_new_is_one_small_request(reload, hub):
 
 
 def test_a_commit_that_changes_no_more_than_a_note_changes_nothing(reload, said):
-    before = reload.models.in_use
+    before = reload.in_use.model
     HfApi().create_commit("ada/chips", [CommitOperationAdd("NOTES.md", b"new")], commit_message="card")
     reload.look()
-    assert reload.models.in_use is before and said.lines == []
+    assert reload.in_use.model is before and said.lines == []
 
 
 def nan_weights(folder: Path) -> bytes:
@@ -163,13 +163,13 @@ BROKEN = {
 def test_a_broken_revision_is_refused_once_with_its_reason_and_the_old_one_goes_on(
     reload, hub, tmp_path, said, name, content, reason
 ):
-    before = reload.models.in_use
+    before = reload.in_use.model
     operation = (
         CommitOperationAdd(name, content(tmp_path / "chips")) if content else CommitOperationDelete(name)
     )
     broken = HfApi().create_commit("ada/chips", [operation], commit_message="broken").oid
     reload.look()
-    assert reload.models.in_use is before
+    assert reload.in_use.model is before
     hub.requests.clear()
     reload.look()
     assert len(hub.requests) == 1  # not fetched again
@@ -177,7 +177,7 @@ def test_a_broken_revision_is_refused_once_with_its_reason_and_the_old_one_goes_
     assert line.startswith("WARNING") and broken in line and reason in line and before.info.revision in line
     pushed(tmp_path / "chips", NEWER)
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.6
+    assert reload.in_use.model.info.threshold == 0.6
 
 
 @pytest.mark.parametrize("answer", [401, 403, 404, 429, 500, CUT])
@@ -186,11 +186,11 @@ def test_a_hub_out_of_reach_is_said_once_and_tried_again(reload, hub, tmp_path, 
     hub.fail("GET /api/models", answer, times=3)
     for _ in range(3):
         reload.look()
-    assert reload.models.in_use.info.threshold == 0.4
+    assert reload.in_use.model.info.threshold == 0.4
     (line,) = said.lines
     assert line.startswith("WARNING") and "60 s" in line
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.6
+    assert reload.in_use.model.info.threshold == 0.6
 
 
 def test_a_download_that_breaks_off_is_no_refusal(reload, hub, tmp_path, said, monkeypatch):
@@ -199,10 +199,10 @@ def test_a_download_that_breaks_off_is_no_refusal(reload, hub, tmp_path, said, m
     hub.fail("GET .*config.json", CUT, times=1000)
     reload.look()
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.4 and len(said.lines) == 1
+    assert reload.in_use.model.info.threshold == 0.4 and len(said.lines) == 1
     hub.faults.clear()
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.6
+    assert reload.in_use.model.info.threshold == 0.6
 
 
 # One that is worse
@@ -214,16 +214,16 @@ WORSE, BETTER = compared("worse"), compared("better")
 def test_a_worse_revision_is_refused_once_with_the_reason_and_the_command_that_accepts_it(
     reload, tmp_path, said
 ):
-    before = reload.models.in_use
+    before = reload.in_use.model
     commit = pushed(tmp_path / "chips", NEWER, WORSE)
     reload.look()
     reload.look()
-    assert reload.models.in_use is before
+    assert reload.in_use.model is before
     (line,) = said.lines
     assert line.startswith("WARNING") and commit[:12] in line and before.info.revision in line
     assert "AUROC on new test images from 0.950 to 0.900" in line
     assert f"python -m chipdemo accept {commit[:12]} --model ada/chips" in line
-    assert reload.models.refused.command in line
+    assert reload.in_use.refused.command in line
 
 
 def test_a_worse_revision_that_is_accepted_takes_over(reload, tmp_path, said):
@@ -231,7 +231,7 @@ def test_a_worse_revision_that_is_accepted_takes_over(reload, tmp_path, said):
     reload.look()
     assert main(["accept", commit[:12], "--model", "ada/chips"]) == 0
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.6 and reload.models.refused is None
+    assert reload.in_use.model.info.threshold == 0.6 and reload.in_use.refused is None
 
 
 @pytest.mark.parametrize("comparison", [BETTER, compared("not distinguishable"), None])
@@ -240,11 +240,11 @@ def test_a_revision_that_is_not_worse_takes_over_after_one_that_is(reload, tmp_p
     reload.look()
     pushed(tmp_path / "chips", NEWER, comparison)
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.6 and reload.models.refused is None
+    assert reload.in_use.model.info.threshold == 0.6 and reload.in_use.refused is None
 
 
 def test_the_log_says_whether_it_was_compared_with_the_model_in_use(reload, tmp_path, said):
-    pushed(tmp_path / "chips", NEWER, compared("better", reload.models.in_use.info.revision))
+    pushed(tmp_path / "chips", NEWER, compared("better", reload.in_use.model.info.revision))
     reload.look()
     pushed(tmp_path / "chips", SPEC, BETTER)
     reload.look()
@@ -259,11 +259,11 @@ def test_the_log_says_whether_it_was_compared_with_the_model_in_use(reload, tmp_
 def test_what_was_compared_with_a_refused_revision_only_is_refused(reload, tmp_path):
     pushed(tmp_path / "chips", NEWER, compared("better", earlier_refused=True))
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.4
-    in_use = reload.models.in_use.info.revision  # refused or not, compared with this one it is better
+    assert reload.in_use.model.info.threshold == 0.4
+    in_use = reload.in_use.model.info.revision  # refused or not, compared with this one it is better
     pushed(tmp_path / "chips", NEWER, compared("better", in_use, earlier_refused=True))
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.6
+    assert reload.in_use.model.info.threshold == 0.6
 
 
 def test_going_back_to_the_model_in_use_ends_the_warning(reload, tmp_path):
@@ -271,24 +271,24 @@ def test_going_back_to_the_model_in_use_ends_the_warning(reload, tmp_path):
     reload.look()
     pushed(tmp_path / "chips")
     reload.look()
-    assert reload.models.refused is None and reload.models.in_use.info.threshold == 0.4
+    assert reload.in_use.refused is None and reload.in_use.model.info.threshold == 0.4
 
 
 def test_the_next_training_starts_from_the_commit_in_use(reload, hub, tmp_path):
     first = hub.repository("ada/chips").commits[-1].oid
     pushed(tmp_path / "chips", NEWER, WORSE)
     reload.look()
-    assert reload.models.source == f"ada/chips@{first}"
+    assert reload.in_use.source == f"ada/chips@{first}"
 
 
 def test_in_a_folder_the_next_training_starts_from_what_training_kept(folder):
     reload = looking_at(folder)
-    kept = folder.with_name(f"chips-{reload.models.in_use.info.revision}")
+    kept = folder.with_name(f"chips-{reload.in_use.model.info.revision}")
     shutil.copytree(folder, kept)
     checkpoint(folder, NEWER, WORSE)
     reload.look()
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.4 and reload.models.source == str(kept)
+    assert reload.in_use.model.info.threshold == 0.4 and reload.in_use.source == str(kept)
 
 
 # A folder
@@ -311,9 +311,9 @@ def test_a_retrained_folder_takes_over_when_two_looks_agree(folder, said):
     reload = looking_at(folder)
     checkpoint(folder, NEWER)
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.4
+    assert reload.in_use.model.info.threshold == 0.4
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.6 and len(said.lines) == 1
+    assert reload.in_use.model.info.threshold == 0.6 and len(said.lines) == 1
 
 
 def test_a_folder_that_is_being_copied_is_waited_for(folder, tmp_path):
@@ -325,9 +325,9 @@ def test_a_folder_that_is_being_copied_is_waited_for(folder, tmp_path):
         reload.look()
         (folder / name).write_bytes(content)
         reload.look()
-        assert reload.models.in_use.info.threshold == 0.4
+        assert reload.in_use.model.info.threshold == 0.4
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.6
+    assert reload.in_use.model.info.threshold == 0.6
 
 
 def test_a_folder_in_which_training_is_at_work_is_waited_for(folder, said):
@@ -336,12 +336,12 @@ def test_a_folder_in_which_training_is_at_work_is_waited_for(folder, said):
     checkpoint(folder, NEWER)
     reload.look()
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.4
+    assert reload.in_use.model.info.threshold == 0.4
     assert len(said.lines) == 1 and STATE in said.lines[0]
     (folder / STATE).unlink()
     reload.look()
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.6
+    assert reload.in_use.model.info.threshold == 0.6
 
 
 def test_a_folder_that_goes_missing_is_not_asked_for_on_the_hub(folder, hub, tmp_path, monkeypatch, said):
@@ -352,7 +352,7 @@ def test_a_folder_that_goes_missing_is_not_asked_for_on_the_hub(folder, hub, tmp
     shutil.rmtree(folder)
     reload.look()
     reload.look()
-    assert reload.models.in_use.info.threshold == 0.4 and hub.requests == [] and len(said.lines) == 1
+    assert reload.in_use.model.info.threshold == 0.4 and hub.requests == [] and len(said.lines) == 1
 
 
 # Its thread
@@ -369,7 +369,7 @@ def test_it_looks_by_itself_from_start_to_stop(folder, said):
     try:
         checkpoint(folder, NEWER)
         assert said.heard.wait(60)
-        assert reload.models.in_use.info.threshold == 0.6
+        assert reload.in_use.model.info.threshold == 0.6
     finally:
         reload.stop()
     for thread in threading.enumerate():
@@ -388,7 +388,7 @@ def test_the_page_says_that_a_worse_revision_is_not_in_use():
     handlers = tab.Handlers(parts, judge, Settings(), Recent())
     opened = partial(handlers.on_open, INFO, 0.4, "CAM")
     assert opened() == {parts.header: gr.skip()}
-    judge.models.refused = Refused("<ada>/chips", "f" * 40, comparison_of({"comparison": WORSE}))
+    judge.models.first.refused = Refused("<ada>/chips", "f" * 40, comparison_of({"comparison": WORSE}))
     header = opened()[parts.header]
     assert "Revision ffffffffffff of &lt;ada&gt;/chips is worse than chips 000000000000" in header
     assert f"{INFO.revision} stays in use" in header and "python -m chipdemo accept ffffffffffff" in header
@@ -402,14 +402,14 @@ def test_the_page_says_that_a_worse_revision_is_in_use_for_lack_of_another():
 
 def test_the_api_answers_with_the_model_in_use(reload, tmp_path):
     draw_chip(1).save(tmp_path / "chip.png")
-    with served(reload.models, hot_reload=60) as address:
+    with served(Models(reload.in_use), hot_reload=60) as address:
         client = Client(address, verbose=False, download_files=tmp_path / "downloads")
         before, _ = client.predict(image=handle_file(tmp_path / "chip.png"), api_name="/inspect")
         pushed(tmp_path / "chips", NEWER)
         reload.look()
         after, _ = client.predict(image=handle_file(tmp_path / "chip.png"), api_name="/inspect")
     assert (before["threshold"], after["threshold"]) == (0.4, 0.6)
-    assert before["model"]["revision"] != after["model"]["revision"] == reload.models.in_use.info.revision
+    assert before["model"]["revision"] != after["model"]["revision"] == reload.in_use.model.info.revision
     assert after["model"]["name"] == "ada/chips"
 
 

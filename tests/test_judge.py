@@ -8,8 +8,9 @@ from PIL import Image
 
 from chipdemo.images import DecodedImage, decode_image
 from chipdemo.inspection import CAM, CBAM, CLASS_WEIGHTS, INVERSE, Region
-from chipdemo.judge import explanation_of
-from tests.fakes import METHODS, FakeModel, TaughtModel, fake_judge
+from chipdemo.judge import Judge, explanation_of
+from chipdemo.models import Models
+from tests.fakes import METHODS, FakeModel, Knows, TaughtModel, fake_judge
 
 SIDE = 672
 
@@ -83,10 +84,44 @@ def replace_times(content: dict) -> dict:
 def test_what_began_with_one_model_ends_with_it():
     judge = fake_judge()
     prepared = judge.prepare(plain("black"))
-    judge.models.replace(TaughtModel("newer"))
+    judge.models.first.replace(TaughtModel("newer"))
     (inspection,) = judge.inspect_batch([prepared])
     assert inspection.model_revision == FakeModel.info.revision
     assert judge.inspect(plain("black")).model_name == "newer"
+
+
+def test_of_several_models_the_one_that_knows_an_image_best_judges_it():
+    dark, light = Knows("dark", 0.2), Knows("light", 0.9)
+    judge = Judge(Models(dark, light))
+    images = [plain((level,) * 3) for level in (230, 50, 190)]
+    found = judge.inspect_batch([judge.prepare(image) for image in images])
+    assert [one.model_name for one in found] == ["light", "dark", "light"]
+    assert [one.threshold for one in found] == [0.9, 0.2, 0.9]  # of the model that judged
+    assert [[other.name for other in one.other_models] for one in found] == [["dark"], ["light"], ["dark"]]
+    assert (dark.predictions, light.predictions) == (3, 3)
+    content = judge.inspect(images[1]).to_json()
+    assert content["model"] == {"name": "dark", "revision": "dark-1"}
+    assert content["other_models"] == [{"name": "light", "revision": "light-1", "distance": 2.8157}]
+
+
+def test_an_image_that_no_model_knows_is_out_of_distribution_for_all_and_the_nearest_is_named():
+    judge = Judge(Models(Knows("dark", 0.1), Knows("light", 0.9)))
+    inspection = judge.inspect(plain((120,) * 3))
+    assert inspection.outcome == "out_of_distribution" and inspection.model_name == "dark"
+    assert all(other.distance > inspection.distance > 1 for other in inspection.other_models)
+
+
+def test_a_model_may_be_fixed():
+    dark, light = Knows("dark", 0.2), Knows("light", 0.9)
+    inspection = Judge(Models(dark, light)).inspect(plain((230,) * 3), models=[dark])
+    assert inspection.model_name == "dark" and inspection.other_models == () and light.predictions == 0
+
+
+def test_the_tiles_of_a_large_image_are_judged_by_its_model_alone():
+    dark, light = Knows("dark", 0.0), Knows("light", 0.94)
+    inspection = Judge(Models(dark, light)).inspect(drawn())
+    assert inspection.model_name == "light" and inspection.tiles.seen == 9
+    assert (dark.predictions, light.predictions) == (1, 10)
 
 
 def test_listeners_are_called_once_with_each_inspection_and_not_with_tiles():
@@ -116,21 +151,21 @@ def test_a_matching_comes_with_its_regions_by_the_same_forward_pass():
     inspection = fake_judge(model).inspect(image, methods=[CLASS_WEIGHTS])
     found = explanation_of(inspection, CLASS_WEIGHTS)
     assert model.predictions == 1 and found.regions and found.regions != inspection.regions
-    alone = fake_judge(model).explain(image, CLASS_WEIGHTS)
+    alone = fake_judge(model).explain(image, CLASS_WEIGHTS, model)
     assert model.predictions == 2 and alone.regions == found.regions
     assert all(region.area <= region.width * region.height for region in found.regions)
 
 
 def test_a_gradient_method_is_asked_of_the_model():
     model = FakeModel()
-    explanation = fake_judge(model).explain(plain("black"), "Grad-CAM")
+    explanation = fake_judge(model).explain(plain("black"), "Grad-CAM", model)
     assert explanation.heatmap.shape == (9, 9) and explanation.regions == ()
     assert (model.predictions, model.explanations) == (0, 1)
 
 
 def test_a_method_that_the_model_lacks_is_refused():
     with pytest.raises(ValueError, match="guess"):
-        fake_judge().explain(plain("black"), "guess")
+        fake_judge().explain(plain("black"), "guess", FakeModel())
 
 
 # Tiles
@@ -174,10 +209,11 @@ def test_an_explanation_is_the_same_whenever_it_is_asked_for(red):
     image = Image.new("RGB", (1600, 1600), (240, 240, 240))
     image.paste((255, 0, 0), (0, 0, red, 1600))
     image.paste((0, 0, 0), (1400, 700, 1500, 800))
-    judge, decoded = fake_judge(TaughtModel("chips")), decode_image(image)
+    model, decoded = TaughtModel("chips"), decode_image(image)
+    judge = fake_judge(model)
     for method in (INVERSE, CBAM):
         before = explanation_of(judge.inspect(decoded, methods=[method]), method)
-        after = judge.explain(decoded, method)
+        after = judge.explain(decoded, method, model)
         np.testing.assert_array_equal(after.heatmap, before.heatmap)
         assert after.regions == before.regions
 
@@ -186,9 +222,9 @@ def test_comparable_maps_are_stitched_and_stretched_ones_explain_the_whole():
     model = Batches()
     judge = fake_judge(model)
     image = drawn((896, 728), (600, 300, 700, 400))
-    assert judge.explain(image, CBAM).heatmap.shape == (30, 36) and model.sizes == [1, 16, 4]
-    assert judge.explain(image, "Grad-CAM").heatmap.shape == (9, 9) and model.explanations == 1
-    assert judge.explain(image, CBAM, tiles=False).heatmap.shape == (9, 9)
+    assert judge.explain(image, CBAM, model).heatmap.shape == (30, 36) and model.sizes == [1, 16, 4]
+    assert judge.explain(image, "Grad-CAM", model).heatmap.shape == (9, 9) and model.explanations == 1
+    assert judge.explain(image, CBAM, model, tiles=False).heatmap.shape == (9, 9)
 
 
 def test_a_matching_of_a_large_image_takes_as_many_forward_passes_as_its_inspection():
@@ -251,5 +287,6 @@ def test_a_region_is_matched_with_normal_patches_in_the_tile_around_it():
             return super().nearest_normal_patches(image, regions)
 
     region = Region(x=1250, y=320, width=20, height=30, score=0.9, area=600)
-    patches = fake_judge(Asked()).nearest_normal_patches(drawn(), [region])
+    model = Asked()
+    patches = fake_judge(model).nearest_normal_patches(drawn(), [region], model)
     assert len(patches) == 1 and asked == [((SIDE, SIDE), replace(region, x=1250 - 928))]

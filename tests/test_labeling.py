@@ -16,7 +16,8 @@ from chipdemo.labeling import history
 from chipdemo.labeling.formats import export_labels
 from chipdemo.labeling.hub.publish import Status
 from chipdemo.labeling.intake import Intake
-from chipdemo.labeling.label import Label
+from chipdemo.labeling.label import Label, ModelPrediction
+from chipdemo.labeling.ranking import Score, set_scores
 from chipdemo.labeling.scoring import Scorer
 from chipdemo.settings import Settings
 from chipdemo.ui.label import adding, html, logic, values
@@ -212,7 +213,7 @@ def test_the_prediction_is_the_same_before_and_after_the_scorer(journal, scored_
     Scorer(journal, judge, every_s=0).work()
     assert stored == judge.inspect(journal.picture(sha256)).abnormal_probability
     assert stored == logic.look(desk, sha256)["model"]["abnormal_probability"]
-    assert stored == history.scored(journal, sha256, "0123456789ab")
+    assert stored == history.scored(journal, sha256, "0123456789ab").abnormal_probability
     assert logic.look(desk, sha256)["model"]["outcome"] == "abnormal"
 
 
@@ -242,9 +243,9 @@ def test_an_image_is_inspected_once_however_often_it_is_asked_for(journal, shas)
 def test_a_score_of_the_model_in_use_is_the_prediction_and_one_of_an_older_model_is_not(journal, shas):
     model = FakeModel()
     desk = desk_of(journal, fake_judge(model), Settings())
-    with journal.write() as database:
-        for sha256, revision in ((shas[0], "0123456789ab"), (shas[1], "older")):
-            database.execute("INSERT INTO scores VALUES (?, ?, 0.25, x'')", (sha256, revision))
+    for sha256, revision in ((shas[0], "0123456789ab"), (shas[1], "older")):
+        score = Score(sha256, ModelPrediction("fake-model", revision, 0.25), 0.4)
+        set_scores(journal, revision, [score])
     desk.predictions.prefetch(shas[0])
     assert save(desk, "ann", shas[0])["event"]["model"] == {
         "name": "fake-model", "revision": "0123456789ab", "abnormal_probability": 0.25,
@@ -260,7 +261,7 @@ def test_a_newer_model_predicts_anew(journal, shas):
     assert save(desk, "ann", shas[0])["event"]["model"]["revision"] == "0123456789ab"
     newer = FakeModel()
     newer.info = replace(newer.info, revision="newer")
-    judge.models.replace(newer)
+    judge.models.first.replace(newer)
     assert save(desk, "ann", shas[0])["event"]["model"]["revision"] == "newer"
     assert newer.predictions == 1
 

@@ -11,6 +11,7 @@ from PIL import Image
 from chipdemo.errors import BatchError
 from chipdemo.files import Limits
 from chipdemo.settings import Settings
+from chipdemo.ui.inspect.layout import AUTOMATIC
 from chipdemo.ui.many import logic, tab
 from chipdemo.ui.many.html import many_html, progress_html
 from chipdemo.ui.many.logic import Many, Progress
@@ -41,7 +42,7 @@ def uploads(tmp_path):
 
 
 def inspected(uploads, threshold=0.4) -> tuple[list[Progress], Many]:
-    *progress, many = logic.inspect_uploads(fake_judge(), FakeModel(), uploads, threshold, Limits())
+    *progress, many = logic.inspect_uploads(fake_judge(), [FakeModel()], uploads, threshold, Limits())
     return progress, many
 
 
@@ -58,7 +59,7 @@ def test_it_reports_progress_and_ends_with_every_image_in_its_order(uploads):
 def test_results_without_pictures_have_what_a_zip_refuses(uploads, tmp_path):
     (tmp_path / "damaged").write_bytes(b"PK\x03\x04 and nothing more")
     given = [uploads[20], ("b.zip", tmp_path / "damaged")]
-    results = logic.results_of(fake_judge(), FakeModel(), given, 0.4, Limits())
+    results = logic.results_of(fake_judge(), [FakeModel()], given, 0.4, Limits())
     assert [(one["path"], bool(one["error"])) for one in results] == [
         ("lot.zip!lot/light.png", False),
         ("lot.zip!../out.png", True),
@@ -99,11 +100,11 @@ def test_what_was_chosen_later_ends_what_is_being_inspected(uploads, monkeypatch
     with gr.Blocks():
         parts = tab.layout()
     handlers, turns = tab.Handlers(parts, fake_judge(), Settings()), Turns()
-    first = handlers.on_files(uploads, turns, None, INFO, 0.4)
+    first = handlers.on_files(uploads, turns, None, AUTOMATIC, INFO, 0.4)
     assert parts.results in next(first) and parts.results in next(first)
     handlers.on_newer(turns)
     assert list(first) == []
-    *_, last = handlers.on_files(uploads[:2], turns, None, INFO, 0.4)
+    *_, last = handlers.on_files(uploads[:2], turns, None, AUTOMATIC, INFO, 0.4)
     assert last[parts.results].count("<figure") == 2
 
 
@@ -112,7 +113,7 @@ def test_stop_ends_it_too(uploads, monkeypatch):
     with gr.Blocks():
         parts = tab.layout()
     handlers, turns = tab.Handlers(parts, fake_judge(), Settings()), Turns()
-    running = handlers.on_files(uploads, turns, None, INFO, 0.4)
+    running = handlers.on_files(uploads, turns, None, AUTOMATIC, INFO, 0.4)
     next(running)
     assert "many-refused" in handlers.on_stop(turns)[parts.results]
     assert list(running) == []

@@ -230,14 +230,14 @@ def test_the_abnormal_map_is_the_features_matched_with_the_weights_of_abnormal_a
 @pytest.mark.parametrize("threshold, shown", [(0.0, True), (1.0, False)])
 def test_a_classifier_matches_class_weights_where_its_verdict_is_abnormal(tmp_path, threshold, shown):
     model = load_model(str(tiny_checkpoint(tmp_path / "tiny", replace(SPEC, threshold=threshold))))
-    explained = fake_judge(model).explain(decode_image(draw_chip(1)), CLASS_WEIGHTS)
+    explained = fake_judge(model).explain(decode_image(draw_chip(1)), CLASS_WEIGHTS, model)
     assert explained.heatmap.any() == shown and (explained.regions != ()) == shown
 
 
 def test_a_classifier_without_a_memory_bank_does_not_offer_inverse_matching(classifier):
     assert INVERSE not in classifier.methods
     with pytest.raises(ValueError, match=CLASS_WEIGHTS):
-        fake_judge(classifier).explain(decode_image(draw_chip(1)), INVERSE)
+        fake_judge(classifier).explain(decode_image(draw_chip(1)), INVERSE, classifier)
 
 
 def model_of(bank: MemoryBank, thumbnails=()) -> AnomalyModel:

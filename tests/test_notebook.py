@@ -27,7 +27,7 @@ def test_the_notebook_runs_from_the_first_cell_to_the_last(cells, tmp_path, monk
             exec("".join(cell["source"]).replace("http://127.0.0.1:7860", address), found)
     assert found["result"]["model"]["name"] == "fake-model"
     assert found["picture"].width == 128
-    assert found["own"].models.in_use.info.backbone == "test_efficientnet"
+    assert found["own"].models.first.model.info.backbone == "test_efficientnet"
     assert (found["folder"] / "model" / "model.safetensors").exists()
     assert "fake-model abnormal" in capsys.readouterr().out
 

@@ -3,10 +3,11 @@ import pytest
 
 from chipdemo.labeling import ranking
 from chipdemo.labeling.journal import Journal
-from chipdemo.labeling.label import Label
+from chipdemo.labeling.label import Label, ModelPrediction
 from chipdemo.labeling.queue import Queue
 from chipdemo.labeling.ranking import (
     SIZE,
+    Score,
     differences,
     rank,
     set_scores,
@@ -26,9 +27,10 @@ def journal(tmp_path):
 
 
 def scores(*pairs):
-    """(sha256, probability, embedding) of the first images."""
+    """Of the first images: (probability, embedding) of each."""
     return [
-        (sha256, probability, np.array(embedding)) for sha256, (probability, embedding) in zip(SHAS, pairs)
+        Score(sha256, ModelPrediction("model", "r", probability), 0.5, embedding)
+        for sha256, (probability, embedding) in zip(SHAS, pairs)
     ]
 
 
@@ -40,7 +42,7 @@ def ranked(journal, annotators_per_image=1):
 
 def test_uncertain_images_come_first_with_that_reason(journal):
     set_scores(journal, "r", scores(*((p, EAST) for p in (0.02, 0.52, 0.98, 0.7, 0.3))))
-    rank(journal, 0.5, "r")
+    rank(journal, "r")
     order, reasons = ranked(journal)
     assert order == "bdeac"  # d and e are equally uncertain: the older one first
     assert reasons[1].endswith("(0.70)")
@@ -54,7 +56,7 @@ def test_a_model_is_most_uncertain_at_the_threshold():
 def test_images_different_from_all_labeled_ones_come_first_with_that_reason(journal):
     set_scores(journal, "r", scores(*((0.0, embedding) for embedding in (EAST, EAST, EAST, NORTH, EAST))))
     journal.append(Label(SHAS[0], "normal", "ann"))
-    rank(journal, 0.5, "r")
+    rank(journal, "r")
     order, reasons = ranked(journal)
     assert order == "dbce" and len(set(reasons)) == 2 and len(set(reasons[1:])) == 1
 
@@ -90,7 +92,7 @@ def test_disputed_images_come_first_and_their_reason_tells_no_label(journal):
         *(Label(SHAS[1], "abnormal", "zoe"), Label(SHAS[1], "normal", "bob")),  # disputed
         *(Label(SHAS[2], "normal", "zoe"), Label(SHAS[3], "normal", "zoe")),  # against the model, and with it
     )
-    rank(journal, 0.5, "r")
+    rank(journal, "r")
     order, reasons = ranked(journal, annotators_per_image=3)
     assert order[:3] == "bca" and len(set(reasons[:2])) == 2
     assert not any(word in " ".join(reasons) for word in ("zoe", "bob", "abnormal", "normal"))
@@ -98,41 +100,41 @@ def test_disputed_images_come_first_and_their_reason_tells_no_label(journal):
 
 def test_disputed_images_come_first_without_any_model(journal):
     journal.append(Label(SHAS[3], "abnormal", "ann"), Label(SHAS[3], "normal", "bob"))
-    assert rank(journal, 0.5, "r") == 1
+    assert rank(journal, "r") == 1
     assert ranked(journal, annotators_per_image=3)[0] == "dabce"
     journal.append(Label(SHAS[3], "abnormal", "cy"))  # now there is a majority
-    assert rank(journal, 0.5, "r") == 1
+    assert rank(journal, "r") == 1
     assert ranked(journal, annotators_per_image=4) == ("abcde", [""] * 5)
 
 
 def test_an_empty_journal_has_no_order(tmp_path):
     with Journal(tmp_path / "empty.db") as journal:
-        assert rank(journal, 0.5, "r") == 0
+        assert rank(journal, "r") == 0
 
 
 def test_scores_of_another_revision_do_not_count_and_leave_the_order_as_it_was(journal):
     set_scores(journal, "old", scores((0.5, EAST), (0.1, EAST), (0.9, EAST)))
-    rank(journal, 0.5, "old")
+    rank(journal, "old")
     before = ranked(journal)
     set_scores(journal, "new", scores((0.2, EAST))[:1])
-    assert rank(journal, 0.5, "new") == 1
+    assert rank(journal, "new") == 1
     assert ranked(journal)[0][0] == "a" and ranked(journal)[1][1:] == before[1][1:]
 
 
 def test_only_changed_priorities_are_written(journal):
     set_scores(journal, "r", scores(*((p, EAST) for p in (0.1, 0.2, 0.3, 0.4, 0.5))))
-    assert rank(journal, 0.5, "r") == 5
-    assert rank(journal, 0.5, "r") == 0
+    assert rank(journal, "r") == 5
+    assert rank(journal, "r") == 0
 
 
 def test_an_embedding_may_be_long_missing_or_zero_and_is_stored_short(journal):
     long = np.random.default_rng(0).random(1280)
-    set_scores(journal, "r", [(SHAS[0], 0.5, long), (SHAS[1], 0.5, None), (SHAS[2], 0.5, np.zeros(8))])
+    set_scores(journal, "r", scores((0.5, long), (0.5, None), (0.5, np.zeros(8))))
     with journal.read() as database:
         kept = [row[0] for row in database.execute("SELECT embedding FROM scores ORDER BY image_sha256")]
     assert np.linalg.norm(np.frombuffer(kept[0], "<f4")) == pytest.approx(1) and len(kept[0]) == 4 * SIZE
     assert kept[1:] == [b"", b""]
-    assert rank(journal, 0.5, "r") == 3
+    assert rank(journal, "r") == 3
     assert ranked(journal)[1][1].endswith("(0.50)")
 
 
@@ -140,7 +142,7 @@ def test_projection_preserves_the_nearest_neighbors(journal):
     generator = np.random.default_rng(0)
     center = generator.random(1280)
     near, far = center + 0.1 * generator.random(1280), generator.random(1280)
-    set_scores(journal, "r", [(SHAS[0], 0, center), (SHAS[1], 0, near), (SHAS[2], 0, far)])
+    set_scores(journal, "r", scores((0.0, center), (0.0, near), (0.0, far)))
     with journal.read() as database:
         rows = database.execute("SELECT embedding FROM scores ORDER BY image_sha256").fetchall()
     center, near, far = (np.frombuffer(row[0], "<f4") for row in rows)
@@ -152,5 +154,5 @@ def test_labelers_write_in_between_while_the_order_is_written(journal, monkeypat
     monkeypatch.setattr(ranking, "BATCH", 2)
     with Journal(journal.path) as other:
         monkeypatch.setattr(ranking.time, "sleep", lambda _: other.append(Label(SHAS[0], "normal", "ann")))
-        assert rank(journal, 0.5, "r") == 5
+        assert rank(journal, "r") == 5
     assert journal.counts().events == 3  # in the pauses after 2, 4 and 5 of them

@@ -96,7 +96,7 @@ def test_where_nothing_can_be_counted_it_offers_what_to_do(journal, shas):
 
 def test_names_of_files_annotators_and_models_are_escaped(journal, shas):
     label(journal, shas, **{HOSTILE: LABELS, "ann": LABELS})
-    html = review_html(seen(journal, HOSTILE, dataset="ada/chips", model="<b>model</b>", hot_reload=60))
+    html = review_html(seen(journal, HOSTILE, dataset="ada/chips", model=("<b>model</b>",), hot_reload=60))
     assert "<img src=x" not in html and "<b>" not in html
     assert html.count("&lt;img src=x onerror=alert(1)&gt;") >= 4
 
@@ -110,10 +110,10 @@ def test_a_missing_image_is_listed_without_its_thumbnail(journal, shas):
 
 def test_it_counts_what_the_model_has_not_seen_and_gives_the_command_to_train(journal, shas, tmp_path):
     label(journal, shas, ann=LABELS)
-    html = review_html(seen(journal, "ann", model=str(tmp_path), dataset="ada/chips"))
+    html = review_html(seen(journal, "ann", model=(str(tmp_path),), dataset="ada/chips"))
     assert "<strong data-labeled>8</strong>" in html and "data-new" not in html
     (tmp_path / "split.json").write_text(json.dumps({"train": shas[:3], "val": [], "test": []}))
-    html = review_html(seen(journal, "ann", model=str(tmp_path), dataset="ada/chips", hot_reload=60))
+    html = review_html(seen(journal, "ann", model=(str(tmp_path),), dataset="ada/chips", hot_reload=60))
     assert "<strong data-new>5</strong>" in html and "<strong data-pending>8</strong>" in html
     command = f"python training/train.py --data hf:ada/chips --init {tmp_path} --out {tmp_path}"
     assert f"<code>{command}</code>" in html

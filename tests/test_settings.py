@@ -48,9 +48,16 @@ def test_nothing_is_watched_unless_told_how_often():
     assert settings("--hot-reload", "60").hot_reload == settings(CHIPDEMO_HOT_RELOAD="60").hot_reload == 60
 
 
-def test_the_shipped_model_is_used_unless_one_is_named():
+def test_the_shipped_models_are_used_unless_others_are_named():
+    assert [Path(one).name for one in settings().model_sources] == ["elpv-resnet50-cbam", "mvtec-transistor"]
     assert settings().model_source.endswith("elpv-resnet50-cbam")
-    assert settings("--model", "owner/name").model_source == "owner/name"
+    assert settings("--model", "owner/name").model_sources == ("owner/name",)
+
+
+def test_several_models_are_named_by_a_flag_each_or_with_commas():
+    named = ("owner/name", "runs/chips")
+    assert settings("--model", "owner/name", "--model", "runs/chips").model_sources == named
+    assert settings(CHIPDEMO_MODEL="owner/name, runs/chips").model_sources == named
 
 
 def test_labels_are_kept_in_the_home_folder_unless_a_file_is_named(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from pyarrow import parquet
 
 from chipdemo.errors import ChipDemoError, HubError, SettingsError
 from chipdemo.labeling.journal import Journal
-from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.settings import DEFAULT_MODEL, SHIPPED
 from space.contents import SHORT, files_of
 from space.deploy import command_line, deploy
 from tests.drawn_images import fill
@@ -67,7 +67,7 @@ def tree(tmp_path_factory) -> Path:
 @pytest.fixture
 def hub(tmp_path, monkeypatch, tree) -> Iterator[Hub]:
     monkeypatch.setattr("space.contents.ROOT", tree)
-    monkeypatch.setattr("space.contents.DEFAULT_MODEL", tree / DEFAULT_MODEL.relative_to(ROOT))
+    monkeypatch.setattr("space.contents.SHIPPED", [tree / path.relative_to(ROOT) for path in SHIPPED])
     """With a public model ada/model."""
     with Hub(ACCOUNTS) as hub:
         hub.serve(monkeypatch, tmp_path / "home", TOKEN)
@@ -160,7 +160,7 @@ def test_a_checkpoint_goes_up_only_if_the_space_uses_it(tmp_path, monkeypatch):
         (tmp_path / name).write_text("what is in it")
     (tmp_path / "chipdemo" / "ablation" / "elpv.json").write_text(json.dumps({"rows": rows}))
     monkeypatch.setattr("space.contents.ROOT", tmp_path)
-    monkeypatch.setattr("space.contents.DEFAULT_MODEL", tmp_path / "chipdemo" / "weights" / "shipped")
+    monkeypatch.setattr("space.contents.SHIPPED", [tmp_path / "chipdemo" / "weights" / "shipped"])
 
     def checkpoints(model: str) -> set[str]:
         paths = files_of(SPACE, model, "", False)

@@ -88,15 +88,15 @@ def test_a_model_of_this_program_is_named_as_it_is_named_in_every_copy_of_it(mon
 def test_the_next_model_replaces_one_that_is_reloaded(tmp_path):
     place = tmp_path / "my model"
     place.mkdir()
-    watching = Settings(model=str(place), hot_reload=60)
+    watching = Settings(model=(str(place),), hot_reload=60)
     kept = f"{place}-0123456789ab"  # of a folder whose newest revision is worse
     assert training_commands(watching, kept, "ada/chips") == [
         f"{TRAIN} hf:ada/chips --init '{kept}' --out '{place}'"
     ]
-    watching, in_use = Settings(model="ada/model", hot_reload=60), "ada/model@0123456"
+    watching, in_use = Settings(model=("ada/model",), hot_reload=60), "ada/model@0123456"
     assert training_commands(watching, in_use, "a/b") == [
         f"{TRAIN} hf:a/b --init ada/model@0123456 --push-to-hub ada/model"
     ]
-    assert training_commands(Settings(model="ada/model"), "ada/model", "a/b") == [
+    assert training_commands(Settings(model=("ada/model",)), "ada/model", "a/b") == [
         f"{TRAIN} hf:a/b --init ada/model"
     ]

@@ -20,7 +20,7 @@ from chipdemo.files import DEFAULT_LIMITS, Found, Limits
 from chipdemo.images import decode_image
 from chipdemo.inspection import INVERSE, INVERSE_CAM
 from chipdemo.judge import Judge
-from chipdemo.models import HotReload, Models
+from chipdemo.models import HotReload, ModelInUse, Models
 from chipdemo.rates import Rate
 from chipdemo.teaching import silent
 from chipdemo.vision.anomaly.anomaly_model import load_anomaly_model
@@ -148,11 +148,11 @@ def test_an_exported_network_finds_what_pytorch_finds(taught, model):
 
 
 def test_hot_reload_takes_a_taught_model(taught, model):
-    models = Models(FakeModel())
-    reload = HotReload(models, str(taught), 1, lambda *_: model, latest_revision)
+    in_use = ModelInUse(FakeModel())
+    reload = HotReload(in_use, str(taught), 1, lambda *_: model, latest_revision)
     reload.look()
     reload.look()
-    assert models.in_use is model
+    assert in_use.model is model
 
 
 def test_training_figures_of_a_taught_model_are_refused(model):
@@ -457,7 +457,7 @@ def test_a_classifier_with_a_memory_bank_explains_by_it_and_judges_as_before(goo
     assert with_bank.regions == without.regions
     assert list(with_bank.heatmaps) == ["CAM", "CBAM", INVERSE]
     explained = {
-        method: Judge(Models(after)).explain(decode_image(image), method).heatmap
+        method: Judge(Models(after)).explain(decode_image(image), method, after).heatmap
         for method in (INVERSE, INVERSE_CAM)
     }
     np.testing.assert_array_equal(explained[INVERSE], with_bank.heatmaps[INVERSE])

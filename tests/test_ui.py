@@ -16,15 +16,23 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from chipdemo.errors import ImageTooLargeError, UnreadableImageError
-from chipdemo.examples import ELPV_CREDIT, Example, elpv_examples
-from chipdemo.inspection import CAM, CBAM, INVERSE, MeasuredOverlay, ModelInfo, default_method
+from chipdemo.examples import (
+    ELPV_CREDIT,
+    Example,
+    ExampleSet,
+    elpv_example_set,
+    elpv_examples,
+    examples_of,
+)
+from chipdemo.images import decode_image
+from chipdemo.inspection import CAM, CBAM, INVERSE, MeasuredOverlay, ModelInfo, OtherModel, default_method
 from chipdemo.monitoring import Recent
 from chipdemo.overlay import encode
 from chipdemo.settings import Settings
 from chipdemo.threshold import OperatingCurve, Target
 from chipdemo.ui.html import header_html
 from chipdemo.ui.inspect import html, logic, tab
-from chipdemo.ui.inspect.layout import layout
+from chipdemo.ui.inspect.layout import AUTOMATIC, layout
 from chipdemo.ui.inspect.logic import Choices, Current
 from chipdemo.ui.page import build_app
 from chipdemo.ui.theme import stage_template
@@ -69,15 +77,19 @@ def model() -> FakeModel:
     return FakeModel()
 
 
+def example_set(*examples: Example) -> ExampleSet:
+    return ExampleSet(INFO.name, "drawings", "ours", examples)
+
+
 def inspected(
     model: FakeModel, path: Path, threshold: float = 0.4, method: str = CAM, in_tiles: bool = True
 ) -> Current:
-    choices = Choices(threshold, method, in_tiles)
-    return logic.inspect_image(fake_judge(model), model, (path.name, path), choices, 64)
+    choices = Choices(model.info.name, threshold, method, in_tiles)
+    return logic.inspect_image(fake_judge(model), [model], (path.name, path), choices, 64)
 
 
 def chosen(current: Current, method: str = CAM, in_tiles: bool = True) -> Current:
-    choices = Choices(0.4, method, in_tiles)
+    choices = Choices(current.model.info.name, 0.4, method, in_tiles)
     return logic.computed_for(fake_judge(current.model), current, choices, 64)
 
 
@@ -203,14 +215,14 @@ class Waiting(FakeModel):
 
 def test_an_image_that_is_answered_after_a_newer_one_changes_nothing(dark, spot):
     model, turns = Waiting(), Turns()
-    examples = [Example(dark, ""), Example(spot, "")]
+    examples = [example_set(Example(dark, ""), Example(spot, ""))]
     with gr.Blocks():
         parts = layout(fake_judge(model), gr.HTML(), Settings(), examples)
     handlers = tab.Handlers(parts, fake_judge(model), Settings(), Recent())
 
     def inspect(index: int) -> dict:
         chosen = gr.SelectData(None, {"index": index, "value": ""})
-        return handlers.on_example(turns, None, INFO, 0.4, CAM, "tiles", chosen)
+        return handlers.on_example(turns, None, AUTOMATIC, INFO, 0.4, CAM, "tiles", chosen)
 
     with ThreadPoolExecutor() as pool:
         first = pool.submit(inspect, 0)
@@ -228,10 +240,10 @@ def test_an_image_that_is_answered_after_a_newer_one_changes_nothing(dark, spot)
 def test_what_is_shown_has_the_threshold_of_that_moment(dark):
     model, turns = FakeModel(), Turns()
     with gr.Blocks():
-        parts = layout(fake_judge(model), gr.HTML(), Settings(), [Example(dark, "")])
+        parts = layout(fake_judge(model), gr.HTML(), Settings(), [example_set(Example(dark, ""))])
     handlers = tab.Handlers(parts, fake_judge(model), Settings(), Recent())
     chosen = gr.SelectData(None, {"index": 0, "value": ""})
-    current = handlers.on_example(turns, None, INFO, 0.4, CAM, "tiles", chosen)[parts.current]
+    current = handlers.on_example(turns, None, AUTOMATIC, INFO, 0.4, CAM, "tiles", chosen)[parts.current]
     for typed, threshold in ((1, 1), ("0,3", 0.3), (5, 1), (-1, 0), (None, 0.4), ("abc", 0.4)):
         shown = handlers.on_computed(current, turns, INFO, typed, CAM)
         assert shown[parts.raw]["threshold"] == threshold and parts.threshold not in shown
@@ -277,9 +289,9 @@ def test_a_large_image_travels_as_a_bounded_preview_and_regions_keep_their_posit
 
 def test_an_image_over_the_limit_is_refused(model, tmp_path):
     Image.new("1", (2000, 1000)).save(tmp_path / "large.png")
-    file, choices = ("large.png", tmp_path / "large.png"), Choices(0.4, CAM, True)
+    file, choices = ("large.png", tmp_path / "large.png"), Choices(model.info.name, 0.4, CAM, True)
     with pytest.raises(ImageTooLargeError):
-        logic.inspect_image(fake_judge(model), model, file, choices, 1)
+        logic.inspect_image(fake_judge(model), [model], file, choices, 1)
     assert model.predictions == 0
 
 
@@ -455,8 +467,42 @@ def test_no_value_passes_through_the_template_that_gradio_evaluates():
 
 
 def test_examples_name_their_license_and_a_missing_package_its_name():
-    assert ELPV_CREDIT in html.examples_html(FakeModel(), elpv_examples())
+    assert ELPV_CREDIT in html.examples_html(FakeModel(), [elpv_example_set("elpv")])
     assert "<code>elpv-dataset</code>" in html.examples_html(FakeModel(), ())
+
+
+def test_the_examples_of_the_model_that_judged_come_first_and_keep_their_numbers(dark, spot):
+    sets = [
+        ExampleSet("other", "cells", "A", (Example(spot, "of others"),)),
+        example_set(Example(dark, "own")),
+    ]
+    shown = html.examples_html(FakeModel(), sets)
+    assert shown.index("data-index='1'") < shown.index("data-index='0'")
+    assert shown.index("drawings · ours") < shown.index("cells · A")
+
+
+def test_the_examples_of_a_checkpoint_are_read_from_its_folder(dark, tmp_path):
+    assert examples_of(tmp_path, "chips") is None
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "one.png").write_bytes(dark.read_bytes())
+    about = {"title": "drawings", "credit": "ours", "images": {"one.png": "one", "gone.png": "missing"}}
+    (tmp_path / "examples" / "examples.json").write_text(json.dumps(about))
+    path = tmp_path / "examples" / "one.png"
+    assert examples_of(tmp_path, "chips") == ExampleSet("chips", "drawings", "ours", (Example(path, "one"),))
+
+
+def test_the_verdict_says_which_of_several_models_judged():
+    inspection = fake_judge().inspect(decode_image(Image.new("RGB", (8, 8), "black")))
+    assert "Judged by" not in html.verdict_html(inspection, INFO)
+    inspection = replace(inspection, other_models=(OtherModel("other", "0", 3.0),))
+    assert "<strong>fake-model</strong>, which knows this image best of 2" in html.verdict_html(
+        inspection, INFO
+    )
+    unknown = replace(inspection, out_of_distribution=True, distance=2.5)
+    assert (
+        "None of the 2 models knows such images. The nearest is <strong>fake-model</strong>"
+        in html.verdict_html(unknown, INFO)
+    )
 
 
 def test_the_examples_of_a_taught_model_are_images_of_its_part():
@@ -465,11 +511,11 @@ def test_the_examples_of_a_taught_model_are_images_of_its_part():
         (INVERSE,),
         tuple(encode(Image.new("RGB", (8, 8), (gray,) * 3), "JPEG") for gray in range(20)),
     )
-    shown = html.examples_html(model, elpv_examples())
-    assert ELPV_CREDIT not in shown and shown.count("<img") == 6 and "good image 20" in shown
+    shown = html.examples_html(model, ())
+    assert shown.count("<img") == 6 and "good image 20" in shown
     assert "<button" not in shown
     model.copies = ()
-    assert html.examples_html(model, elpv_examples()) == ""
+    assert "<img" not in html.examples_html(model, ())
 
 
 def test_the_examples_are_there_and_readable(model):
@@ -513,6 +559,8 @@ def test_a_download_has_a_harmless_name(name, stem):
 
 def test_only_what_judges_images_is_part_of_the_api(model, tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "example.png")
-    app = build_app(fake_judge(model), Settings(), Recent(), [Example(tmp_path / "example.png", "drawn")])
+    app = build_app(
+        fake_judge(model), Settings(), Recent(), [example_set(Example(tmp_path / "example.png", "drawn"))]
+    )
     assert list(app.get_api_info()["named_endpoints"]) == ["/inspect", "/inspect_batch", "/compare"]
     assert not app.get_api_info()["unnamed_endpoints"]

@@ -8,7 +8,7 @@ none of its results counts before the block is back as a whole.
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,12 @@ def inspect_on_ray(
     folder: Path,
     progress: Progress = lambda done: None,
     *,
-    load: Callable[[], Model],
+    load: Callable[[], Sequence[Model]],
     workers: int | None = None,
 ) -> Results:
     """As inspect_all, on the cluster at RAY_ADDRESS, or on this machine where that is not set.
 
-    The results are also written as Parquet parts, as they come. load: loads the task's model in a worker; it
+    The results are also written as Parquet parts, as they come. load: loads the task's models in a worker; it
     is sent there. workers: how many load it, each with an equal share of the cores; one a core unless given.
     Raises the same as inspect_all, and SettingsError where there is no such cluster.
     """
@@ -57,7 +57,7 @@ def inspect_on_ray(
     if not blocks:
         return results
     _connect()
-    arguments = (load, task.model.info.revision, task.threshold, task.tiles, task.limits)
+    arguments = (load, task.run()["revision"], task.threshold, task.tiles, task.limits)
     for block in _inspected(_dataset(blocks, arguments, workers)):
         results.append(block)
         write_part(block, count, folder)
@@ -70,15 +70,21 @@ class Worker:
     """Inspects blocks of images in a process of its own; the model is loaded once."""
 
     def __init__(
-        self, load: Callable[[], Model], revision: str, threshold: float, tiles: bool, limits: Limits
+        self,
+        load: Callable[[], Sequence[Model]],
+        revision: str,
+        threshold: float | None,
+        tiles: bool,
+        limits: Limits,
     ):
-        model = load()
-        if model.info.revision != revision:
+        """revision: of the models, as Task.run has it."""
+        models = load()
+        self.task = Task(Judge(Models(*models)), models, threshold, tiles, limits)
+        if (run := self.task.run())["revision"] != revision:
             raise BatchError(
-                f"A worker has revision {model.info.revision} of {model.info.name} instead of {revision}. "
+                f"A worker has revision {run['revision']} of {run['model']} instead of {revision}. "
                 "Give every machine the same model."
             )
-        self.task = Task(Judge(Models(model)), model, threshold, tiles, limits)
 
     def __call__(self, blocks: dict[str, Any]) -> dict[str, list[str]]:
         """blocks: one, as "item" -> the JSON of its images' results, as "result"."""

@@ -182,8 +182,11 @@ def write_page(
     path.write_text(PAGE.substitute(parts), encoding="utf-8")
 
 
-def _histogram(sums: Sums, threshold: float) -> str:
-    """Bars of images by probability, as SVG, with a legend of what the bars are made of."""
+def _histogram(sums: Sums, threshold: float | None) -> str:
+    """Bars of images by probability, as SVG, with a legend of what the bars are made of.
+
+    threshold: None where each model has its own.
+    """
     width, height = 800, 180
     highest, step = max(int(sums.histogram.sum(0).max()), 1), width / BINS
     bars = []
@@ -196,18 +199,25 @@ def _histogram(sums: Sums, threshold: float) -> str:
                 f"<rect class='{series}' x='{column * step:.1f}' y='{top:.1f}' width='{step - 1:.1f}' "
                 f"height='{tall:.1f}'/>"
             )
-    line = threshold * width
-    anchor = "end" if threshold > 0.8 else "start"
     ticks = "".join(
         f"<text x='{share * width:.0f}' y='{height + 6}' class='tick' text-anchor='{where}'>{share:g}</text>"
         for share, where in ((0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1, "end"))
     )
     return (
         f"<svg viewBox='0 -16 {width} {height + 40}' role='img' aria-label='images by probability'>"
-        f"{''.join(bars)}<line x1='{line:.1f}' x2='{line:.1f}' y1='-4' y2='{height}'/>"
-        f"<text x='{line:.1f}' y='-6' text-anchor='{anchor}'>decision threshold {threshold:.3f}</text>{ticks}"
-        f"</svg><p class='note'>Images by probability of being abnormal; the highest bar is {highest:,}."
+        f"{''.join(bars)}{_threshold_line(threshold, width, height)}{ticks}</svg>"
+        f"<p class='note'>Images by probability of being abnormal; the highest bar is {highest:,}."
         f"{_legend(sums)}</p>"
+    )
+
+
+def _threshold_line(threshold: float | None, width: int, height: int) -> str:
+    if threshold is None:
+        return ""
+    x, anchor = threshold * width, "end" if threshold > 0.8 else "start"
+    return (
+        f"<line x1='{x:.1f}' x2='{x:.1f}' y1='-4' y2='{height}'/>"
+        f"<text x='{x:.1f}' y='-6' text-anchor='{anchor}'>decision threshold {threshold:.3f}</text>"
     )
 
 

@@ -5,7 +5,7 @@ however many there are. A run that was stopped continues where it was.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from chipdemo.batch.sources import RESUME, BatchImage
 from chipdemo.errors import BatchError, ImageError
 from chipdemo.files import DEFAULT_LIMITS, Limits, as_text, content_of, in_parallel, prefetch
 from chipdemo.images import DecodedImage, read_image
-from chipdemo.inspection import Inspection, Model
+from chipdemo.inspection import Inspection, Model, ModelInfo
 from chipdemo.judge import Judge, Prepared
 from chipdemo.overlay import encode, overlay, with_legend
 
@@ -31,26 +31,43 @@ Progress = Callable[[int], None]  # called with how many more images are done
 
 @dataclass(frozen=True)
 class Task:
-    """How each image of a batch is inspected. threshold: 0-1. tiles: inspect large images in tiles too."""
+    """How each image of a batch is inspected.
+
+    models: to choose from. threshold: 0-1; None for each model's own. tiles: inspect large images in tiles
+    too.
+    """
 
     judge: Judge
-    model: Model
-    threshold: float
+    models: Sequence[Model]
+    threshold: float | None = None
     tiles: bool = True
     limits: Limits = DEFAULT_LIMITS
 
     @property
     def meaning(self) -> str:
-        """What the threshold does to the model's validation split, in plain text."""
-        info = self.model.info
-        target = info.target if self.threshold == info.threshold else None
-        return info.validation.meaning(self.threshold, target)
+        """What the threshold does to the validation split of each model, in plain text."""
+        meanings = [self._meaning(model.info) for model in self.models]
+        if len(meanings) == 1:
+            return meanings[0]
+        return " ".join(f"{model.info.name}: {one}" for model, one in zip(self.models, meanings))
+
+    def _meaning(self, info: ModelInfo) -> str:
+        threshold = info.threshold if self.threshold is None else self.threshold
+        return info.validation.meaning(threshold, info.target if threshold == info.threshold else None)
 
     def run(self) -> dict[str, Any]:
-        """What all results of a folder have in common, for JSON."""
-        info = self.model.info
-        run = {"format": FORMAT, "model": info.name, "revision": info.revision, "data": info.data}
-        return run | {"threshold": self.threshold, "tiles": self.tiles}
+        """What all results of a folder have in common, for JSON. threshold: None for each model's own."""
+        infos, threshold = [model.info for model in self.models], self.threshold
+        if len(infos) == 1 and threshold is None:
+            threshold = infos[0].threshold
+        return {
+            "format": FORMAT,
+            "model": ", ".join(info.name for info in infos),
+            "revision": ", ".join(info.revision for info in infos),
+            "data": ", ".join(info.data for info in infos),
+            "threshold": threshold,
+            "tiles": self.tiles,
+        }
 
 
 @dataclass(frozen=True)
@@ -124,7 +141,7 @@ def inspect_stream(task: Task, images: Iterable[BatchImage]) -> Iterator[list[In
             decoded = read(image, task.limits)
         except ImageError as error:
             return Inspected(image, None, None, error=str(error))
-        prepared = task.judge.prepare(decoded, tiles=task.tiles, model=task.model)
+        prepared = task.judge.prepare(decoded, tiles=task.tiles, models=task.models)
         return Inspected(image, prepared, None, decoded.notes)
 
     fetched = prefetch(image.fetched() for image in images)
@@ -150,7 +167,7 @@ def picture(task: Task, image: BatchImage) -> bytes:
         decoded = read(image, task.limits)
     except ImageError:
         return b""
-    inspection, small = task.judge.inspect(decoded, tiles=task.tiles, model=task.model), decoded.image
+    inspection, small = task.judge.inspect(decoded, tiles=task.tiles, models=task.models), decoded.image
     scale = PICTURE_SIDE / max(PICTURE_SIDE, *small.size)
     small.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     regions = [region.scaled(scale) for region in inspection.regions]
@@ -201,7 +218,7 @@ def _batches(prepared: Iterable[Inspected]) -> Iterator[list[Inspected]]:
     batch, views = [], 0
     for one in prepared:
         batch.append(one)
-        views += 1 + (len(one.prepared.tiles) if one.prepared else 0)
+        views += one.prepared.views if one.prepared else 1
         if views >= BATCH:
             yield batch
             batch, views = [], 0

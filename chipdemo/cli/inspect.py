@@ -1,11 +1,11 @@
 """python -m chipdemo inspect: a batch of images -> a folder with a report."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chipdemo.cli import EXIT_ERROR, EXIT_FOUND, add_command, counted, fraction
 from chipdemo.settings import TARGETS, Settings, add_flags
@@ -100,9 +100,8 @@ def inspect_batch(flags: argparse.Namespace, settings: Settings) -> int:
     images = find_images(flags.paths, limits)
     target = settings.target if flags.threshold is None else None
     load = _loader(settings, target)
-    model = load()
-    threshold = model.info.threshold if flags.threshold is None else flags.threshold
-    task = Task(Judge(Models(model)), model, threshold, flags.tiles == "auto", limits)
+    models = load()
+    task = Task(Judge(Models(*models)), models, flags.threshold, flags.tiles == "auto", limits)
     inspect = inspect_all
     if flags.engine == "ray":
         from chipdemo.batch.ray import inspect_on_ray
@@ -134,15 +133,21 @@ def _show_refused(skipped: list[str], sums: "Sums") -> None:
         print(line)
 
 
-def _loader(settings: Settings, target: "Target | None") -> "Callable[[], Model]":
-    """What loads the model, in this process and in a worker of Ray. target: as load_model has it."""
-    from chipdemo.vision.predictor import load_model
+def _loader(settings: Settings, target: "Target | None") -> "Callable[[], list[Model]]":
+    """What loads the models, in this process and in a worker of Ray. target: as load_model has it."""
     from chipdemo.vision.revisions import newest_accepted
 
-    source = newest_accepted(settings.model_source).source
-    if Path(source).exists():
-        source = str(Path(source).absolute())  # a worker may run in another folder
-    return partial(load_model, source, runtime=settings.runtime, graphs=settings.graphs, target=target)
+    sources = [newest_accepted(source).source for source in settings.model_sources]
+    # Absolute, since a worker may run in another folder
+    sources = [str(Path(source).absolute()) if Path(source).exists() else source for source in sources]
+    options = {"runtime": settings.runtime, "graphs": settings.graphs, "target": target}
+    return partial(_load, sources, must_promise=len(sources) == 1, **options)
+
+
+def _load(sources: "Sequence[str]", **options: Any) -> "list[Model]":
+    from chipdemo.vision.predictor import load_model
+
+    return [load_model(source, **options) for source in sources]
 
 
 def _write_page(task: "Task", images: "ImageList", results: "Results", sums: "Sums") -> Path:

@@ -28,6 +28,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     take.add_argument(
         "--out", type=Path, metavar="DIR", help="checkpoint folder to write; --recalibrate works without"
     )
+    take.add_argument("--name", metavar="CHIP", help="name of the chip (default: that of the folder)")
+    take.add_argument("--license", metavar="TEXT", help="of the images, as the model card states it")
     take.add_argument(
         "--recalibrate",
         metavar="MODEL",
@@ -112,6 +114,7 @@ def _rate(text: str) -> float:
 def teach(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.files import Limits
     from chipdemo.teaching import MIN_IMAGES
+    from chipdemo.vision.anomaly.saving import NOT_STATED
     from chipdemo.vision.anomaly.teacher import NetworkTeacher
     from chipdemo.vision.checkpoint import find_checkpoint
 
@@ -131,9 +134,14 @@ def teach(flags: argparse.Namespace, settings: Settings) -> None:
     defects = _images_in(flags.abnormal) if flags.abnormal else []
     classifier = find_checkpoint(flags.memory_for) if flags.memory_for else None
     teacher = NetworkTeacher(
-        classifier, flags.alignment or "", flags.backbone or "", flags.weights, flags.size
+        classifier,
+        flags.alignment or "",
+        flags.backbone or "",
+        flags.weights,
+        flags.size,
+        flags.license or NOT_STATED,
     )
-    limits, name = Limits(megapixels=settings.max_megapixels), flags.good.resolve().name
+    limits, name = Limits(megapixels=settings.max_megapixels), flags.name or flags.good.resolve().name
     draft = teacher.draft(goods, defects, limits, show_share, flags.kinds == "together")
     if not draft.kinds:
         _save(flags, teacher, draft, flags.out, name)
@@ -185,7 +193,15 @@ def recalibrate(flags: argparse.Namespace, settings: Settings) -> None:
     from chipdemo.files import Limits
     from chipdemo.vision.anomaly.continuing import ContinuingTeacher
 
-    fixed = flags.alignment, flags.size, flags.backbone, flags.weights, flags.without_images, flags.memory_for
+    fixed = (
+        flags.alignment,
+        flags.size,
+        flags.backbone,
+        flags.weights,
+        flags.without_images,
+        flags.memory_for,
+    )
+    fixed += (flags.name, flags.license)
     if any(fixed):
         raise DataError(
             "--recalibrate keeps the model as it was taught. Leave out the other options of teaching."

@@ -1,9 +1,11 @@
 """What one annotator did last, and which images are disputed."""
 
+import json
+
 from chipdemo.labeling.agreement import DISPUTED
 from chipdemo.labeling.events import label_of
 from chipdemo.labeling.journal import Journal, JournalImage
-from chipdemo.labeling.label import Label
+from chipdemo.labeling.label import Label, ModelPrediction
 
 
 def last_votes(journal: Journal, annotator: str, count: int, page: str | None = None) -> list[Label]:
@@ -45,14 +47,17 @@ def votes_on(journal: Journal, sha256: str) -> dict[str, str]:
     return {row["annotator"]: row["label"] for row in rows}
 
 
-def scored(journal: Journal, sha256: str, revision: str) -> float | None:
-    """The abnormal_probability, 0-1, that this revision of the model scored the image with; or None."""
+def scored(journal: Journal, sha256: str, revision: str) -> ModelPrediction | None:
+    """What the models said when they scored the image; None where they did not yet.
+
+    revision: of all of them together.
+    """
     with journal.read() as database:
         row = database.execute(
-            "SELECT abnormal_probability FROM scores WHERE image_sha256 = ? AND revision = ?",
+            "SELECT prediction FROM scores WHERE image_sha256 = ? AND revision = ?",
             (sha256, revision),
         ).fetchone()
-    return row["abnormal_probability"] if row else None
+    return ModelPrediction(*json.loads(row["prediction"])) if row else None
 
 
 def disputed(

@@ -6,9 +6,10 @@ chosen before it (greedy k-center: Sener and Savarese, ICLR 2018). The reason th
 does not tell its labels, because the next annotator must not know them.
 """
 
+import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 
 import numpy as np
@@ -17,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
 from chipdemo.labeling.agreement import DISPUTED
 from chipdemo.labeling.journal import Journal
+from chipdemo.labeling.label import ModelPrediction
 
 SIZE = 64  # dimensions kept of an embedding
 HEAD = 1_000  # images chosen greedily; the others follow by their remaining distance
@@ -32,10 +34,10 @@ LITTLE = 0.25  # below this, neither number is a reason
 
 @dataclass(frozen=True)
 class Scored:
-    """All images in the order of their ids, with the scores of one model.
+    """All images in the order of their ids, with the scores of the models.
 
     id: (N,). consensus: N labels, "" for none. priority, reason: current values.
-    probability: (N,) of abnormal; NaN without a score.
+    probability: (N,) of abnormal; NaN without a score. threshold: (N,) of the model that it is from.
     embedding: (N, SIZE) float32 of unit length; 0 where there is none.
     """
 
@@ -44,36 +46,52 @@ class Scored:
     priority: np.ndarray
     reason: list[str]
     probability: np.ndarray
+    threshold: np.ndarray
     embedding: np.ndarray
 
 
-def set_scores(
-    journal: Journal, revision: str, scores: Iterable[tuple[str, float, np.ndarray | None]]
-) -> None:
-    """Store scores: (sha256, probability of abnormal, embedding (C,) or None) of each image.
+@dataclass(frozen=True)
+class Score:
+    """What a model says of an image. threshold: of that model, 0-1. embedding: (C,), or None."""
+
+    image_sha256: str
+    prediction: ModelPrediction
+    threshold: float
+    embedding: np.ndarray | None = None
+
+
+def set_scores(journal: Journal, revision: str, scores: Iterable[Score]) -> None:
+    """Store scores. revision: of all models together.
 
     Longer embeddings are projected at random to SIZE dimensions, which approximately preserves distances
     (Johnson and Lindenstrauss), so that 100,000 images take 26 MB.
     """
     rows = [
-        (sha256, revision, float(p), b"" if embedding is None else shorten(embedding).astype("<f4").tobytes())
-        for sha256, p, embedding in scores
+        (
+            one.image_sha256,
+            revision,
+            json.dumps(astuple(one.prediction)),
+            one.prediction.abnormal_probability,
+            one.threshold,
+            b"" if one.embedding is None else shorten(one.embedding).astype("<f4").tobytes(),
+        )
+        for one in scores
     ]
     with journal.write() as database:
-        database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)", rows)
+        database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows)
 
 
-def rank(journal: Journal, threshold: float, revision: str) -> int:
-    """Update priority and reason of the images that this revision has scored; returns how many changed.
+def rank(journal: Journal, revision: str) -> int:
+    """Update priority and reason of the images that the models have scored; returns how many changed.
 
-    threshold: of the model, 0-1. Labelers do not have to wait: it reads without a lock, and writes in
+    revision: of all models together. Labelers do not have to wait: it reads without a lock, and writes in
     short transactions.
     """
     scored = _read(journal, revision)
     if not len(scored.id):
         return 0
     with threadpool_limits(1):  # leaves the other cores to the app
-        priority, reason = rank_scored(scored, threshold)
+        priority, reason = rank_scored(scored)
     changed = [
         (float(priority[i]), reason[i], int(scored.id[i]))
         for i in np.flatnonzero(~np.isnan(priority))
@@ -88,12 +106,12 @@ def rank(journal: Journal, threshold: float, revision: str) -> int:
     return len(changed)
 
 
-def rank_scored(scored: Scored, threshold: float) -> tuple[np.ndarray, list[str]]:
+def rank_scored(scored: Scored) -> tuple[np.ndarray, list[str]]:
     """Priority (N,), NaN where unknown, and reason of every image."""
     known = ~np.isnan(scored.probability)
     consensus = np.array(scored.consensus)
-    verdict = np.where(scored.probability >= threshold, ABNORMAL, NORMAL)
-    uncertain = uncertainty(scored.probability, threshold)
+    verdict = np.where(scored.probability >= scored.threshold, ABNORMAL, NORMAL)
+    uncertain = uncertainty(scored.probability, scored.threshold)
     distance = differences(scored.embedding, uncertain, labeled=consensus != "")
     priority = (uncertain + distance) / 2
     against = known & np.isin(consensus, CLASSES) & (consensus != verdict)
@@ -117,9 +135,9 @@ def rank_scored(scored: Scored, threshold: float) -> tuple[np.ndarray, list[str]
     return priority.round(4), reasons  # rounded: tiny changes are not written
 
 
-def uncertainty(probability: np.ndarray, threshold: float) -> np.ndarray:
-    """(N,) probabilities -> (N,): 1 at the threshold, 0 at probability 0 or 1."""
-    below, above = max(threshold, 1e-6), max(1 - threshold, 1e-6)
+def uncertainty(probability: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+    """(N,) probabilities and thresholds -> (N,): 1 at the threshold, 0 at probability 0 or 1."""
+    below, above = np.maximum(threshold, 1e-6), np.maximum(1 - threshold, 1e-6)
     return 1 - np.where(
         probability < threshold, (threshold - probability) / below, (probability - threshold) / above
     )
@@ -186,8 +204,8 @@ def _projection(channels: int) -> np.ndarray:
 def _read(journal: Journal, revision: str) -> Scored:
     with journal.read() as database:
         rows = database.execute(
-            "SELECT id, consensus, priority, reason, abnormal_probability AS probability, embedding "
-            "FROM images LEFT JOIN scores ON image_sha256 = sha256 AND revision = ? ORDER BY id",
+            "SELECT id, consensus, priority, reason, abnormal_probability AS probability, threshold, "
+            "embedding FROM images LEFT JOIN scores ON image_sha256 = sha256 AND revision = ? ORDER BY id",
             (revision,),
         ).fetchall()
     embedding = np.zeros((len(rows), SIZE), np.float32)
@@ -201,5 +219,6 @@ def _read(journal: Journal, revision: str) -> Scored:
         priority=np.array([row["priority"] for row in rows]),
         reason=[row["reason"] for row in rows],
         probability=np.array([row["probability"] for row in rows], float),  # None becomes NaN
+        threshold=np.array([row["threshold"] for row in rows], float),
         embedding=embedding,
     )

@@ -150,6 +150,18 @@ MIGRATIONS = (
         INSERT INTO tallies VALUES ('images', new.votes, 1) ON CONFLICT DO UPDATE SET count = count + 1;
     END;
     """,
+    """
+    -- Version 3: an app has several models, each with its own threshold. Scores are computed anew.
+    DROP TABLE scores;
+    CREATE TABLE scores (             -- what the model that knows an image best says of it
+        image_sha256 TEXT PRIMARY KEY,
+        revision TEXT NOT NULL,       -- of all models together, as Models.revision has it
+        prediction TEXT NOT NULL,     -- JSON: [name, revision, abnormal_probability]
+        abnormal_probability REAL NOT NULL,
+        threshold REAL NOT NULL,      -- of that model
+        embedding BLOB NOT NULL       -- float32, little-endian, of unit length; x'' for none
+    ) WITHOUT ROWID;
+    """,
 )
 
 

@@ -1,17 +1,18 @@
-"""Scores every image of the journal with the model in use, in the background; the scores order the queue."""
+"""Scores every image of the journal with the models, in the background; the scores order the queue."""
 
 import logging
 import threading
 import time
-
-import numpy as np
+from collections.abc import Sequence
 
 from chipdemo.errors import ImageError, LabelError
 from chipdemo.images import MAX_MEGAPIXELS
 from chipdemo.inspection import Model
 from chipdemo.judge import Judge
 from chipdemo.labeling.journal import Journal
-from chipdemo.labeling.ranking import rank, set_scores
+from chipdemo.labeling.label import ModelPrediction
+from chipdemo.labeling.ranking import Score, rank, set_scores
+from chipdemo.models import revision_of
 
 log = logging.getLogger(__name__)
 
@@ -20,9 +21,9 @@ REST = 4  # for each second of ranking, so many without
 
 
 class Scorer:
-    """Asks a model about images that it has not scored, and puts the queue in order.
+    """Asks the models about images that they have not scored, and puts the queue in order.
 
-    What it has scored is in the journal: after a restart it goes on. A newer revision of the model
+    What they have scored is in the journal: after a restart it goes on. A newer revision of one
     scores all anew; until it has come to an image, that keeps its place. The order is made anew
     when there are new scores or labels.
     """
@@ -37,7 +38,7 @@ class Scorer:
         """every_s: between two looks for new images, labels and models, seconds."""
         self.journal, self.judge = journal, judge
         self.every_s, self.max_megapixels = every_s, max_megapixels
-        self._revision, self._after = "", 0  # of the model, and the last id it was asked about
+        self._revision, self._after = "", 0  # of all models, and the last id they were asked about
         self._scored = 0  # images, since the start
         self._ranked: tuple | None = None  # what the order rests on as it is
         self._rank_at = 0.0  # not before this, time.monotonic()
@@ -67,20 +68,20 @@ class Scorer:
 
     def work(self) -> bool:
         """Score a few images, and rank if it is time and something changed. False if none was left."""
-        model = self.judge.models.in_use
-        revision = model.info.revision
+        models = self.judge.models.every
+        revision = revision_of(models)
         if revision != self._revision:
             self._revision, self._after = revision, 0
-        more = self._score_some(model)
+        more = self._score_some(models)
         basis = (revision, self._scored, self.journal.counts().events)
         if basis != self._ranked and time.monotonic() >= self._rank_at and not self._stopping.is_set():
             started = time.monotonic()
-            rank(self.journal, model.info.threshold, revision)
+            rank(self.journal, revision)
             took = time.monotonic() - started
             self._ranked, self._rank_at = basis, started + took + max(self.every_s, REST * took)
         return more
 
-    def _score_some(self, model: Model) -> bool:
+    def _score_some(self, models: Sequence[Model]) -> bool:
         """Ask about the next BATCH that this revision has not scored, each once; False if none is left."""
         with self.journal.read() as database:
             newest = database.execute("SELECT MAX(id) FROM images").fetchone()[0] or 0
@@ -93,19 +94,20 @@ class Scorer:
         for row in rows:
             if self._stopping.is_set():
                 break
-            scores += self._score(model, row["sha256"])
+            scores += self._score(models, row["sha256"])
             after = row["id"]
         if scores:
             set_scores(self.journal, self._revision, scores)
         self._scored, self._after = self._scored + len(scores), after
         return bool(rows)
 
-    def _score(self, model: Model, sha256: str) -> list[tuple[str, float, np.ndarray]]:
-        """What ranking.set_scores takes; none where the image cannot be read."""
+    def _score(self, models: Sequence[Model], sha256: str) -> list[Score]:
+        """One, or none where the image cannot be read."""
         try:
             decoded = self.journal.picture(sha256, self.max_megapixels)
         except (ImageError, LabelError) as error:
             log.info("an image of the queue is not scored: %s", error)
             return []
-        inspection = self.judge.inspect(decoded, model=model)
-        return [(sha256, inspection.abnormal_probability, inspection.embedding)]
+        found = self.judge.inspect(decoded, models=models)
+        prediction = ModelPrediction(found.model_name, found.model_revision, found.abnormal_probability)
+        return [Score(sha256, prediction, found.threshold, found.embedding)]

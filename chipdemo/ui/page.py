@@ -9,7 +9,7 @@ import gradio as gr
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from chipdemo.examples import Example
+from chipdemo.examples import ExampleSet
 from chipdemo.files import Limits
 from chipdemo.inspection import Model, is_taught
 from chipdemo.judge import Judge
@@ -48,7 +48,7 @@ def build_app(
     judge: Judge,
     settings: Settings,
     recent: Recent,
-    examples: Sequence[Example] = (),
+    examples: Sequence[ExampleSet] = (),
     ablation: Path | None = None,
     load: Callable[[Path], Model] | None = None,
     desk: Desk | None = None,
@@ -58,21 +58,22 @@ def build_app(
 ) -> gr.Blocks:
     """The whole app, not yet launched.
 
-    recent: what was inspected lately. examples: images on offer, by trusted paths. ablation: the
-    ablation.json that Compare opens with, trusted too; it need not exist. load: a checkpoint folder ->
-    its model, for the rows of the ablation; raises ChipDemoError. desk: for the Label tab; without it
-    there is none. teacher: called when the Teach tab is first used; without it there is no such tab.
-    continuing: a taught checkpoint, as for --model or a zip of it -> what lets it go on learning.
+    recent: what was inspected lately. examples: images on offer beside those of the models, by trusted
+    paths. ablation: the ablation.json that Compare opens with, trusted too; it need not exist. load: a
+    checkpoint folder -> its model, for the rows of the ablation; raises ChipDemoError. desk: for the Label
+    tab; without it there is none. teacher: called when the Teach tab is first used; without it there is no
+    such tab. continuing: a taught checkpoint, as for --model or a zip of it -> what lets it go on learning.
     """
     fetch_no_addresses()
-    lineup = Lineup(judge.models, settings.model_source, ablation, load)
+    lineup = Lineup(judge.models, settings.model_sources, ablation, load)
     with api.App(
         title="Chip Inspector",
         analytics_enabled=False,
         fill_width=True,
         delete_cache=(CACHE_CHECK_S, CACHE_KEEP_S),
     ) as app:
-        text = header_html(judge.models.in_use.info, judge.models.refused)
+        first = judge.models.first
+        text = header_html(first.model.info, first.refused)
         header = gr.HTML(text, apply_default_css=False, elem_id="header")
         with gr.Tabs(selected="inspect", elem_id="tabs"):
             parts = add_inspect(
@@ -99,7 +100,7 @@ def add_inspect(
     header: gr.HTML,
     judge: Judge,
     settings: Settings,
-    examples: Sequence[Example],
+    examples: Sequence[ExampleSet],
     recent: Recent,
     labels: bool,
     teaches: bool,
@@ -144,17 +145,17 @@ def add_teach(
     settings: Settings,
 ) -> None:
     def in_use() -> TaughtSource | None:
-        model = judge.models.in_use
-        if continuing is None or not is_taught(model):
+        taught = [one for one in judge.models.in_use if is_taught(one.model)]
+        if continuing is None or not taught:
             return None
-        return TaughtSource(model.info.name, settings.model_source)
+        return TaughtSource(taught[0].model.info.name, taught[0].source)
 
     with gr.Tab("Teach", id="teach", elem_id="teach") as tab:
         parts = teach_tab.layout()
     keep_address(tab, "teach")
     limits = Limits(megapixels=settings.max_megapixels)
     service = TeachService(teacher, limits, continuing, in_use)
-    teach_tab.wire(parts, tab, service, inspect_parts)
+    teach_tab.wire(parts, tab, service, inspect_parts, judge.models)
 
 
 def keep_address(tab: gr.Tab, name: str) -> None:

@@ -1,5 +1,6 @@
 """A checkpoint as a Model: pixels in; probabilities, heatmaps and distances out, over any runtime."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from chipdemo.errors import TargetError
+from chipdemo.examples import ExampleSet, examples_of
 from chipdemo.inspection import (
     ABNORMAL,
     CAM,
@@ -45,6 +48,8 @@ from chipdemo.vision.runtimes.engine import Engine, EngineOutput
 from chipdemo.vision.runtimes.load import engine_of
 from chipdemo.vision.runtimes.select import NAMES, TORCH, chosen
 
+log = logging.getLogger(__name__)
+
 SHOWN_PATCHES = 3  # of normal images, for a region
 OOD_SHARE = 0.5  # an image is out of distribution where this share of its patches is anomalous
 
@@ -56,9 +61,15 @@ class NetworkModel:
     """
 
     def __init__(
-        self, engine: Engine, spec: ModelSpec, info: ModelInfo, anomaly_model: AnomalyModel | None = None
+        self,
+        engine: Engine,
+        spec: ModelSpec,
+        info: ModelInfo,
+        anomaly_model: AnomalyModel | None = None,
+        examples: ExampleSet | None = None,
     ):
         """anomaly_model: with the memory bank, if there is one; the engine was made with it too."""
+        self.examples = examples
         self.engine, self.spec, self.info, self.anomaly_model = engine, spec, info, anomaly_model
         self.alignment = anomaly_model.alignment if anomaly_model else Alignment()
         self.copies = anomaly_model.thumbnails if anomaly_model else ()
@@ -197,11 +208,13 @@ def load_model(
     runtime: str = TORCH,
     graphs: Path | None = None,
     target: Target | None = None,
+    must_promise: bool = True,
 ) -> NetworkModel:
     """The model of a checkpoint folder or Hub id, there of a commit.
 
     runtime: one of settings.RUNTIMES. graphs: a folder that keeps exported networks for the next start.
-    target: what the threshold has to promise, instead of the model's own threshold.
+    target: what the threshold has to promise, instead of the model's own threshold. must_promise: otherwise
+    a model without the images for that keeps its own.
     Raises CheckpointError, SettingsError, TargetError.
     """
     runtime = chosen(runtime)
@@ -209,8 +222,19 @@ def load_model(
     spec = read_spec(folder)
     info = replace(read_info(source, folder, spec), runtime=NAMES[runtime])
     if target:
-        info = replace(info, threshold=info.validation.threshold_for(target), target=target)
+        info = _promising(info, target, must_promise)
     taught = spec.verdict_by == JUDGE_BY_MEMORY or (folder / MEMORY).exists()
     anomaly_model = load_anomaly_model(folder) if taught else None
     engine = engine_of(folder, spec, info, anomaly_model, runtime, graphs)
-    return NetworkModel(engine, spec, info, anomaly_model)
+    return NetworkModel(engine, spec, info, anomaly_model, examples_of(folder, info.name))
+
+
+def _promising(info: ModelInfo, target: Target, must_promise: bool) -> ModelInfo:
+    """With the threshold that keeps a promise. Raises TargetError."""
+    try:
+        return replace(info, threshold=info.validation.threshold_for(target), target=target)
+    except TargetError as error:
+        if must_promise:
+            raise
+        log.warning("%s keeps its own threshold: %s", info.name, error)
+        return info

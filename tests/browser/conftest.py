@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from chipdemo.examples import Example
+from chipdemo.examples import Example, ExampleSet
 from tests.fakes import FakeModel
 from tests.serving import served
 
@@ -49,7 +49,10 @@ def model() -> FakeModel:
 
 @pytest.fixture(scope="session")
 def address(model, images):
-    with served(model, (Example(images / "dark.png", "a dark drawing"),)) as address:
+    drawings = ExampleSet(
+        model.info.name, "drawings", "ours", (Example(images / "dark.png", "a dark drawing"),)
+    )
+    with served(model, (drawings,)) as address:
         yield address
 
 

@@ -45,12 +45,12 @@ def wait_for_method(page, method: str) -> None:
 
 
 def test_a_newer_model_comes_with_the_next_image_and_not_before(open_page, models, images):
-    page, older, newer = open_page(), models.in_use, NewerModel()
+    page, older, newer = open_page(), models.first.model, NewerModel()
     choose(page, images / "dark.png")
     wait_for_word(page, "ABNORMAL")
     page.check("#method input[value='CBAM']")
     wait_for_method(page, "CBAM")
-    models.replace(newer)
+    models.first.replace(newer)
     page.check("#method input[value='Grad-CAM']")  # of the image on the page, by its own model
     wait_for_method(page, "Grad-CAM")
     assert older.explanations == 1 and newer.explanations == 0
@@ -69,7 +69,7 @@ def test_a_newer_model_comes_with_the_next_image_and_not_before(open_page, model
 
 
 def test_a_page_opened_after_the_change_shows_the_newer_model(open_page, models, images):
-    models.replace(NewerModel())
+    models.first.replace(NewerModel())
     page = open_page()
     wait_for_revision(page, "fedcba987654")
     assert "newer drawings" in page.inner_text("#verdict")

@@ -23,7 +23,7 @@ from chipdemo.overlay import data_uri, overlay
 from chipdemo.ui.compare.charts import SERIES
 from chipdemo.ui.inspect.logic import inspection_json
 
-IN_USE = "in-use"  # id of the app's own model, where it is no row of the ablation
+IN_USE = "in-use"  # starts the id of a model of the app, where it is no row of the ablation
 SELECTED = 4  # rows that are plotted at first
 ANSWER_SIDE, TEST_SIDE = 360, 128  # pixels, of the pictures of an answer and of a test image
 CACHED_ABLATIONS, CACHED_PICTURES = 8, 256
@@ -33,11 +33,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """A model that can inspect an image here. folder: its checkpoint; None for the model in use."""
+    """A model that can inspect an image here. folder: its checkpoint; in_use: or the app's own model."""
 
     id: str
     name: str
-    folder: Path | None
+    folder: Path | None = None
+    in_use: Model | None = None
 
 
 @dataclass(frozen=True)
@@ -60,41 +61,47 @@ class Answer:
 
 
 class Lineup:
-    """The models that can inspect an image here: the one in use, and rows of the shipped ablation.
+    """The models that can inspect an image here: those in use, and rows of the shipped ablation.
 
     Rows take part whose checkpoint is a folder beside the ablation; each is loaded once, on its first
     image. The checkpoints of a file that a visitor loads are never opened.
 
-    source: where the model in use was loaded from, so that it is not loaded again as a row.
+    sources: where the models in use were loaded from, so that none is loaded again as a row.
     """
 
     def __init__(
         self,
         models: Models,
-        source: str = "",
+        sources: Sequence[str] = (),
         ablation: Path | None = None,
         load: Callable[[Path], Model] | None = None,
     ):
         self.judge = Judge(models)  # without listeners: a comparison is not counted as an inspection
-        self.source, self.ablation, self.load = source, ablation, load
+        self.sources = [Path(source).resolve() for source in sources]
+        self.ablation, self.load = ablation, load
         self._loaded: dict[Path, Model] = {}
         self._lock = threading.Lock()
 
     def models(self) -> list[ComparedModel]:
-        """The model in use, then the rows in the order of the ablation."""
-        in_use = ComparedModel(IN_USE, self.judge.models.in_use.info.name, None)
-        others = []
-        for row, folder in self._folders():
-            if self.source and folder == Path(self.source).resolve():
-                in_use = ComparedModel(row.id, row.name, None)
-            else:
-                others.append(ComparedModel(row.id, row.name, folder))
-        return [in_use, *others]
+        """The models in use, then the rows in the order of the ablation."""
+        rows, every = self._folders(), self.judge.models.every
+        of_source = {folder: row for row, folder in rows}
+        in_use = []
+        for number, model in enumerate(every):
+            row = of_source.get(self.sources[number]) if number < len(self.sources) else None
+            name = f"{IN_USE}-{number + 1}" if number else IN_USE
+            in_use.append(
+                ComparedModel(row.id if row else name, row.name if row else model.info.name, in_use=model)
+            )
+        others = [
+            ComparedModel(row.id, row.name, folder) for row, folder in rows if folder not in self.sources
+        ]
+        return [*in_use, *others]
 
     def inspect_with(self, model: ComparedModel, decoded: DecodedImage) -> Inspection:
         """Raises ChipDemoError where the checkpoint cannot be loaded."""
-        loaded = None if model.folder is None else self._load_once(model.folder)
-        return self.judge.inspect(decoded, model=loaded)
+        loaded = model.in_use or self._load_once(model.folder)
+        return self.judge.inspect(decoded, models=[loaded])
 
     def _load_once(self, folder: Path) -> Model:
         with self._lock:  # another visitor may be loading it right now

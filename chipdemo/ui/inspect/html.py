@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from html import escape
 from io import BytesIO
+from itertools import accumulate
 from pathlib import Path
 
 from PIL import Image
 
-from chipdemo.examples import ELPV_CREDIT, Example
+from chipdemo.examples import ELPV_CREDIT, ExampleSet
 from chipdemo.inspection import (
     CAM,
     CAM_OF_FLIPS,
@@ -81,14 +82,17 @@ def overlay_reason(model: Model) -> str | None:
     )
 
 
-def intro_html(info: ModelInfo) -> str:
-    """In the place of the verdict before there is one."""
+def intro_html(info: ModelInfo, models: Sequence[ModelInfo] = ()) -> str:
+    """In the place of the verdict before there is one. models: one of which is to judge."""
+    known = f"The model was trained on {escape(info.data)} images. Images of another kind are"
+    if len(models) > 1:
+        names = " and ".join(f"<strong>{escape(one.name)}</strong> ({escape(one.data)})" for one in models)
+        known = f"Each image goes to the model that knows it best: {names}. Images that no model knows are"
     return (
         "<section class='verdict waiting' role='status'><p class='word'>No image yet</p>"
         "<p>Drop an image of a chip, paste it, take one with the camera, or choose an example. "
         "You get a verdict, the regions it is based on, and what the threshold means.</p>"
-        f"<p>The model was trained on {escape(info.data)} images. Images of another kind are marked as out "
-        f"of distribution.</p>{_tested(info)}</section>"
+        f"<p>{known} marked as out of distribution.</p>{_tested(info)}</section>"
     )
 
 
@@ -117,20 +121,40 @@ def verdict_html(inspection: Inspection, info: ModelInfo) -> str:
     """The outcome in large letters, the probability, the threshold, and what the threshold means."""
     probability, threshold = inspection.abnormal_probability, inspection.threshold
     shown, limit = told_apart(probability, threshold)
-    word, remark = inspection.outcome.upper(), ""
+    word, remark = inspection.outcome.upper(), _judged_by(inspection)
     if inspection.out_of_distribution:
-        word = "Out of distribution"
-        remark = (
-            f"<p>This image is {inspection.distance:.1f} times as far from the training images "
-            f"({escape(info.data)}) as the limit allows. The model says “{escape(inspection.verdict)}”, but "
-            "do not rely on it here.</p>"
-        )
+        word, remark = "Out of distribution", _out_of_distribution(inspection, info)
     return (
         f"<section class='verdict {escape(inspection.outcome)}' role='status' aria-live='polite'>"
         f"<p class='word'>{escape(word)}</p>{remark}"
         f"<p class='probability'>abnormal probability <strong>{shown}</strong>, "
         f"threshold <strong>{limit}</strong></p>"
         f"{_bar(probability, threshold)}{meaning(info, threshold)}{_tiles(inspection.tiles)}</section>"
+    )
+
+
+def _judged_by(inspection: Inspection) -> str:
+    """Which of several models judged."""
+    if not inspection.other_models:
+        return ""
+    count = 1 + len(inspection.other_models)
+    return (
+        f"<p class='judged-by'>Judged by <strong>{escape(inspection.model_name)}</strong>, which knows this "
+        f"image best of {count} models.</p>"
+    )
+
+
+def _out_of_distribution(inspection: Inspection, info: ModelInfo) -> str:
+    """How far an image is from what the models know."""
+    start = "This image is"
+    if inspection.other_models:
+        count, name = 1 + len(inspection.other_models), escape(inspection.model_name)
+        start = (
+            f"None of the {count} models knows such images. The nearest is <strong>{name}</strong>: this is"
+        )
+    return (
+        f"<p>{start} {inspection.distance:.1f} times as far from its training images ({escape(info.data)}) "
+        f"as the limit allows. The model says “{escape(inspection.verdict)}”, but do not rely on it here.</p>"
     )
 
 
@@ -306,23 +330,32 @@ def _timings(inspection: Inspection) -> str:
     )
 
 
-def examples_html(model: Model, shipped: Sequence[Example]) -> str:
-    """Buttons with small pictures; the server knows an example by its number alone.
+def examples_html(model: Model, sets: Sequence[ExampleSet]) -> str:
+    """Buttons with small pictures, those of this model first; the server knows each by its number alone.
 
-    Of a taught model, pictures of its part. They are no buttons: a small copy is not what a camera sees.
+    Of a taught model without examples, pictures of its part. They are no buttons: a small copy is not what
+    a camera sees.
     """
-    if is_taught(model):
-        return _taught_html(model.copies)
-    if not shipped:
-        return f"<section class='examples'><p>{NO_EXAMPLES}</p></section>"
+    starts = [0, *accumulate(len(one.examples) for one in sets)]
+    strips = [(one.model != model.info.name, _strip(one, start)) for one, start in zip(sets, starts)]
+    shown = "".join(strip for _, strip in sorted(strips, key=lambda pair: pair[0]))
+    if is_taught(model) and model.examples is None:
+        shown = _taught_html(model.copies) + shown
+    return f"<section class='examples'>{shown or f'<p>{NO_EXAMPLES}</p>'}</section>"
+
+
+def _strip(shown: ExampleSet, start: int) -> str:
+    """start: the number of the first example."""
+    if not shown.examples:
+        return ""
     buttons = "".join(
         f"<button type='button' data-index='{index}' title='{escape(example.caption)}'>"
         f"<img src='{_small(example.path)}' alt='{escape(example.caption)}'></button>"
-        for index, example in enumerate(shipped)
+        for index, example in enumerate(shown.examples, start)
     )
     return (
-        "<section class='examples'><h2>Examples <small>electroluminescence images of solar cells · "
-        f"{escape(ELPV_CREDIT)}</small></h2><div class='strip'>{buttons}</div></section>"
+        f"<h2>Examples <small>{escape(shown.title)} · {escape(shown.credit)}</small></h2>"
+        f"<div class='strip'>{buttons}</div>"
     )
 
 
@@ -335,8 +368,8 @@ def _taught_html(copies: Sequence[bytes]) -> str:
         f"<img src='{_small(BytesIO(copies[row]))}' alt='good image {row + 1}'>" for row in rows
     )
     return (
-        "<section class='examples'><h2>Good images <small>small copies of some that the model was taught "
-        f"with</small></h2><div class='strip'>{pictures}</div></section>"
+        "<h2>Good images <small>small copies of some that the model was taught "
+        f"with</small></h2><div class='strip'>{pictures}</div>"
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from chipdemo.examples import Example
+from chipdemo.examples import Example, ExampleSet
 from chipdemo.inspection import Model, ModelInfo, default_method
 from chipdemo.judge import Judge
 from chipdemo.settings import Settings
@@ -21,6 +21,7 @@ TARGETS = {  # what a visitor may ask of the threshold: label, percent at first
     FPR: ("Flag at most … % of normal images", 2),
 }
 IN_TILES, AS_A_WHOLE = "tiles", "whole"
+AUTOMATIC = "*"  # in place of a model's name: the one that knows the image best
 STAGE_JS = "window.chip.mount(element, props, watch);"
 EXAMPLES_JS = """
 element.addEventListener('click', (event) => {
@@ -44,6 +45,7 @@ class Parts:
     """The components of the tab that events read or write, and the states of a visitor.
 
     shown_model: the ModelInfo that the page speaks of. own_model: a model of the visitor's own, or None.
+    model: the name of the one that is to judge, or AUTOMATIC.
     current: a Current, a Failed, or None. targets: by metric. opacity, boxes: filled from the browser when
     they are needed.
     """
@@ -59,7 +61,8 @@ class Parts:
     stage: gr.HTML
     image: gr.Image
     examples: gr.HTML
-    shipped_examples: Sequence[Example]
+    example_sets: Sequence[ExampleSet]
+    model: gr.Radio
     verdict: gr.HTML
     threshold: gr.Slider
     reset: gr.Button
@@ -90,6 +93,11 @@ class Parts:
         return [*model, self.method, self.get_nearest, self.examples]
 
     @property
+    def shipped_examples(self) -> list[Example]:
+        """By the number of their button."""
+        return [example for one in self.example_sets for example in one.examples]
+
+    @property
     def of_image(self) -> list[Any]:
         """What shows an inspection."""
         numbers = [self.verdict, self.regions, self.nearest, self.drift, self.details, self.raw]
@@ -98,15 +106,16 @@ class Parts:
     @property
     def of_change(self) -> list[Any]:
         """What with_model updates."""
-        own = [self.own_model, self.own_row, self.own_note, self.current]
+        own = [self.own_model, self.own_row, self.own_note, self.model, self.current]
         return [*own, *self.of_model, *self.of_image]
 
 
 def layout(
-    judge: Judge, header: gr.HTML, settings: Settings, examples: Sequence[Example], labels: bool = False
+    judge: Judge, header: gr.HTML, settings: Settings, examples: Sequence[ExampleSet], labels: bool = False
 ) -> Parts:
     """The components, to be called inside the tab. header: the page's. labels: there is a Label tab."""
-    model = judge.models.in_use
+    model = judge.models.first.model
+    examples = [*examples, *(one.examples for one in judge.models.every if one.examples)]
     states = {
         "shown_model": gr.State(model.info),
         "own_model": gr.State(None),
@@ -128,7 +137,7 @@ def layout(
         with gr.Column(elem_classes="area-input"):
             inputs = _layout_input(settings, model, examples)
         with gr.Column(elem_classes="area-verdict"):
-            outputs = _layout_verdict(model, labels)
+            outputs = _layout_verdict(model, judge.models.infos, labels)
     hidden = {
         "overlay_file": gr.DownloadButton("overlay", visible="hidden", elem_id="overlay-file"),
         "json_file": gr.DownloadButton("result", visible="hidden", elem_id="json-file"),
@@ -139,7 +148,7 @@ def layout(
     return Parts(header=header, stage=stage, **states, **own, **inputs, **outputs, **hidden)
 
 
-def _layout_input(settings: Settings, model: Model, examples: Sequence[Example]) -> dict[str, Any]:
+def _layout_input(settings: Settings, model: Model, examples: Sequence[ExampleSet]) -> dict[str, Any]:
     image = gr.Image(
         sources=["upload", "webcam", "clipboard"],
         type="filepath",
@@ -155,12 +164,24 @@ def _layout_input(settings: Settings, model: Model, examples: Sequence[Example])
         apply_default_css=False,
         elem_id="examples",
     )
-    return {"image": image, "examples": strip, "shipped_examples": examples}
+    return {"image": image, "examples": strip, "example_sets": examples}
 
 
-def _layout_verdict(model: Model, labels: bool) -> dict[str, Any]:
-    verdict = gr.HTML(html.intro_html(model.info), apply_default_css=False, elem_id="verdict")
+def model_choices(names: Sequence[str], chosen: str = AUTOMATIC) -> dict[str, Any]:
+    """Of the radio of models, which is hidden where there is one alone. chosen: a name, or AUTOMATIC."""
+    automatic = ("Automatic", AUTOMATIC)
+    return {"choices": [automatic, *names], "value": chosen, "visible": len(names) > 1}
+
+
+def _layout_verdict(model: Model, infos: Sequence[ModelInfo], labels: bool) -> dict[str, Any]:
+    verdict = gr.HTML(html.intro_html(model.info, infos), apply_default_css=False, elem_id="verdict")
     with gr.Group(elem_classes="controls"):
+        of_model = gr.Radio(
+            **model_choices([info.name for info in infos]),
+            label="Model",
+            info="Automatic: the one that knows the image best",
+            elem_id="model",
+        )
         with gr.Row(elem_classes="threshold-row"):
             threshold = gr.Slider(
                 0,
@@ -193,7 +214,7 @@ def _layout_verdict(model: Model, labels: bool) -> dict[str, Any]:
             elem_id="method",
         )
     controls = {"threshold": threshold, "reset": reset, "targets": targets, "promise": promise}
-    controls |= {"tiles": tiles, "method": method}
+    controls |= {"model": of_model, "tiles": tiles, "method": method}
     return {"verdict": verdict, **controls, **_layout_numbers(bool(model.copies), labels)}
 
 

@@ -109,16 +109,20 @@ class Failed:
 
 @dataclass(frozen=True)
 class Choices:
-    """What a visitor chose, as a handler reads it from the components when it starts."""
+    """What a visitor chose, as a handler reads it from the components when it starts.
 
-    threshold: float
+    model: the name of the one that the page shows, to which the others belong. threshold: None for its own.
+    """
+
+    model: str
+    threshold: float | None
     method: str
     in_tiles: bool
 
 
 def inspect_image(
     judge: Judge,
-    model: Model,
+    models: Sequence[Model],
     file: tuple[str, Path],
     choices: Choices,
     max_megapixels: float,
@@ -126,14 +130,16 @@ def inspect_image(
 ) -> Current:
     """Read and judge one image, and explain it by the chosen method. file: (name, path).
 
-    A method that the model lacks is replaced by its default. Raises ImageError.
+    models: to choose from. A method that the one chosen lacks is replaced by its default. Raises ImageError.
     """
     name, path = file
-    method = choices.method if choices.method in model.methods else default_method(model)
     decoded = read_image(path, max_megapixels)
-    inspection = judge.inspect(
-        decoded, threshold=choices.threshold, tiles=choices.in_tiles, model=model, methods=[method]
-    )
+    wanted = {_method(choices, model) for model in models}
+    prepared = judge.prepare(decoded, tiles=choices.in_tiles, models=models, methods=sorted(wanted))
+    threshold = choices.threshold if {model.info.name for model in models} == {choices.model} else None
+    (inspection,) = judge.inspect_batch([prepared], threshold=threshold)
+    model = prepared.judged_by(inspection).model
+    method = _method(choices, model)
     current = Current(
         turn=turn,
         model=model,
@@ -149,6 +155,12 @@ def inspect_image(
     return current if method == inspection.method else explained(judge, current, decoded, method)
 
 
+def _method(choices: Choices, model: Model) -> str:
+    """The chosen explanation, where it was chosen for this model and it has it; else its default."""
+    chosen = choices.model == model.info.name and choices.method in model.methods
+    return choices.method if chosen else default_method(model)
+
+
 def computed_for(judge: Judge, current: Current, choices: Choices, max_megapixels: float) -> Current:
     """The same image under the chosen method and view. What is at hand is not computed again.
 
@@ -157,7 +169,7 @@ def computed_for(judge: Judge, current: Current, choices: Choices, max_megapixel
     tiles = current.full.tiles
     if choices.in_tiles and tiles and tiles.whole is None:
         file = current.name, current.path
-        return inspect_image(judge, current.model, file, choices, max_megapixels, current.turn)
+        return inspect_image(judge, [current.model], file, choices, max_megapixels, current.turn)
     current = replace(current, in_tiles=choices.in_tiles)
     at_hand = choices.method in current.inspection.heatmaps
     return explained(
@@ -171,7 +183,7 @@ def explained(judge: Judge, current: Current, decoded: DecodedImage | None, meth
     if method in inspection.heatmaps:
         return replace(current, explanation=explanation_of(inspection, method))
     tiles = bool(inspection.tiles and inspection.tiles.decide)
-    explanation = judge.explain(decoded, method, tiles=tiles, model=current.model)
+    explanation = judge.explain(decoded, method, current.model, tiles=tiles)
     return replace(current, explanation=explanation)
 
 
@@ -182,9 +194,8 @@ def beside_normal_patches(
     decoded = read_image(current.path, max_megapixels)
     image, tiles = decoded.image, current.inspection.tiles
     wider = [_wider(region, image.size) for region in current.regions]
-    patches = judge.nearest_normal_patches(
-        decoded, wider, tiles=bool(tiles and tiles.decide), model=current.model
-    )
+    in_tiles = bool(tiles and tiles.decide)
+    patches = judge.nearest_normal_patches(decoded, wider, current.model, tiles=in_tiles)
     return [
         (image.crop((r.x, r.y, r.x + r.width, r.y + r.height)), found) for r, found in zip(wider, patches)
     ]
@@ -199,6 +210,11 @@ def _wider(region: Region, size: tuple[int, int]) -> Region:
     right = min(region.x + region.width + across, size[0])
     bottom = min(region.y + region.height + down, size[1])
     return replace(region, x=left, y=top, width=right - left, height=bottom - top)
+
+
+def chosen_threshold(shown: ModelInfo, threshold: float) -> float | None:
+    """The threshold that a visitor chose; None where it is the shown model's own."""
+    return None if threshold == own_threshold(shown) else threshold
 
 
 def own_threshold(info: ModelInfo) -> float:
@@ -217,8 +233,10 @@ def typed_target(metric: str, percent: Any) -> Target:
 def carried_over(shown: ModelInfo, model: Model, threshold: float, method: str) -> tuple[float, str]:
     """A visitor's threshold and method under another model than the page has shown so far.
 
-    A threshold that was the shown model's own becomes the other's own; a chosen one stays.
+    They stay for a newer revision of the same, but for a threshold that was its own; not for another model.
     """
+    if shown.name != model.info.name:
+        return own_threshold(model.info), default_method(model)
     own = threshold == own_threshold(shown)
     return (
         own_threshold(model.info) if own else threshold,

@@ -19,13 +19,23 @@ from gradio.utils import get_upload_folder
 from chipdemo.errors import ChipDemoError, TargetError
 from chipdemo.inspection import Model, ModelInfo, default_method, is_taught
 from chipdemo.judge import Judge
+from chipdemo.models import Models
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
 from chipdemo.threshold import Target, typed_threshold
 from chipdemo.ui.events import LIGHT, MODEL_QUEUE, shown_errors
 from chipdemo.ui.html import header_html, refused_html
 from chipdemo.ui.inspect import html, logic
-from chipdemo.ui.inspect.layout import AS_A_WHOLE, IN_TILES, TARGETS, Parts, has_images, reset_label
+from chipdemo.ui.inspect.layout import (
+    AS_A_WHOLE,
+    AUTOMATIC,
+    IN_TILES,
+    TARGETS,
+    Parts,
+    has_images,
+    model_choices,
+    reset_label,
+)
 from chipdemo.ui.inspect.logic import Choices, Current, Failed
 from chipdemo.ui.turns import Turns
 from chipdemo.ui.uploads import uploaded_file
@@ -62,16 +72,21 @@ class Handlers:
         self,
         turns: Turns,
         own: Model | None,
+        fixed: str,
         shown: ModelInfo,
         threshold: Any,
         method: str,
         tiles: str,
         chosen: gr.SelectData,
     ) -> Updates:
-        path = self.parts.shipped_examples[int(chosen.index)].path
-        return self._inspect(
-            lambda: (path.name, path), path.name, turns, own, shown, threshold, method, tiles
-        )
+        path, choices = self.parts.shipped_examples[int(chosen.index)].path, (threshold, method, tiles)
+        return self._inspect(lambda: (path.name, path), path.name, turns, own, fixed, shown, *choices)
+
+    def on_model(self, current: Current | Failed | None, *choices: Any) -> Updates:
+        """The image that is shown, judged by another model."""
+        if not isinstance(current, Current):
+            return {self.parts.current: gr.skip()}
+        return self._inspect(lambda: (current.name, current.path), current.name, *choices)
 
     def _inspect(
         self,
@@ -79,18 +94,19 @@ class Handlers:
         name: str,
         turns: Turns,
         own: Model | None,
+        fixed: str,
         shown: ModelInfo,
         threshold: Any,
         method: str,
         tiles: str,
     ) -> Updates:
         """file: (name, path), where it was really uploaded."""
-        turn, model = turns.begin(IMAGE), own or self.judge.models.in_use
-        threshold, _ = logic.carried_over(shown, model, typed_threshold(threshold, shown.threshold), method)
-        choices = Choices(threshold, method, tiles == IN_TILES)
+        turn, models = turns.begin(IMAGE), models_of(self.judge, own, fixed)
+        threshold = logic.chosen_threshold(shown, typed_threshold(threshold, shown.threshold))
+        choices = Choices(shown.name, threshold, method, tiles == IN_TILES)
         limit = self.settings.max_megapixels
         try:
-            current = logic.inspect_image(self.judge, model, file(), choices, limit, turn)
+            current = logic.inspect_image(self.judge, models, file(), choices, limit, turn)
         except ChipDemoError as error:
             current = Failed(turn, name, str(error))
         if not turns.is_current(IMAGE, turn):
@@ -110,7 +126,8 @@ class Handlers:
         turn = turns.begin(CHOICE)
         if not isinstance(current, Current) or not turns.is_current(IMAGE, current.turn):
             return {self.parts.current: gr.skip()}
-        choices = Choices(typed_threshold(threshold, shown.threshold), method, tiles == IN_TILES)
+        threshold = typed_threshold(threshold, shown.threshold)
+        choices = Choices(shown.name, threshold, method, tiles == IN_TILES)
         with shown_errors():
             current = logic.computed_for(self.judge, current, choices, self.settings.max_megapixels)
         newest = turns.is_current(CHOICE, turn) and turns.is_current(IMAGE, current.turn)
@@ -125,12 +142,13 @@ class Handlers:
             return {parts.stage: gr.skip()}
         if isinstance(current, Failed):
             return {**nothing_shown(parts), parts.stage: current.view(), parts.verdict: html.NOT_INSPECTED}
-        threshold, model = typed_threshold(threshold, shown.threshold), self._refused()
-        if shown != current.model.info:
-            info = current.model.info
-            gr.Info(f"A newer model is in use: {escape(info.name)} {escape(info.revision)}")
+        threshold, info = typed_threshold(threshold, shown.threshold), current.model.info
+        model = self._refused(info)
+        if shown != info:
+            if shown.name == info.name:
+                gr.Info(f"A newer model is in use: {escape(info.name)} {escape(info.revision)}")
             threshold, method = logic.carried_over(shown, current.model, threshold, method)
-            model = of_another_model(parts, current.model, threshold, method) | self._refused()
+            model = of_another_model(parts, current.model, threshold, method) | model
         return {
             **model,
             **self._at_threshold(current, threshold),
@@ -212,30 +230,36 @@ class Handlers:
         return {self.parts.json_file: download(content, f"{logic.file_stem(current.name)}-inspection.json")}
 
     def on_back(self, turns: Turns) -> Updates:
-        return with_model(self.parts, self.judge.models.in_use, None, turns)
+        models = self.judge.models
+        return with_model(self.parts, models.first.model, None, models, turns)
 
     def on_open(self, shown: ModelInfo, threshold: Any, method: str) -> Updates:
         """A page that is opened now shows the model in use now, not the one the app began with."""
-        model = self.judge.models.in_use
+        model = self.judge.models.first.model
         if shown == model.info:
-            return {self.parts.header: gr.skip(), **self._refused()}
+            return {self.parts.header: gr.skip(), **self._refused(shown)}
         threshold = typed_threshold(threshold, shown.threshold)
         threshold, _ = logic.carried_over(shown, model, threshold, method)
-        updates = of_another_model(self.parts, model, threshold, default_method(model)) | self._refused()
-        return {**updates, self.parts.verdict: html.intro_html(model.info)}
+        updates = of_another_model(self.parts, model, threshold, default_method(model))
+        return {
+            **updates,
+            **self._refused(model.info),
+            self.parts.verdict: html.intro_html(model.info, self.judge.models.infos),
+        }
 
-    def _refused(self) -> Updates:
-        """The header, where it has to name a newer revision that did not take over."""
-        models = self.judge.models
-        if models.refused is None:
-            return {}
-        return {self.parts.header: header_html(models.in_use.info, models.refused)}
+    def _refused(self, info: ModelInfo) -> Updates:
+        """The header, where it has to name a newer revision of this model that did not take over."""
+        for one in self.judge.models.in_use:
+            if one.refused and one.model.info.name == info.name:
+                return {self.parts.header: header_html(one.model.info, one.refused)}
+        return {}
 
 
 def wire(handlers: Handlers) -> None:
     """The events. None of them is part of the API; ui/api is."""
     parts = handlers.parts
-    chosen = [parts.turns, parts.own_model, parts.shown_model, parts.threshold, parts.method, parts.tiles]
+    model = [parts.own_model, parts.model]
+    chosen = [parts.turns, *model, parts.shown_model, parts.threshold, parts.method, parts.tiles]
     judged = [parts.current, parts.shown_model, parts.threshold]
     at_threshold = [parts.verdict, parts.raw, parts.promise]
     # preprocess=False: gradio would decode an image itself, clip 16 bits to 8, and refuse a threshold of 5
@@ -250,6 +274,7 @@ def wire(handlers: Handlers) -> None:
             handlers.on_image, [parts.image, *chosen], computed, js=PENDING_WITH_FILE_JS, **new_image
         ),
         parts.examples.select(handlers.on_example, chosen, computed, js=PENDING_JS, **new_image),
+        parts.model.input(handlers.on_model, [parts.current, *chosen], computed, **new_image),
     ]
     choices = [
         component.input(
@@ -314,22 +339,33 @@ def of_another_model(parts: Parts, model: Model, threshold: float, method: str) 
         **columns,
         parts.method: gr.Radio(choices=list(model.methods), value=method, info=html.overlay_reason(model)),
         parts.get_nearest: gr.Button(visible=bool(model.copies)),
-        parts.examples: html.examples_html(model, parts.shipped_examples),
+        parts.examples: html.examples_html(model, parts.example_sets),
     }
 
 
-def with_model(parts: Parts, model: Model, own: Model | None, turns: Turns) -> Updates:
-    """Parts.of_change with another model and no image yet. own: the model where it is the visitor's."""
+def models_of(judge: Judge, own: Model | None, fixed: str) -> tuple[Model, ...]:
+    """Those that may judge an image of this visitor. own: the visitor's. fixed: a name, or AUTOMATIC."""
+    every = (*([own] if own else ()), *judge.models.every)
+    return tuple(model for model in every if model.info.name == fixed) or every
+
+
+def with_model(parts: Parts, model: Model, own: Model | None, models: Models, turns: Turns) -> Updates:
+    """Parts.of_change with another model and no image yet. own: the model where it is the visitor's.
+
+    models: of the app.
+    """
+    names = [*([own.info.name] if own else []), *(one.info.name for one in models.every)]
     stage = {"state": "empty", "turn": turns.begin(IMAGE)}
     return {
         parts.own_model: own,
         parts.own_row: gr.Row(visible=own is not None),
         parts.own_note: html.own_model_html(own.info) if own else "",
+        parts.model: gr.Radio(**model_choices(names, own.info.name if own else AUTOMATIC)),
         parts.current: None,
         **of_another_model(parts, model, logic.own_threshold(model.info), default_method(model)),
         **nothing_shown(parts),
         parts.stage: stage,
-        parts.verdict: html.intro_html(model.info),
+        parts.verdict: html.intro_html(model.info, () if own else models.infos),
     }
 
 

@@ -1,4 +1,4 @@
-"""What the model in use predicts for the images of the journal."""
+"""What the models predict for the images of the journal."""
 
 import threading
 from collections import OrderedDict
@@ -9,6 +9,7 @@ from chipdemo.judge import Judge
 from chipdemo.labeling import history
 from chipdemo.labeling.journal import Journal
 from chipdemo.labeling.label import ModelPrediction
+from chipdemo.models import revision_of
 
 CACHED = 256  # inspections
 
@@ -28,25 +29,24 @@ class Predictions:
 
     @property
     def model(self) -> ModelInfo:
-        """Of the model in use."""
-        return self._judge.models.in_use.info
+        """Of the first model, which labels train."""
+        return self._judge.models.first.model.info
 
     @property
     def model_source(self) -> str:
-        """What loads the model in use; "" if unknown."""
-        return self._judge.models.source
+        """What loads the first model; "" if unknown."""
+        return self._judge.models.first.source
 
     def prefetch(self, sha256: str) -> None:
         """Inspect it in the background, unless it has a score already."""
-        if history.scored(self._journal, sha256, self.model.revision) is None:
+        if history.scored(self._journal, sha256, self._judge.models.revision) is None:
             self._pool.submit(self.inspection, sha256)
 
     def of(self, sha256: str) -> ModelPrediction:
         """The score in the journal, or an inspection if there is none. Raises ChipDemoError."""
-        model = self.model
-        score = history.scored(self._journal, sha256, model.revision)
+        score = history.scored(self._journal, sha256, self._judge.models.revision)
         if score is not None:
-            return ModelPrediction(model.name, model.revision, score)
+            return score
         found = self.inspection(sha256)
         return ModelPrediction(found.model_name, found.model_revision, found.abnormal_probability)
 
@@ -55,8 +55,8 @@ class Predictions:
 
         Raises ChipDemoError where the image cannot be read; the next call tries again.
         """
-        model = self._judge.models.in_use
-        key, job = (sha256, model.info.revision), Future()
+        models = self._judge.models.every
+        key, job = (sha256, revision_of(models)), Future()
         with self._lock:
             found = self._inspections.setdefault(key, job)
             self._inspections.move_to_end(key)
@@ -66,7 +66,7 @@ class Predictions:
             return found.result()
         try:
             image = self._journal.picture(sha256, self._max_megapixels)
-            job.set_result(self._judge.inspect(image, model=model))
+            job.set_result(self._judge.inspect(image, models=models))
         except BaseException as error:  # noqa: BLE001 - raised below, and to every thread that waits
             with self._lock:
                 self._inspections.pop(key, None)

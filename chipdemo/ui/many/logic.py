@@ -68,16 +68,22 @@ class Many:
 
 
 def inspect_uploads(
-    judge: Judge, model: Model, uploads: Sequence[tuple[str, Path]], threshold: float, limits: Limits
+    judge: Judge,
+    models: Sequence[Model],
+    uploads: Sequence[tuple[str, Path]],
+    threshold: float | None,
+    limits: Limits,
 ) -> Iterator[Progress | Many]:
     """Inspect and draw uploads, (name, path) of images and zips. Ends in Many.
+
+    models: to choose from. threshold: None for each model's own.
 
     Raises BatchError where there are none or too many.
     """
     images, passed_over = _listed(uploads, limits)
     tiles, started = [], perf_counter()
     yield Progress(0, len(images), 0)
-    task = run.Task(judge, model, threshold, limits=limits)
+    task = run.Task(judge, models, threshold, limits=limits)
     with closing(run.inspect_stream(task, images)) as batches:
         for batch in batches:
             tiles += [Tile(run.result_of(one), picture_of(one)) for one in batch]
@@ -86,11 +92,15 @@ def inspect_uploads(
 
 
 def results_of(
-    judge: Judge, model: Model, uploads: Sequence[tuple[str, Path]], threshold: float, limits: Limits
+    judge: Judge,
+    models: Sequence[Model],
+    uploads: Sequence[tuple[str, Path]],
+    threshold: float | None,
+    limits: Limits,
 ) -> list[Result]:
     """The results of uploads, without pictures. Raises BatchError as inspect_uploads does."""
     images, _ = _listed(uploads, limits)
-    batches = run.inspect_stream(run.Task(judge, model, threshold, limits=limits), images)
+    batches = run.inspect_stream(run.Task(judge, models, threshold, limits=limits), images)
     return [run.result_of(one) for batch in batches for one in batch]
 
 
@@ -113,7 +123,8 @@ def picture_of(one: run.Inspected) -> bytes:
     width, height = one.inspection.image_size
     scale = TILE_SIDE / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    image, method = one.prepared.view.picture(size), one.inspection.method
+    view, method = one.prepared.judged_by(one.inspection).view, one.inspection.method
+    image = view.picture(size)
     return encode(overlay(image, one.inspection.heatmaps[method], method), "JPEG")
 
 

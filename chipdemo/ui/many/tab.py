@@ -15,7 +15,8 @@ from chipdemo.settings import Settings
 from chipdemo.threshold import typed_threshold
 from chipdemo.ui.html import refused_html
 from chipdemo.ui.inspect.layout import Parts as InspectParts
-from chipdemo.ui.inspect.tab import Updates, download
+from chipdemo.ui.inspect.logic import chosen_threshold
+from chipdemo.ui.inspect.tab import Updates, download, models_of
 from chipdemo.ui.many import html, logic
 from chipdemo.ui.turns import Turns
 from chipdemo.ui.uploads import uploaded_files
@@ -73,15 +74,17 @@ class Handlers:
         payload: list[Mapping[str, Any]] | None,
         turns: Turns,
         own: Model | None,
+        fixed: str,
         shown: ModelInfo,
         threshold: Any,
     ) -> Iterator[Updates]:
         turn, limits = turns.begin(MANY), Limits(megapixels=self.settings.max_megapixels)
-        model = own or self.judge.models.in_use
-        threshold = typed_threshold(threshold, shown.threshold)
+        models = models_of(self.judge, own, fixed)
+        threshold = chosen_threshold(shown, typed_threshold(threshold, shown.threshold))
+        threshold = threshold if len(models) == 1 else None
         try:
             uploads = uploaded_files(payload)
-            for found in logic.inspect_uploads(self.judge, model, uploads, threshold, limits):
+            for found in logic.inspect_uploads(self.judge, models, uploads, threshold, limits):
                 if not turns.is_current(MANY, turn):
                     return
                 yield self._updates(found)
@@ -118,7 +121,7 @@ def wire(parts: Parts, chosen: InspectParts, judge: Judge, settings: Settings) -
     parts.files.upload(handlers.on_newer, chosen.turns, None, **at_once)
     inspecting = parts.files.upload(
         handlers.on_files,
-        [parts.files, chosen.turns, chosen.own_model, chosen.shown_model, chosen.threshold],
+        [parts.files, chosen.turns, chosen.own_model, chosen.model, chosen.shown_model, chosen.threshold],
         parts.shown,
         preprocess=False,
         trigger_mode="multiple",

@@ -11,6 +11,7 @@ from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError
 from chipdemo.inspection import Model
+from chipdemo.models import Models
 from chipdemo.teaching import FALSE_POSITIVE_RATE, MIN_IMAGES, Draft, Taught
 from chipdemo.ui.events import KEEP_S
 from chipdemo.ui.html import refused_html
@@ -175,11 +176,12 @@ def _inputs() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Handlers:
-    """What the events call. inspecting: the Inspect tab."""
+    """What the events call. inspecting: the Inspect tab. models: of the app."""
 
     parts: Parts
     service: TeachService
     inspecting: InspectParts
+    models: Models
 
     def on_teach(
         self, goods: Any, defects: Any, name: str | None, rate: Any, turns: Turns
@@ -263,7 +265,7 @@ class Handlers:
     def on_use(self, taught: Model | None, turns: Turns) -> Updates:
         if taught is None:
             raise gr.Error(MODEL_GONE, print_exception=False)
-        return inspect_tab.with_model(self.inspecting, taught, taught, turns)
+        return inspect_tab.with_model(self.inspecting, taught, taught, self.models, turns)
 
 
 def newest(turns: Turns, updates: Iterator[Updates]) -> Iterator[Updates]:
@@ -277,9 +279,9 @@ def newest(turns: Turns, updates: Iterator[Updates]) -> Iterator[Updates]:
             yield update
 
 
-def wire(parts: Parts, tab: gr.Tab, service: TeachService, inspecting: InspectParts) -> None:
-    """The events. inspecting: the Inspect tab."""
-    handlers = Handlers(parts, service, inspecting)
+def wire(parts: Parts, tab: gr.Tab, service: TeachService, inspecting: InspectParts, models: Models) -> None:
+    """The events. inspecting: the Inspect tab. models: of the app."""
+    handlers = Handlers(parts, service, inspecting, models)
     private = {"api_visibility": "private", "show_progress": "hidden"}
     queued = private | {"concurrency_limit": 1, "concurrency_id": QUEUE, "preprocess": False}
     at_once = private | {"concurrency_limit": None}

@@ -52,7 +52,7 @@ BATCH = 32  # images that are read before they pass through the network ...
 FORWARD = 2  # ... so many at a time, whose layers fit into a processor's cache
 READ = 0.7  # share of the time of extract_features that reading and the network take
 THUMBNAIL = 256  # pixels, side of a small copy of an image that has 12 kB ...
-THUMBNAIL_BYTES = 5_000_000  # ... all of which take so much at most
+THUMBNAIL_BYTES = 2_500_000  # ... all of which take so much at most
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ COPIES = {
     True: "`memory.safetensors` holds small copies of the good images.",
     False: "The files hold no copies of the images.",
 }
+NOT_STATED = "license not stated"
 
 
 def save_taught(
@@ -65,16 +66,17 @@ def save_taught(
     defects: ImageFeatures | None = None,
     keep_images: bool = True,
     alignment: str = "",
+    license: str = NOT_STATED,
 ) -> None:
     """Write the checkpoint of a model that judges by its memory bank, or nothing. Raises DataError.
 
     name: of the chip. defects: known ones, if any. keep_images: small copies of the good images, for
     Compare with normal images; whoever gets the folder can see them. alignment: sentences on how the parts
-    are compared, for the model card.
+    are compared, for the model card. license: of the images.
     """
     scores = scores_of(fitted.bank, defects) if defects else NO_DEFECTS
     limits = limits_of(fitted.independent, fitted.highest, false_positive_rate, scores)
-    metrics = _metrics(name, backbone, fitted, limits, false_positive_rate, scores, alignment)
+    metrics = _metrics(name, backbone, fitted, limits, false_positive_rate, scores, alignment, license)
     split = {
         "train": list(fitted.features.sha256),
         "val": list(defects.sha256) if defects else [],
@@ -145,12 +147,13 @@ def _metrics(
     false_positive_rate: float,
     defects: np.ndarray,
     alignment: str,
+    license: str,
 ) -> dict[str, Any]:
     features = fitted.features
     descriptor = asdict(fitted.bank.descriptor)
     return {
         "data": name,
-        "data_license": "license not stated",
+        "data_license": license,
         "starting_weights": backbone.starting_weights,
         "image_side": round(float(np.median([math.sqrt(w * h) for w, h in features.sizes]))),
         "test": {"split": f"{name}, no test images"},

@@ -32,7 +32,7 @@ from chipdemo.vision.anomaly.features import (
 )
 from chipdemo.vision.anomaly.fitting import Fit, fit
 from chipdemo.vision.anomaly.kinds import kinds_of
-from chipdemo.vision.anomaly.saving import save_taught, save_with_memory_bank
+from chipdemo.vision.anomaly.saving import NOT_STATED, save_taught, save_with_memory_bank
 from chipdemo.vision.anomaly.scale import IMAGES as AT_SCALES
 from chipdemo.vision.anomaly.scale import LARGE, Scale, choose_scale, largest_side, sides_of
 
@@ -54,7 +54,7 @@ class NetworkTeacher:
 
     classifier: checkpoint of a trained one that gets a memory bank; without it, a new model is made.
     alignment: one of ALIGNMENTS; size: of the views, pixels, one of sides_of the backbone. Without them, what
-    suits the images is found out. backbone, weights: as starting_backbone takes them.
+    suits the images is found out. backbone, weights: as starting_backbone takes them. license: of the images.
     """
 
     def __init__(
@@ -64,8 +64,10 @@ class NetworkTeacher:
         backbone: str = "",
         weights: Path | None = None,
         size: int = 0,
+        license: str = NOT_STATED,
     ):
         self.classifier, self.alignment, self.size = classifier, alignment, size
+        self.license = license
         self._start = backbone, weights
 
     @cached_property
@@ -170,6 +172,7 @@ class NetworkTeacher:
                 draft.defects,
                 keep_images,
                 draft.alignment,
+                self.license,
             )
         return fitted
 
