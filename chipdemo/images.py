@@ -19,11 +19,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
+    PpmImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
@@ -31,6 +34,7 @@ from PIL import (
 from chipdemo.errors import ImageTooLargeError, UnreadableImageError
 
 MAX_MEGAPIXELS = 64.0  # millions of pixels, before any turning or scaling
+END_MARKER = b"\xff\xd9"  # of a JPEG
 HEAD_BYTES = 2048  # that tell what a file is
 CHUNK_PIXELS = 1 << 20  # handled at a time, so that no 64-megapixel float64 copy is ever made
 
@@ -43,9 +47,23 @@ READERS = (
     (rb"RIFF....WEBP", WebPImagePlugin.WebPImageFile),
     (rb"GIF8[79]a", GifImagePlugin.GifImageFile),
     (rb"BM", BmpImagePlugin.BmpImageFile),
+    (rb"P[1-6][\s#]", PpmImagePlugin.PpmImageFile),  # Netpbm, which machine-vision cameras write
+    (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", Jpeg2KImagePlugin.Jpeg2KImageFile),
+    (rb"....ftypavi[fs]", AvifImagePlugin.AvifImageFile),
 )
+FORMATS = "PNG, JPEG, TIFF, BMP, WebP, GIF, Netpbm, JPEG 2000 or AVIF"  # for people
 
-SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
+SUFFIXES = {
+    "PNG": ".png",
+    "JPEG": ".jpg",
+    "TIFF": ".tif",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "PPM": ".pnm",
+    "JPEG2000": ".jp2",
+    "AVIF": ".avif",
+}
 
 # Files that are no images, by their first bytes after white space and a byte order mark.
 OTHER_KINDS = (
@@ -54,9 +72,7 @@ OTHER_KINDS = (
     (rb"SIMPLE  =", "a FITS file"),
     (rb"8BPS", "a Photoshop document"),
     (rb"....ftyp(?:hei|hev|mif1|msf1)", "a HEIC image"),
-    (rb"....ftypavi", "an AVIF image"),
     (rb"....ftyp|RIFF....AVI ", "a video"),
-    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 file"),
     (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!", "an archive"),
     (rb"(?:<!doctype html|<html)", "a web page"),
     (rb"(?:<\?xml|<!--|<!doctype svg).*<svg|<svg", "an SVG drawing"),
@@ -85,7 +101,7 @@ class DecodedImage:
     image: upright, 8-bit RGB, fully decoded, without metadata.
     sha256: content_sha256(image).
     notes: what was done on the way, for the screen, e.g. "First of 12 frames".
-    format: "PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP"; "" if it came decoded.
+    format: one of SUFFIXES; "" if it came decoded.
     read_ms: time of reading, decoding and hashing.
     """
 
@@ -105,9 +121,18 @@ def read_image(source: Source, max_megapixels: float = MAX_MEGAPIXELS) -> Decode
     started = perf_counter()
     with _in_memory(), _opened(source) as stream:
         reader = _reader_of(stream)
-        with _decoding():
-            image = reader(stream)
-        decoded = _decoded(image, max_megapixels)
+        try:
+            decoded = _read(reader, stream, max_megapixels)
+        except UnreadableImageError:
+            if reader is not JpegImagePlugin.JpegImageFile:
+                raise
+            mended = _with_end_marker(stream)
+            if mended is None:
+                raise
+            decoded = _read(reader, BytesIO(mended), max_megapixels)
+            decoded = replace(
+                decoded, notes=("The end marker is missing; all pixels are there", *decoded.notes)
+            )
     return replace(decoded, read_ms=1000 * (perf_counter() - started))
 
 
@@ -139,6 +164,39 @@ def content_sha256(image: Image.Image) -> str:
     digest = hashlib.sha256(f"{width}x{height}\n".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()
+
+
+def _read(reader: Callable[[BinaryIO], Image.Image], stream: BinaryIO, max_megapixels: float) -> DecodedImage:
+    with _decoding():
+        image = reader(stream)
+    return _decoded(image, max_megapixels)
+
+
+def _with_end_marker(stream: BinaryIO) -> bytes | None:
+    """A JPEG file with its end marker, where that alone is missing; else None.
+
+    The decoder fills in what is missing of the pixels without an error. So the file is decoded with other
+    bytes behind it too: they change nothing where the pixels are complete. Files of several scans or with
+    restart markers are refused, since one that ends between two of them lacks the others.
+    """
+    stream.seek(0)
+    content = stream.read()
+    if content.endswith(END_MARKER):
+        return None
+    content = content.removesuffix(END_MARKER[:1])  # half of a marker, or of a byte of the pixels
+    images = []
+    for other in (b"", b"\xaa", b"\x55", b"\xfe", b"\x33", b"\xdb\x6d\xb6"):
+        try:
+            image = JpegImagePlugin.JpegImageFile(BytesIO(content + 4096 * other + END_MARKER))
+            image.load()
+        except Exception:  # noqa: BLE001 - as in _decoding
+            return None
+        images.append(image)
+    start = content.rfind(b"\xff\xda")  # of the last scan
+    one_scan = content[start + 4] == images[0].layers and "progressive" not in images[0].info
+    if not one_scan or b"\xff\xdd" in content[:start] or len({image.tobytes() for image in images}) > 1:
+        return None
+    return content + END_MARKER
 
 
 def _decoded(image: Image.Image, max_megapixels: float) -> DecodedImage:
@@ -227,7 +285,7 @@ def _reader_of(stream: BinaryIO) -> Callable[[BinaryIO], Image.Image]:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip() or head
     kinds = (k for sign, k in OTHER_KINDS if re.match(sign, text, re.DOTALL | re.IGNORECASE))
     kind = next(kinds, "data of an unknown kind")
-    raise UnreadableImageError(f"The file is {kind}. Use a PNG, JPEG, BMP, TIFF, WebP or GIF file.")
+    raise UnreadableImageError(f"The file is {kind}. Use a {FORMATS} file.")
 
 
 def _check_size(image: Image.Image, max_megapixels: float) -> None:
@@ -288,6 +346,8 @@ def _rawmode(image: Image.Image) -> str:
     if not tiles:
         return ""
     arguments = tiles[0].args
+    if image.format == "PPM" and isinstance(arguments, tuple) and arguments[1] > 255:
+        return f"{arguments[0]};16"
     return arguments if isinstance(arguments, str) else str(next(iter(arguments or ()), ""))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from chipdemo.files import Limits
-from chipdemo.images import read_image
+from chipdemo.images import FORMATS, read_image
 from chipdemo.judge import Judge, explanation_of
 from chipdemo.settings import Settings
 from chipdemo.threshold import checked_threshold
@@ -19,7 +19,7 @@ from chipdemo.ui.uploads import uploaded_file, uploaded_files
 
 TOOLS = ("/inspect", "/compare")  # for language models: what writes is not among them
 ABOUT = (
-    "Judge an image of a chip. image: a PNG, JPEG, TIFF, BMP, WebP or GIF file. threshold: 0 to 1, the "
+    f"Judge an image of a chip. image: a {FORMATS} file. threshold: 0 to 1, the "
     "model's own unless given. tiles: inspect a large image in overlapping tiles too, true unless given. "
     "Returns the inspection as JSON: outcome ('normal', 'abnormal' or 'out_of_distribution'), verdict "
     "('abnormal' where abnormal_probability, 0 to 1 and calibrated, reaches threshold, otherwise 'normal'), "

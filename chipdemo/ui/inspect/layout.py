@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from chipdemo.examples import Example, ExampleSet
+from chipdemo.images import FORMATS
 from chipdemo.inspection import Model, ModelInfo, default_method
 from chipdemo.judge import Judge
 from chipdemo.settings import Settings
@@ -154,7 +155,7 @@ def _layout_input(settings: Settings, model: Model, examples: Sequence[ExampleSe
         type="filepath",
         label="Image of a chip",
         placeholder="Drop an image of a chip here\nor click to choose one; Ctrl+V pastes\n"
-        f"PNG, JPEG, TIFF, BMP, WebP or GIF, up to {settings.max_megapixels:g} megapixels",
+        f"{FORMATS}, up to {settings.max_megapixels:g} megapixels",
         elem_id="image",
         buttons=[],
     )
