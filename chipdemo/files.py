@@ -11,7 +11,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import TypeVar
@@ -61,7 +61,7 @@ def found_at(path: Path, limits: Limits = DEFAULT_LIMITS) -> Iterable[Found | st
     Raises ExchangeError where nothing is there.
     """
     if path.is_dir():
-        return _in_folder(path.resolve())
+        return _in_folder(path.resolve(), limits)
     if not path.exists():
         raise ExchangeError(
             f"Nothing is at {shown(str(path))}. Give the path of a folder, a zip or an image."
@@ -69,8 +69,8 @@ def found_at(path: Path, limits: Limits = DEFAULT_LIMITS) -> Iterable[Found | st
     return in_zip(path, path.name, limits) if is_zip(path) else [Found(path.name, path)]
 
 
-def _in_folder(root: Path) -> Iterator[Found | str]:
-    """Every file below a folder, sorted by name."""
+def _in_folder(root: Path, limits: Limits) -> Iterator[Found | str]:
+    """Every file below a folder, sorted by name, and those in zips there."""
     unreadable, hidden = [], 0
     for folder, folders, files in os.walk(root, onerror=unreadable.append):
         visible = sorted(name for name in folders if not name.startswith("."))
@@ -84,8 +84,7 @@ def _in_folder(root: Path) -> Iterator[Found | str]:
             elif _is_link(path):
                 yield _link(path, root)
             elif path.suffix.lower() == ".zip" and path.is_file() and is_zip(path):
-                reason = "Zips inside folders are not opened. Name it on the command line."
-                yield _refused(path.relative_to(root).as_posix(), reason)
+                yield from _in_zip_below(path, path.relative_to(root).as_posix(), limits)
             else:
                 yield Found(path.relative_to(root).as_posix(), path)
     for error in unreadable:
@@ -93,6 +92,13 @@ def _in_folder(root: Path) -> Iterator[Found | str]:
         yield _refused(name, f"The folder cannot be read: {error.strerror}.")
     if hidden:
         yield f"{shown(root.name)}: {hidden:,} hidden files and folders are skipped."
+
+
+def _in_zip_below(path: Path, name: str, limits: Limits) -> Iterator[Found | str]:
+    """Every file of a zip in a folder, as if the zip were a folder. name: of the zip there."""
+    for found in in_zip(path, name, limits):
+        below = isinstance(found, Found) and found.name != name
+        yield replace(found, name=f"{name}/{found.name}") if below else found
 
 
 def _is_link(path: Path) -> bool:

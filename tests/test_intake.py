@@ -256,13 +256,14 @@ def test_other_files_in_a_zip_are_refused_or_passed_over(journal, tmp_path):
     assert " 2 " in intake.refused[-1]
 
 
-def test_a_zip_inside_a_folder_is_refused_and_a_file_that_is_only_called_so_is_read(journal, tmp_path):
-    root = fill(tmp_path / "lot", a=picture(0))
-    zipped(root / "inner.zip", ("c.png", picture(1)))
+def test_a_zip_inside_a_folder_is_opened_and_a_file_that_is_only_called_so_is_read(journal, tmp_path):
+    root = fill(tmp_path / "lot", a_png=picture(0))
+    zipped(root / "inner.zip", ("day/c.png", picture(1)), ("d.png", picture(3)))
     (root / "image.zip").write_bytes(picture(2))
+    (root / "damaged.zip").write_bytes(b"PK\x03\x04 and no more")
     intake = add_paths(journal, [root])
-    assert intake.added == 2
-    assert len(intake.refused) == 1 and intake.refused[0].startswith("inner.zip: ")
+    assert names(journal) == ["a.png", "image.zip", "inner.zip/day/c.png", "inner.zip/d.png"]
+    assert len(intake.refused) == 1 and intake.refused[0].startswith("damaged.zip: ")
 
 
 def changed(path, offset, value, signature=b"PK\x01\x02"):
