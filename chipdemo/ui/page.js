@@ -33,13 +33,20 @@
   // A dropped or pasted file goes through gradio's own upload, as if it had been chosen there.
   const INPUTS = ["#image", "#compare-image", "#label-files", "#teach-goods"];
   const TAKERS = [...INPUTS, "#many-files", "#teach-defects"].join(); // take what is dropped onto them
+  const ONE_IMAGE = "#image, #compare-image";
   const openInput = () => INPUTS.map((selector) => one(selector)).find((input) => input?.offsetParent);
+
+  // Gradio refuses by its type what the browser does not call an image, such as a PGM. The server reads it,
+  // or says what it is instead.
+  const isImage = (file) => file.type.startsWith("image/");
+  const asImage = (file) => (isImage(file) ? file : new File([file], file.name, { type: "image/x" }));
 
   function give(files) {
     const input = one('input[type="file"]', openInput());
     if (!input) return false;
     const transfer = new DataTransfer();
-    for (const file of input.multiple ? files : files.slice(0, 1)) transfer.items.add(file);
+    if (input.multiple) files.forEach((file) => transfer.items.add(file));
+    else transfer.items.add(asImage(files[0]));
     input.files = transfer.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
     return true;
@@ -52,7 +59,7 @@
   }
 
   document.addEventListener("paste", (event) => {
-    const files = [...(event.clipboardData?.files || [])].filter((f) => f.type.startsWith("image/"));
+    const files = [...(event.clipboardData?.files || [])].filter(isImage);
     if (!files.length || typing(event.target) || !openInput()) return;
     event.preventDefault();
     offer(files);
@@ -66,6 +73,28 @@
     event.preventDefault();
     offer(files);
   });
+  document.addEventListener(
+    "drop",
+    (event) => {
+      const files = [...(event.dataTransfer?.files || [])];
+      if (!files.length || !event.target.closest?.(ONE_IMAGE)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      event.target.dispatchEvent(new DragEvent("dragleave", { bubbles: true })); // gradio's frame around it
+      offer(files);
+    },
+    true,
+  );
+  document.addEventListener(
+    "change",
+    (event) => {
+      const files = event.target.type === "file" ? [...event.target.files] : [];
+      if (!event.target.closest?.(ONE_IMAGE) || files.every(isImage)) return;
+      event.stopPropagation();
+      give(files);
+    },
+    true,
+  );
 
   // The address keeps the tab: #inspect, #compare, #label, #teach.
   function openTab(name) {

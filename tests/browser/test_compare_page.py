@@ -222,7 +222,7 @@ def test_stop_keeps_the_answers_so_far(chromium, held, files):
 @pytest.mark.parametrize("kind", ["paste", "drop"])
 def test_an_image_may_be_pasted_or_dropped_anywhere(page, files, kind):
     data = base64.b64encode((files / "light.png").read_bytes()).decode()
-    page.evaluate(TRANSFER, [kind, f"{kind}.png", data])
+    page.evaluate(TRANSFER, [kind, f"{kind}.png", data, "image/png", "body"])
     page.wait_for_function("document.querySelectorAll('.answer.normal').length === 2")
     assert page.inner_text(".answers h2").startswith(f"{kind}.png")
 

@@ -205,22 +205,48 @@ def test_focus_is_visible(page):
     assert style(page, "#examples button", "outlineStyle") == "solid"
 
 
-TRANSFER = """([kind, name, data]) => {
+TRANSFER = """([kind, name, data, type, onto]) => {
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
   const transfer = new DataTransfer();
-  transfer.items.add(new File([bytes], name, { type: 'image/png' }));
+  transfer.items.add(new File([bytes], name, { type }));
   const more = kind === 'paste' ? { clipboardData: transfer } : { dataTransfer: transfer };
   const Kind = kind === 'paste' ? ClipboardEvent : DragEvent;
-  document.body.dispatchEvent(new Kind(kind, { bubbles: true, cancelable: true, ...more }));
+  document.querySelector(onto).dispatchEvent(new Kind(kind, { bubbles: true, cancelable: true, ...more }));
 }"""
 
 
 @pytest.mark.parametrize("kind", ["paste", "drop"])
 def test_an_image_may_be_pasted_or_dropped_anywhere(page, images, kind):
     data = base64.b64encode((images / "light.png").read_bytes()).decode()
-    page.evaluate(TRANSFER, [kind, f"{kind}.png", data])
+    page.evaluate(TRANSFER, [kind, f"{kind}.png", data, "image/png", "body"])
     wait_for_word(page, "NORMAL")
     assert page.inner_text(".stage-name strong") == f"{kind}.png"
+
+
+PGM = b"P5 40 30 255\n" + bytes([240]) * 1200
+
+
+@pytest.mark.parametrize("onto", ["body", "#image"])
+def test_a_file_that_the_browser_calls_no_image_is_read_where_it_is_one(page, onto):
+    page.evaluate(TRANSFER, ["drop", "camera.pgm", base64.b64encode(PGM).decode(), "", onto])
+    wait_for_word(page, "NORMAL")
+    assert page.inner_text(".stage-name strong") == "camera.pgm"
+
+
+@pytest.mark.parametrize("how", ["drop", "choose"])
+def test_a_file_that_is_no_image_is_told_in_a_sentence_in_the_place_of_the_last_result(
+    page, images, how, tmp_path
+):
+    choose(page, images / "dark.png")
+    (tmp_path / "notes.txt").write_text("chip 5 is fine")
+    if how == "drop":
+        content = base64.b64encode(b"chip 5 is fine").decode()
+        page.evaluate(TRANSFER, ["drop", "notes.txt", content, "text/plain", "#image"])
+    else:
+        page.set_input_files("#image input[type=file]", tmp_path / "notes.txt")
+    wait_for_word(page, "Not inspected")
+    assert page.inner_text(".stage-message").startswith("The file is text. Use a PNG,")
+    assert page.locator(".toast-wrap >> text=Invalid").count() == 0
 
 
 def test_overlay_and_result_can_be_downloaded(page, images, tmp_path):
