@@ -56,7 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     judge = Judge(Models(*(load_model(str(folder), runtime=AUTO) for folder in SHIPPED)))
     test = set(read_json(DEFAULT_MODEL / SPLIT)["test"])
-    cells = [sample.path for sample in read_elpv().samples if sample.sha256 in test]
+    cells = [sample.path for sample in read_elpv().samples if read_image(sample.path).sha256 in test]
     rows = {
         DEFAULT_MODEL.name: routed(judge, cells),
         TRANSISTOR_MODEL.name: routed(judge, sorted((options.data / "test").glob("*/*"))),
