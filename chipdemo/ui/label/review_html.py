@@ -155,7 +155,7 @@ def _next(review: Review) -> str:
     if status.new is None:
         new = "The model in use has no split.json here, so it is unknown how many of them it was trained on."
     else:
-        new = f"The model in use has not seen <strong data-new>{status.new:,}</strong> of them."
+        new = f"<strong data-new>{status.new:,}</strong> of them are new to the model in use."
     pending = ""
     if review.settings.dataset and status.pending:
         pending = f" <strong data-pending>{status.pending:,}</strong> events are not published yet."
