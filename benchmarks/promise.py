@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageChops, ImageEnhance
+from threadpoolctl import threadpool_limits
 
 from benchmarks.teaching import changed, files
 from chipdemo.files import DEFAULT_LIMITS
@@ -84,6 +85,11 @@ def features_of(paths: Sequence[Path]) -> tuple[ImageFeatures, np.ndarray]:
 def draw(features: ImageFeatures, original: np.ndarray, learned: int, seed: int) -> tuple[float, float]:
     """The promised false positive rate of one draw, and the rate among the images that are left."""
     torch.set_num_threads(1)
+    with threadpool_limits(1):  # threads of several processes wait for each other
+        return _drawn(features, original, learned, seed)
+
+
+def _drawn(features: ImageFeatures, original: np.ndarray, learned: int, seed: int) -> tuple[float, float]:
     order = np.random.default_rng(seed).permutation(original.max() + 1)
     rows = np.flatnonzero(np.isin(original, order[:learned]))
     fitted = fit(features.of(rows.tolist()))
