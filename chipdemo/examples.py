@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from chipdemo.errors import CheckpointError
+
 FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)  # a name may come from a stranger's file: no folders
 EXAMPLES = Path("examples", "examples.json")  # of a checkpoint folder
 ELPV_CREDIT = "ELPV, CC BY-NC-SA 4.0 (non-commercial)"
@@ -41,15 +43,21 @@ class ExampleSet:
 def examples_of(folder: Path, model: str) -> ExampleSet | None:
     """The images in a checkpoint folder, as its EXAMPLES says; None where it has none.
 
-    EXAMPLES: {"title": ..., "credit": ..., "images": {file name: caption}}.
+    EXAMPLES: {"title": ..., "credit": ..., "images": {file name: caption}}. Raises CheckpointError.
     """
     listed = folder / EXAMPLES
     if not listed.is_file():
         return None
-    about = json.loads(listed.read_text(encoding="utf-8"))
-    paths = {listed.parent / name: str(caption) for name, caption in about["images"].items()}
-    examples = tuple(Example(path, caption) for path, caption in paths.items() if path.is_file())
-    return ExampleSet(model, str(about["title"]), str(about["credit"]), examples)
+    try:
+        about = json.loads(listed.read_text(encoding="utf-8"))
+        images, title, credit = about["images"].items(), str(about["title"]), str(about["credit"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{listed} is damaged ({type(error).__name__}: {error}). Mend it, or delete it."
+        ) from error
+    found = ((listed.parent / name, str(caption)) for name, caption in images if FILE_NAME.fullmatch(name))
+    examples = (Example(path, caption) for path, caption in found if path.is_file() and not path.is_symlink())
+    return ExampleSet(model, title, credit, tuple(examples))
 
 
 def elpv_example_set(model: str) -> ExampleSet:

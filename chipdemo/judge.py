@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from chipdemo.tiling import BATCH, spread, stitch, tile_around, tiles_for
 if TYPE_CHECKING:
     from chipdemo.view import View
 
+RESIZE_TILES = "resize tiles"  # a step of timing_ms
 KNOWN = 0.5  # share of the tiles that have to be in distribution for the tiles to decide
 
 Listener = Callable[[Inspection], None]
@@ -39,7 +40,8 @@ class Candidate:
     """A model that may judge an image, with the image as its network gets it.
 
     tile_count: of the tiles that cover the image, if it is large; cells: they are the cells of a grid.
-    tiles: makes each tile's box and its view; none where the image is to be inspected as a whole.
+    tiles: each tile's box and its view, made when first asked for; none where the image is to be inspected
+    as a whole.
     """
 
     model: Model
@@ -113,16 +115,15 @@ class Judge:
         methods: Sequence[str] = (),
     ) -> Prepared:
         """The part of inspect that needs no network, for threads that work ahead of it."""
-        models, candidates = models or self.models.every, []
         timing_ms = {"read the file": image.read_ms} if image.read_ms else {}
         started = perf_counter()
-        for model in models:
-            boxes, cells = tiles_for(image.image, model.info)
-            views = partial(_tile_views, image.image, model, boxes if tiles else ())
-            if len(models) == 1:  # else it may never be asked for its tiles
-                views = _kept(views())
-            candidates.append(Candidate(model, model.prepare(image.image), len(boxes), cells, views))
+        candidates = [_candidate(image.image, model, tiles) for model in models or self.models.every]
         timing_ms["resize"] = _ms_since(started)
+        if (
+            len(candidates) == 1 and candidates[0].tile_count and tiles
+        ):  # of several, one is asked for its tiles
+            candidates[0].tiles()
+            timing_ms[RESIZE_TILES] = _ms_since(started) - timing_ms["resize"]
         wanted = tuple(method for method in methods if method in COMPARABLE)
         return Prepared(tuple(candidates), image.sha256, timing_ms, wanted)
 
@@ -180,12 +181,14 @@ def explanation_of(inspection: Inspection, method: str) -> Explanation:
     return Explanation(method, heatmap, find_regions(heatmap, method, inspection.image_size, in_tiles))
 
 
-def _tile_views(image: Image.Image, model: Model, boxes: "Sequence[Box]") -> "tuple[tuple[Box, View], ...]":
+def _candidate(image: Image.Image, model: Model, tiles: bool) -> Candidate:
+    boxes, cells = tiles_for(image, model.info)
+    views = cache(partial(_tile_views, image, model, boxes if tiles else ()))
+    return Candidate(model, model.prepare(image), len(boxes), cells, views)
+
+
+def _tile_views(image: Image.Image, model: Model, boxes: Sequence[Box]) -> "tuple[tuple[Box, View], ...]":
     return tuple((box, model.prepare(image.crop(box))) for box in boxes)
-
-
-def _kept(views: "tuple[tuple[Box, View], ...]") -> "Callable[[], tuple[tuple[Box, View], ...]]":
-    return lambda: views
 
 
 def _judged(images: Sequence[Prepared], threshold: float | None) -> list[Inspection]:
@@ -236,7 +239,8 @@ def _with_tiles(
     """The inspection of the whole, or of its tiles where it has some and they decide."""
     if not candidate.tile_count:
         return whole
-    whole_ms, started = sum(whole.timing_ms.values()), perf_counter()
+    resize_ms, started = whole.timing_ms.get(RESIZE_TILES, 0), perf_counter()
+    whole_ms = sum(whole.timing_ms.values()) - resize_ms
     views = candidate.tiles()
     if not views:
         tile_ms = whole.timing_ms["network and heatmaps"] + whole.timing_ms["regions"]
@@ -251,6 +255,7 @@ def _with_tiles(
     joined = _joined(whole, shown) if decide else whole
     ms = _ms_since(started)
     timing_ms = whole.timing_ms | {f"{len(tiles):,} of {candidate.tile_count:,} tiles": ms}
+    ms += resize_ms
     most_abnormal, _ = max(tiles, key=lambda tile: tile[1].abnormal_probability)
     worst = most_abnormal if decide else None
     found = Tiles(

@@ -271,6 +271,16 @@ def test_a_whole_that_the_model_does_not_know_has_no_say_where_it_knows_the_tile
     assert inspection.outcome == "abnormal" and len(inspection.regions) == 1
 
 
+def test_what_the_tiles_take_is_told_apart_from_what_the_whole_takes():
+    inspection = fake_judge().inspect(drawn())
+    of_tiles = {step: ms for step, ms in inspection.timing_ms.items() if "tiles" in step}
+    assert list(of_tiles) == ["resize tiles", "9 of 9 tiles"]
+    assert inspection.tiles.ms == pytest.approx(sum(of_tiles.values()))
+    assert inspection.tiles.whole_ms == pytest.approx(
+        sum(inspection.timing_ms.values()) - sum(of_tiles.values())
+    )
+
+
 def test_as_a_whole_the_number_of_tiles_is_said():
     model = FakeModel()
     tiles = fake_judge(model).inspect(drawn(), tiles=False).tiles

@@ -15,7 +15,7 @@ import pytest
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from chipdemo.errors import ImageTooLargeError, UnreadableImageError
+from chipdemo.errors import CheckpointError, ImageTooLargeError, UnreadableImageError
 from chipdemo.examples import (
     ELPV_CREDIT,
     Example,
@@ -489,6 +489,26 @@ def test_the_examples_of_a_checkpoint_are_read_from_its_folder(dark, tmp_path):
     (tmp_path / "examples" / "examples.json").write_text(json.dumps(about))
     path = tmp_path / "examples" / "one.png"
     assert examples_of(tmp_path, "chips") == ExampleSet("chips", "drawings", "ours", (Example(path, "one"),))
+
+
+@pytest.mark.parametrize(
+    "content", ["no JSON", "[]", '{"images": {}}', '{"images": 5, "title": "", "credit": ""}']
+)
+def test_damaged_examples_of_a_checkpoint_are_an_error_that_names_the_file(tmp_path, content):
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "examples.json").write_text(content)
+    with pytest.raises(CheckpointError, match="examples.json is damaged"):
+        examples_of(tmp_path, "chips")
+
+
+def test_an_example_that_lies_outside_its_folder_is_not_shown(dark, tmp_path):
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "private.png").write_bytes(dark.read_bytes())
+    (tmp_path / "examples" / "link.png").symlink_to(tmp_path / "private.png")
+    images = {"../private.png": "", str(tmp_path / "private.png"): "", "link.png": ""}
+    about = {"title": "", "credit": "", "images": images}
+    (tmp_path / "examples" / "examples.json").write_text(json.dumps(about))
+    assert examples_of(tmp_path, "chips").examples == ()
 
 
 def test_the_verdict_says_which_of_several_models_judged():
