@@ -2,11 +2,15 @@
 
 import importlib.util
 import json
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from chipdemo.errors import CheckpointError
+from chipdemo.errors import CheckpointError, ImageError, UnreadableImageError
+from chipdemo.images import read_image
+
+log = logging.getLogger(__name__)
 
 FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)  # a name may come from a stranger's file: no folders
 EXAMPLES = Path("examples", "examples.json")  # of a checkpoint folder
@@ -56,8 +60,19 @@ def examples_of(folder: Path, model: str) -> ExampleSet | None:
             f"{listed} is damaged ({type(error).__name__}: {error}). Mend it, or delete it."
         ) from error
     found = ((listed.parent / name, str(caption)) for name, caption in images if FILE_NAME.fullmatch(name))
-    examples = (Example(path, caption) for path, caption in found if path.is_file() and not path.is_symlink())
-    return ExampleSet(model, title, credit, tuple(examples))
+    return ExampleSet(model, title, credit, tuple(Example(*each) for each in found if _is_readable(each[0])))
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether it is an image, and no link to one elsewhere; said in the log where it is not."""
+    try:
+        if path.is_symlink():
+            raise UnreadableImageError("Links are not followed.")
+        read_image(path)
+    except ImageError as error:
+        log.warning("the example %s is not shown: %s", path, error)
+        return False
+    return True
 
 
 def elpv_example_set(model: str) -> ExampleSet:

@@ -32,6 +32,7 @@ from chipdemo.settings import Settings
 from chipdemo.threshold import OperatingCurve, Target
 from chipdemo.ui.html import header_html
 from chipdemo.ui.inspect import html, logic, tab
+from chipdemo.ui.inspect.example_strips import examples_html
 from chipdemo.ui.inspect.layout import AUTOMATIC, layout
 from chipdemo.ui.inspect.logic import Choices, Current
 from chipdemo.ui.page import build_app
@@ -467,8 +468,8 @@ def test_no_value_passes_through_the_template_that_gradio_evaluates():
 
 
 def test_examples_name_their_license_and_a_missing_package_its_name():
-    assert ELPV_CREDIT in html.examples_html(FakeModel(), [elpv_example_set("elpv")])
-    assert "<code>elpv-dataset</code>" in html.examples_html(FakeModel(), ())
+    assert ELPV_CREDIT in examples_html(FakeModel(), [elpv_example_set("elpv")])
+    assert "<code>elpv-dataset</code>" in examples_html(FakeModel(), ())
 
 
 def test_the_examples_of_the_model_that_judged_come_first_and_keep_their_numbers(dark, spot):
@@ -476,7 +477,7 @@ def test_the_examples_of_the_model_that_judged_come_first_and_keep_their_numbers
         ExampleSet("other", "cells", "A", (Example(spot, "of others"),)),
         example_set(Example(dark, "own")),
     ]
-    shown = html.examples_html(FakeModel(), sets)
+    shown = examples_html(FakeModel(), sets)
     assert shown.index("data-index='1'") < shown.index("data-index='0'")
     assert shown.index("drawings · ours") < shown.index("cells · A")
 
@@ -520,7 +521,7 @@ def test_the_verdict_says_which_of_several_models_judged():
     )
     unknown = replace(inspection, out_of_distribution=True, distance=2.5)
     assert (
-        "None of the 2 models knows such images. The nearest is <strong>fake-model</strong>"
+        "None of the 2 models knows such images. <strong>fake-model</strong> comes nearest."
         in html.verdict_html(unknown, INFO)
     )
 
@@ -531,11 +532,11 @@ def test_the_examples_of_a_taught_model_are_images_of_its_part():
         (INVERSE,),
         tuple(encode(Image.new("RGB", (8, 8), (gray,) * 3), "JPEG") for gray in range(20)),
     )
-    shown = html.examples_html(model, ())
+    shown = examples_html(model, ())
     assert shown.count("<img") == 6 and "good image 20" in shown
     assert "<button" not in shown
     model.copies = ()
-    assert "<img" not in html.examples_html(model, ())
+    assert "<img" not in examples_html(model, ())
 
 
 def test_the_examples_are_there_and_readable(model):

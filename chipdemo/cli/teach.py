@@ -200,8 +200,9 @@ def recalibrate(flags: argparse.Namespace, settings: Settings) -> None:
         flags.weights,
         flags.without_images,
         flags.memory_for,
+        flags.name,
+        flags.license,
     )
-    fixed += (flags.name, flags.license)
     if any(fixed):
         raise DataError(
             "--recalibrate keeps the model as it was taught. Leave out the other options of teaching."

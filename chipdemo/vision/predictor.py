@@ -128,7 +128,7 @@ class NetworkModel:
         return self._in_windows(view) if self.alignment.windows else self.engine.run(view.pixels[None])
 
     def _in_windows(self, view: View) -> EngineOutput:
-        """Of one view, N = 1: the patches of all its windows; the rest is of the first ones."""
+        """Of one view, N = 1: the patches of all its windows, and the mean of their embeddings."""
         outputs = []
 
         def network(pixels: np.ndarray) -> tuple[np.ndarray]:
@@ -137,7 +137,7 @@ class NetworkModel:
 
         (patches,) = self.alignment.windows.run(view, network)
         embedding = np.concatenate([output.embedding for output in outputs]).mean(0, keepdims=True)
-        return outputs[0].of(0)._replace(patches=patches[None], embedding=embedding)
+        return EngineOutput(embedding=embedding, patches=patches[None])
 
     def _cams_of_flips(self, pixels: np.ndarray, cams: np.ndarray) -> np.ndarray:
         """Mean CAM of each image and its mirror images: what the network adds at one side averages out.

@@ -2,13 +2,9 @@
 
 from collections.abc import Sequence
 from html import escape
-from io import BytesIO
-from itertools import accumulate
-from pathlib import Path
 
 from PIL import Image
 
-from chipdemo.examples import ELPV_CREDIT, ExampleSet
 from chipdemo.inspection import (
     CAM,
     CAM_OF_FLIPS,
@@ -25,7 +21,6 @@ from chipdemo.inspection import (
     Region,
     Tiles,
     default_method,
-    is_taught,
     outcome_text,
 )
 from chipdemo.monitoring import Drift
@@ -34,11 +29,6 @@ from chipdemo.threshold import CONFIDENCE, FPR, RECALL, Target
 from chipdemo.ui.html import rate_html
 
 THUMBNAIL = 112  # pixels
-NO_EXAMPLES = (
-    "No examples are installed. For images of solar cells, install <code>elpv-dataset</code> "
-    f"({escape(ELPV_CREDIT)}) and restart the app."
-)
-SHOWN = 6  # small copies of good images
 
 EXPLANATIONS = {
     CAM: "the exact class activation map, the evidence for “abnormal” at each position. Its mean plus a "
@@ -110,7 +100,8 @@ def _tested(info: ModelInfo) -> str:
         area, low, high = curve.auroc
         uncertainty = f"<small class='uncertainty'>(95 % interval {low:.3f}–{high:.3f})</small>"
         rates.append(f"AUROC <strong>{area:.3f}</strong> {uncertainty}")
-    return f"<div class='rates'><p>Measured on {escape(curve.split)}:</p>{_list(rates)}</div>"
+    measured = f"{escape(info.name)}, measured on {escape(curve.split)}"
+    return f"<div class='rates'><p>{measured}:</p>{_list(rates)}</div>"
 
 
 def _list(lines: Sequence[str]) -> str:
@@ -146,14 +137,13 @@ def _judged_by(inspection: Inspection) -> str:
 
 def _out_of_distribution(inspection: Inspection, info: ModelInfo) -> str:
     """How far an image is from what the models know."""
-    start = "This image is"
+    nearest = "This image is"
     if inspection.other_models:
         count, name = 1 + len(inspection.other_models), escape(inspection.model_name)
-        start = (
-            f"None of the {count} models knows such images. The nearest is <strong>{name}</strong>: this is"
-        )
+        nearest = f"None of the {count} models knows such images. <strong>{name}</strong> comes nearest."
+        nearest += " The image is"
     return (
-        f"<p>{start} {inspection.distance:.1f} times as far from its training images ({escape(info.data)}) "
+        f"<p>{nearest} {inspection.distance:.1f} times as far from its training images ({escape(info.data)}) "
         f"as the limit allows. The model says “{escape(inspection.verdict)}”, but do not rely on it here.</p>"
     )
 
@@ -328,55 +318,6 @@ def _timings(inspection: Inspection) -> str:
         "<h2>Timings <small>of this image on this server</small></h2><table><tbody>"
         f"{rows}<tr class='total'><th scope='row'>total</th><td>{total:.1f} ms</td></tr></tbody></table>"
     )
-
-
-def examples_html(model: Model, sets: Sequence[ExampleSet]) -> str:
-    """Buttons with small pictures, those of this model first; the server knows each by its number alone.
-
-    Of a taught model without examples, pictures of its part. They are no buttons: a small copy is not what
-    a camera sees.
-    """
-    starts = [0, *accumulate(len(one.examples) for one in sets)]
-    strips = [(one.model != model.info.name, _strip(one, start)) for one, start in zip(sets, starts)]
-    shown = "".join(strip for _, strip in sorted(strips, key=lambda pair: pair[0]))
-    if is_taught(model) and model.examples is None:
-        shown = _taught_html(model.copies) + shown
-    return f"<section class='examples'>{shown or f'<p>{NO_EXAMPLES}</p>'}</section>"
-
-
-def _strip(shown: ExampleSet, start: int) -> str:
-    """start: the number of the first example."""
-    if not shown.examples:
-        return ""
-    buttons = "".join(
-        f"<button type='button' data-index='{index}' title='{escape(example.caption)}'>"
-        f"<img src='{_small(example.path)}' alt='{escape(example.caption)}'></button>"
-        for index, example in enumerate(shown.examples, start)
-    )
-    return (
-        f"<h2>Examples <small>{escape(shown.title)} · {escape(shown.credit)}</small></h2>"
-        f"<div class='strip'>{buttons}</div>"
-    )
-
-
-def _taught_html(copies: Sequence[bytes]) -> str:
-    """Some of the small copies that a model keeps; "" where it keeps none."""
-    if not copies:
-        return ""
-    rows = sorted({round(i * (len(copies) - 1) / (SHOWN - 1)) for i in range(SHOWN)})
-    pictures = "".join(
-        f"<img src='{_small(BytesIO(copies[row]))}' alt='good image {row + 1}'>" for row in rows
-    )
-    return (
-        "<h2>Good images <small>small copies of some that the model was taught "
-        f"with</small></h2><div class='strip'>{pictures}</div>"
-    )
-
-
-def _small(source: Path | BytesIO) -> str:
-    with Image.open(source) as image:
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-        return data_uri(image.convert("RGB"), "JPEG")
 
 
 def drift_html(drift: Drift, taught: bool = False) -> str:

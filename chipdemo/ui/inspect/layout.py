@@ -14,6 +14,7 @@ from chipdemo.settings import Settings
 from chipdemo.threshold import FPR, RECALL
 from chipdemo.ui.events import KEEP_S
 from chipdemo.ui.inspect import html, logic
+from chipdemo.ui.inspect.example_strips import examples_html
 from chipdemo.ui.theme import stage_template
 from chipdemo.ui.turns import Turns
 
@@ -160,7 +161,7 @@ def _layout_input(settings: Settings, model: Model, examples: Sequence[ExampleSe
         buttons=[],
     )
     strip = gr.HTML(
-        html.examples_html(model, examples),
+        examples_html(model, examples),
         js_on_load=EXAMPLES_JS,
         apply_default_css=False,
         elem_id="examples",

@@ -26,6 +26,7 @@ from chipdemo.threshold import Target, typed_threshold
 from chipdemo.ui.events import LIGHT, MODEL_QUEUE, shown_errors
 from chipdemo.ui.html import header_html, refused_html
 from chipdemo.ui.inspect import html, logic
+from chipdemo.ui.inspect.example_strips import examples_html
 from chipdemo.ui.inspect.layout import (
     AS_A_WHOLE,
     AUTOMATIC,
@@ -339,7 +340,7 @@ def of_another_model(parts: Parts, model: Model, threshold: float, method: str) 
         **columns,
         parts.method: gr.Radio(choices=list(model.methods), value=method, info=html.overlay_reason(model)),
         parts.get_nearest: gr.Button(visible=bool(model.copies)),
-        parts.examples: html.examples_html(model, parts.example_sets),
+        parts.examples: examples_html(model, parts.example_sets),
     }
 
 
