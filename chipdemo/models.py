@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from chipdemo.comparison import Refused, kept_folder
-from chipdemo.errors import CheckpointError, CheckpointOutOfReachError
+from chipdemo.errors import CheckpointError, CheckpointOutOfReachError, SettingsError
 from chipdemo.inspection import Model, ModelInfo
 from chipdemo.threshold import checked_threshold
 
@@ -38,11 +38,15 @@ class ModelInUse:
 class Models:
     """The models of the app, in the order in which they were named. The first is the one that labels train.
 
-    Whoever works on an image asks for them once and keeps to them.
+    Whoever works on an image asks for them once and keeps to them. Raises SettingsError where two have one
+    name: the page, the API and the labels tell them apart by it.
     """
 
     def __init__(self, *models: ModelInUse | Model):
         self.in_use = tuple(one if isinstance(one, ModelInUse) else ModelInUse(one) for one in models)
+        names = [info.name for info in self.infos]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise SettingsError(f"Two models are called {twice}. Rename the folder of one.")
 
     @property
     def every(self) -> tuple[Model, ...]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from chipdemo.errors import SettingsError
 from chipdemo.images import DecodedImage, decode_image
 from chipdemo.inspection import CAM, CBAM, CLASS_WEIGHTS, INVERSE, Region
 from chipdemo.judge import Judge, explanation_of
@@ -115,6 +116,11 @@ def test_a_model_may_be_fixed():
     dark, light = Knows("dark", 0.2), Knows("light", 0.9)
     inspection = Judge(Models(dark, light)).inspect(plain((230,) * 3), models=[dark])
     assert inspection.model_name == "dark" and inspection.other_models == () and light.predictions == 0
+
+
+def test_two_models_of_one_name_are_refused():
+    with pytest.raises(SettingsError, match="Two models are called chips"):
+        Models(Knows("chips", 0.2), Knows("chips", 0.9))
 
 
 def test_the_tiles_of_a_large_image_are_judged_by_its_model_alone():

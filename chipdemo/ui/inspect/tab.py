@@ -347,7 +347,8 @@ def of_another_model(parts: Parts, model: Model, threshold: float, method: str) 
 def models_of(judge: Judge, own: Model | None, fixed: str) -> tuple[Model, ...]:
     """Those that may judge an image of this visitor. own: the visitor's. fixed: a name, or AUTOMATIC."""
     every = (*([own] if own else ()), *judge.models.every)
-    return tuple(model for model in every if model.info.name == fixed) or every
+    named = tuple(model for model in every if model.info.name == fixed)
+    return named[:1] or every  # the visitor's own, where the app has one of its name
 
 
 def with_model(parts: Parts, model: Model, own: Model | None, models: Models, turns: Turns) -> Updates:
@@ -355,7 +356,7 @@ def with_model(parts: Parts, model: Model, own: Model | None, models: Models, tu
 
     models: of the app.
     """
-    names = [*([own.info.name] if own else []), *(one.info.name for one in models.every)]
+    names = list(dict.fromkeys(info.name for info in (*([own.info] if own else []), *models.infos)))
     stage = {"state": "empty", "turn": turns.begin(IMAGE)}
     return {
         parts.own_model: own,
