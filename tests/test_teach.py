@@ -25,7 +25,17 @@ from chipdemo.rates import Rate
 from chipdemo.teaching import silent
 from chipdemo.vision.anomaly.anomaly_model import load_anomaly_model
 from chipdemo.vision.anomaly.features import backbone_of, extract_features, starting_backbone
-from chipdemo.vision.anomaly.fitting import fit, limits_of, outliers_of, parts_of, scores_of, upper_limit
+from chipdemo.vision.anomaly.fitting import (
+    fit,
+    held_out_anomaly,
+    limits_of,
+    normal_anomaly,
+    outliers_of,
+    parts_of,
+    scores_of,
+    upper_limit,
+)
+from chipdemo.vision.anomaly.matching import score_of
 from chipdemo.vision.anomaly.saving import save_taught
 from chipdemo.vision.anomaly.teacher import NetworkTeacher
 from chipdemo.vision.checkpoint import CARD, CONFIG, FILES, MEMORY, METRICS, SPLIT, WEIGHTS, latest_revision
@@ -585,3 +595,15 @@ def test_a_backbone_without_a_grid_of_features_or_weights_is_refused(goods, tmp_
         assert message in capsys.readouterr().err
     assert main([*command, "resnet18"]) != 0
     assert "could not be downloaded" in capsys.readouterr().err
+
+
+def test_an_image_is_held_out_of_what_is_normal_too():
+    """By what is normal in all images it would score lower than a new one, and more new ones be flagged."""
+    anomaly = np.random.default_rng(0).normal(0.5, 0.1, (12, 8, 8)).astype(np.float32)
+    anomaly[0, 2:4, 2:4] += 0.2
+    inside, parts = np.ones(anomaly.shape, bool), np.arange(12) % 3
+    others = parts != 0
+    expected = normal_anomaly(anomaly[others], inside[others]).standardized(anomaly[0])
+    found = held_out_anomaly(anomaly, inside, parts)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+    assert score_of(found[0]) > score_of(normal_anomaly(anomaly, inside).standardized(anomaly)[0])

@@ -36,6 +36,7 @@ from chipdemo.vision.anomaly.drafts import outliers_shown, taught_of
 from chipdemo.vision.anomaly.features import first_unusable, followed_by, usable_images
 from chipdemo.vision.anomaly.fitting import (
     CANDIDATES,
+    held_out_anomaly,
     limits_of,
     normal_anomaly,
     outliers_of,
@@ -328,8 +329,9 @@ def widened(before: AnomalyModel, goods: SeenImages, progress: Progress = silent
         normal,
         before.alignment,
     )
+    held_out = held_out_anomaly(anomaly, goods.inside, parts, before.normal)
     shown = goods.inside & ~(goods.black & before.background)
-    return Widened(wider, np.where(shown, normal.standardized(anomaly), np.float32(0)))
+    return Widened(wider, np.where(shown, held_out, np.float32(0)))
 
 
 def head_of(goods: np.ndarray, defects: np.ndarray) -> MemoryHead | None:

@@ -95,7 +95,8 @@ def fit(features: ImageFeatures, patches: int | None = None, progress: Progress 
         ]
     )
     normal = normal_anomaly(anomaly, features.inside)
-    maps = _shown(normal.standardized(anomaly), features, background := features.black.mean(0) > 0.5)
+    held_out = held_out_anomaly(anomaly, features.inside, parts)
+    maps = _shown(held_out, features, background := features.black.mean(0) > 0.5)
     bank = FittedBank(
         candidates.descriptor,
         candidates.statistics,
@@ -233,6 +234,22 @@ def normal_anomaly(
         scores = np.array([score_of(one) for one in shown])
         rows[list(outliers_of(scores))] = False
     return normal
+
+
+def held_out_anomaly(
+    anomaly: np.ndarray, inside: np.ndarray, parts: np.ndarray, earlier: NormalAnomaly | None = None
+) -> np.ndarray:
+    """(N, h, w) in standard deviations above what is normal in the other parts, as for a new image.
+
+    By what is normal in all of them, an image would score lower than a new one does: it is among them.
+    anomaly, inside, earlier: as normal_anomaly takes them. parts: (N,), as parts_of gives them.
+    """
+    standardized = np.empty_like(anomaly)
+    for part in range(parts.max() + 1):
+        rows = parts == part
+        others = normal_anomaly(anomaly[~rows], inside[~rows], earlier)
+        standardized[rows] = others.standardized(anomaly[rows])
+    return standardized
 
 
 def _normal_of(anomaly: np.ndarray, inside: np.ndarray, earlier: NormalAnomaly | None) -> NormalAnomaly:
