@@ -3,6 +3,7 @@
 The composition root: settings -> models -> Judge -> page -> launch. `python app.py --help` lists every flag.
 """
 
+import atexit
 import errno
 import logging
 import os
@@ -164,6 +165,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+def end_at_once(status: Sequence[int]) -> None:
+    """End the process with the status that main gave, if it gave one.
+
+    Threads of the server may be inside of a runtime still. Python ends them where they want to go on, which
+    C++ answers by aborting the process ("terminate called without an active exception").
+    """
+    if status:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status[0])
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container stops as by Ctrl-C
-    sys.exit(main())
+    ended: list[int] = []
+    atexit.register(end_at_once, ended)  # the first to be registered is the last to run
+    ended.append(main())
+    sys.exit(ended[0])
