@@ -24,6 +24,7 @@ from tqdm import tqdm
 from benchmarks.overlays import drawn
 from benchmarks.teaching import enlarged
 from chipdemo.inspection import ABNORMAL
+from chipdemo.splits import TEST
 from chipdemo.vision.checkpoint import SPLIT, ModelSpec, write_json
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.transforms import normalize, pixels_of
@@ -33,7 +34,7 @@ from training.measure import auroc
 from training.predict import BATCH_SIZE, device_name, predict
 from training.robustness import changed_images
 from training.sources import read_elpv
-from training.splits import TEST, read_split
+from training.splits import read_split
 from training.uncertainty import RESAMPLES, interval, resampled
 
 RUNS = Path(__file__).resolve().parent.parent / "runs" / "ablation" / "elpv"

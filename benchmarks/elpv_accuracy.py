@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
+from chipdemo.splits import split_by_hash
 from chipdemo.vision.checkpoint import CONFIG, METRICS, read_json, read_metrics, write_json
 from chipdemo.vision.transforms import pixels_of
 from chipdemo.vision.weights import load_checkpoint
@@ -28,7 +29,6 @@ from training.distillation import predict_turned
 from training.measure import measure
 from training.resume import STATE
 from training.sources import read_elpv
-from training.splits import split_by_hash
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLIT = ROOT / "benchmarks" / "elpv_split.json"

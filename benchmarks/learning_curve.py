@@ -23,11 +23,11 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from benchmarks.elpv_accuracy import ROOT, SPLIT
+from chipdemo.splits import split_by_hash
 from chipdemo.vision.checkpoint import METRICS, read_json, read_metrics, write_json
 from training.linear import LINEAR, NETWORK, kept_of, log_losses
 from training.resume import STATE
 from training.sources import read_elpv
-from training.splits import split_by_hash
 
 REPORT = ROOT / "benchmarks" / "learning_curve.json"
 SIZES = (60, 120, 240, 480, 960)

@@ -40,6 +40,7 @@ from chipdemo.labeling.queue import INFORMATIVE, RANDOM, Queue
 from chipdemo.labeling.ranking import rank
 from chipdemo.labeling.scoring import Scorer
 from chipdemo.models import Models
+from chipdemo.splits import split_by_hash
 from chipdemo.vision.checkpoint import METRICS as METRICS_FILE
 from chipdemo.vision.checkpoint import model_revision, read_json, read_metrics, write_json
 from chipdemo.vision.predictor import load_model
@@ -47,7 +48,6 @@ from chipdemo.vision.revisions import newest_accepted
 from training.comparison import METRICS, NEW, Answers, answers_of, compare
 from training.data import Sample
 from training.sources import read_elpv
-from training.splits import split_by_hash
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLIT, REPORT = ROOT / "benchmarks" / "elpv_split.json", ROOT / "benchmarks" / "loop.json"

@@ -27,12 +27,13 @@ from chipdemo.inspection import ABNORMAL, Box, Inspection
 from chipdemo.judge import Judge
 from chipdemo.models import Models
 from chipdemo.settings import AUTO, DEFAULT_MODEL
+from chipdemo.splits import TEST
 from chipdemo.vision.checkpoint import SPLIT, find_checkpoint, read_metrics, write_json
 from chipdemo.vision.predictor import NetworkModel, load_model
 from training.data import Sample
 from training.measure import auroc
 from training.sources import read_elpv
-from training.splits import TEST, read_split
+from training.splits import read_split
 from training.uncertainty import RESAMPLES, interval, resampled
 
 REPORT = Path(__file__).with_suffix(".json")

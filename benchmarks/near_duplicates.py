@@ -7,7 +7,7 @@ ELPV and the transistors of MVTec AD, each image entered four times: under other
 such pairs? Then a logistic regression on the pooled features of the starting backbone is trained on 70 %
 and tested on 20 %, of several divisions: of the images as they are, and of the four times as many, in
 groups and without. The images as they are tell how many near-duplicates are found where few are expected.
-The settings of chipdemo/vision/near_duplicates.py were chosen on ELPV and the screws.
+The settings of chipdemo/near_duplicates.py were chosen on ELPV and the screws.
 """
 
 import argparse
@@ -26,13 +26,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from chipdemo.near_duplicates import near_duplicates, small_gray
+from chipdemo.splits import TEST, TRAIN, split_by_hash
 from chipdemo.vision.anomaly.features import starting_backbone
 from chipdemo.vision.checkpoint import write_json
-from chipdemo.vision.near_duplicates import near_duplicates, small_gray
 from chipdemo.vision.transforms import normalize, pixels_of
 from training.measure import auroc
 from training.sources import read_elpv
-from training.splits import TEST, TRAIN, split_by_hash
 
 REPORT = Path(__file__).with_suffix(".json")
 DIVISIONS = 10

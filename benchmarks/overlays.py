@@ -35,6 +35,7 @@ from chipdemo.images import DecodedImage, decode_image, read_image
 from chipdemo.inspection import ABNORMAL, NORMAL
 from chipdemo.judge import Judge
 from chipdemo.models import Models
+from chipdemo.splits import TEST
 from chipdemo.vision.anomaly.drawn_defects import KINDS, draw_defect
 from chipdemo.vision.anomaly.features import extract_features, trained_backbone
 from chipdemo.vision.anomaly.fitting import fit
@@ -52,7 +53,7 @@ from training.localization import (
 )
 from training.record import record
 from training.sources import read_data, read_elpv
-from training.splits import TEST, read_split
+from training.splits import read_split
 
 ROOT = Path(__file__).resolve().parent.parent
 ROW = "lite0-cbam-0"

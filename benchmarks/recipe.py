@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
+from chipdemo.splits import split_by_hash
 from chipdemo.vision.checkpoint import METRICS, read_json, read_metrics, write_json
 from chipdemo.vision.transforms import pixels_of
 from chipdemo.vision.weights import load_checkpoint
@@ -29,7 +30,6 @@ from training.predict import predict
 from training.resume import STATE
 from training.robustness import measure_robustness
 from training.sources import read_csv, read_elpv
-from training.splits import split_by_hash
 from training.uncertainty import RESAMPLES, resampled
 
 ROOT = Path(__file__).resolve().parent.parent

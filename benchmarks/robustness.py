@@ -16,12 +16,13 @@ from tqdm import tqdm
 
 from chipdemo.errors import ChipDemoError
 from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.splits import TEST
 from chipdemo.vision.checkpoint import SPLIT, find_checkpoint, write_json
 from chipdemo.vision.weights import load_checkpoint
 from training.record import record
 from training.robustness import CARD_TITLE, measure_robustness, robustness_table
 from training.sources import DATA_HELP, read_data
-from training.splits import TEST, read_split
+from training.splits import read_split
 
 REPORT = Path(__file__).with_suffix(".json")
 

@@ -8,11 +8,12 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 from scipy.ndimage import gaussian_filter
 
-from chipdemo.vision.near_duplicates import near_duplicates, small_gray
+from chipdemo.near_duplicates import near_duplicates, small_gray
+from chipdemo.splits import SPLITS, TEST
 from training.data import load_images
 from training.divided import AUTO, OFF, load_divided, near_duplicate_groups
 from training.folders import read_folder
-from training.splits import SPLITS, TEST, divide
+from training.splits import divide
 
 SIDE = 240
 

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from chipdemo.errors import DataError
 from chipdemo.images import read_image
+from chipdemo.splits import SPLITS, split_by_hash
 from tests.tiny import draw_chip, draw_chips
 from training.data import load_images
 from training.folders import read_folder
 from training.sources import group_by_path, read_elpv
-from training.splits import SPLITS, divide, read_split, split_by_hash
+from training.splits import divide, read_split
 
 ROOT = Path(__file__).parent.parent
 

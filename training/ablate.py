@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from chipdemo.errors import ChipDemoError, DataError
+from chipdemo.near_duplicates import SIDE
 from chipdemo.vision.checkpoint import SPLIT, write_json
-from chipdemo.vision.near_duplicates import SIDE
 from chipdemo.vision.transforms import pixels_of
 from training.ablation.plans import PLANS, Plan
 from training.ablation.results import report, ship

@@ -10,6 +10,7 @@ import torch
 from scipy.special import expit
 
 from chipdemo.comparison import comparison_of
+from chipdemo.splits import TEST, TRAIN, VAL
 from chipdemo.vision.checkpoint import (
     CARD,
     METRICS,
@@ -28,7 +29,6 @@ from training.divided import DividedImages
 from training.in_use import InUse
 from training.measure import draw, measure
 from training.predict import Predictions, predict
-from training.splits import TEST, TRAIN, VAL
 
 NOT_PRINTED = ("split", "probabilities", "abnormal")
 

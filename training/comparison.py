@@ -23,11 +23,11 @@ from chipdemo.comparison import BETTER, NOT_DISTINGUISHABLE, WORSE
 from chipdemo.errors import DataError
 from chipdemo.images import read_image
 from chipdemo.inspection import Model
+from chipdemo.splits import TEST, TRAIN, VAL
 from chipdemo.vision.predictor import load_model
 from training.data import Sample
 from training.divided import DividedImages
 from training.in_use import InUse
-from training.splits import TEST, TRAIN, VAL
 from training.uncertainty import RESAMPLES, interval, resampled
 
 MARGIN = 0.01  # of AUROC and of accuracy

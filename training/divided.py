@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from chipdemo.vision.near_duplicates import near_duplicates, small_gray
+from chipdemo.near_duplicates import near_duplicates, small_gray
+from chipdemo.splits import SPLITS, TEST, TRAIN, VAL
 from training.data import Images, LabeledData, Sample, load_images, with_earlier
-from training.splits import NONE_SEEN, SPLITS, TEST, TRAIN, VAL, divide, read_split
+from training.splits import NONE_SEEN, divide, read_split
 
 NAMES = {TRAIN: "training", VAL: "validation", TEST: "test"}
 AUTO, OFF = GROUPS = ("auto", "off")

@@ -12,6 +12,7 @@ import numpy as np
 
 from chipdemo.errors import ChipDemoError
 from chipdemo.inspection import ModelInfo
+from chipdemo.splits import TRAIN
 from chipdemo.vision.checkpoint import (
     HEAD,
     HUB_ID,
@@ -26,7 +27,7 @@ from chipdemo.vision.revisions import newest_accepted
 from training.data import LabeledData
 from training.divided import DividedImages
 from training.sources import read_data
-from training.splits import TRAIN, read_split
+from training.splits import read_split
 
 ALL_BLOCKS = 1000  # more than any backbone has
 NEW_SHARE, MOST_REPEATS = 0.3, 8  # of the images of an epoch that are new; of a new image in an epoch

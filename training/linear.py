@@ -13,12 +13,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
+from chipdemo.splits import TRAIN, VAL
 from chipdemo.vision.checkpoint import ModelSpec
 from chipdemo.vision.model import ChipNet
 from training.calibration import fit_calibration
 from training.divided import DividedImages
 from training.predict import predict
-from training.splits import TRAIN, VAL
 from training.trunk import CHUNK, FrozenTrunk, Inputs
 
 NETWORK, LINEAR = "network", "linear head"  # what a training run chooses from

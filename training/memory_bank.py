@@ -9,6 +9,7 @@ import numpy as np
 from chipdemo.errors import DataError
 from chipdemo.files import Found
 from chipdemo.inspection import NORMAL
+from chipdemo.splits import TRAIN
 from chipdemo.vision.anomaly.anomaly_model import (
     AnomalyModel,
     load_anomaly_model,
@@ -26,7 +27,6 @@ from chipdemo.vision.checkpoint import MEMORY, read_metrics
 from training.divided import DividedImages
 from training.in_use import InUse, is_at_hand
 from training.record import record
-from training.splits import TRAIN
 
 OF_MODEL = ", by "
 

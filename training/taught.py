@@ -13,6 +13,7 @@ from tqdm import tqdm
 from chipdemo.comparison import comparison_of
 from chipdemo.files import DEFAULT_LIMITS, Found
 from chipdemo.inspection import ABNORMAL, NORMAL
+from chipdemo.splits import TEST, TRAIN, VAL
 from chipdemo.teaching import silent
 from chipdemo.vision.anomaly.continuing import ContinuingTeacher
 from chipdemo.vision.checkpoint import METRICS, SPLIT, read_json, read_metrics, write_json
@@ -25,7 +26,6 @@ from training.divided import load_divided
 from training.in_use import InUse
 from training.options import Options, changed
 from training.sources import read_data
-from training.splits import TEST, TRAIN, VAL
 
 
 def continue_taught(options: Options, in_use: InUse, folder: Path) -> None:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from chipdemo.comparison import comparison_of, kept_folder
 from chipdemo.errors import ChipDemoError, DataError
+from chipdemo.splits import SPLITS
 from chipdemo.vision.checkpoint import FILES, ModelSpec, read_metrics
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.output import replacing
@@ -36,7 +37,7 @@ from training.predict import device_name, predict
 from training.push import destination, push
 from training.resume import PARTIAL_STATE, STATE, load_state, save_state
 from training.sources import read_data
-from training.splits import NONE_SEEN, SPLITS
+from training.splits import NONE_SEEN
 from training.starting_weights import load_starting_weights
 from training.taught import continue_taught
 from training.trunk import FrozenTrunk, Inputs

@@ -46,8 +46,12 @@ def counted(counts: dict[str, int]) -> str:
 
 
 def show_refused(lines: Sequence[str]) -> None:
+    show_lines("Not taken", lines)
+
+
+def show_lines(what: str, lines: Sequence[str]) -> None:
     if lines:
-        print(f"Not taken: {len(lines):,}")
+        print(f"{what}: {len(lines):,}")
     for line in lines:
         print(f"  {line}")
 

@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from chipdemo.cli import add_command, amount, counted, show_progress, show_refused
+from chipdemo.cli import add_command, amount, counted, show_lines, show_progress, show_refused
 from chipdemo.errors import SettingsError
 from chipdemo.settings import Settings, flag, variable
 
-EXPORTS = ("imagefolder", "parquet", "csv", "coco", "yolo")
-IMPORTS = ("imagefolder", "folder", "csv", "coco")
+EXPORTS = ("imagefolder", "parquet", "csv", "coco", "yolo", "labelstudio")
+IMPORTS = ("imagefolder", "folder", "csv", "coco", "labelstudio")
 HUB = "hf:"  # before the owner/name of a dataset
 
 
@@ -26,7 +26,9 @@ def add_to(rooms: argparse._SubParsersAction) -> None:
     export.add_argument("folder", type=Path, metavar="DIR", help="folder to create")
     export.add_argument("--format", choices=EXPORTS, default=EXPORTS[0], help="default: %(default)s")
     take = add_command(commands, "import", labels_import, "import labels", "journal")
-    take.add_argument("path", type=Path, metavar="PATH", help="labeled folder, CSV or COCO JSON")
+    take.add_argument(
+        "path", type=Path, metavar="PATH", help="labeled folder, CSV, or JSON of COCO or Label Studio"
+    )
     take.add_argument("--annotator", required=True, metavar="NAME", help="whose labels they are")
     take.add_argument("--format", choices=IMPORTS, default="", help="default: guessed from the files")
     for label in ("normal", "abnormal"):
@@ -85,6 +87,7 @@ def labels_import(flags: argparse.Namespace, settings: Settings) -> None:
     if imported.replaced:
         print(f"{imported.replaced:,} of them replaced earlier labels of {flags.annotator}.")
     show_refused(imported.refused)
+    show_lines("Parts of labels not taken", imported.left_out)
 
 
 def labels_publish(flags: argparse.Namespace, settings: Settings) -> None:

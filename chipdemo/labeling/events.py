@@ -8,15 +8,15 @@ from types import SimpleNamespace
 
 from chipdemo.errors import LabelError
 from chipdemo.labeling.agreement import consensus_of, standing
-from chipdemo.labeling.label import Box, Label, ModelPrediction
+from chipdemo.labeling.label import Box, Label, ModelPrediction, Polygon
 
 
 def insert_event(database: sqlite3.Connection, label: Label, page: str | None, replaces: str) -> bool:
     """Add one event and update votes and consensus; False where it is there already. See Journal.append."""
     new = database.execute(
-        "INSERT INTO events (event_id, image_sha256, label, annotator, defect_type, boxes, mask, note, "
-        "prediction, retracts, decides, created_at, page) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO events (event_id, image_sha256, label, annotator, defect_type, boxes, polygons, mask, "
+        "mask_type, note, prediction, retracts, decides, created_at, page) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (
             label.event_id,
             label.image_sha256,
@@ -24,7 +24,9 @@ def insert_event(database: sqlite3.Connection, label: Label, page: str | None, r
             label.annotator,
             label.defect_type,
             json.dumps([astuple(box) for box in label.boxes]),
+            json.dumps([astuple(polygon) for polygon in label.polygons]),
             label.mask,
+            label.mask_type,
             label.note,
             json.dumps(list(asdict(label.prediction).values())) if label.prediction else "",
             label.retracts,
@@ -54,7 +56,12 @@ def label_of(row: sqlite3.Row) -> Label:
         annotator=row["annotator"],
         defect_type=row["defect_type"],
         boxes=tuple(Box(*box) for box in json.loads(row["boxes"])),
+        polygons=tuple(
+            Polygon(tuple(map(tuple, points)), defect_type)
+            for points, defect_type in json.loads(row["polygons"])
+        ),
         mask=row["mask"],
+        mask_type=row["mask_type"],
         note=row["note"],
         prediction=ModelPrediction(*json.loads(row["prediction"])) if row["prediction"] else None,
         retracts=row["retracts"],

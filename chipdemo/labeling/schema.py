@@ -162,6 +162,11 @@ MIGRATIONS = (
         embedding BLOB NOT NULL       -- float32, little-endian, of unit length; x'' for none
     ) WITHOUT ROWID;
     """,
+    """
+    -- Version 4: a defect type of each box, the fifth value in boxes; polygons; a defect type of the mask.
+    ALTER TABLE events ADD COLUMN polygons TEXT NOT NULL DEFAULT '[]';  -- JSON: [[[[x, y], ...], type], ...]
+    ALTER TABLE events ADD COLUMN mask_type TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

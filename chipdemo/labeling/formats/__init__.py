@@ -10,7 +10,16 @@ from pathlib import Path
 
 from chipdemo.errors import ExchangeError
 from chipdemo.labeling.agreement import DISPUTED
-from chipdemo.labeling.formats import coco, folders, imagefolder, parquet, table, yolo
+from chipdemo.labeling.formats import (
+    coco,
+    folders,
+    imagefolder,
+    labelstudio,
+    labelstudio_reading,
+    parquet,
+    table,
+    yolo,
+)
 from chipdemo.labeling.formats.entry import Entry, entries_of
 from chipdemo.labeling.formats.reading import Imported, keep_rows
 from chipdemo.labeling.intake import Progress
@@ -23,14 +32,21 @@ WRITERS = {  # write(folder, entries) -> how many it left out, by reason
     "csv": table.write,
     "coco": coco.write,
     "yolo": yolo.write,
+    "labelstudio": labelstudio.write,
 }
 READERS = {  # read(path) -> rows, and a line for each one that cannot be read
     "imagefolder": imagefolder.read,
     "folder": folders.read,
     "csv": table.read,
     "coco": coco.read,
+    "labelstudio": labelstudio_reading.read,
 }
-SIGNS = {"metadata.jsonl": "imagefolder", "annotations.json": "coco", "labels.csv": "csv"}
+SIGNS = {  # in the order in which they count
+    "metadata.jsonl": "imagefolder",
+    "annotations.json": "coco",
+    labelstudio.TASKS: "labelstudio",
+    "labels.csv": "csv",
+}
 
 
 @dataclass(frozen=True)
@@ -99,10 +115,11 @@ def import_labels(
 ) -> Imported:
     """Add labeled images to the journal, as labels of this annotator. See keep_rows. Again, it adds nothing.
 
-    path: a folder that export_labels wrote as imagefolder, CSV or COCO, or one as labeled_folders reads
-    it; a CSV with columns image and label; a COCO JSON. format: one of READERS; guessed where it is "".
-    normal, abnormal: names of further class folders, for the format folder. Raises ExchangeError if nothing
-    can be read there, LabelError for an invalid name of an annotator; labels added before that stay.
+    path: a folder that export_labels wrote as imagefolder, CSV, COCO or Label Studio, or one as
+    labeled_folders reads it; a CSV with columns image and label; a JSON of COCO or of Label Studio. format:
+    one of READERS; guessed where it is "". normal, abnormal: names of further class folders, for the format
+    folder. Raises ExchangeError if nothing can be read there, LabelError for an invalid name of an annotator;
+    labels added before that stay.
     """
     Label("0" * 64, UNSURE, annotator)  # raises LabelError before anything is read
     path = path.expanduser()
@@ -130,5 +147,8 @@ def _guess(path: Path) -> str:
         return next((format for file, format in SIGNS.items() if (path / file).is_file()), "folder")
     formats = {".csv": "csv", ".json": "coco", ".jsonl": "imagefolder"}
     if not path.is_file() or path.suffix.lower() not in formats:
-        raise ExchangeError(f"{path} is not a folder, a CSV or a COCO JSON. Check the path.")
-    return formats[path.suffix.lower()]
+        raise ExchangeError(
+            f"{path} is not a folder, a CSV, or a JSON of COCO or Label Studio. Check the path."
+        )
+    format = formats[path.suffix.lower()]
+    return "labelstudio" if format == "coco" and labelstudio_reading.is_list(path) else format

@@ -1,26 +1,31 @@
-"""COCO: images/ and annotations.json with boxes and masks as run lengths; a category a defect type."""
+"""COCO: images/ and annotations.json with boxes, polygons, and masks as run lengths; a category a type."""
 
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from io import BytesIO
 from pathlib import Path
 from shutil import copyfileobj
 from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from chipdemo.errors import ExchangeError, LabelError
-from chipdemo.images import MAX_MEGAPIXELS
 from chipdemo.inspection import ABNORMAL, NORMAL
 from chipdemo.labeling.formats.entry import Entry
 from chipdemo.labeling.formats.imagefolder import write_file
-from chipdemo.labeling.formats.reading import Row, inside, png_of, rows_of
+from chipdemo.labeling.formats.reading import Row, inside, rows_of
+from chipdemo.labeling.formats.shapes import (
+    checked_size,
+    filled,
+    merged_masks,
+    most_frequent,
+    own_type,
+    pixels_of,
+)
+from chipdemo.labeling.label import Box
 
 ANNOTATIONS = "annotations.json"
-NO_TYPE = "defect"  # the category of a defect without a type
 
 
 def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
@@ -32,9 +37,9 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
             write_file(folder / "images" / entry.file_name, entry.content)
             image = {"id": images, "file_name": f"images/{entry.file_name}", **entry.fields}
             file.write((",\n" if images > 1 else "\n").encode() + json.dumps(image).encode())
-            category = entry.consensus.defect_type or NO_TYPE
-            for annotation in _annotations(entry):
+            for defect_type, annotation in _annotations(entry):
                 annotations += 1
+                category = entry.type_of(defect_type)
                 annotation |= {
                     "id": annotations,
                     "image_id": images,
@@ -50,21 +55,27 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
     return {}
 
 
-def _annotations(entry: Entry) -> Iterator[dict[str, Any]]:
-    """One of each box, without segmentation, and one of the mask, with run lengths."""
+def _annotations(entry: Entry) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One of each box, without segmentation, of each polygon, and of the mask, with run lengths.
+
+    With the defect type of each.
+    """
     for box in entry.boxes:
-        yield {
-            "bbox": [box.x, box.y, box.width, box.height],
-            "area": box.width * box.height,
-            "segmentation": [],
-        }
-    if entry.mask and (box := (mask := Image.open(BytesIO(entry.mask)).convert("L")).getbbox()):
-        pixels = np.asarray(mask) > 0  # (h, w)
-        yield {
-            "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
-            "area": int(pixels.sum()),
-            "segmentation": {"size": list(pixels.shape), "counts": runs_of(pixels)},
-        }
+        yield box.defect_type, _annotation(box, box.width * box.height, [])
+    for polygon in entry.polygons:
+        pixels = filled(polygon.points, (entry.image.width, entry.image.height))
+        yield polygon.defect_type, _annotation(polygon.box, int(pixels.sum()), [sum(polygon.points, ())])
+    pixels = pixels_of(entry.mask) if entry.mask else np.zeros((0, 0), bool)
+    if pixels.any():
+        rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
+        left, top = int(columns[0]), int(rows[0])
+        box = Box(left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top)
+        runs = {"size": list(pixels.shape), "counts": runs_of(pixels)}
+        yield entry.mask_type, _annotation(box, int(pixels.sum()), runs)
+
+
+def _annotation(box: Box, area: int, segmentation: Any) -> dict[str, Any]:
+    return {"bbox": [box.x, box.y, box.width, box.height], "area": area, "segmentation": segmentation}
 
 
 def runs_of(pixels: np.ndarray) -> list[int]:
@@ -77,8 +88,8 @@ def read(path: Path) -> Iterator[Row | str]:
     """path: a COCO JSON, or the folder of annotations.json.
 
     An image without a `label` is abnormal if it has annotations, else normal; its defect type is
-    the most frequent category. An annotation with a segmentation is drawn into the mask, one without
-    becomes a box.
+    the most frequent category. Polygons become polygons, run lengths are drawn into the mask, and an
+    annotation without segmentation becomes a box.
     """
     file = path / ANNOTATIONS if path.is_dir() else path
     try:
@@ -99,16 +110,28 @@ def read(path: Path) -> Iterator[Row | str]:
         ) from error
 
     def row_of(image: dict[str, Any]) -> Row:
-        own = of_image[image["id"]]
-        drawn = [one["segmentation"] for one in own if one.get("segmentation")]
+        own = [(names[one["category_id"]], one) for one in of_image[image["id"]]]
+        label_type = image.get("defect_type", most_frequent([name for name, _ in own]))
+        marks = [(own_type(name, label_type), one, one.get("segmentation")) for name, one in own]
+        runs = [(name, drawn) for name, _, drawn in marks if isinstance(drawn, dict)]
+        size = (image["width"], image["height"]) if any(drawn for _, _, drawn in marks) else None
+        mask, mask_type, left_out = _mask_of(runs, *size) if runs else (b"", "", ())
         return Row(
             str(image.get("name") or image["file_name"]),
             _beside(file, image["file_name"]),
             str(image.get("label") or "") or (ABNORMAL if own else NORMAL),
-            image["defect_type"] if "defect_type" in image else _most_frequent(own, names),
-            tuple(tuple(one["bbox"]) for one in own if not one.get("segmentation")),
-            _mask_of(drawn, image["width"], image["height"]) if drawn else b"",
+            label_type,
+            tuple((*one["bbox"], name) for name, one, drawn in marks if not drawn),
+            mask,
             image.get("note") or "",
+            tuple(
+                (tuple(zip(part[::2], part[1::2], strict=True)), name)
+                for name, _, drawn in marks
+                for part in (drawn if isinstance(drawn, list) else ())
+            ),
+            mask_type,
+            size,
+            left_out,
         )
 
     yield from rows_of(file.name, images, row_of)
@@ -120,34 +143,18 @@ def _beside(file: Path, name: str) -> Path:
     return path if path.exists() else inside(file.parent / "images", name)
 
 
-def _most_frequent(annotations: list[dict[str, Any]], names: dict[int, str]) -> str:
-    found = [names[annotation["category_id"]] for annotation in annotations]
-    most = max(sorted(found), key=found.count, default="")
-    return "" if most == NO_TYPE else most
-
-
-def _mask_of(segmentations: list[Any], width: int, height: int) -> bytes:
-    """All polygons and run lengths drawn into one mask, as PNG. Raises LabelError."""
-    if not 0 < width * height <= MAX_MEGAPIXELS * 1e6:
-        raise LabelError(
-            f"An image of {width} x {height} pixels is too large; the limit is {MAX_MEGAPIXELS:g} megapixels."
-        )
-    mask = Image.new("L", (width, height))
-    for segmentation in segmentations:
-        if isinstance(segmentation, list):
-            for polygon in segmentation:
-                ImageDraw.Draw(mask).polygon(polygon, fill=255)
-        elif isinstance(segmentation["counts"], list):
-            runs = Image.fromarray(_pixels_of(segmentation["counts"], width, height))
-            mask.paste(runs, mask=runs)
-        else:
-            raise LabelError("Compressed run lengths cannot be read. Export polygons instead.")
-    return png_of(mask)
+def _mask_of(drawn: list[tuple[str, dict]], width: int, height: int) -> tuple[bytes, str, tuple[str, ...]]:
+    """All run lengths, with their defect types, as one mask. Raises LabelError. See merged_masks."""
+    checked_size(width, height)
+    if any(not isinstance(segmentation["counts"], list) for _, segmentation in drawn):
+        raise LabelError("Compressed run lengths cannot be read. Export polygons instead.")
+    return merged_masks(
+        [(name, _pixels_of(segmentation["counts"], width, height)) for name, segmentation in drawn]
+    )
 
 
 def _pixels_of(runs: list[int], width: int, height: int) -> np.ndarray:
-    """Run lengths column by column -> (h, w) uint8, 0 or 255. Raises ValueError if they do not add up."""
+    """Run lengths column by column -> (h, w) bool. Raises ValueError if they do not add up."""
     if sum(runs) != width * height:
         raise ValueError(f"the runs add up to {sum(runs):,} pixels of {width * height:,}")
-    values = np.arange(len(runs)) % 2 * 255
-    return np.repeat(values.astype(np.uint8), runs).reshape((height, width), order="F")
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape((height, width), order="F")

@@ -30,8 +30,10 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
             "sha256": text,
             "width": number,
             "height": number,
-            "boxes": List({"x": number, "y": number, "width": number, "height": number}),
+            "boxes": List({"x": number, "y": number, "width": number, "height": number, "defect_type": text}),
+            "polygons": List({"points": List(List(number)), "defect_type": text}),
             "mask": Image(),
+            "mask_type": text,
         }
     )
     schema, rows = features.arrow_schema, []  # its metadata tells datasets which columns are images
@@ -44,6 +46,8 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
                     "image": {"bytes": entry.content, "path": entry.file_name},
                     "label": LABELS.index(entry.consensus.label),
                     "boxes": [asdict(box) for box in entry.boxes],
+                    "polygons": [asdict(polygon) for polygon in entry.polygons],
+                    "mask_type": entry.mask_type,
                     "mask": {"bytes": entry.mask, "path": entry.mask_name} if entry.mask else None,
                 }
             )

@@ -6,19 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import astuple, dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from chipdemo.errors import ChipDemoError, ExchangeError, LabelError
 from chipdemo.files import Found, in_parallel, shown
-from chipdemo.images import content_sha256, read_image
 from chipdemo.labeling.folders import label_of
+from chipdemo.labeling.formats.shapes import Points, Size, box_in, mask_in, polygon_in
 from chipdemo.labeling.intake import Progress, is_full, read_file
 from chipdemo.labeling.journal import Journal, NewImage
-from chipdemo.labeling.label import Box, Label
+from chipdemo.labeling.label import Box, Label, Polygon
 from chipdemo.tables import local_path, whole_number
 
 EVENTS = uuid.UUID("6f0b7c9e-3f0e-5d3c-9d0a-0c1e8a5b7d42")  # the namespace of imported events' ids
@@ -27,19 +24,25 @@ MALFORMED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, Rec
 
 @dataclass(frozen=True)
 class Row:
-    """One labeled image as it was read. path: its file. name: shown to the annotators.
+    """One labeled image as it was read. source: its file, or the content. name: shown to the annotators.
 
-    label: any synonym of normal and abnormal, or unsure. boxes: (x, y, width, height) in pixels.
-    mask: the path or the content of a picture that is black where there is no defect.
+    label: any synonym of normal and abnormal, or unsure. boxes: x, y, width, height (pixels) and defect type.
+    polygons: points (x, y; pixels) and defect type. mask: the path or the content of a picture that is black
+    where there is no defect. A defect type is "" where it is that of the label. size: width and height
+    of the image to which shapes and mask belong, if known. left_out: what an import cannot take, in words.
     """
 
     name: str
-    path: Path
+    source: Path | bytes
     label: str
     defect_type: str = ""
-    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    boxes: tuple[tuple[float, float, float, float, str], ...] = ()
     mask: Path | bytes = b""
     note: str = ""
+    polygons: tuple[tuple[Points, str], ...] = ()
+    mask_type: str = ""
+    size: Size | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,15 @@ class Imported:
     """The result of an import. known: labels that were there already, or that say no more than one that is.
 
     replaced: of the added ones, how many took the place of a standing label of the same annotator.
-    refused: a line with name and reason for each label that was not taken.
+    refused: a line with name and reason for each label that was not taken. left_out: a line for each part of
+    a label that was not taken, such as a kind of region that labels do not have.
     """
 
     added: int
     known: int
     replaced: int
     refused: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def keep_rows(
@@ -62,7 +67,7 @@ def keep_rows(
     """Add labeled images to the journal. rows: these, and lines about what could not be read.
 
     An imported label is an event like any other: it becomes the annotator's latest label of that image. So
-    it replaces the standing one, unless that says the same and more (boxes, a mask, a note).
+    it replaces the standing one, unless that says the same and more (boxes, polygons, a mask, a note).
     """
 
     def read(row: Row | str) -> tuple[Row, NewImage, Label] | str:
@@ -71,7 +76,7 @@ def keep_rows(
         except (ChipDemoError, *MALFORMED) as error:
             return f"{shown(row.name)}: {_reason(error)}"
 
-    counts, refused = Counter(), []
+    counts, refused, left_out = Counter(), [], []
     images, labels = [], []  # for the next transaction
     seen: dict[str, tuple[str, str]] = {}  # label and name by sha256
 
@@ -96,6 +101,7 @@ def keep_rows(
                 if first == label.label:
                     images.append(image)
                     labels.append(label)
+                    left_out += [f"{shown(row.name)}: {shown(part)}" for part in row.left_out]
                 else:
                     refused.append(
                         f"{shown(row.name)}: {label.label}, but the same image as {shown(name)} is {first}. "
@@ -105,7 +111,7 @@ def keep_rows(
                 keep()
             progress(done)
     keep()
-    return Imported(counts["added"], counts["known"], counts["replaced"], tuple(refused))
+    return Imported(counts["added"], counts["known"], counts["replaced"], tuple(refused), tuple(left_out))
 
 
 def inside(root: Path, name: Any) -> Path:
@@ -145,42 +151,54 @@ def _event(row: Row, annotator: str) -> tuple[NewImage, Label]:
     label = label_of(whole_number(row.label))
     if label is None:
         raise LabelError(f"The label {shown(row.label)!r} is not normal, abnormal or unsure.")
-    image = read_file(Found(row.name, row.path))
-    boxes = tuple(_clipped(box, image.size) for box in row.boxes)
-    mask, mask_sha256 = _mask(row.mask, image.size) if row.mask else (b"", "")
-    event = Label(image.sha256, label, annotator, row.defect_type, boxes, mask, row.note)
-    fields = [annotator, image.sha256, label, row.defect_type, [astuple(box) for box in boxes]]
-    event_id = str(uuid.uuid5(EVENTS, json.dumps([*fields, mask_sha256, row.note])))
-    return image, replace(event, event_id=event_id)
+    image = read_file(Found(row.name, row.source))
+    if row.size and row.size != image.size:
+        raise LabelError(
+            f"The labels belong to an image of {row.size[0]} x {row.size[1]} pixels, but this one has "
+            f"{image.size[0]} x {image.size[1]}. Put the image that was labeled in its place."
+        )
+    boxes = [box_in(*box, size=image.size) for box in row.boxes]
+    shapes = [polygon_in(points, defect_type, image.size) for points, defect_type in row.polygons]
+    boxes += [shape for shape in shapes if isinstance(shape, Box)]
+    polygons = tuple(shape for shape in shapes if isinstance(shape, Polygon))
+    mask, mask_sha256 = mask_in(row.mask, image.size) if row.mask else (b"", "")
+    event = Label(
+        image_sha256=image.sha256,
+        label=label,
+        annotator=annotator,
+        defect_type=row.defect_type,
+        boxes=tuple(boxes),
+        polygons=polygons,
+        mask=mask,
+        mask_type=row.mask_type,
+        note=row.note,
+    )
+    return image, replace(event, event_id=_event_id(event, mask_sha256))
+
+
+def _event_id(event: Label, mask_sha256: str) -> str:
+    """The same for the same label, so that importing it again adds nothing.
+
+    What labels did not have in older versions counts where there is any: labels they imported keep their ids.
+    """
+    boxes = [astuple(box) if box.defect_type else astuple(box)[:4] for box in event.boxes]
+    fields = [
+        event.annotator,
+        event.image_sha256,
+        event.label,
+        event.defect_type,
+        boxes,
+        mask_sha256,
+        event.note,
+    ]
+    if event.polygons or event.mask_type:
+        fields += [[astuple(polygon) for polygon in event.polygons], event.mask_type]
+    return str(uuid.uuid5(EVENTS, json.dumps(fields)))
 
 
 def _includes(vote: Label, label: Label) -> bool:
     """Whether a standing label says all that another one does."""
     return vote.label == label.label and all(
         getattr(label, field) in (getattr(vote, field), type(getattr(vote, field))())
-        for field in ("defect_type", "boxes", "mask", "note")
+        for field in ("defect_type", "boxes", "polygons", "mask", "mask_type", "note")
     )
-
-
-def _clipped(box: tuple[float, float, float, float], size: tuple[int, int]) -> Box:
-    """The box in whole pixels inside the image. Raises LabelError if it is all outside."""
-    x, y, width, height = box
-    left, top = max(round(x), 0), max(round(y), 0)
-    right, bottom = min(round(x + width), size[0]), min(round(y + height), size[1])
-    if left >= right or top >= bottom:
-        raise LabelError(f"The box {box} is outside the image, which has {size[0]} x {size[1]} pixels.")
-    return Box(left, top, right - left, bottom - top)
-
-
-def _mask(source: Path | bytes, size: tuple[int, int]) -> tuple[bytes, str]:
-    """The mask as PNG of 0 and 255, and the hash of its pixels. Raises LabelError, ImageError."""
-    mask = read_image(source).image.convert("L").point(lambda value: 255 * (value > 0))
-    if mask.size != size:
-        raise LabelError(f"The mask has another size than the image: {mask.size} and {size} pixels.")
-    return png_of(mask), content_sha256(mask.convert("RGB"))
-
-
-def png_of(mask: Image.Image) -> bytes:
-    file = BytesIO()
-    mask.save(file, "PNG")
-    return file.getvalue()

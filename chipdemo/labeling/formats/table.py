@@ -3,23 +3,27 @@
 import csv
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from pathlib import Path
 
 from chipdemo.errors import DataError, ExchangeError
 from chipdemo.labeling.formats.entry import Entry
-from chipdemo.labeling.formats.imagefolder import write_file
+from chipdemo.labeling.formats.imagefolder import polygons_of, write_file
 from chipdemo.labeling.formats.reading import Row, inside, rows_of
 from chipdemo.spreadsheet import escaped, unescaped
 from chipdemo.tables import read_rows
 
 LABELS_CSV = "labels.csv"
 COLUMNS = ("image", "label", "defect_type", "probability", "normal", "abnormal", "unsure", "boxes", "mask")
-COLUMNS += ("note", "name", "sha256", "width", "height")
+COLUMNS += ("note", "name", "sha256", "width", "height", "polygons", "mask_type")
 
 
 def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
-    """labels.csv, images/ and masks/. Nothing is left out. Columns normal, abnormal, unsure: votes."""
+    """labels.csv, images/ and masks/. Nothing is left out.
+
+    Columns normal, abnormal, unsure: votes. boxes: JSON, [[x, y, width, height, defect type], ...]. polygons:
+    JSON, [{"points": [[x, y], ...], "defect_type": ...}, ...].
+    """
     with (folder / LABELS_CSV).open("w", encoding="utf-8-sig", newline="") as file:
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
@@ -31,7 +35,9 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
             row = fields | fields.pop("votes")
             row["image"] = f"images/{entry.file_name}"
             row["boxes"] = json.dumps([astuple(box) for box in entry.boxes])
+            row["polygons"] = json.dumps([asdict(polygon) for polygon in entry.polygons])
             row["mask"] = f"masks/{entry.mask_name}" if entry.mask else ""
+            row["mask_type"] = entry.mask_type
             table.writerow({column: escaped(str(row[column])) for column in COLUMNS})
     return {}
 
@@ -52,9 +58,11 @@ def read(path: Path) -> Iterator[Row | str]:
             inside(file.parent, fields["image"]),
             fields["label"],
             fields["defect_type"],
-            tuple(tuple(box) for box in json.loads(fields["boxes"] or "[]")),
+            tuple((*box[:4], *(box[4:] or [""])) for box in json.loads(fields["boxes"] or "[]")),
             inside(file.parent, fields["mask"]) if fields["mask"] else b"",
             fields["note"],
+            polygons_of(json.loads(fields["polygons"] or "[]")),
+            fields["mask_type"],
         )
 
     try:

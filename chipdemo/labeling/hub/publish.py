@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 CARD = "README.md"
 COMPACTED = ".compacted"  # names of the shards that were merged into others; hidden from load_dataset
 SHARD = re.compile(r"data/labels-\d{8}T\d{6}Z-[0-9a-f]{12}\.parquet")
+# No events, and all columns: the first file in order, from which readers take the columns of the dataset.
+# Shards of older versions lack some, which are null where this file is read first.
+COLUMNS = "data/columns.parquet"
 SHARD_LABELS, SHARD_BYTES = 1_000, 100_000_000  # most of one commit
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2, 600  # before the next try after a failure
 CONFLICTS = 20  # commits of others in between, at most, in one try
@@ -235,7 +238,7 @@ class Publisher:
 
     def _publish(self, shard: str, labels: Sequence[Label]) -> None:
         """Commit one new file, unless it is there already; only after that, mark its events as published."""
-        from chipdemo.labeling.hub.shards import parquet_of, table_of
+        from chipdemo.labeling.hub.shards import no_events, parquet_of, table_of
 
         content = parquet_of(table_of(labels, self.journal.content))
         repository = Repository(self.dataset, self.public)
@@ -249,6 +252,8 @@ class Publisher:
             else:
                 text = card.rewrite(head.card, self.dataset, repository.census(head), more)
             files = {shard: content, CARD: text.encode("utf-8", "surrogateescape")}
+            if COLUMNS not in head.sizes:
+                files[COLUMNS] = no_events()
             return Change(f"{len(labels)} labels", files)
 
         repository.commit(change_of)

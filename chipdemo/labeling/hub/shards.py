@@ -11,6 +11,7 @@ from dataclasses import asdict
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features, Image, List, Value
+from datasets.table import table_cast
 
 from chipdemo.labeling.label import Label
 
@@ -21,7 +22,10 @@ FEATURES = Features(
         "image_sha256": Value("string"),  # images.content_sha256
         "label": Value("string"),  # normal, abnormal, unsure; empty for a retraction
         "defect_type": Value("string"),
-        "boxes": List({name: Value("int32") for name in ("x", "y", "width", "height")}),  # pixels
+        "boxes": List(  # pixels
+            {name: Value("int32") for name in ("x", "y", "width", "height")}
+            | {"defect_type": Value("string")}
+        ),
         "mask": Image(),
         "annotator": Value("string"),
         "created_at": Value("timestamp[us, tz=UTC]"),
@@ -31,10 +35,12 @@ FEATURES = Features(
         "model_probability": Value("float64"),  # of being abnormal, 0-1
         "retracts": Value("string"),  # event_id
         "decides": Value("bool"),
+        "polygons": List({"points": List(List(Value("int32"))), "defect_type": Value("string")}),  # x, y
+        "mask_type": Value("string"),
     }
 )
 SCHEMA = FEATURES.arrow_schema
-SMALL_COLUMNS = [name for name in FEATURES if name not in ("image", "boxes", "mask", "note")]
+SMALL_COLUMNS = [name for name in FEATURES if name not in ("image", "boxes", "polygons", "mask", "note")]
 ROWS = 100  # of a row group; the viewer reads one group to show a page
 
 
@@ -61,6 +67,8 @@ def _row(label: Label, image: bytes) -> dict:
         "model_probability": prediction.abnormal_probability if prediction else None,
         "retracts": label.retracts,
         "decides": label.decides,
+        "polygons": [asdict(polygon) for polygon in label.polygons],
+        "mask_type": label.mask_type,
     }
 
 
@@ -71,9 +79,19 @@ def parquet_of(table: pa.Table) -> bytes:
     return file.getvalue()
 
 
+def no_events() -> bytes:
+    """A Parquet file of all columns without a row, and without a row group: `datasets` refuses an empty one."""
+    file = io.BytesIO()
+    pq.ParquetWriter(file, SCHEMA).close()
+    return file.getvalue()
+
+
 def merged(tables: Sequence[pa.Table], without: Iterable[str] = ()) -> pa.Table:
-    """The rows of all tables, each event once, without those whose event_id is in `without`."""
-    table = pa.concat_tables(tables)
+    """The rows of all tables, each event once, without those whose event_id is in `without`.
+
+    A table of an older version lacks columns and fields, which are null here.
+    """
+    table = pa.concat_tables(table_cast(one, SCHEMA) for one in tables)
     seen, kept = set(without), []
     for index, event_id in enumerate(table["event_id"].to_pylist()):
         if event_id not in seen:

@@ -64,27 +64,32 @@ class PublicEndpoints:
         sha256: str,
         label: str,
         defect_type: str = "",
-        boxes: list[dict[str, int]] = [],  # noqa: B006  as above
+        boxes: list[dict[str, Any]] = [],  # noqa: B006  as above
         note: str = "",
         event_id: str = "",
         decides: bool = False,
         mask: str = "",
         page: str = "",
         replaces: str = "",
+        polygons: list[dict[str, Any]] = [],  # noqa: B006  as above
+        mask_type: str = "",
     ) -> dict[str, Any]:
         """Save a label of the annotator who is signed in; when this returns, it is on the disk.
 
         sha256: of the image, from /queue. label: "normal", "abnormal" or "unsure". defect_type: in
-        words, for abnormal. boxes: of the defects, [{x, y, width, height}, ...], pixels of the upright
-        image. event_id: a UUID of your own, so that a call may be repeated; the same is the same
-        label. decides: settles a disputed image, for reviewers. mask: base64 of a black and white PNG, as
-        large as the upright image or as mask_size of /queue. page: as for /queue. replaces: event_id of
-        your label of this image that was given on another page. Returns event (as saved, with the model's
-        prediction), progress, and for a decision the votes by label.
+        words, for abnormal. boxes: of the defects, [{x, y, width, height, defect_type}, ...], pixels of the
+        upright image; without a defect_type, it is that of the label. event_id: a UUID of your own, so that a
+        call may be repeated; the same is the same label. decides: settles a disputed image, for reviewers.
+        mask: base64 of a black and white PNG, as large as the upright image or as mask_size of /queue. page:
+        as for /queue. replaces: event_id of your label of this image that was given on another page.
+        polygons: of the defects, [{points: [[x, y], ...], defect_type}, ...]; x is 0 to the width, y 0 to the
+        height. mask_type: defect type of the mask; "" for that of the label. Returns event (as saved, with
+        the model's prediction), progress, and for a decision the votes by label.
         """
         with shown_errors():
             who = self.annotators.reviewer if decides else self.annotators.name
-            answer = Answer(sha256, label, defect_type, boxes, mask, note, event_id, decides, page, replaces)
+            about = defect_type, boxes, mask, note, event_id, decides, page, replaces, polygons, mask_type
+            answer = Answer(sha256, label, *about)
             return logic.save(self.desk, who(request, profile), answer)
 
     def undo(

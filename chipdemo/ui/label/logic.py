@@ -175,6 +175,8 @@ class Answer:
     decides: Any = False
     page: Any = ""
     replaces: Any = ""
+    polygons: Any = ()
+    mask_type: Any = ""
 
 
 def save(desk: Desk, annotator: str, answer: Answer) -> dict[str, Any]:
@@ -187,13 +189,16 @@ def save(desk: Desk, annotator: str, answer: Answer) -> dict[str, Any]:
     event_id = values.text(answer.event_id, "event_id")
     saved = _saved_before(desk, annotator, event_id, image.sha256)
     if saved is None:
+        mask = values.mask_of(answer.mask, image)
         saved = Label(
             image_sha256=image.sha256,
             label=values.text(answer.label, "label"),
             annotator=annotator,
             defect_type=values.text(answer.defect_type, "defect_type").strip(),
             boxes=values.boxes_of(answer.boxes, image),
-            mask=values.mask_of(answer.mask, image),
+            polygons=values.polygons_of(answer.polygons, image),
+            mask=mask,
+            mask_type=values.text(answer.mask_type, "mask_type").strip() if mask else "",
             note=values.text(answer.note, "note"),
             prediction=_prediction(desk, image.sha256),
             decides=bool(answer.decides),

@@ -12,7 +12,7 @@ from PIL import Image
 from chipdemo.errors import ImageError, LabelError
 from chipdemo.images import read_image
 from chipdemo.labeling.journal import JournalImage
-from chipdemo.labeling.label import MAX_MASK_BYTES, MAX_NAME, Box, Label
+from chipdemo.labeling.label import MAX_MASK_BYTES, MAX_NAME, Box, Label, Polygon
 
 CANVAS_PIXELS = 1_500_000  # of the canvas on which the page paints a mask
 
@@ -26,7 +26,9 @@ def event_json(label: Label) -> dict[str, Any]:
         "label": label.label,
         "defect_type": label.defect_type,
         "boxes": [asdict(box) for box in label.boxes],
+        "polygons": [asdict(polygon) for polygon in label.polygons],
         "mask": base64.b64encode(label.mask).decode(),
+        "mask_type": label.mask_type,
         "note": label.note,
         "annotator": label.annotator,
         "created_at": label.created_at.isoformat(),
@@ -67,12 +69,16 @@ def page_id(value: Any) -> str:
 
 
 def boxes_of(values: Any, image: JournalImage) -> tuple[Box, ...]:
-    """Boxes inside the image."""
+    """Boxes inside the image, as {x, y, width, height} with or without defect_type."""
     boxes = []
     for value in _items(values, "boxes"):
-        if not isinstance(value, Mapping) or set(value) != {"x", "y", "width", "height"}:
-            raise LabelError(f"A box has x, y, width and height, but this is {_short(value)}.")
-        box = Box(**{name: whole_number(number, name) for name, number in value.items()})
+        names = set(value) if isinstance(value, Mapping) else set()
+        if names - {"defect_type"} != {"x", "y", "width", "height"}:
+            raise LabelError(
+                f"A box has x, y, width, height and, if you like, defect_type, but this is {_short(value)}."
+            )
+        numbers = {name: whole_number(value[name], name) for name in ("x", "y", "width", "height")}
+        box = Box(**numbers, defect_type=defect_type(value))
         if box.x + box.width > image.width or box.y + box.height > image.height:
             raise LabelError(
                 f"A box ends at {box.x + box.width}, {box.y + box.height}, outside the image of "
@@ -80,6 +86,36 @@ def boxes_of(values: Any, image: JournalImage) -> tuple[Box, ...]:
             )
         boxes.append(box)
     return tuple(boxes)
+
+
+def polygons_of(values: Any, image: JournalImage) -> tuple[Polygon, ...]:
+    """Polygons inside the image, as {points: [[x, y], ...]} with or without defect_type."""
+    polygons = []
+    for value in _items(values, "polygons"):
+        names = set(value) if isinstance(value, Mapping) else set()
+        if names - {"defect_type"} != {"points"}:
+            raise LabelError(
+                f"A polygon has points and, if you like, defect_type, but this is {_short(value)}."
+            )
+        points = tuple(_point(point, image) for point in _items(value["points"], "points"))
+        polygons.append(Polygon(points, defect_type(value)))
+    return tuple(polygons)
+
+
+def defect_type(value: Mapping[str, Any]) -> str:
+    return text(value.get("defect_type", ""), "defect_type").strip()
+
+
+def _point(value: Any, image: JournalImage) -> tuple[int, int]:
+    if len(_items(value, "A point")) != 2:
+        raise LabelError(f"A point has x and y, but this is {_short(value)}.")
+    x, y = whole_number(value[0], "x"), whole_number(value[1], "y")
+    if not (0 <= x <= image.width and 0 <= y <= image.height):
+        raise LabelError(
+            f"A polygon has the point {x}, {y}, outside the image of {image.width} x {image.height} pixels. "
+            "Draw it inside."
+        )
+    return x, y
 
 
 def canvas_size(width: int, height: int) -> tuple[int, int]:

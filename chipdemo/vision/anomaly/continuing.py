@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from chipdemo.errors import DataError
 from chipdemo.files import Found, Limits
+from chipdemo.near_duplicates import near_duplicates
 from chipdemo.teaching import MIN_IMAGES, Draft, Progress, Taught, silent, within
 from chipdemo.vision.anomaly.anomaly_model import (
     AnomalyModel,
@@ -57,7 +58,6 @@ from chipdemo.vision.checkpoint import (
     read_metrics,
     write_json,
 )
-from chipdemo.vision.near_duplicates import near_duplicates
 from chipdemo.vision.output import replacing
 from chipdemo.vision.predictor import NetworkModel, load_model
 

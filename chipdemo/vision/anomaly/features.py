@@ -17,6 +17,7 @@ from torch import Tensor
 from chipdemo.errors import DataError, ImageError
 from chipdemo.files import DEFAULT_LIMITS, Found, Limits, content_of, prefetch
 from chipdemo.images import read_image
+from chipdemo.near_duplicates import near_duplicates, small_gray
 from chipdemo.overlay import encode
 from chipdemo.settings import AUTO, LITE0_MODEL
 from chipdemo.teaching import Progress, silent, within
@@ -35,7 +36,6 @@ from chipdemo.vision.backbone_weights import (
 )
 from chipdemo.vision.checkpoint import HEAD, JUDGE_BY_MEMORY, ModelSpec
 from chipdemo.vision.model import ChipNet
-from chipdemo.vision.near_duplicates import near_duplicates, small_gray
 from chipdemo.vision.runtimes.export import Layers, layer_name, traced
 from chipdemo.vision.runtimes.graph import Run, open_graph
 from chipdemo.vision.runtimes.pytorch import TorchEngine
