@@ -32,7 +32,7 @@ YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 Accounts = tuple[tuple[str, str], ...]
 Defects = tuple[tuple[str, str], ...]
 TARGETS = ("target_recall", "target_fpr")  # settings that exclude each other
-TAKEN_LETTERS = "behnpsvxz"  # keys of the Label tab
+TAKEN_LETTERS = "beghnpsvxz"  # keys of the Label tab
 DEFECTS: Defects = (
     ("c", "crack"), ("f", "finger"), ("d", "dead area"), ("t", "stain"), ("r", "scratch"),
 )  # fmt: skip

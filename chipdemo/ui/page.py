@@ -33,7 +33,8 @@ from chipdemo.ui.label.logic import Desk
 from chipdemo.ui.many import tab as many_tab
 from chipdemo.ui.teach import tab as teach_tab
 from chipdemo.ui.teach.logic import TaughtSource, TeachService
-from chipdemo.ui.theme import launch_options
+from chipdemo.ui.theme import launch_options, zoom_route
+from chipdemo.ui.tiles import Tiles
 from chipdemo.ui.uploads import fetch_no_addresses
 
 CACHE_CHECK_S, CACHE_KEEP_S = 600, 2 * KEEP_S  # seconds
@@ -66,6 +67,7 @@ def build_app(
     """
     fetch_no_addresses()
     lineup = Lineup(judge.models, settings.model_sources, ablation, load)
+    tiles = desk.tiles if desk else Tiles()
     with api.App(
         title="Chip Inspector",
         analytics_enabled=False,
@@ -77,7 +79,15 @@ def build_app(
         header = gr.HTML(text, apply_default_css=False, elem_id="header")
         with gr.Tabs(selected="inspect", elem_id="tabs"):
             parts = add_inspect(
-                app, header, judge, settings, tuple(examples), recent, desk is not None, teacher is not None
+                app,
+                header,
+                judge,
+                settings,
+                tuple(examples),
+                recent,
+                tiles,
+                desk is not None,
+                teacher is not None,
             )
             add_compare(lineup, settings)
             if desk:
@@ -89,6 +99,7 @@ def build_app(
         if desk:  # below gr.Tabs, which may hold tabs alone
             label_api.add_label_api(desk, annotators)
         app.load(None, js=OPEN_TAB_JS, api_visibility="private")
+    app.tiles = tiles
     app.queue(max_size=settings.queue_size, default_concurrency_limit=settings.concurrency)
     if metrics:  # gradio tells the length of its queue nowhere else
         metrics.ask("chipdemo_waiting", "Requests that wait for the model.", lambda: len(app._queue))
@@ -102,6 +113,7 @@ def add_inspect(
     settings: Settings,
     examples: Sequence[ExampleSet],
     recent: Recent,
+    tiles: Tiles,
     labels: bool,
     teaches: bool,
 ) -> InspectParts:
@@ -109,7 +121,7 @@ def add_inspect(
         parts = inspect_layout(judge, header, settings, examples, labels)
         many_parts = many_tab.layout()
     keep_address(tab, "inspect")
-    handlers = inspect_tab.Handlers(parts, judge, settings, recent, teaches)
+    handlers = inspect_tab.Handlers(parts, judge, settings, recent, tiles, teaches)
     inspect_tab.wire(handlers)
     many_tab.wire(many_parts, parts, judge, settings)
     if settings.hot_reload:
@@ -172,7 +184,7 @@ def serve(
     tools of ui/api at /gradio_api/mcp/, unless users sign in: gradio's server of tools cannot. Raises
     OSError where the port is taken.
     """
-    routes = [Route("/health", lambda _: PlainTextResponse("ok\n"))]
+    routes = [Route("/health", lambda _: PlainTextResponse("ok\n")), zoom_route(), app.tiles.route()]
     if metrics:
         routes.append(Route("/metrics", lambda _: PlainTextResponse(metrics.text())))
     launched = app.launch(

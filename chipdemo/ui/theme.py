@@ -4,20 +4,25 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.responses import FileResponse
+from starlette.routing import Route
 
 HERE = Path(__file__).parent
+ZOOM = "vendor/openseadragon-6.1.1.min.js"  # below HERE, and below the address of the page
 
 SCRIPTS = (
     "page.js",
+    "viewer.js",
     "inspect/inspect.js",
     "compare/compare.js",
-    "label/boxes.js",
+    "label/shapes.js",
     "label/brush.js",
     "label/label.js",
     "label/review.js",
 )
 STYLES = (
     "theme.css",
+    "viewer.css",
     "inspect/inspect.css",
     "many/many.css",
     "compare/compare.css",
@@ -73,9 +78,15 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": theme(),
         "css": _joined(*STYLES),
-        "head": f"<script>{_joined(*SCRIPTS)}</script>",
+        "head": f"<script src='{ZOOM}'></script><script>{_joined(*SCRIPTS)}</script>",
         "footer_links": ["api"],
     }
+
+
+def zoom_route() -> Route:
+    """The library that zooms; too large to be in each page."""
+    file, keep = HERE / ZOOM, {"Cache-Control": "public, max-age=31536000, immutable"}
+    return Route(f"/{ZOOM}", lambda _: FileResponse(file, media_type="text/javascript", headers=keep))
 
 
 def _joined(*names: str) -> str:

@@ -38,7 +38,7 @@ PRESS = """key => new Promise((resolve) => {
   look();
 })"""
 FRAME = "new Promise(requestAnimationFrame)"
-MASK = "JSON.parse(sessionStorage.getItem('chip-label-draft'))?.mask"
+MASK = "JSON.parse(localStorage.getItem('chip-label-drafts'))?.at(-1)?.mask"
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from chipdemo.ui.events import MODEL_QUEUE, shown_errors
 from chipdemo.ui.inspect import logic
 from chipdemo.ui.inspect.tab import download
 from chipdemo.ui.many import logic as many
+from chipdemo.ui.tiles import Tiles
 from chipdemo.ui.uploads import uploaded_file, uploaded_files
 
 TOOLS = ("/inspect", "/compare")  # for language models: what writes is not among them
@@ -45,7 +46,12 @@ ABOUT_COMPARE = (
 
 
 class App(gr.Blocks):
-    """A gr.Blocks with two changes: fewer tools for language models, and defaults for inputs."""
+    """A gr.Blocks with two changes: fewer tools for language models, and defaults for inputs.
+
+    tiles: of the images that its pages show, which are served beside it.
+    """
+
+    tiles: Tiles
 
     def get_config_file(self) -> Any:
         """Offer TOOLS only. gradio calls this when it has made its server of tools, before it listens."""

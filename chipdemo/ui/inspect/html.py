@@ -250,8 +250,9 @@ def regions_html(regions: Sequence[Region], method: str) -> str:
     if not regions:
         return f"<section class='regions'><h2>Regions</h2><p>None {where}.</p></section>"
     rows = "".join(
-        f"<tr><th scope='row'>{number}</th><td>{r.x}, {r.y}</td><td>{r.width} × {r.height}</td>"
-        f"<td>{r.area:,} px</td><td>{r.score:.2f}</td></tr>"
+        f"<tr tabindex='0' title='Click or Enter: zoom to it'><th scope='row'>{number}</th>"
+        f"<td>{r.x}, {r.y}</td><td>{r.width} × {r.height}</td><td>{r.area:,} px</td>"
+        f"<td>{r.score:.2f}</td></tr>"
         for number, r in enumerate(regions, 1)
     )
     return (

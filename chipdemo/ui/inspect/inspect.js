@@ -1,10 +1,13 @@
-// The Inspect tab without asking the server: overlay, boxes, compare line, threshold field, keys.
+// The Inspect tab without asking the server: zoom, overlay, boxes, compare line, threshold field, keys.
 // All text goes in by textContent: names and notes come from strangers' files.
 (() => {
   const KEYS = [
     ["O", "overlay on or off"],
     ["B", "boxes on or off"],
     ["[ and ]", "overlay fainter or stronger"],
+    ["+ and -", "zoom in or out; so do the wheel and a double click, and a drag moves the image"],
+    ["0", "the whole image"],
+    ["Enter", "on a region of the table or the image: zoom to it"],
     ["U", "choose an image"],
     ["T", "to the threshold"],
     ["Ctrl+V", "inspect the copied image"],
@@ -12,6 +15,8 @@
   ];
   const view = { overlay: true, boxes: true, opacity: 80, split: 0 };
   let stage = null;
+  let zoom = null; // viewer.js
+  let seen = [0, 1]; // where the part of the image that is seen begins, and its width; shares of the image's
 
   const one = (selector, root = document) => root.querySelector(selector);
   const { showKeys, typing } = window.chip;
@@ -21,6 +26,7 @@
     const viewer = one(".viewer", stage);
     viewer.style.setProperty("--opacity", view.overlay ? view.opacity / 100 : 0);
     viewer.style.setProperty("--split", view.split + "%");
+    viewer.style.setProperty("--clip", view.split ? seen[0] + (seen[1] * view.split) / 100 : 0);
     viewer.classList.toggle("comparing", view.split > 0 && view.overlay);
     viewer.classList.toggle("no-boxes", !view.boxes);
     one(".toggle-overlay", stage).setAttribute("aria-pressed", view.overlay);
@@ -39,11 +45,39 @@
     const element = document.createElement("div");
     element.className = "box";
     for (const side of ["left", "top", "width", "height"]) element.style[side] = region[side] + "%";
+    element.tabIndex = 0;
+    element.setAttribute("role", "button");
+    element.setAttribute("aria-label", `Region ${number}: zoom to it`);
     const label = document.createElement("span");
     label.textContent = number;
     element.append(label);
     return element;
   }
+
+  // Regions on the image and their rows in the table answer each other
+  const BOXES = ".stage .boxes .box";
+  const ROWS = "#regions tbody tr";
+  const regionOf = (target) => {
+    const part = target.closest?.(`${BOXES}, ${ROWS}`);
+    return part ? [...part.parentElement.children].indexOf(part) : -1;
+  };
+  function point(event) {
+    const number = regionOf(event.target);
+    for (const selector of [BOXES, ROWS])
+      document.querySelectorAll(selector).forEach((part, i) => part.classList.toggle("pointed", i === number));
+  }
+  for (const kind of ["mouseover", "focusin"]) document.addEventListener(kind, point);
+
+  function zoomToRegion(number) {
+    const { width, height, regions } = shown;
+    const part = (name, side) => (regions[number][name] * side) / 100;
+    zoom.zoomTo({ x: part("left", width), y: part("top", height), width: part("width", width), height: part("height", height) });
+    stage.scrollIntoView({ block: "nearest" });
+  }
+  document.addEventListener("click", (event) => {
+    const number = event.target.closest?.(ROWS) ? regionOf(event.target) : -1;
+    if (number >= 0) zoomToRegion(number);
+  });
 
   function setState(state) {
     stage.dataset.state = state;
@@ -51,8 +85,11 @@
     if (tab) tab.dataset.state = state;
   }
 
+  let shown = { state: "empty" };
+  let zoomed = ""; // the photo that the zoom shows: another explanation of it leaves the zoom as it is
+
   function render(value) {
-    const shown = value || { state: "empty" };
+    shown = value || { state: "empty" };
     setState(shown.state);
     one(".stage-message", stage).textContent = shown.message || "";
     one(".stage-name strong", stage).textContent = shown.name || "";
@@ -70,6 +107,8 @@
     heat.src = shown.heat;
     const viewer = one(".viewer", stage);
     viewer.style.setProperty("--aspect", shown.width / shown.height);
+    if (zoomed !== shown.photo) zoom.show(shown);
+    zoomed = shown.photo;
     one(".legend-bar", stage).style.backgroundImage = shown.gradient;
     one(".legend figcaption", stage).textContent = shown.explanation;
     apply();
@@ -84,6 +123,12 @@
     one(".opacity", stage).oninput = (e) => change({ overlay: true, opacity: +e.target.value });
     one(".split", stage).oninput = (e) => change({ split: +e.target.value });
     one(".show-keys", stage).onclick = () => showKeys(KEYS);
+    const moved = (left, width) => {
+      seen = [left, width];
+      apply();
+    };
+    zoom = window.chip.zoomable(one(".viewer", stage), { moved });
+    for (const button of stage.querySelectorAll("[data-zoom]")) button.onclick = () => zoom[button.dataset.zoom]();
     watch("value", () => render(props.value));
     render(props.value);
   }
@@ -101,6 +146,9 @@
     b: () => change({ boxes: !view.boxes }),
     "[": () => change({ opacity: view.opacity - 10, overlay: true }),
     "]": () => change({ opacity: view.opacity + 10, overlay: true }),
+    "+": () => zoom.in(),
+    "-": () => zoom.out(),
+    0: () => zoom.home(),
     u: () => one('#image input[type="file"]')?.click(),
     t: () => one('#threshold input[type="range"]')?.focus(),
     "?": () => showKeys(KEYS),
@@ -108,7 +156,8 @@
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (typing(event.target) || !inspecting()) return;
-    const action = ACTIONS[event.key.toLowerCase()];
+    const region = event.key === "Enter" ? regionOf(event.target) : -1;
+    const action = region >= 0 ? () => zoomToRegion(region) : ACTIONS[event.key.toLowerCase()];
     if (!action || (one("dialog[open]") && event.key !== "?")) return;
     event.preventDefault();
     action();

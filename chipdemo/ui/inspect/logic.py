@@ -280,9 +280,14 @@ def heat_view(heatmap: np.ndarray, method: str, size: tuple[int, int]) -> dict[s
     }
 
 
+def is_whole(size: tuple[int, int]) -> bool:
+    """Whether the preview of an image of (width, height) pixels is the image itself."""
+    return size[0] * size[1] <= LOSSLESS
+
+
 def preview(image: Image.Image) -> str:
     """The decoded image as a data URI: browsers show neither TIFF nor 16 bits."""
-    if image.width * image.height <= LOSSLESS:
+    if is_whole(image.size):
         return data_uri(image)
     small = image.copy()
     small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), reducing_gap=2.0)

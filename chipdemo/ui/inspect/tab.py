@@ -17,6 +17,7 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from chipdemo.errors import ChipDemoError, TargetError
+from chipdemo.images import read_image
 from chipdemo.inspection import Model, ModelInfo, default_method, is_taught
 from chipdemo.judge import Judge
 from chipdemo.models import Models
@@ -38,6 +39,7 @@ from chipdemo.ui.inspect.layout import (
     reset_label,
 )
 from chipdemo.ui.inspect.logic import Choices, Current, Failed
+from chipdemo.ui.tiles import Tiles
 from chipdemo.ui.turns import Turns
 from chipdemo.ui.uploads import uploaded_file
 
@@ -56,12 +58,16 @@ Updates = dict[Any, Any]  # component -> its new value
 
 @dataclass(frozen=True)
 class Handlers:
-    """What the events do. recent: what all visitors had inspected. teaches: there is a Teach tab."""
+    """What the events do. recent: what all visitors had inspected. tiles: for the zoom.
+
+    teaches: there is a Teach tab.
+    """
 
     parts: Parts
     judge: Judge
     settings: Settings
     recent: Recent
+    tiles: Tiles
     teaches: bool = False
 
     def on_image(self, payload: Mapping[str, Any] | None, *choices: Any) -> Updates:
@@ -153,7 +159,7 @@ class Handlers:
         return {
             **model,
             **self._at_threshold(current, threshold),
-            parts.stage: current.view(),
+            parts.stage: self._view(current),
             parts.tiles: tiles_radio(current),
             parts.regions: html.regions_html(current.regions, current.regions_method),
             parts.nearest: "",
@@ -163,6 +169,14 @@ class Handlers:
             parts.teach_it: gr.Button(visible=self.teaches and current.inspection.out_of_distribution),
             parts.details: html.details_html(current.inspection),
         }
+
+    def _view(self, current: Current) -> dict[str, Any]:
+        """What inspect.js shows, with the key of the original's tiles where the preview is not the same."""
+        if logic.is_whole(current.full.image_size):
+            return current.view()
+        limit = self.settings.max_megapixels
+        key = self.tiles.offer(str(current.path), lambda: read_image(current.path, limit).image)
+        return current.view() | {"tiles": key}
 
     def _at_threshold(self, current: Current | Failed | None, threshold: float) -> Updates:
         parts = self.parts

@@ -23,13 +23,14 @@
     return copy.toDataURL("image/png").split(",")[1];
   }
 
-  // paper: the element around the image, with canvas.mask and .brush-ring in it. current(): {width, height,
+  // paper: the element around the image, with .layers, canvas.mask and .brush-ring in it. current(): {width, height,
   // mask_size, mask} of the image, or null. changed(): the mask or the brush has changed.
   function brushOver(paper, current, changed) {
+    const layers = paper.querySelector(".layers");
     const canvas = paper.querySelector("canvas.mask");
     const ring = paper.querySelector(".brush-ring");
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    let tool = ""; // "paint", "erase", or "" for boxes
+    let tool = ""; // "paint", "erase", or "" for shapes
     let share = 1 / 24; // of the longer side, the brush's diameter
     let shown = null;
     let loading = null; // the mask that is being decoded; nothing is painted meanwhile
@@ -58,7 +59,7 @@
     }
 
     function use(name) {
-      tool = tool === name ? "" : name; // pressed again, boxes
+      tool = tool === name ? "" : name; // pressed again, shapes
       paper.classList.toggle("brushing", Boolean(tool));
       changed();
     }
@@ -69,7 +70,7 @@
     }
 
     function place(event) {
-      const { left, top, width, height } = paper.getBoundingClientRect();
+      const { left, top, width, height } = layers.getBoundingClientRect();
       return [(event.clientX - left) / width, (event.clientY - top) / height];
     }
 
@@ -94,7 +95,7 @@
     }
 
     canvas.addEventListener("pointerdown", (event) => {
-      event.stopPropagation(); // no box
+      event.stopPropagation(); // no shape
       if (!tool || stroke || loading || !current() || ![0, PEN_ERASER].includes(event.button)) return;
       document.activeElement?.blur?.();
       canvas.setPointerCapture(event.pointerId);

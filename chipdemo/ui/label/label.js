@@ -14,11 +14,17 @@
     ["S", "skip"],
     ["\u2190 and \u2192", "back and forth through my last images; a new label replaces the old one"],
     ["H", "heatmap on or off"],
-    ["B", "add a box; arrows move it, Shift+arrows size it, Delete removes it"],
-    ["X", "delete the last box"],
+    ["B", "add a box; arrows move it, Shift+arrows size it, Delete removes it; a drag draws one"],
+    ["G", "draw a polygon: click its corners, Enter closes it; again or Escape: boxes"],
+    ["X", "delete the selected shape, or the last one"],
+    ["Shift+type", "give the selected shape, or the last one, a type of its own"],
+    ["Ctrl+C, Ctrl+V", "copy the selected shape, and paste it, also onto another image"],
     ["P", "paint a mask; again or Escape: boxes"],
     ["E", "erase parts of the mask"],
     ["[ and ]", "thinner or thicker brush"],
+    ["+ and -", "zoom in or out; so do the wheel and two fingers"],
+    ["0", "the whole image"],
+    ["Space", "held down: a drag moves the image"],
     ["N", "write a note; Escape leaves it"],
     ["V", "show the model's verdict before I label, or not"],
     ["?", "these keys"],
@@ -32,7 +38,8 @@
   let root = null; // .desk, once gradio has made it
   let opened = false; // the tab was opened
   let started = false;
-  let boxes = null; // boxes.js
+  let zoom = null; // viewer.js
+  let shapes = null; // shapes.js
   let brush = null; // brush.js
   let desk = null; // the answer of /label_desk
   let ahead = []; // entries; the first is to be labeled now
@@ -134,8 +141,9 @@
   // event: the same, or the one that is on its way there.
 
   function entryOf({ event = null, ...image }) {
-    const entry = { ...image, boxes: [], mask: "", note: "", type: "", trouble: "", event, saved: event };
+    const entry = { ...image, shapes: [], mask: "", mask_type: "", note: "", type: "", trouble: "", event, saved: event };
     if (event) takeOver(entry, event);
+    Object.assign(entry, draftOf(entry.sha256));
     if (entry.picture) {
       entry.image = make("img", { className: "photo", alt: entry.name, draggable: false, src: entry.picture });
       entry.image.decode().catch(() => {}); // decoded before it is shown
@@ -143,26 +151,28 @@
     return entry;
   }
 
-  function takeOver(entry, { boxes, mask, note, defect_type }) {
-    Object.assign(entry, { boxes: boxes.map((box) => ({ ...box })), mask, note, type: defect_type });
+  function takeOver(entry, { boxes, polygons, mask, mask_type, note, defect_type }) {
+    const drawn = [...boxes, ...polygons].map((shape) => structuredClone(shape));
+    Object.assign(entry, { shapes: drawn, mask, mask_type, note, type: defect_type });
   }
 
-  // What was drawn and not yet sent survives a reload; a mask, where there is room for it
-  const DRAFT = "chip-label-draft";
-  const DRAFT_MASK = 1e6; // characters
+  // What was drawn and not yet sent survives a reload, for the last images that were begun; a mask, where
+  // there is room for it
+  const DRAFTS = "chip-label-drafts";
+  const DRAFTED = 20; // images
+  const DRAFT_MASK = 200e3; // characters
+  const drafts = () => JSON.parse(localStorage.getItem(DRAFTS)) || [];
+  const keepDrafts = (kept) => localStorage.setItem(DRAFTS, JSON.stringify(kept.slice(-DRAFTED)));
   function saveDraft() {
-    if (at || !ahead[0]) return;
-    const { sha256, boxes, note, type, mask } = ahead[0];
-    const draft = { sha256, boxes, note, type, mask: mask.length < DRAFT_MASK ? mask : "" };
-    sessionStorage.setItem(DRAFT, JSON.stringify(draft));
+    const entry = current();
+    if (!entry) return;
+    const { sha256, shapes, mask, mask_type, note, type } = entry;
+    const draft = { sha256, shapes, mask_type, note, type, mask: mask.length < DRAFT_MASK ? mask : "" };
+    keepDrafts([...without(drafts(), sha256), draft]);
   }
-  function add(entry) {
-    const draft = JSON.parse(sessionStorage.getItem(DRAFT));
-    const drafted = draft?.sha256 === entry.sha256;
-    if (drafted) Object.assign(entry, draft);
-    if (drafted && !shown) ahead.unshift(entry);
-    else ahead.push(entry);
-  }
+  const dropDraft = (sha256) => keepDrafts(without(drafts(), sha256));
+  const draftOf = (sha256) => drafts().find((draft) => draft.sha256 === sha256);
+  const add = (entry) => (draftOf(entry.sha256) && !shown ? ahead.unshift(entry) : ahead.push(entry));
 
   // Getting images
 
@@ -218,6 +228,7 @@
     one(".desk-empty .word").textContent = word;
     one(".desk-empty .next").textContent = next;
     one(".bring-back").hidden = !desk?.progress.skipped;
+    one(".undo-last").hidden = !given.length && !skips.length && !desk?.own.length;
     shown = null;
   }
 
@@ -244,10 +255,11 @@
     one(".photo").replaceWith(entry.image || make("img", { className: "photo", alt: entry.name }));
     heat = false;
     renderHeat();
-    boxes.render();
+    zoom.show(entry);
+    shapes.render();
     brush.render();
-    renderBrush();
-    one('[data-do="unbox"]').disabled = !entry.boxes.length;
+    renderTools();
+    renderShapes();
     one(".note").value = entry.note;
     one(".other").value = desk.defects.some(([, name]) => name === entry.type) ? "" : entry.type;
     for (const button of root.querySelectorAll(".choice, .defects button"))
@@ -264,11 +276,45 @@
     one(".reason").textContent = "";
   }
 
-  function renderBrush() {
+  function renderTools() {
     const { tool, diameter } = brush.state();
-    for (const name of ["paint", "erase"]) one(`[data-do="${name}"]`).setAttribute("aria-pressed", tool === name);
+    const pressed = { paint: tool === "paint", erase: tool === "erase", polygon: shapes.isPolygon(), move: zoom.isPanning() };
+    for (const [name, value] of Object.entries(pressed)) one(`[data-do="${name}"]`).setAttribute("aria-pressed", value);
+    one('[data-do="unshape"]').disabled = !current()?.shapes.length;
     one(".brush-size").hidden = !tool;
     one(".brush-size output").textContent = `${diameter} px`;
+  }
+
+  // What was drawn, with a field for the type of each
+  function renderShapes() {
+    const entry = current();
+    one(".shapes").hidden = !entry?.shapes.length && !entry?.mask;
+    if (!entry) return;
+    const rows = entry.shapes.map((shape, index) => {
+      const text = `${index + 1}. ${window.chip.shapeText(shape)}`;
+      const show = make("button", { type: "button", className: "show", textContent: text, onclick: () => showShape(index) });
+      const remove = make("button", { type: "button", textContent: "×", onclick: () => shapes.remove(index) });
+      remove.setAttribute("aria-label", `Delete ${text}`);
+      return make("li", {}, show, typeField(shape.defect_type, text, (type) => shapes.setType(index, type)), remove);
+    });
+    const setMask = (type) => {
+      entry.mask_type = type;
+      saveDraft();
+    };
+    if (entry.mask) rows.push(make("li", {}, make("span", { className: "show", textContent: "Mask" }), typeField(entry.mask_type, "Mask", setMask)));
+    one(".shapes ul").replaceChildren(...rows);
+  }
+  function typeField(value, of, set) {
+    const field = make("input", { type: "text", value, maxLength: 200, placeholder: "as labeled", autocomplete: "off" });
+    field.setAttribute("list", "desk-types");
+    field.setAttribute("aria-label", `Type of ${of}`);
+    field.onchange = () => set(field.value.trim());
+    field.onkeydown = (event) => /^(Enter|Escape)$/.test(event.key) && field.blur();
+    return field;
+  }
+  function showShape(index) {
+    shapes.focus(index);
+    zoom.zoomTo(window.chip.shapeBounds(current().shapes[index]));
   }
 
   const isGiven = (button, event) =>
@@ -384,8 +430,10 @@
       event_id: newId(),
       label,
       defect_type: type || (label === "abnormal" ? one(".other").value.trim() : ""),
-      boxes: entry.boxes.map((box) => ({ ...box })),
+      boxes: entry.shapes.filter((shape) => !shape.points).map((shape) => ({ ...shape })),
+      polygons: entry.shapes.filter((shape) => shape.points).map((shape) => ({ ...shape })),
       mask: entry.mask,
+      mask_type: entry.mask && entry.mask_type,
       note: one(".note").value,
     };
     const decides = Boolean(entry.decides) || (order === "review" && !at);
@@ -397,15 +445,15 @@
       skips = [];
     }
     given.push(event.event_id);
-    sessionStorage.removeItem(DRAFT);
     document.activeElement?.blur?.();
-    const sent = inLine("label", entry.sha256, label, event.defect_type, event.boxes, event.note, event.event_id, decides, event.mask, page, replaces);
+    const sent = inLine("label", entry.sha256, label, event.defect_type, event.boxes, event.note, event.event_id, decides, event.mask, page, replaces, event.polygons, event.mask_type);
     fill();
     render();
     tell("sending", `Saving ${entry.name} ...`);
     try {
       const answer = await sent;
       entry.saved = answer.event;
+      dropDraft(entry.sha256);
       if (entry.event === event) entry.event = answer.event;
       tellSaved(entry.name, answer);
       renderPast();
@@ -437,7 +485,7 @@
     entry.event = entry.saved = stands;
     entry.trouble = entry.conflict
       ? `You labeled this image ${words(stands)} on another page, so ${words(event)} was not saved. Keep that label, or choose one to replace it.`
-      : `Not saved: ${message} Your boxes, mask and note are still here.`;
+      : `Not saved: ${message} Your shapes, mask and note are still here.`;
     if (entry.conflict || !stands) comesNext(entry);
     else if (current() === entry) render();
   }
@@ -547,6 +595,26 @@
       await fill();
     });
 
+  // Tools: one at a time
+
+  function toBoxes() {
+    brush.off();
+    shapes.off();
+    zoom.pan(false);
+    renderTools();
+  }
+  function useBrush(name) {
+    shapes.off();
+    zoom.pan(false);
+    brush[name]();
+  }
+  function toggleMove() {
+    const moves = !zoom.isPanning();
+    toBoxes();
+    zoom.pan(moves);
+    renderTools();
+  }
+
   // Keys and buttons
 
   const ACTIONS = {
@@ -557,15 +625,23 @@
     s: skip,
     h: toggleHeat,
     b: () => {
-      brush.off();
-      boxes.add();
+      toBoxes();
+      shapes.add();
     },
-    x: () => boxes.removeLast(),
-    p: () => brush.paint(),
-    e: () => brush.erase(),
+    g: () => {
+      brush.off();
+      zoom.pan(false);
+      shapes.polygon();
+    },
+    x: () => shapes.removeLast(),
+    p: () => useBrush("paint"),
+    e: () => useBrush("erase"),
+    "+": () => zoom.in(),
+    "-": () => zoom.out(),
+    0: () => zoom.home(),
     "[": () => brush.thinner(),
     "]": () => brush.thicker(),
-    escape: () => brush.off(),
+    escape: toBoxes,
     n: () => one(".note").focus(),
     v: () => one(".peek").click(),
     arrowleft: back,
@@ -575,7 +651,7 @@
       window.chip.showKeys([...KEYS.slice(0, 3), ...types, ...KEYS.slice(3)]);
     },
   };
-  const TOOLS = { back, forth, undo, skip, heat: toggleHeat, box: ACTIONS.b, unbox: ACTIONS.x, paint: ACTIONS.p, erase: ACTIONS.e, thinner: ACTIONS["["], thicker: ACTIONS["]"], keys: ACTIONS["?"] };
+  const TOOLS = { back, forth, undo, skip, heat: toggleHeat, box: ACTIONS.b, polygon: ACTIONS.g, unshape: ACTIONS.x, move: toggleMove, in: ACTIONS["+"], out: ACTIONS["-"], home: ACTIONS[0], paint: ACTIONS.p, erase: ACTIONS.e, thinner: ACTIONS["["], thicker: ACTIONS["]"], keys: ACTIONS["?"] };
 
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
@@ -583,13 +659,23 @@
     const key = event.key.toLowerCase();
     if (document.querySelector("dialog[open]") && key !== "?") return;
     if (event.repeat && !key.startsWith("arrow")) return; // a key that is held down is one label
-    if (boxes.onKey(event)) return event.preventDefault();
+    if (shapes.onKey(event)) return event.preventDefault();
+    if (key === " " && event.target === document.body) return holdToMove(event);
     if (root.dataset.state !== "ready" && !["z", "?", "arrowleft"].includes(key)) return;
     const defect = desk.defects.find(([letter]) => letter === key);
-    const action = ACTIONS[key] || (defect && (() => give("abnormal", defect[1])));
+    const typed = defect && event.shiftKey && current()?.shapes.length;
+    const giving = typed ? () => shapes.setType(shapes.chosen(), defect[1]) : () => give("abnormal", defect?.[1]);
+    const action = ACTIONS[key] || (defect && giving);
     if (!action) return;
     event.preventDefault();
     action();
+  }
+
+  function holdToMove(event) {
+    event.preventDefault();
+    if (zoom.isPanning()) return;
+    zoom.pan(true);
+    addEventListener("keyup", () => zoom.pan(one('[data-do="move"]').ariaPressed === "true"), { once: true });
   }
 
   function mountDesk(element) {
@@ -599,6 +685,7 @@
     one(".desk-trouble button").onclick = keepOther;
     one(".again").onclick = moreToLabel;
     one(".bring-back").onclick = bringBack;
+    one(".undo-last").onclick = undo;
     one(".order").onchange = (event) => chooseOrder(event.target.value);
     one(".peek").checked = localStorage.getItem("chip-label-peek") === "yes";
     one(".peek").onchange = (event) => {
@@ -616,14 +703,14 @@
       if (event.key === "Escape") event.target.blur();
       if (event.key === "Enter" && event.target.value.trim()) give("abnormal", event.target.value.trim());
     };
-    boxes = window.chip.boxesOver(one(".paper"), current, () => {
-      one('[data-do="unbox"]').disabled = !current().boxes.length;
+    const drawn = () => {
+      renderTools();
+      renderShapes();
       saveDraft();
-    });
-    brush = window.chip.brushOver(one(".paper"), current, () => {
-      renderBrush();
-      saveDraft();
-    });
+    };
+    zoom = window.chip.zoomable(one(".paper"), { draws: true });
+    shapes = window.chip.shapesOver(one(".paper"), zoom, current, drawn);
+    brush = window.chip.brushOver(one(".paper"), current, drawn);
     start();
   }
 

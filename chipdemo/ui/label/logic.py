@@ -6,7 +6,7 @@ another, except the votes on an image that they have decided as a reviewer; for 
 """
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -18,10 +18,11 @@ from chipdemo.labeling.journal import Journal, JournalImage
 from chipdemo.labeling.label import Label, ModelPrediction
 from chipdemo.labeling.queue import INFORMATIVE, ORDERS, Queue
 from chipdemo.settings import Settings
-from chipdemo.ui.inspect.logic import heat_view, preview
+from chipdemo.ui.inspect.logic import heat_view, is_whole, preview
 from chipdemo.ui.label import values
 from chipdemo.ui.label.predictions import Predictions
 from chipdemo.ui.label.values import event_json
+from chipdemo.ui.tiles import Tiles
 
 REVIEW = "review"  # an order beside queue.ORDERS: disputed images, for reviewers
 MOST_IMAGES = 20  # in one answer
@@ -50,6 +51,7 @@ class Desk:
     predictions: Predictions
     settings: Settings
     publisher: Publisher | None = None
+    tiles: Tiles = field(default_factory=Tiles)
 
     def close(self) -> None:
         """End the threads of the predictions."""
@@ -104,12 +106,16 @@ def next_images(
 def image_json(desk: Desk, image: JournalImage, with_picture: bool = True) -> dict[str, Any]:
     """picture: a data URI, "" where not wanted or not available; error says why it is not available.
 
-    mask_size: (width, height) that a mask may have instead of the image's.
+    tiles: the key of the original's tiles, "" where the picture is the original. mask_size: (width, height)
+    that a mask may have instead of the image's.
     """
-    picture = error = ""
+    picture = error = tiles = ""
+    limit = desk.settings.max_megapixels
+    if not is_whole((image.width, image.height)):
+        tiles = desk.tiles.offer(image.sha256, lambda: desk.journal.picture(image.sha256, limit).image)
     if with_picture:
         try:
-            picture = preview(desk.journal.picture(image.sha256, desk.settings.max_megapixels).image)
+            picture = preview(desk.journal.picture(image.sha256, limit).image)
         except ChipDemoError as problem:
             error = str(problem)
     return {
@@ -120,6 +126,7 @@ def image_json(desk: Desk, image: JournalImage, with_picture: bool = True) -> di
         "height": image.height,
         "mask_size": list(values.canvas_size(image.width, image.height)),
         "picture": picture,
+        "tiles": tiles,
         "error": error,
     }
 
