@@ -10,6 +10,7 @@ HERE = Path(__file__).parent
 SCRIPTS = (
     "page.js",
     "inspect/inspect.js",
+    "inspect/history.js",
     "compare/compare.js",
     "label/boxes.js",
     "label/brush.js",
@@ -19,6 +20,7 @@ SCRIPTS = (
 STYLES = (
     "theme.css",
     "inspect/inspect.css",
+    "inspect/history.css",
     "many/many.css",
     "compare/compare.css",
     "label/label.css",
