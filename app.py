@@ -47,6 +47,7 @@ def run(settings: Settings) -> NoReturn:
     from chipdemo.metrics import Metrics
     from chipdemo.models import HotReload, Models
     from chipdemo.monitoring import Recent, log_inspection
+    from chipdemo.ui.inspect.first_example import FirstExample
     from chipdemo.ui.label.logic import desk_of
     from chipdemo.ui.page import build_app, serve, stop_serving
     from chipdemo.vision.checkpoint import latest_revision
@@ -82,17 +83,19 @@ def run(settings: Settings) -> NoReturn:
         closing.callback(desk.close)
         if lends():
             network_teacher()  # what is lent a GPU has to be known before the page is served
+        examples = [elpv_example_set(models.first.model.info.name)]
         app = build_app(
             judge,
             settings,
             recent,
-            [elpv_example_set(models.first.model.info.name)],
+            examples,
             ABLATION,
             load=lambda folder: load(str(folder)),
             desk=desk,
             metrics=metrics,
             teacher=network_teacher,
             continuing=continuing_teacher,
+            first_example=running(FirstExample(judge, examples, settings.max_megapixels)),
         )
         serve(app, settings, metrics, prevent_thread_lock=True)
         closing.callback(stop_serving, app)  # before the last labels are published

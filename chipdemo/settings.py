@@ -179,6 +179,18 @@ class Settings:
         metavar="FILE",
         shown=DEFAULT_JOURNAL.as_posix(),
     )
+    history_images: int = _setting(
+        10_000,
+        _whole(0, 1_000_000),
+        "inspected images that the history of each user keeps; 0 for no history after the page is closed",
+        metavar="N",
+    )
+    history_mb: int = _setting(
+        2_000, _whole(1, 10_000_000), "megabytes that the images of all histories take", metavar="MB"
+    )
+    history_days: int = _setting(
+        90, _whole(1, 36_500), "days that the history keeps an image", metavar="DAYS"
+    )
     share: bool = _setting(False, _switch, "also open a public link through gradio.live")
     auth: Accounts = _setting(
         (),

@@ -179,7 +179,7 @@ class Journal:
         with self.write() as database:
             for sha256, content in contents.items():
                 if content:
-                    _insert_content(database, sha256, content)
+                    insert_content(database, sha256, content)
             return [insert_event(database, label, page, replaces) for label in labels]
 
     def events(
@@ -335,9 +335,10 @@ def _insert_image(database: sqlite3.Connection, image: NewImage) -> bool:
     if not new and path:
         database.execute("UPDATE images SET path = ? WHERE sha256 = ? AND path != ''", (path, image.sha256))
     if image.content:
-        _insert_content(database, image.sha256, image.content)
+        insert_content(database, image.sha256, image.content)
     return bool(new)
 
 
-def _insert_content(database: sqlite3.Connection, sha256: str, content: bytes) -> None:
+def insert_content(database: sqlite3.Connection, sha256: str, content: bytes) -> None:
+    """Keep the file of an image, unless one with the same pixels is kept."""
     database.execute("INSERT INTO contents VALUES (?, ?) ON CONFLICT DO NOTHING", (sha256, content))

@@ -167,6 +167,30 @@ MIGRATIONS = (
     ALTER TABLE events ADD COLUMN polygons TEXT NOT NULL DEFAULT '[]';  -- JSON: [[[[x, y], ...], type], ...]
     ALTER TABLE events ADD COLUMN mask_type TEXT NOT NULL DEFAULT '';
     """,
+    """
+    -- Version 5: the history of inspections. Their files are in contents too, but in no queue.
+    CREATE TABLE inspections (
+        owner TEXT NOT NULL,          -- ui.auth.Annotators.owner
+        sha256 TEXT NOT NULL,         -- images.content_sha256
+        name TEXT NOT NULL,
+        inspected_at INTEGER NOT NULL,
+        model TEXT NOT NULL,          -- that judged
+        revision TEXT NOT NULL,
+        asked TEXT NOT NULL,          -- the model that was to judge; '*': the one that knows it best
+        threshold REAL,               -- NULL for the model's own
+        method TEXT NOT NULL,         -- the explanation that was shown
+        in_tiles INTEGER NOT NULL,
+        outcome TEXT NOT NULL,
+        abnormal_probability REAL NOT NULL,
+        size INTEGER NOT NULL,        -- of the file, bytes
+        small BLOB NOT NULL,          -- a small picture, JPEG
+        UNIQUE (owner, sha256)
+    );
+    -- What lists, filters and limits ask for, without a look at the pictures
+    CREATE INDEX inspections_by_time ON inspections (owner, inspected_at, outcome, model, size);
+    CREATE INDEX inspections_by_age ON inspections (inspected_at);
+    CREATE INDEX inspections_by_image ON inspections (sha256);
+    """,
 )
 
 

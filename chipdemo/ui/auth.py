@@ -59,9 +59,27 @@ class Annotators:
             )
         return name
 
+    def owner(self, request: gr.Request, profile: gr.OAuthProfile | None) -> str | None:
+        """Whose history an inspection belongs to: an account's, or that of this machine's own user.
+
+        None for anybody else, of whom nothing is kept.
+        """
+        if is_of_another_site(request.headers):
+            return None
+        if self.settings.auth:
+            return f"account {request.username}" if request.username is not None else None
+        if self.oauth:
+            return f"huggingface {profile.username}" if profile else None
+        return "this machine" if self.owns_machine(request) else None
+
     def owns_machine(self, request: gr.Request) -> bool:
         """Whether it is this machine's own user, whose tokens may be used for what they ask."""
-        return not self.settings.auth and not self.oauth and self._is_local(request)
+        return not self.signs_in and self._is_local(request)
+
+    @property
+    def signs_in(self) -> bool:
+        """Whether there are accounts to sign in with."""
+        return bool(self.settings.auth) or self.oauth
 
     def reviews(self, name: str) -> bool:
         return not self.settings.reviewers or name in self.settings.reviewers

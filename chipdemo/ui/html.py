@@ -6,15 +6,20 @@ from chipdemo.comparison import Refused
 from chipdemo.inspection import ModelInfo
 from chipdemo.rates import Rate
 
+ABOUT = "Finds defects in images of chips, shows where they are, and learns from your labels."
+
 
 def header_html(info: ModelInfo, refused: Refused | None = None) -> str:
     """The header of the page, which names the model, and a newer revision that did not take over."""
     parts = f"{info.backbone} + {info.attention.upper()}" if info.attention != "none" else info.backbone
+    made = (
+        f"{parts}, trained on {', '.join(filter(None, (info.data, info.data_license)))}",
+        f"runs on {info.runtime}",
+    )
     return (
-        "<header class='chip-header'><h1>Chip Inspector</h1>"
+        f"<header class='chip-header'><h1>Chip Inspector</h1><p class='about'>{ABOUT}</p>"
         f"<p>model <strong>{escape(info.name)}</strong> <code>{escape(info.revision)}</code>"
-        f"<span class='made'> · {escape(parts)}, trained on {escape(info.data)}, "
-        f"{escape(info.data_license)} · runs on {escape(info.runtime)}</span></p>"
+        f"<span class='made'> · {escape(' · '.join(made))}</span></p>"
         f"{_refused_revision(info, refused) if refused else ''}</header>"
     )
 

@@ -96,22 +96,42 @@
     true,
   );
 
-  // The address keeps the tab: #inspect, #compare, #label, #teach.
+  // The address keeps the tab and what is open in it: #inspect, #inspect/SHA256, #compare, #label, #teach.
+  const places = {}; // by tab: what is open in it
+  const openers = {}; // by tab: opens what the address names
+  const tabOf = (address) => address.replace(/^#/, "").split("/")[0];
+  const addressOf = (name) => "#" + name + (places[name] ? "/" + places[name] : "");
+
   function openTab(name) {
     const button = /^[a-z]+$/.test(name) ? document.getElementById(`${name}-button`) : null;
     if (button && button.getAttribute("aria-selected") !== "true") button.click();
   }
-  addEventListener("hashchange", () => openTab(location.hash.slice(1)));
+  function openAddress() {
+    const name = tabOf(location.hash);
+    openTab(name);
+    openers[name]?.();
+  }
+  addEventListener("hashchange", openAddress);
 
   // Gradio selects the first tab by itself while the page is made: until the tab that the address asks
   // for has been opened, that must not overwrite the address.
   let asked = location.hash.slice(1);
-  const keepTab = (name) => asked || history.replaceState(null, "", "#" + name);
+  function keepTab(name) {
+    if (asked || tabOf(location.hash) === name) return;
+    if (location.hash) history.pushState(null, "", addressOf(name));
+    else history.replaceState(null, "", addressOf(name));
+  }
+  // Something else is open in a tab: Back leads to what was open before.
+  function keepPlace(name, place) {
+    places[name] = place;
+    if (tabOf(location.hash) === name && location.hash !== addressOf(name)) {
+      history.pushState(null, "", addressOf(name));
+    }
+  }
   function openAsked() {
-    const name = asked;
     asked = "";
-    openTab(name);
+    openAddress();
   }
 
-  window.chip = { openAsked, keepTab, showKeys, typing };
+  window.chip = { openAsked, openers, keepTab, keepPlace, showKeys, typing };
 })();

@@ -23,9 +23,11 @@ from chipdemo.ui.api.mcp import own_folder
 from chipdemo.ui.auth import Annotators, has_oauth
 from chipdemo.ui.compare import tab as compare_tab
 from chipdemo.ui.compare.logic import Lineup
-from chipdemo.ui.events import KEEP_S, LIGHT
+from chipdemo.ui.events import KEEP_S
 from chipdemo.ui.html import header_html
+from chipdemo.ui.inspect import history
 from chipdemo.ui.inspect import tab as inspect_tab
+from chipdemo.ui.inspect.first_example import FirstExample
 from chipdemo.ui.inspect.layout import Parts as InspectParts
 from chipdemo.ui.inspect.layout import layout as inspect_layout
 from chipdemo.ui.label import tab as label_tab
@@ -56,6 +58,7 @@ def build_app(
     metrics: Metrics | None = None,
     teacher: Callable[[], Teacher] | None = None,
     continuing: Callable[[str], Teacher] | None = None,
+    first_example: FirstExample | None = None,
 ) -> gr.Blocks:
     """The whole app, not yet launched.
 
@@ -64,34 +67,26 @@ def build_app(
     checkpoint folder -> its model, for the rows of the ablation; raises ChipDemoError. desk: for the Label
     tab; without it there is none. teacher: called when the Teach tab is first used; without it there is no
     such tab. continuing: a taught checkpoint, as for --model or a zip of it -> what lets it go on learning.
+    first_example: that the page opens with; without it, the page is empty at first.
     """
     fetch_no_addresses()
     lineup = Lineup(judge.models, settings.model_sources, ablation, load)
-    tiles = desk.tiles if desk else Tiles()
+    annotators = Annotators(settings, has_oauth())
     with api.App(
         title="Chip Inspector",
         analytics_enabled=False,
         fill_width=True,
         delete_cache=(CACHE_CHECK_S, CACHE_KEEP_S),
     ) as app:
+        app.tiles = desk.tiles if desk else Tiles()
         first = judge.models.first
         text = header_html(first.model.info, first.refused)
         header = gr.HTML(text, apply_default_css=False, elem_id="header")
         with gr.Tabs(selected="inspect", elem_id="tabs"):
-            parts = add_inspect(
-                app,
-                header,
-                judge,
-                settings,
-                tuple(examples),
-                recent,
-                tiles,
-                desk is not None,
-                teacher is not None,
-            )
+            inspect = tuple(examples), recent, desk, annotators, teacher is not None, first_example
+            parts = add_inspect(app, header, judge, settings, *inspect)
             add_compare(lineup, settings)
             if desk:
-                annotators = Annotators(settings, has_oauth())
                 add_label(parts, desk, annotators)
             if teacher:
                 add_teach(parts, teacher, continuing, judge, settings)
@@ -99,7 +94,6 @@ def build_app(
         if desk:  # below gr.Tabs, which may hold tabs alone
             label_api.add_label_api(desk, annotators)
         app.load(None, js=OPEN_TAB_JS, api_visibility="private")
-    app.tiles = tiles
     app.queue(max_size=settings.queue_size, default_concurrency_limit=settings.concurrency)
     if metrics:  # gradio tells the length of its queue nowhere else
         metrics.ask("chipdemo_waiting", "Requests that wait for the model.", lambda: len(app._queue))
@@ -107,31 +101,26 @@ def build_app(
 
 
 def add_inspect(
-    app: gr.Blocks,
+    app: api.App,
     header: gr.HTML,
     judge: Judge,
     settings: Settings,
     examples: Sequence[ExampleSet],
     recent: Recent,
-    tiles: Tiles,
-    labels: bool,
+    desk: Desk | None,
+    annotators: Annotators,
     teaches: bool,
+    first_example: FirstExample | None,
 ) -> InspectParts:
     with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
-        parts = inspect_layout(judge, header, settings, examples, labels)
+        parts = inspect_layout(judge, header, settings, examples, desk is not None, first_example is not None)
         many_parts = many_tab.layout()
     keep_address(tab, "inspect")
-    handlers = inspect_tab.Handlers(parts, judge, settings, recent, tiles, teaches)
-    inspect_tab.wire(handlers)
+    handlers = inspect_tab.Handlers(parts, judge, settings, recent, app.tiles, teaches)
+    shown = inspect_tab.wire(handlers)
+    journal = desk.journal if desk else None
+    history.wire(app, history.Handlers(handlers, annotators, journal, first_example), shown)
     many_tab.wire(many_parts, parts, judge, settings)
-    if settings.hot_reload:
-        app.load(
-            handlers.on_open,
-            [parts.shown_model, parts.threshold, parts.method],
-            [*parts.of_model, parts.verdict],
-            preprocess=False,
-            **LIGHT,
-        )
     return parts
 
 

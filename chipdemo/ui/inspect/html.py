@@ -236,6 +236,14 @@ def promise_html(info: ModelInfo, target: Target | None, threshold: float) -> st
     )
 
 
+def note_html(text: str) -> str:
+    """What stands above a result; "" for nothing. The words before a colon stand out."""
+    if not text:
+        return ""
+    title, colon, rest = text.partition(": ")
+    return f"<p class='note' role='status'><strong>{escape(title)}{colon}</strong>{escape(rest)}</p>"
+
+
 NOT_INSPECTED = (
     "<section class='verdict waiting' role='status'><p class='word'>Not inspected</p>"
     "<p>There is no verdict on this file. Choose another image or an example.</p></section>"

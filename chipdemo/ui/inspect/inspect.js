@@ -112,8 +112,9 @@
     one(".legend-bar", stage).style.backgroundImage = shown.gradient;
     one(".legend figcaption", stage).textContent = shown.explanation;
     apply();
-    const top = stage.getBoundingClientRect().top;
-    if (top < 0 || top > innerHeight - 200) stage.scrollIntoView({ block: "start" });
+    const verdict = one("#verdict"); // beside the image, or above it on a phone
+    const top = verdict.getBoundingClientRect().top;
+    if (top < 0 || top > innerHeight - 200) verdict.scrollIntoView({ block: "start" });
   }
 
   function mount(element, props, watch) {

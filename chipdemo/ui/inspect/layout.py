@@ -10,11 +10,13 @@ from chipdemo.examples import Example, ExampleSet
 from chipdemo.images import FORMATS
 from chipdemo.inspection import Model, ModelInfo, default_method
 from chipdemo.judge import Judge
+from chipdemo.labeling.inspections import PageHistory
 from chipdemo.settings import Settings
 from chipdemo.threshold import FPR, RECALL
 from chipdemo.ui.events import KEEP_S
 from chipdemo.ui.inspect import html, logic
 from chipdemo.ui.inspect.example_strips import examples_html
+from chipdemo.ui.inspect.history_html import Listing
 from chipdemo.ui.theme import stage_template
 from chipdemo.ui.turns import Turns
 
@@ -25,6 +27,7 @@ TARGETS = {  # what a visitor may ask of the threshold: label, percent at first
 IN_TILES, AS_A_WHOLE = "tiles", "whole"
 AUTOMATIC = "*"  # in place of a model's name: the one that knows the image best
 STAGE_JS = "window.chip.mount(element, props, watch);"
+HISTORY_JS = "window.chip.mountHistory(element, props, watch, trigger);"
 EXAMPLES_JS = """
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-index]');
@@ -48,20 +51,25 @@ class Parts:
 
     shown_model: the ModelInfo that the page speaks of. own_model: a model of the visitor's own, or None.
     model: the name of the one that is to judge, or AUTOMATIC.
-    current: a Current, a Failed, or None. targets: by metric. opacity, boxes: filled from the browser when
-    they are needed.
+    current: a Current, a Failed, or None. page_history: of a visitor whom nobody knows. listing: which
+    entries the history shows. targets: by metric. opacity, boxes, address (the sha256 in it): filled from
+    the browser when they are needed.
     """
 
     shown_model: gr.State
     own_model: gr.State
     current: gr.State
     turns: gr.State
+    page_history: gr.State
+    listing: gr.State
     header: gr.HTML
+    note: gr.HTML
     own_row: gr.Row
     own_note: gr.HTML
     own_back: gr.Button
     stage: gr.HTML
     image: gr.Image
+    history: gr.HTML
     examples: gr.HTML
     example_sets: Sequence[ExampleSet]
     model: gr.Radio
@@ -86,6 +94,7 @@ class Parts:
     json_file: gr.DownloadButton
     opacity: gr.Number
     boxes: gr.Checkbox
+    address: gr.Textbox
 
     @property
     def of_model(self) -> list[Any]:
@@ -103,7 +112,7 @@ class Parts:
     def of_image(self) -> list[Any]:
         """What shows an inspection."""
         numbers = [self.verdict, self.regions, self.nearest, self.drift, self.details, self.raw]
-        return [self.stage, self.tiles, self.teach_it, *numbers]
+        return [self.note, self.stage, self.tiles, self.teach_it, *numbers]
 
     @property
     def of_change(self) -> list[Any]:
@@ -113,9 +122,17 @@ class Parts:
 
 
 def layout(
-    judge: Judge, header: gr.HTML, settings: Settings, examples: Sequence[ExampleSet], labels: bool = False
+    judge: Judge,
+    header: gr.HTML,
+    settings: Settings,
+    examples: Sequence[ExampleSet],
+    labels: bool = False,
+    opens: bool = False,
 ) -> Parts:
-    """The components, to be called inside the tab. header: the page's. labels: there is a Label tab."""
+    """The components, to be called inside the tab. header: the page's. labels: there is a Label tab.
+
+    opens: an inspection is shown as soon as the page is there.
+    """
     model = judge.models.first.model
     examples = [*examples, *(one.examples for one in judge.models.every if one.examples)]
     states = {
@@ -123,21 +140,26 @@ def layout(
         "own_model": gr.State(None),
         "current": gr.State(None, time_to_live=KEEP_S),
         "turns": gr.State(Turns()),
+        "page_history": gr.State(PageHistory()),
+        "listing": gr.State(Listing()),
     }
     with gr.Row(visible=False, elem_id="own-model") as own_row:
         own_note = gr.HTML("", apply_default_css=False, elem_id="own-note")
         own_back = gr.Button("Back to the app's model", size="sm", elem_id="own-back", scale=0, min_width=200)
     with gr.Row(elem_classes="inspect"):
+        note = gr.HTML("", apply_default_css=False, elem_id="note")
         with gr.Column(elem_classes="area-stage"):
             stage = gr.HTML(
-                {"state": "empty"},
+                {"state": "pending", "message": "Opening ..."} if opens else {"state": "empty"},
                 html_template=stage_template(),
                 js_on_load=STAGE_JS,
                 apply_default_css=False,
                 elem_id="stage",
             )
         with gr.Column(elem_classes="area-input"):
-            inputs = _layout_input(settings, model, examples)
+            image = _layout_input(settings)
+        with gr.Column(elem_classes="area-strips"):
+            strips = _layout_strips(model, examples)
         with gr.Column(elem_classes="area-verdict"):
             outputs = _layout_verdict(model, judge.models.infos, labels)
     hidden = {
@@ -145,13 +167,15 @@ def layout(
         "json_file": gr.DownloadButton("result", visible="hidden", elem_id="json-file"),
         "opacity": gr.Number(0.8, visible="hidden"),
         "boxes": gr.Checkbox(True, visible="hidden"),
+        "address": gr.Textbox("", visible="hidden"),
     }
     own = {"own_row": own_row, "own_note": own_note, "own_back": own_back}
-    return Parts(header=header, stage=stage, **states, **own, **inputs, **outputs, **hidden)
+    shown = {"header": header, "note": note, "stage": stage, "image": image}
+    return Parts(**shown, **states, **own, **strips, **outputs, **hidden)
 
 
-def _layout_input(settings: Settings, model: Model, examples: Sequence[ExampleSet]) -> dict[str, Any]:
-    image = gr.Image(
+def _layout_input(settings: Settings) -> gr.Image:
+    return gr.Image(
         sources=["upload", "webcam", "clipboard"],
         type="filepath",
         label="Image of a chip",
@@ -160,13 +184,17 @@ def _layout_input(settings: Settings, model: Model, examples: Sequence[ExampleSe
         elem_id="image",
         buttons=[],
     )
+
+
+def _layout_strips(model: Model, examples: Sequence[ExampleSet]) -> dict[str, Any]:
+    history = gr.HTML("", js_on_load=HISTORY_JS, apply_default_css=False, elem_id="history")
     strip = gr.HTML(
         examples_html(model, examples),
         js_on_load=EXAMPLES_JS,
         apply_default_css=False,
         elem_id="examples",
     )
-    return {"image": image, "examples": strip, "example_sets": examples}
+    return {"history": history, "examples": strip, "example_sets": examples}
 
 
 def model_choices(names: Sequence[str], chosen: str = AUTOMATIC) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from chipdemo.threshold import STORED_DECIMALS, Target, typed_number
 from chipdemo.ui.inspect import html
 
 PREVIEW_SIDE = 1600  # pixels, of the image on the page
+SMALL_SIDE = 96  # pixels, of the small picture in the history
 LOSSLESS = 512 * 512  # pixels; previews up to here are PNG, since cracks are thin
 AROUND = 0.2  # of the image's shorter side, at least, is shown of it beside normal images
 HEAT_SIDE = 512  # pixels, of the overlay on the page
@@ -47,6 +48,7 @@ class Current:
     its pixels, which would be too large to keep for each visitor. date: of the inspection, with time zone.
     full: the inspection, in tiles where it was asked for in tiles. in_tiles: which view is wanted now.
     explanation: the last one asked for. photo: the image's part of what inspect.js shows.
+    small: a small picture, JPEG. note: what stands above the result. is_example: that the page opens with.
     """
 
     turn: int
@@ -59,6 +61,9 @@ class Current:
     in_tiles: bool
     explanation: Explanation
     photo: Mapping[str, Any]
+    small: bytes
+    note: str = ""
+    is_example: bool = False
 
     @property
     def inspection(self) -> Inspection:
@@ -151,6 +156,7 @@ def inspect_image(
         in_tiles=choices.in_tiles,
         explanation=explanation_of(inspection, inspection.method),
         photo=photo_view(decoded, name),
+        small=small_picture(decoded.image),
     )
     return current if method == inspection.method else explained(judge, current, decoded, method)
 
@@ -169,7 +175,8 @@ def computed_for(judge: Judge, current: Current, choices: Choices, max_megapixel
     tiles = current.full.tiles
     if choices.in_tiles and tiles and tiles.whole is None:
         file = current.name, current.path
-        return inspect_image(judge, [current.model], file, choices, max_megapixels, current.turn)
+        again = inspect_image(judge, [current.model], file, choices, max_megapixels, current.turn)
+        return replace(again, date=current.date, note=current.note, is_example=current.is_example)
     current = replace(current, in_tiles=choices.in_tiles)
     at_hand = choices.method in current.inspection.heatmaps
     return explained(
@@ -292,6 +299,14 @@ def preview(image: Image.Image) -> str:
     small = image.copy()
     small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), reducing_gap=2.0)
     return data_uri(small, "JPEG")
+
+
+def small_picture(image: Image.Image) -> bytes:
+    """For the history, as JPEG. Of a large image only some pixels are looked at, so it takes no time."""
+    scale = SMALL_SIDE / max(image.size)
+    width, height = (max(1, round(scale * side)) for side in image.size)
+    some = image.resize((4 * width, 4 * height), Image.Resampling.NEAREST) if scale < 1 / 8 else image
+    return encode(some.resize((width, height), Image.Resampling.BOX), "JPEG")
 
 
 def inspection_json(

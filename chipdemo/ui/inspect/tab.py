@@ -159,6 +159,7 @@ class Handlers:
         return {
             **model,
             **self._at_threshold(current, threshold),
+            parts.note: html.note_html(current.note),
             parts.stage: self._view(current),
             parts.tiles: tiles_radio(current),
             parts.regions: html.regions_html(current.regions, current.regions_method),
@@ -270,8 +271,11 @@ class Handlers:
         return {}
 
 
-def wire(handlers: Handlers) -> None:
-    """The events. None of them is part of the API; ui/api is."""
+def wire(handlers: Handlers) -> tuple[list[Any], list[Any]]:
+    """The events. None of them is part of the API; ui/api is.
+
+    Returns those after which a new image is shown, and those after which the same is shown in another way.
+    """
     parts = handlers.parts
     model = [parts.own_model, parts.model]
     chosen = [parts.turns, *model, parts.shown_model, parts.threshold, parts.method, parts.tiles]
@@ -302,27 +306,39 @@ def wire(handlers: Handlers) -> None:
     ]
     for event in images:
         event.failure(None, js=FAILED_JS, api_visibility="private")
-    for event in (*images, *choices):
-        event.success(
-            handlers.on_computed,
-            [parts.current, parts.turns, parts.shown_model, parts.threshold, parts.method],
-            [*parts.of_model, *parts.of_image],
-            **light,
-        ).success(handlers.on_shown, judged, [parts.verdict, parts.raw], **light)
-    parts.threshold.input(handlers.on_threshold, judged, at_threshold, trigger_mode="always_last", **light)
-    parts.reset.click(
-        handlers.on_reset, [parts.current, parts.shown_model], [parts.threshold, *at_threshold], **light
+    images, choices = (
+        [
+            event.success(
+                handlers.on_computed,
+                [parts.current, parts.turns, parts.shown_model, parts.threshold, parts.method],
+                [*parts.of_model, *parts.of_image],
+                **light,
+            ).success(handlers.on_shown, judged, [parts.verdict, parts.raw], **light)
+            for event in events
+        ]
+        for events in (images, choices)
     )
+    choices += [
+        parts.threshold.input(
+            handlers.on_threshold, judged, at_threshold, trigger_mode="always_last", **light
+        ),
+        parts.reset.click(
+            handlers.on_reset, [parts.current, parts.shown_model], [parts.threshold, *at_threshold], **light
+        ),
+    ]
     for metric, target in parts.targets.items():
         choosing = partial(handlers.on_target, metric)
         inputs = [parts.current, parts.shown_model, target.percent]
-        for event in (target.choose.click, target.percent.submit):
+        choices += [
             event(choosing, inputs, [parts.threshold, target.percent, *at_threshold], **light)
+            for event in (target.choose.click, target.percent.submit)
+        ]
     parts.get_nearest.click(
         handlers.on_nearest, parts.current, parts.nearest, show_progress="minimal", **heavy
     )
     parts.own_back.click(handlers.on_back, parts.turns, parts.of_change, **light)
     wire_downloads(handlers, judged, heavy, light)
+    return images, choices
 
 
 def wire_downloads(
@@ -387,17 +403,20 @@ def with_model(parts: Parts, model: Model, own: Model | None, models: Models, tu
 
 def nothing_shown(parts: Parts) -> Updates:
     """No inspection: nothing of the last one stays."""
-    empty = dict.fromkeys((parts.regions, parts.nearest, parts.drift, parts.details), "")
+    empty = dict.fromkeys((parts.note, parts.regions, parts.nearest, parts.drift, parts.details), "")
     hidden = {parts.tiles: gr.Radio(visible=False), parts.teach_it: gr.Button(visible=False)}
     return {**empty, parts.raw: None, **hidden}
 
 
-def tiles_radio(current: Current) -> Any:
-    """For a large image, with what each view of it costs; hidden for others. The choice stays."""
+def tiles_radio(current: Current, **chosen: str) -> Any:
+    """For a large image, with what each view of it costs; hidden for others.
+
+    chosen: the value of the radio; without it, the choice stays.
+    """
     if current.full.tiles is None:
-        return gr.Radio(visible=False)
+        return gr.Radio(visible=False, **chosen)
     labels = html.tiles_labels(current.full.tiles)
-    return gr.Radio(choices=list(zip(labels, (IN_TILES, AS_A_WHOLE))), visible=True)
+    return gr.Radio(choices=list(zip(labels, (IN_TILES, AS_A_WHOLE))), visible=True, **chosen)
 
 
 def needed(current: Current | Failed | None) -> Current:
