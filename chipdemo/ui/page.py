@@ -76,13 +76,13 @@ def build_app(
         text = header_html(first.model.info, first.refused)
         header = gr.HTML(text, apply_default_css=False, elem_id="header")
         with gr.Tabs(selected="inspect", elem_id="tabs"):
-            parts = add_inspect(
+            parts, many_parts = add_inspect(
                 app, header, judge, settings, tuple(examples), recent, desk is not None, teacher is not None
             )
             add_compare(lineup, settings)
             if desk:
                 annotators = Annotators(settings, has_oauth())
-                add_label(parts, desk, annotators)
+                add_label(parts, many_parts, desk, annotators)
             if teacher:
                 add_teach(parts, teacher, continuing, judge, settings)
         api.add_api(judge, lineup, settings)
@@ -104,14 +104,14 @@ def add_inspect(
     recent: Recent,
     labels: bool,
     teaches: bool,
-) -> InspectParts:
+) -> tuple[InspectParts, many_tab.Parts]:
     with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
         parts = inspect_layout(judge, header, settings, examples, labels)
-        many_parts = many_tab.layout()
+        many_parts = many_tab.layout(1 + len(judge.models.in_use))  # one of the visitor's own
     keep_address(tab, "inspect")
     handlers = inspect_tab.Handlers(parts, judge, settings, recent, teaches)
     inspect_tab.wire(handlers)
-    many_tab.wire(many_parts, parts, judge, settings)
+    many_tab.wire(many_tab.Handlers(many_parts, handlers, settings, labels))
     if settings.hot_reload:
         app.load(
             handlers.on_open,
@@ -120,7 +120,7 @@ def add_inspect(
             preprocess=False,
             **LIGHT,
         )
-    return parts
+    return parts, many_parts
 
 
 def add_compare(lineup: Lineup, settings: Settings) -> None:
@@ -130,11 +130,14 @@ def add_compare(lineup: Lineup, settings: Settings) -> None:
     compare_tab.wire(parts, tab, lineup, settings)
 
 
-def add_label(inspect_parts: InspectParts, desk: Desk, annotators: Annotators) -> None:
+def add_label(
+    inspect_parts: InspectParts, many_parts: many_tab.Parts, desk: Desk, annotators: Annotators
+) -> None:
     with gr.Tab("Label", id="label", elem_id="label") as tab:
         parts = label_tab.layout(annotators)
     label_tab.wire(parts, tab, desk, annotators)
     label_tab.wire_sending(inspect_parts, desk, annotators)
+    label_tab.wire_sending_many(many_parts, desk, annotators)
 
 
 def add_teach(

@@ -10,6 +10,7 @@ HERE = Path(__file__).parent
 SCRIPTS = (
     "page.js",
     "inspect/inspect.js",
+    "many/many.js",
     "compare/compare.js",
     "label/boxes.js",
     "label/brush.js",
@@ -89,6 +90,11 @@ def stage_template() -> str:
     JavaScript template string, so a value with ${...} in it would run as code.
     """
     return (HERE / "inspect" / "stage.html").read_text(encoding="utf-8")
+
+
+def many_template() -> str:
+    """The same of the gallery of many images; many.js fills it."""
+    return (HERE / "many" / "many.html").read_text(encoding="utf-8")
 
 
 def desk_template() -> str:

@@ -48,8 +48,8 @@ class Parts:
 
     shown_model: the ModelInfo that the page speaks of. own_model: a model of the visitor's own, or None.
     model: the name of the one that is to judge, or AUTOMATIC.
-    current: a Current, a Failed, or None. targets: by metric. opacity, boxes: filled from the browser when
-    they are needed.
+    current: a Current, a Failed, or None. back: to the gallery that the image came from. targets: by metric.
+    opacity, boxes: filled from the browser when they are needed.
     """
 
     shown_model: gr.State
@@ -60,6 +60,7 @@ class Parts:
     own_row: gr.Row
     own_note: gr.HTML
     own_back: gr.Button
+    back: gr.Button
     stage: gr.HTML
     image: gr.Image
     examples: gr.HTML
@@ -129,6 +130,7 @@ def layout(
         own_back = gr.Button("Back to the app's model", size="sm", elem_id="own-back", scale=0, min_width=200)
     with gr.Row(elem_classes="inspect"):
         with gr.Column(elem_classes="area-stage"):
+            back = gr.Button("← Back to the images", size="sm", visible=False, elem_id="back-to-many")
             stage = gr.HTML(
                 {"state": "empty"},
                 html_template=stage_template(),
@@ -147,7 +149,7 @@ def layout(
         "boxes": gr.Checkbox(True, visible="hidden"),
     }
     own = {"own_row": own_row, "own_note": own_note, "own_back": own_back}
-    return Parts(header=header, stage=stage, **states, **own, **inputs, **outputs, **hidden)
+    return Parts(header=header, back=back, stage=stage, **states, **own, **inputs, **outputs, **hidden)
 
 
 def _layout_input(settings: Settings, model: Model, examples: Sequence[ExampleSet]) -> dict[str, Any]:
