@@ -46,26 +46,21 @@ class Task:
     @property
     def meaning(self) -> str:
         """What the threshold does to the validation split of each model, in plain text."""
-        meanings = [self._meaning(model.info) for model in self.models]
-        if len(meanings) == 1:
-            return meanings[0]
-        return " ".join(f"{model.info.name}: {one}" for model, one in zip(self.models, meanings))
+        infos = [model.info for model in self.models]
+        return meaning_of(infos, [self._threshold(info) for info in infos])
 
-    def _meaning(self, info: ModelInfo) -> str:
-        threshold = info.threshold if self.threshold is None else self.threshold
-        return info.validation.meaning(threshold, info.target if threshold == info.threshold else None)
+    def _threshold(self, info: ModelInfo) -> float:
+        return info.threshold if self.threshold is None else self.threshold
 
     def run(self) -> dict[str, Any]:
         """What all results of a folder have in common, for JSON. threshold: None for each model's own."""
-        infos, threshold = [model.info for model in self.models], self.threshold
-        if len(infos) == 1 and threshold is None:
-            threshold = infos[0].threshold
+        infos = [model.info for model in self.models]
         return {
             "format": FORMAT,
             "model": ", ".join(info.name for info in infos),
             "revision": ", ".join(info.revision for info in infos),
             "data": ", ".join(info.data for info in infos),
-            "threshold": threshold,
+            "threshold": self._threshold(infos[0]) if len(infos) == 1 else self.threshold,
             "tiles": self.tiles,
         }
 
@@ -151,6 +146,17 @@ def inspect_stream(task: Task, images: Iterable[BatchImage]) -> Iterator[list[In
             inspections = task.judge.inspect_batch(readable, threshold=task.threshold) if readable else []
             inspection = iter(inspections)
             yield [replace(one, inspection=next(inspection)) if one.prepared else one for one in batch]
+
+
+def meaning_of(infos: Sequence[ModelInfo], thresholds: Sequence[float]) -> str:
+    """What a threshold for each model, 0-1, does to its validation split, in plain text."""
+    meanings = [
+        info.validation.meaning(threshold, info.target if threshold == info.threshold else None)
+        for info, threshold in zip(infos, thresholds)
+    ]
+    if len(meanings) == 1:
+        return meanings[0]
+    return " ".join(f"{info.name}: {one}" for info, one in zip(infos, meanings))
 
 
 def read(image: BatchImage, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:

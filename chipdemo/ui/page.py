@@ -84,10 +84,10 @@ def build_app(
         header = gr.HTML(text, apply_default_css=False, elem_id="header")
         with gr.Tabs(selected="inspect", elem_id="tabs"):
             inspect = tuple(examples), recent, desk, annotators, teacher is not None, first_example
-            parts = add_inspect(app, header, judge, settings, *inspect)
+            parts, many_parts = add_inspect(app, header, judge, settings, *inspect)
             add_compare(lineup, settings)
             if desk:
-                add_label(parts, desk, annotators)
+                add_label(parts, many_parts, desk, annotators)
             if teacher:
                 add_teach(parts, teacher, continuing, judge, settings)
         api.add_api(judge, lineup, settings)
@@ -111,17 +111,18 @@ def add_inspect(
     annotators: Annotators,
     teaches: bool,
     first_example: FirstExample | None,
-) -> InspectParts:
+) -> tuple[InspectParts, many_tab.Parts]:
     with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
         parts = inspect_layout(judge, header, settings, examples, desk is not None, first_example is not None)
-        many_parts = many_tab.layout()
+        many_parts = many_tab.layout(1 + len(judge.models.in_use))  # one of the visitor's own
     keep_address(tab, "inspect")
     handlers = inspect_tab.Handlers(parts, judge, settings, recent, app.tiles, teaches)
-    shown = inspect_tab.wire(handlers)
+    images, choices = inspect_tab.wire(handlers)
+    opened = many_tab.wire(many_tab.Handlers(many_parts, handlers, settings, desk is not None))
     journal = desk.journal if desk else None
+    shown = [*images, opened], choices
     history.wire(app, history.Handlers(handlers, annotators, journal, first_example), shown)
-    many_tab.wire(many_parts, parts, judge, settings)
-    return parts
+    return parts, many_parts
 
 
 def add_compare(lineup: Lineup, settings: Settings) -> None:
@@ -131,11 +132,14 @@ def add_compare(lineup: Lineup, settings: Settings) -> None:
     compare_tab.wire(parts, tab, lineup, settings)
 
 
-def add_label(inspect_parts: InspectParts, desk: Desk, annotators: Annotators) -> None:
+def add_label(
+    inspect_parts: InspectParts, many_parts: many_tab.Parts, desk: Desk, annotators: Annotators
+) -> None:
     with gr.Tab("Label", id="label", elem_id="label") as tab:
         parts = label_tab.layout(annotators)
     label_tab.wire(parts, tab, desk, annotators)
     label_tab.wire_sending(inspect_parts, desk, annotators)
+    label_tab.wire_sending_many(many_parts, desk, annotators)
 
 
 def add_teach(

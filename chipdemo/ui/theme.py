@@ -15,6 +15,7 @@ SCRIPTS = (
     "viewer.js",
     "inspect/inspect.js",
     "inspect/history.js",
+    "many/many.js",
     "compare/compare.js",
     "label/shapes.js",
     "label/brush.js",
@@ -102,6 +103,11 @@ def stage_template() -> str:
     JavaScript template string, so a value with ${...} in it would run as code.
     """
     return (HERE / "inspect" / "stage.html").read_text(encoding="utf-8")
+
+
+def many_template() -> str:
+    """The same of the gallery of many images; many.js fills it."""
+    return (HERE / "many" / "many.html").read_text(encoding="utf-8")
 
 
 def desk_template() -> str:

@@ -52,8 +52,8 @@ class Parts:
     shown_model: the ModelInfo that the page speaks of. own_model: a model of the visitor's own, or None.
     model: the name of the one that is to judge, or AUTOMATIC.
     current: a Current, a Failed, or None. page_history: of a visitor whom nobody knows. listing: which
-    entries the history shows. targets: by metric. opacity, boxes, address (the sha256 in it): filled from
-    the browser when they are needed.
+    entries the history shows. back: to the gallery that the image came from. targets: by metric. opacity,
+    boxes, address (the sha256 in it): filled from the browser when they are needed.
     """
 
     shown_model: gr.State
@@ -67,6 +67,7 @@ class Parts:
     own_row: gr.Row
     own_note: gr.HTML
     own_back: gr.Button
+    back: gr.Button
     stage: gr.HTML
     image: gr.Image
     history: gr.HTML
@@ -149,6 +150,7 @@ def layout(
     with gr.Row(elem_classes="inspect"):
         note = gr.HTML("", apply_default_css=False, elem_id="note")
         with gr.Column(elem_classes="area-stage"):
+            back = gr.Button("← Back to the images", size="sm", visible=False, elem_id="back-to-many")
             stage = gr.HTML(
                 {"state": "pending", "message": "Opening ..."} if opens else {"state": "empty"},
                 html_template=stage_template(),
@@ -170,7 +172,7 @@ def layout(
         "address": gr.Textbox("", visible="hidden"),
     }
     own = {"own_row": own_row, "own_note": own_note, "own_back": own_back}
-    shown = {"header": header, "note": note, "stage": stage, "image": image}
+    shown = {"header": header, "note": note, "stage": stage, "image": image, "back": back}
     return Parts(**shown, **states, **own, **strips, **outputs, **hidden)
 
 

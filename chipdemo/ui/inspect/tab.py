@@ -5,7 +5,7 @@ meanwhile; then on_computed shows it under the choices of that moment. A light e
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -70,6 +70,15 @@ class Handlers:
     tiles: Tiles
     teaches: bool = False
 
+    @property
+    def heavy(self) -> dict[str, Any]:
+        """Options of events that run the network.
+
+        preprocess=False: gradio would decode an image itself, clip 16 bits to 8, and refuse a threshold of 5.
+        """
+        limit = {"concurrency_limit": self.settings.concurrency, "concurrency_id": MODEL_QUEUE}
+        return limit | {"preprocess": False, "api_visibility": "private"}
+
     def on_image(self, payload: Mapping[str, Any] | None, *choices: Any) -> Updates:
         if payload is None:
             return {self.parts.current: gr.skip()}
@@ -102,13 +111,26 @@ class Handlers:
         turns: Turns,
         own: Model | None,
         fixed: str,
+        *choices: Any,
+    ) -> Updates:
+        return self.inspect(file, name, turns, models_of(self.judge, own, fixed), *choices)
+
+    def inspect(
+        self,
+        file: Callable[[], tuple[str, Path]],
+        name: str,
+        turns: Turns,
+        models: Sequence[Model],
         shown: ModelInfo,
         threshold: Any,
         method: str,
         tiles: str,
     ) -> Updates:
-        """file: (name, path), where it was really uploaded."""
-        turn, models = turns.begin(IMAGE), models_of(self.judge, own, fixed)
+        """What a new image changes. file: (name, path), where it was really uploaded.
+
+        models: to choose from. shown: of the model that the threshold and the method belong to.
+        """
+        turn = turns.begin(IMAGE)
         threshold = logic.chosen_threshold(shown, typed_threshold(threshold, shown.threshold))
         choices = Choices(shown.name, threshold, method, tiles == IN_TILES)
         limit = self.settings.max_megapixels
@@ -281,10 +303,7 @@ def wire(handlers: Handlers) -> tuple[list[Any], list[Any]]:
     chosen = [parts.turns, *model, parts.shown_model, parts.threshold, parts.method, parts.tiles]
     judged = [parts.current, parts.shown_model, parts.threshold]
     at_threshold = [parts.verdict, parts.raw, parts.promise]
-    # preprocess=False: gradio would decode an image itself, clip 16 bits to 8, and refuse a threshold of 5
-    raw = {"preprocess": False, "api_visibility": "private"}
-    heavy = raw | {"concurrency_limit": handlers.settings.concurrency, "concurrency_id": MODEL_QUEUE}
-    light = raw | LIGHT
+    heavy, light = handlers.heavy, {"preprocess": False, **LIGHT}
     new_image = heavy | {"trigger_mode": "multiple", "show_progress": "hidden"}
     last_choice = heavy | {"trigger_mode": "always_last", "show_progress": "minimal"}
     computed = [parts.image, parts.current]
@@ -306,18 +325,7 @@ def wire(handlers: Handlers) -> tuple[list[Any], list[Any]]:
     ]
     for event in images:
         event.failure(None, js=FAILED_JS, api_visibility="private")
-    images, choices = (
-        [
-            event.success(
-                handlers.on_computed,
-                [parts.current, parts.turns, parts.shown_model, parts.threshold, parts.method],
-                [*parts.of_model, *parts.of_image],
-                **light,
-            ).success(handlers.on_shown, judged, [parts.verdict, parts.raw], **light)
-            for event in events
-        ]
-        for events in (images, choices)
-    )
+    images, choices = ([wire_computed(handlers, event) for event in events] for events in (images, choices))
     choices += [
         parts.threshold.input(
             handlers.on_threshold, judged, at_threshold, trigger_mode="always_last", **light
@@ -339,6 +347,22 @@ def wire(handlers: Handlers) -> tuple[list[Any], list[Any]]:
     parts.own_back.click(handlers.on_back, parts.turns, parts.of_change, **light)
     wire_downloads(handlers, judged, heavy, light)
     return images, choices
+
+
+def wire_computed(handlers: Handlers, event: Any) -> Any:
+    """What an event wrote into Parts.current is shown. Returns the event after which it is."""
+    parts, light = handlers.parts, {"preprocess": False, **LIGHT}
+    return event.success(
+        handlers.on_computed,
+        [parts.current, parts.turns, parts.shown_model, parts.threshold, parts.method],
+        [*parts.of_model, *parts.of_image],
+        **light,
+    ).success(
+        handlers.on_shown,
+        [parts.current, parts.shown_model, parts.threshold],
+        [parts.verdict, parts.raw],
+        **light,
+    )
 
 
 def wire_downloads(

@@ -10,6 +10,7 @@ from chipdemo.labeling.hub.intake import images_of
 from chipdemo.labeling.intake import Intake, add_contents, add_uploads
 from chipdemo.labeling.journal import Journal
 from chipdemo.settings import Settings
+from chipdemo.ui.many.logic import Many, contents_of
 
 DATASET = Limits(files=1_000, total_bytes=500_000_000)  # of one dataset; the command line has no such limit
 STEP = 8  # images between two reports
@@ -18,6 +19,12 @@ STEP = 8  # images between two reports
 def add_files(journal: Journal, uploads: Sequence[tuple[str, Path]], max_megapixels: float) -> Intake:
     """Add images with their content. uploads: (name, path) of images and of zips of images."""
     return add_uploads(journal, uploads, limits=Limits(megapixels=max_megapixels))
+
+
+def add_selected(journal: Journal, many: Many, rows: Sequence[int], max_megapixels: float) -> Intake:
+    """Add some images of a gallery with their content. rows: theirs. Raises BatchError."""
+    limits = Limits(megapixels=max_megapixels)
+    return add_contents(journal, contents_of(many, rows, limits), limits=limits)
 
 
 def add_dataset(journal: Journal, name: str, anonymous: bool, settings: Settings) -> Iterator[Intake]:

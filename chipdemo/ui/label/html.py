@@ -26,6 +26,11 @@ def reading_html(name: str) -> str:
     return f"<p role='status'>Reading {escape(name)} ...</p>"
 
 
+def sending_html(images: int) -> str:
+    """While images of the gallery are being added."""
+    return f"<p role='status'>Adding {images:,} to the queue ...</p>"
+
+
 def refused_html(message: str) -> str:
     """Why nothing was added."""
     return f"<p class='refused' role='alert'>{escape(message)}</p>"

@@ -16,6 +16,9 @@ from chipdemo.ui.inspect.logic import Current
 from chipdemo.ui.label import adding, html, review_html
 from chipdemo.ui.label.logic import Desk
 from chipdemo.ui.label.review import review
+from chipdemo.ui.many import tab as many_tab
+from chipdemo.ui.many.logic import Many
+from chipdemo.ui.many.tab import Parts as ManyParts
 from chipdemo.ui.theme import desk_template
 from chipdemo.ui.uploads import uploaded_files
 
@@ -161,4 +164,31 @@ def wire_sending(parts: InspectParts, desk: Desk, annotators: Annotators) -> Non
 
     parts.send.click(
         on_send, parts.current, None, api_visibility="private", concurrency_limit=None, show_progress="hidden"
+    ).then(None, js=MORE_JS, api_visibility="private")
+
+
+def wire_sending_many(parts: ManyParts, desk: Desk, annotators: Annotators) -> None:
+    """The same of the images that are selected in the gallery."""
+
+    def on_send(
+        many: Many | None, sent: gr.EventData, request: gr.Request, profile: gr.OAuthProfile | None
+    ) -> Iterator[dict[Any, Any]]:
+        try:
+            annotators.name(request, profile)
+            rows = many_tab.rows_of(sent.rows, many_tab.needed(many))
+            yield {parts.sent: html.sending_html(len(rows))}
+            added = adding.add_selected(desk.journal, many, rows, desk.settings.max_megapixels)
+        except ChipDemoError as error:
+            yield {parts.sent: html.refused_html(str(error))}
+            return
+        yield {parts.sent: html.added_html(added)}
+
+    parts.gallery.send(
+        on_send,
+        parts.many,
+        parts.sent,
+        trigger_mode="once",
+        api_visibility="private",
+        concurrency_limit=2,
+        show_progress="hidden",
     ).then(None, js=MORE_JS, api_visibility="private")

@@ -1,12 +1,13 @@
-"""Pieces of "Many images at once" as HTML. Every text that comes from outside is escaped here."""
+"""What "Many images at once" shows. HTML where every text from outside is escaped; values for many.js."""
 
 from html import escape
+from typing import Any
 
-from chipdemo.inspection import outcome_text
-from chipdemo.overlay import data_uri
-from chipdemo.ui.many.logic import UNREADABLE, Many, Progress, Tile, gallery
+from chipdemo.inspection import ModelInfo, outcome_text
+from chipdemo.ui.inspect.html import meaning, promise_html
+from chipdemo.ui.inspect.logic import own_threshold
+from chipdemo.ui.many.logic import GROUPS, UNREADABLE, Many, Progress
 
-ALL = "all"
 REFUSED = 20  # lines about files that were not inspected
 
 
@@ -21,34 +22,43 @@ def progress_html(progress: Progress) -> str:
     )
 
 
-def many_html(many: Many) -> str:
-    """Counts that are filters, and the images."""
-    shown, counts = gallery(many), {ALL: len(many.tiles), **many.counts}
-    filters = "".join(
-        f"<label><input type='radio' name='many-filter' value='{group}'{' checked' * (group == ALL)}> "
-        f"<b>{count:,}</b> {outcome_text(group)}</label>"
-        for group, count in counts.items()
-    )
-    more = len(many.tiles) - len(shown)
-    note = f"{escape(many.meaning)} Abnormal images come first, the most probable on top."
-    note += f" {more:,} more are in the report." if more else ""
+def meaning_html(info: ModelInfo, threshold: float) -> str:
+    """What a threshold promises, and what it does to held-out images."""
+    target = info.target if threshold == own_threshold(info) else None
+    text = promise_html(info, target, threshold) + meaning(info, threshold)
+    return text or "<p>There are no held-out images to say what this threshold does.</p>"
+
+
+def passed_over_html(many: Many) -> str:
+    """What was not inspected."""
     lines = "".join(f"<li>{escape(line)}</li>" for line in many.passed_over[:REFUSED])
-    return (
-        f"<div class='many'><div class='many-filters' role='radiogroup' aria-label='Show'>{filters}</div>"
-        f"<p class='many-note'>{note}</p><div class='many-tiles'>{''.join(map(_tile, shown))}</div>"
-        + (f"<p>Not inspected:</p><ul>{lines}</ul>" if lines else "")
-        + "</div>"
-    )
+    return f"<div class='many-notes'><p>Not inspected:</p><ul>{lines}</ul></div>" if lines else ""
 
 
-def _tile(tile: Tile) -> str:
-    result, words = tile.result, outcome_text(tile.group)
-    if tile.group == UNREADABLE:
-        shown = f"<p class='many-reason'>{escape(result['error'])}</p>"
-    else:
-        shown = f"<img src='{data_uri(tile.picture, 'JPEG')}' alt='' loading='lazy'>"
-        words += f" {result['abnormal_probability']:.2f}"
-    return (
-        f"<figure class='{tile.group}'>{shown}<figcaption><strong>{words}</strong> "
-        f"<bdi>{escape(result['file'])}</bdi></figcaption></figure>"
-    )
+def gallery_view(many: Many, labels: bool) -> dict[str, Any]:
+    """What many.js shows of the images, whatever the threshold. labels: there is a Label tab."""
+    tiles = []
+    for tile in many.tiles:
+        result, inspection = tile.result, tile.inspected.inspection
+        tiles.append(
+            {
+                "name": result["file"],
+                "error": result["error"],
+                "probability": f"{inspection.abnormal_probability:.2f}" if inspection else "",
+                "model": tile.model[0] if len(many.judges) > 1 else "",
+                "size": inspection and inspection.image_size,
+                "picture": tile.picture and _file(str(tile.picture)),
+            }
+        )
+    groups = [{"name": name, "text": outcome_text(name)} for name in GROUPS]
+    return {"tiles": tiles, "groups": groups, "unreadable": UNREADABLE, "labels": labels}
+
+
+def _file(path: str) -> dict[str, Any]:
+    """Gradio adds the address, and deletes the file with those that were uploaded."""
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+def judged_view(many: Many) -> dict[str, Any]:
+    """What many.js shows of the threshold: the group of each image, and the images' rows in their order."""
+    return {"groups": [tile.group for tile in many.tiles], "order": many.order, "counts": many.counts}

@@ -1,42 +1,70 @@
-"""What "Many images at once" and /inspect_batch do, as functions of values; tab.py wires the panel."""
+"""What "Many images at once" and /inspect_batch do, as functions of values; tab.py wires the panel.
+
+An image is inspected once. Another threshold judges what was found then; the pixels are read again from the
+upload where they are asked for.
+"""
 
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+
 from chipdemo.batch import report, run
 from chipdemo.batch.report import UNREADABLE
 from chipdemo.batch.sources import BatchImage, uploaded_images
-from chipdemo.errors import BatchError
-from chipdemo.files import Limits
-from chipdemo.inspection import ABNORMAL, NORMAL, OUT_OF_DISTRIBUTION, Model
+from chipdemo.errors import BatchError, ImageError
+from chipdemo.files import Found, Limits, content_of, shown
+from chipdemo.inspection import ABNORMAL, NORMAL, OUT_OF_DISTRIBUTION, Inspection, Model, ModelInfo
 from chipdemo.judge import Judge
 from chipdemo.overlay import encode, overlay
+from chipdemo.ui.inspect.logic import file_stem, own_threshold
 
 MOST = 1000  # images at a time in the app; the command line takes any number
 QUEUE = "many"  # its events share one limit, beside single images, which wait for none of these
-SHOWN = 200  # of them as pictures on the page
 TILE_SIDE = 240  # pixels of the longer side
 GROUPS = (ABNORMAL, OUT_OF_DISTRIBUTION, NORMAL, UNREADABLE)  # each image is in one
+GONE = "These images are gone: they are kept for an hour. Drop them again."
 
 Result = dict[str, Any]  # as run.result_of makes it
 
 
 @dataclass(frozen=True)
 class Tile:
-    """An image as the page shows it. picture: JPEG, b"" for none."""
+    """An image as the page shows it.
 
-    result: Result
-    picture: bytes
+    inspected: without its pixels, heatmaps and features. picture: a JPEG file; None where it is unreadable.
+    """
+
+    inspected: run.Inspected
+    picture: Path | None
 
     @property
     def group(self) -> str:
-        return UNREADABLE if self.result["error"] else self.result["outcome"]
+        inspection = self.inspected.inspection
+        return inspection.outcome if inspection else UNREADABLE
+
+    @property
+    def model(self) -> tuple[str, str]:
+        """Name and revision of the one that judged it; empty where none did."""
+        inspection = self.inspected.inspection
+        return (inspection.model_name, inspection.model_revision) if inspection else ("", "")
+
+    @property
+    def result(self) -> Result:
+        return run.result_of(self.inspected)
+
+    def at_threshold(self, threshold: float) -> "Tile":
+        inspection = self.inspected.inspection.at_threshold(threshold)
+        return replace(self, inspected=replace(self.inspected, inspection=inspection))
 
 
 @dataclass(frozen=True)
@@ -50,14 +78,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class Many:
-    """All images in their order. passed_over: a line on each zip's hidden files.
+    """All images in their order; lives in gr.State. passed_over: a line on each zip's hidden files.
 
-    meaning: of the threshold. run: as Task.run has it.
+    uploads: (name, path), which the images are read from again. models: that there were to choose from.
+    thresholds: of each of judges, 0-1. run: as Task.run has it.
     """
 
     tiles: tuple[Tile, ...]
     passed_over: tuple[str, ...]
-    meaning: str
+    uploads: tuple[tuple[str, Path], ...]
+    models: tuple[Model, ...]
+    thresholds: tuple[float, ...]
     run: dict[str, Any]
 
     @property
@@ -65,6 +96,31 @@ class Many:
         """Of each of GROUPS; they add up to all images."""
         groups = [tile.group for tile in self.tiles]
         return {group: groups.count(group) for group in GROUPS}
+
+    @cached_property
+    def judges(self) -> tuple[ModelInfo, ...]:
+        """Of the models that judged any of the images."""
+        return judges_of(self.models, self.tiles)
+
+    @property
+    def order(self) -> list[int]:
+        """The images by group, then by probability, the highest first."""
+        keys = [report.severity(tile.result) for tile in self.tiles]
+        return sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
+
+    def judge_of(self, tile: Tile) -> tuple[ModelInfo, float] | None:
+        """The model that judged an image, and its threshold; None where none did."""
+        found = zip(self.judges, self.thresholds)
+        return next((pair for pair in found if (pair[0].name, pair[0].revision) == tile.model), None)
+
+    def at_thresholds(self, thresholds: Sequence[float]) -> "Many":
+        """The same images at another threshold for each of judges (0-1), without running a model."""
+        moved = replace(self, thresholds=tuple(thresholds))
+        by_model = {(info.name, info.revision): one for info, one in zip(self.judges, thresholds)}
+        tiles = (
+            tile.at_threshold(by_model[tile.model]) if tile.model in by_model else tile for tile in self.tiles
+        )
+        return replace(moved, tiles=tuple(tiles))
 
 
 def inspect_uploads(
@@ -81,14 +137,25 @@ def inspect_uploads(
     Raises BatchError where there are none or too many.
     """
     images, passed_over = _listed(uploads, limits)
-    tiles, started = [], perf_counter()
+    found, started = [], perf_counter()
     yield Progress(0, len(images), 0)
     task = run.Task(judge, models, threshold, limits=limits)
     with closing(run.inspect_stream(task, images)) as batches:
         for batch in batches:
-            tiles += [Tile(run.result_of(one), picture_of(one)) for one in batch]
-            yield Progress(len(tiles), len(images), len(tiles) / (perf_counter() - started))
-    yield Many(tuple(tiles), tuple(passed_over), task.meaning, task.run())
+            found += [(_slim(one), picture_of(one)) for one in batch]
+            yield Progress(len(found), len(images), len(found) / (perf_counter() - started))
+    tiles = tuple(Tile(one, _kept(picture)) for one, picture in found)
+    thresholds = [
+        own_threshold(info) if threshold is None else threshold for info in judges_of(models, tiles)
+    ]
+    many = Many(tiles, tuple(passed_over), tuple(uploads), tuple(models), (), task.run())
+    yield many.at_thresholds(thresholds)
+
+
+def judges_of(models: Sequence[Model], tiles: Sequence[Tile]) -> tuple[ModelInfo, ...]:
+    """Of the models that judged any of these images."""
+    judged = {tile.model for tile in tiles}
+    return tuple(model.info for model in models if (model.info.name, model.info.revision) in judged)
 
 
 def results_of(
@@ -116,8 +183,25 @@ def _listed(uploads: Sequence[tuple[str, Path]], limits: Limits) -> tuple[list[B
     return images, passed_over
 
 
+def _slim(one: run.Inspected) -> run.Inspected:
+    """What a result takes of an inspection: 1,000 of them are kept for each visitor."""
+    image = replace(one.image, file=Found(one.image.file.name, b""))
+    return replace(one, image=image, prepared=None, inspection=one.inspection and _slim_one(one.inspection))
+
+
+def _slim_one(inspection: Inspection) -> Inspection:
+    nothing = np.zeros(0, np.float32)
+    return replace(
+        inspection,
+        heatmaps=dict.fromkeys(inspection.heatmaps, nothing),
+        channels=(),
+        embedding=nothing,
+        tiles=inspection.tiles and replace(inspection.tiles, whole=None),
+    )
+
+
 def picture_of(one: run.Inspected) -> bytes:
-    """The image as the network saw it, in its own proportions, with the overlay."""
+    """The image as the network saw it, in its own proportions, with the overlay; b"" where unreadable."""
     if one.inspection is None:
         return b""
     width, height = one.inspection.image_size
@@ -128,20 +212,49 @@ def picture_of(one: run.Inspected) -> bytes:
     return encode(overlay(image, one.inspection.heatmaps[method], method), "JPEG")
 
 
-def gallery(many: Many) -> list[Tile]:
-    """The images that are shown: by group, then by probability, the highest first."""
-    return sorted(many.tiles, key=lambda tile: report.severity(tile.result), reverse=True)[:SHOWN]
+def _kept(picture: bytes) -> Path | None:
+    """In a file that gradio serves, and deletes with the uploads once a component has shown it."""
+    return Path(save_bytes_to_cache(picture, "tile.jpg", get_upload_folder())) if picture else None
 
 
-def report_files(many: Many) -> dict[str, bytes]:
-    """The report and the table, by name."""
-    pictures = {tile.result["path"]: tile.picture for tile in many.tiles}
+def file_of(many: Many, row: int, limits: Limits) -> tuple[str, Path]:
+    """(name, path) of an image; one that lies in a zip is unpacked. Raises ImageError and BatchError."""
+    file = _files(many, limits)[row]
+    if isinstance(file.source, Path):
+        return file.name, file.source
+    content = content_of(file, limits)
+    return file.name, Path(save_bytes_to_cache(content, f"{file_stem(file.name)}.img", get_upload_folder()))
+
+
+def contents_of(many: Many, rows: Sequence[int], limits: Limits) -> Iterator[tuple[str, bytes] | str]:
+    """(name, content) of these images, or a line on why one cannot be read. Raises BatchError."""
+    files = _files(many, limits)
+    for row in rows:
+        try:
+            yield files[row].name, content_of(files[row], limits)
+        except ImageError as error:
+            yield f"{shown(files[row].name)}: {error}"
+
+
+def _files(many: Many, limits: Limits) -> list[Found]:
+    images, _ = uploaded_images(many.uploads, limits)
+    if len(images) != len(many.tiles):  # a zip that is gone has none
+        raise BatchError(GONE)
+    return [image.file for image in images]
+
+
+def report_file(many: Many, name: str) -> bytes:
+    """The report or a table: report.HTML, CSV or PARQUET."""
+    pictures = {tile.inspected.image.path: tile.picture for tile in many.tiles}
     results = [tile.result for tile in many.tiles]
-    date = f"{datetime.now():%Y-%m-%d %H:%M}"
-
     with tempfile.TemporaryDirectory() as folder:
-        report.write_tables(results, Path(folder))
-        page = Path(folder, report.HTML)
-        sums = report.sums_of(results)
-        report.write_page(sums, many.run, many.meaning, date, lambda result: pictures[result["path"]], page)
-        return {name: Path(folder, name).read_bytes() for name in (report.HTML, report.CSV)}
+        path = Path(folder, name)
+        if name == report.HTML:
+            of_run = many.run | {"threshold": many.thresholds[0] if len(many.judges) == 1 else None}
+            meaning, date = run.meaning_of(many.judges, many.thresholds), f"{datetime.now():%Y-%m-%d %H:%M}"
+            sums = report.sums_of(results)
+            picture = lambda result: pictures[result["path"]].read_bytes()  # noqa: E731
+            report.write_page(sums, of_run, meaning, date, picture, path)
+        else:
+            report.write_tables(results, Path(folder))
+        return path.read_bytes()
