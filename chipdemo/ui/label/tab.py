@@ -16,11 +16,12 @@ from chipdemo.ui.inspect.logic import Current
 from chipdemo.ui.label import adding, html, review_html
 from chipdemo.ui.label.logic import Desk
 from chipdemo.ui.label.review import review
-from chipdemo.ui.theme import desk_template
+from chipdemo.ui.theme import browse_template, desk_template
 from chipdemo.ui.uploads import uploaded_files
 
 DESK_JS = "window.chip.mountDesk(element);"
-OPEN_JS = "() => { window.chip.keepTab('label'); window.chip.openDesk(); }"
+BROWSE_JS = "window.chip.mountBrowse(element);"
+OPEN_JS = "() => { window.chip.keepTab('label'); window.chip.openDesk(); window.chip.openGallery(); }"
 MORE_JS = "() => window.chip.moreToLabel()"
 
 
@@ -41,7 +42,10 @@ class Parts:
 def layout(annotators: Annotators) -> Parts:
     """The tab's components, to be called inside its gr.Tab. Images and labels come by label.js."""
     if annotators.oauth:
-        gr.LoginButton(size="sm", elem_id="label-sign-in")
+        gr.LoginButton(logout_value="Sign out ({})", size="sm", elem_id="label-sign-in")
+    gr.HTML(
+        "", html_template=browse_template(), js_on_load=BROWSE_JS, apply_default_css=False, elem_id="browse"
+    )
     desk = gr.HTML(
         "", html_template=desk_template(), js_on_load=DESK_JS, apply_default_css=False, elem_id="desk"
     )
@@ -142,7 +146,13 @@ def wire_review(parts: Parts, desk: Desk, annotators: Annotators) -> None:
 
     # One at a time: it reads all votes
     parts.count.click(
-        on_review, None, [parts.review, parts.count], api_visibility="private", concurrency_limit=1
+        on_review,
+        None,
+        [parts.review, parts.count],
+        api_visibility="private",
+        concurrency_limit=1,
+        trigger_mode="always_last",  # decisions come faster than it counts
+        show_progress_on=parts.count,
     )
 
 
