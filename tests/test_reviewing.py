@@ -40,7 +40,7 @@ def seen(journal, annotator: str, reviews: bool = True, **settings):
 
 
 def looks(found) -> list[str]:
-    return [look.error.image.name[:2] for look in found.looks]
+    return [error.image.name[:2] for error in found.looks]
 
 
 def test_a_label_is_shown_only_to_those_who_gave_theirs(journal, shas):
@@ -105,7 +105,9 @@ def test_a_missing_image_is_listed_without_its_thumbnail(journal, shas):
     label(journal, shas, ann=LABELS)
     with journal.write() as database:
         database.execute("UPDATE contents SET bytes = x'00' WHERE sha256 = ?", (shas[6],))
-    assert [bool(look.thumbnail) for look in seen(journal, "ann").looks] == [False, True]
+    found = seen(journal, "ann")
+    assert [error.image.sha256 in found.thumbnails for error in found.looks] == [False, True]
+    assert review_html(found).count("<img") == 1
 
 
 def test_it_counts_what_the_model_has_not_seen_and_gives_the_command_to_train(journal, shas, tmp_path):

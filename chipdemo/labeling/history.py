@@ -69,7 +69,7 @@ def disputed(
     """
     with journal.read() as database:
         rows = database.execute(
-            "SELECT * FROM images AS p WHERE consensus = ? AND votes >= ? AND NOT EXISTS "
+            "SELECT * FROM images AS p WHERE consensus = ? AND votes >= ? AND NOT deleted AND NOT EXISTS "
             "(SELECT 1 FROM skips WHERE image_sha256 = p.sha256 AND annotator = ?) ORDER BY id LIMIT ?",
             (DISPUTED, annotators_per_image, annotator, count),
         ).fetchall()

@@ -25,7 +25,7 @@ ORDERS = {  # the lowest value comes first; the journal has an index of each
     RANDOM: "(id * 2654435761) % 4294967291",  # the same for everyone, and after a restart
 }
 WANTED = """
-    images.votes < :annotators_per_image
+    images.deleted = 0 AND images.votes < :annotators_per_image
     AND NOT EXISTS (SELECT 1 FROM skips WHERE image_sha256 = sha256 AND annotator = :annotator)
     AND NOT EXISTS (
         SELECT 1 FROM leases WHERE image_sha256 = sha256 AND annotator = :annotator AND page != :page

@@ -58,6 +58,7 @@ class Score:
     prediction: ModelPrediction
     threshold: float
     embedding: np.ndarray | None = None
+    out_of_distribution: bool = False
 
 
 def set_scores(journal: Journal, revision: str, scores: Iterable[Score]) -> None:
@@ -74,11 +75,12 @@ def set_scores(journal: Journal, revision: str, scores: Iterable[Score]) -> None
             one.prediction.abnormal_probability,
             one.threshold,
             b"" if one.embedding is None else shorten(one.embedding).astype("<f4").tobytes(),
+            one.out_of_distribution,
         )
         for one in scores
     ]
     with journal.write() as database:
-        database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows)
+        database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def rank(journal: Journal, revision: str) -> int:

@@ -191,6 +191,90 @@ MIGRATIONS = (
     CREATE INDEX inspections_by_age ON inspections (inspected_at);
     CREATE INDEX inspections_by_image ON inspections (sha256);
     """,
+    """
+    -- Version 6: images are browsed, and deleted from the queue. Scores say whether the image is out of distribution.
+    ALTER TABLE scores ADD COLUMN out_of_distribution INTEGER;  -- NULL in older ones, which are made anew
+    ALTER TABLE images ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;  -- 1: out of the queue, by deletions
+    CREATE TABLE deletions (          -- events, like labels
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        image_sha256 TEXT NOT NULL,
+        annotator TEXT NOT NULL,
+        deletes INTEGER NOT NULL,     -- 0: brings the image back
+        created_at INTEGER NOT NULL
+    );
+    CREATE TABLE thumbnails (sha256 TEXT PRIMARY KEY, jpeg BLOB NOT NULL);  -- made when first shown
+    -- What is searched, in narrow rows and in the order of the images: a page reads all of them
+    CREATE TABLE cards (
+        id INTEGER PRIMARY KEY,       -- of images, like the columns that are named as there
+        name TEXT NOT NULL,
+        votes INTEGER NOT NULL,
+        consensus TEXT NOT NULL,
+        deleted INTEGER NOT NULL,
+        abnormal_probability REAL,    -- of scores, like the next two; NULL for none
+        flagged INTEGER,              -- whether that reaches the threshold
+        out_of_distribution INTEGER
+    );
+    CREATE INDEX cards_probable ON cards
+        (abnormal_probability, id, deleted, votes, consensus, flagged, out_of_distribution, name);
+    CREATE TABLE gallery (            -- of votes
+        annotator TEXT NOT NULL,
+        id INTEGER NOT NULL,          -- of images
+        label TEXT NOT NULL,
+        defect_type TEXT NOT NULL,
+        note TEXT NOT NULL,
+        PRIMARY KEY (annotator, id)
+    ) WITHOUT ROWID;
+    CREATE INDEX gallery_typed ON gallery (defect_type, id) WHERE defect_type != '';
+    CREATE INDEX gallery_noted ON gallery (id, note) WHERE note != '';
+    CREATE INDEX skips_by_annotator ON skips (annotator, image_sha256);
+    CREATE INDEX votes_deciding ON votes (seq) WHERE decides;
+    DROP INDEX photographs_informative;
+    DROP INDEX photographs_plain;
+    DROP INDEX photographs_random;
+    CREATE INDEX images_informative ON images (panel, -priority, id) WHERE deleted = 0;
+    CREATE INDEX images_plain ON images (panel, id) WHERE deleted = 0;
+    CREATE INDEX images_random ON images (panel, (id * 2654435761) % 4294967291, id) WHERE deleted = 0;
+    INSERT INTO cards
+        SELECT id, name, votes, consensus, 0, abnormal_probability, abnormal_probability >= threshold, NULL
+        FROM images LEFT JOIN scores ON image_sha256 = sha256;
+    INSERT INTO gallery
+        SELECT votes.annotator, id, votes.label, defect_type, note
+        FROM votes JOIN events USING (seq) JOIN images ON sha256 = votes.image_sha256;
+    CREATE TRIGGER image_carded AFTER INSERT ON images BEGIN
+        INSERT INTO cards (id, name, votes, consensus, deleted)
+            VALUES (new.id, new.name, new.votes, new.consensus, new.deleted);
+    END;
+    CREATE TRIGGER image_changed AFTER UPDATE OF votes, consensus, deleted ON images BEGIN
+        UPDATE cards SET votes = new.votes, consensus = new.consensus, deleted = new.deleted
+            WHERE id = new.id;
+    END;
+    CREATE TRIGGER image_removed AFTER DELETE ON images BEGIN
+        DELETE FROM cards WHERE id = old.id;
+    END;
+    CREATE TRIGGER image_scored AFTER INSERT ON scores BEGIN
+        UPDATE cards SET abnormal_probability = new.abnormal_probability,
+            flagged = new.abnormal_probability >= new.threshold, out_of_distribution = new.out_of_distribution
+            WHERE id = (SELECT id FROM images WHERE sha256 = new.image_sha256);
+    END;
+    CREATE TRIGGER vote_listed AFTER INSERT ON votes BEGIN
+        INSERT OR REPLACE INTO gallery SELECT new.annotator, id, new.label, defect_type, note
+            FROM events JOIN images ON sha256 = image_sha256 WHERE events.seq = new.seq;
+    END;
+    CREATE TRIGGER vote_unlisted AFTER DELETE ON votes BEGIN
+        DELETE FROM gallery WHERE annotator = old.annotator
+            AND id = (SELECT id FROM images WHERE sha256 = old.image_sha256);
+    END;
+    DROP TRIGGER image_labeled;       -- deleted images are not counted
+    CREATE TRIGGER image_labeled AFTER UPDATE OF votes ON images
+    WHEN old.votes != new.votes AND NOT new.deleted BEGIN
+        UPDATE tallies SET count = count - 1 WHERE what = 'images' AND of = old.votes;
+        INSERT INTO tallies VALUES ('images', new.votes, 1) ON CONFLICT DO UPDATE SET count = count + 1;
+    END;
+    CREATE TRIGGER image_deleted AFTER UPDATE OF deleted ON images WHEN old.deleted != new.deleted BEGIN
+        INSERT INTO tallies VALUES ('images', new.votes, 1 - 2 * new.deleted)
+            ON CONFLICT DO UPDATE SET count = count + excluded.count;
+    END;
+    """,
 )
 
 

@@ -87,7 +87,8 @@ class Scorer:
             newest = database.execute("SELECT MAX(id) FROM images").fetchone()[0] or 0
             rows = database.execute(
                 "SELECT id, sha256 FROM images WHERE id > ? AND id <= ? AND NOT EXISTS "
-                "(SELECT 1 FROM scores WHERE image_sha256 = sha256 AND revision = ?) ORDER BY id LIMIT ?",
+                "(SELECT 1 FROM scores WHERE image_sha256 = sha256 AND revision = ? "
+                "AND out_of_distribution IS NOT NULL) ORDER BY id LIMIT ?",
                 (self._after, newest, self._revision, BATCH),
             ).fetchall()
         scores, after = [], self._after if rows else newest
@@ -110,4 +111,4 @@ class Scorer:
             return []
         found = self.judge.inspect(decoded, models=models)
         prediction = ModelPrediction(found.model_name, found.model_revision, found.abnormal_probability)
-        return [Score(sha256, prediction, found.threshold, found.embedding)]
+        return [Score(sha256, prediction, found.threshold, found.embedding, bool(found.out_of_distribution))]

@@ -24,7 +24,7 @@ FIRST_PREDICTION = """(
     SELECT image_sha256, prediction, MIN(seq) FROM votes WHERE prediction IS NOT NULL GROUP BY image_sha256
 )"""
 UNREVIEWED = """
-    SELECT * FROM images WHERE id = :id AND votes >= :annotators_per_image
+    SELECT * FROM images WHERE id = :id AND votes >= :annotators_per_image AND NOT deleted
     AND (:labeled_by = ''
         OR EXISTS (SELECT 1 FROM votes WHERE image_sha256 = sha256 AND annotator = :labeled_by))
     AND NOT EXISTS (
@@ -97,10 +97,11 @@ def agreement(journal: Journal) -> Agreement:
 
 
 def consensus_counts(journal: Journal, annotators_per_image: int = 1) -> dict[str, int]:
-    """Images with at least so many votes, by consensus: a label or "disputed"."""
+    """Images in the queue with at least so many votes, by consensus: a label or "disputed"."""
     with journal.read() as database:
         rows = database.execute(
-            "SELECT consensus, COUNT(*) FROM images WHERE consensus != '' AND votes >= ? GROUP BY consensus",
+            "SELECT consensus, COUNT(*) FROM images WHERE consensus != '' AND votes >= ? AND NOT deleted "
+            "GROUP BY consensus",
             (annotators_per_image,),
         ).fetchall()
     return dict.fromkeys((*LABELS, DISPUTED), 0) | dict(map(tuple, rows))
@@ -111,13 +112,15 @@ def against_the_model(
 ) -> dict[str, dict[str, int]]:
     """Images with at least so many votes: number by consensus, then by the model's earlier verdict.
 
-    threshold: 0-1; a probability of at least this counts as abnormal.
+    A probability counts as abnormal from the threshold of the model that judges the image (its score).
+    threshold: 0-1, for images without a score.
     """
     table = {consensus: dict.fromkeys(CLASSES, 0) for consensus in (*LABELS, DISPUTED)}
     with journal.read() as database:
         for consensus, flagged, count in database.execute(
-            f"SELECT consensus, prediction >= ?, COUNT(*) FROM {FIRST_PREDICTION} "
-            "JOIN images ON sha256 = image_sha256 WHERE votes >= ? GROUP BY 1, 2",
+            f"SELECT consensus, first.prediction >= COALESCE(threshold, ?), COUNT(*) "
+            f"FROM {FIRST_PREDICTION} AS first JOIN images ON sha256 = first.image_sha256 "
+            "LEFT JOIN scores ON scores.image_sha256 = sha256 WHERE votes >= ? GROUP BY 1, 2",
             (threshold, annotators_per_image),
         ):
             table[consensus][ABNORMAL if flagged else NORMAL] = count

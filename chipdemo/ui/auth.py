@@ -50,12 +50,12 @@ class Annotators:
         return name
 
     def reviewer(self, request: gr.Request, profile: gr.OAuthProfile | None) -> str:
-        """The same for who settles disagreements."""
+        """The same for who settles disagreements and deletes images from the queue."""
         name = self.name(request, profile)
         if not self.reviews(name):
             raise LabelError(
-                f"{name[:80]!r} may not review here. Ask whoever runs this app to add you (--reviewers, "
-                "CHIPDEMO_REVIEWERS)."
+                f"{name[:80]!r} may not review or delete here. Ask whoever runs this app to add you "
+                "(--reviewers, CHIPDEMO_REVIEWERS)."
             )
         return name
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
@@ -17,6 +18,7 @@ from chipdemo.metrics import Metrics
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
 from chipdemo.teaching import Teacher
+from chipdemo.ui.api import browse as browse_api
 from chipdemo.ui.api import inspect as api
 from chipdemo.ui.api import label as label_api
 from chipdemo.ui.api.mcp import own_folder
@@ -33,6 +35,7 @@ from chipdemo.ui.inspect.layout import layout as inspect_layout
 from chipdemo.ui.label import tab as label_tab
 from chipdemo.ui.label.logic import Desk
 from chipdemo.ui.many import tab as many_tab
+from chipdemo.ui.sign_in import MESSAGE, TITLE, SignInPage, account_html
 from chipdemo.ui.teach import tab as teach_tab
 from chipdemo.ui.teach.logic import TaughtSource, TeachService
 from chipdemo.ui.theme import launch_options, zoom_route
@@ -71,9 +74,9 @@ def build_app(
     """
     fetch_no_addresses()
     lineup = Lineup(judge.models, settings.model_sources, ablation, load)
-    annotators = Annotators(settings, has_oauth())
+    annotators = Annotators(settings, has_oauth() and not settings.auth)  # accounts go first
     with api.App(
-        title="Chip Inspector",
+        title=TITLE,
         analytics_enabled=False,
         fill_width=True,
         delete_cache=(CACHE_CHECK_S, CACHE_KEEP_S),
@@ -82,6 +85,8 @@ def build_app(
         first = judge.models.first
         text = header_html(first.model.info, first.refused)
         header = gr.HTML(text, apply_default_css=False, elem_id="header")
+        if settings.auth:
+            add_account(app)
         with gr.Tabs(selected="inspect", elem_id="tabs"):
             inspect = tuple(examples), recent, desk, annotators, teacher is not None, first_example
             parts, many_parts = add_inspect(app, header, judge, settings, *inspect)
@@ -93,11 +98,21 @@ def build_app(
         api.add_api(judge, lineup, settings)
         if desk:  # below gr.Tabs, which may hold tabs alone
             label_api.add_label_api(desk, annotators)
+        browse_api.add_browse_api(desk, annotators)
         app.load(None, js=OPEN_TAB_JS, api_visibility="private")
     app.queue(max_size=settings.queue_size, default_concurrency_limit=settings.concurrency)
     if metrics:  # gradio tells the length of its queue nowhere else
         metrics.ask("chipdemo_waiting", "Requests that wait for the model.", lambda: len(app._queue))
     return app
+
+
+def add_account(app: gr.Blocks) -> None:
+    account = gr.HTML("", apply_default_css=False, elem_id="account")
+
+    def on_open_account(request: gr.Request) -> str:
+        return account_html(request.username or "")
+
+    app.load(on_open_account, None, account, **LIGHT)
 
 
 def add_inspect(
@@ -185,12 +200,13 @@ def serve(
         server_port=settings.port,
         share=settings.share,
         auth=list(settings.auth) or None,
+        auth_message=MESSAGE,
         max_file_size=f"{settings.max_upload_mb}mb",
         state_session_capacity=SESSIONS,
         ssr_mode=False,
         run_history=False,
         mcp_server=not settings.auth,
-        app_kwargs={"routes": routes, "lifespan": own_folder},
+        app_kwargs={"routes": routes, "lifespan": own_folder, "middleware": [Middleware(SignInPage)]},
         **launch_options(),
         **options,
     )

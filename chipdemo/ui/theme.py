@@ -20,6 +20,7 @@ SCRIPTS = (
     "label/shapes.js",
     "label/brush.js",
     "label/label.js",
+    "label/browse.js",
     "label/review.js",
 )
 STYLES = (
@@ -30,6 +31,7 @@ STYLES = (
     "many/many.css",
     "compare/compare.css",
     "label/label.css",
+    "label/browse.css",
     "label/review.css",
     "teach/teach.css",
 )
@@ -113,3 +115,8 @@ def many_template() -> str:
 def desk_template() -> str:
     """The same of the Label tab; label.js fills it."""
     return (HERE / "label" / "label.html").read_text(encoding="utf-8")
+
+
+def browse_template() -> str:
+    """The same of the gallery; browse.js fills it."""
+    return (HERE / "label" / "browse.html").read_text(encoding="utf-8")

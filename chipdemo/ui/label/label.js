@@ -436,7 +436,7 @@
       mask_type: entry.mask && entry.mask_type,
       note: one(".note").value,
     };
-    const decides = Boolean(entry.decides) || (order === "review" && !at);
+    const decides = entry.decides ?? (order === "review" && !at);
     const replaces = entry.saved?.event_id || "";
     Object.assign(entry, { event, note: event.note, type: event.defect_type, trouble: "", conflict: false });
     if (at) at = past[past.indexOf(at) + 1] || null;
@@ -464,11 +464,14 @@
     fill();
   }
 
+  const tellDecision = () => document.dispatchEvent(new Event("chip-decision")); // to review.js
+
   function tellSaved(name, { event, votes }) {
     let text = `Saved: ${name}, ${words(event)}.`;
     if (event.model) text += ` Model: probability of abnormal ${probability(event.model)}.`;
     if (votes) text += ` Votes now: ${Object.entries(votes).map(([label, number]) => `${number} ${label}`).join(", ")}.`;
     tell("saved", text);
+    if (event.decides) tellDecision();
   }
 
   async function failed(entry, event, message) {
@@ -550,6 +553,7 @@
       throw error;
     });
     forget();
+    if (undone.decides) tellDecision();
     const found = entryOf(image);
     past = past.map((entry) => (entry.sha256 === found.sha256 ? found : entry));
     if (found.event && past.includes(found)) {
@@ -726,6 +730,12 @@
     else start();
   }
 
+  // Deleted from the queue
+  function removeFromDesk(sha256s) {
+    ahead = ahead.filter((entry) => !sha256s.includes(entry.sha256));
+    if (shown && current() !== shown) render();
+  }
+
   async function bringBack() {
     try {
       await inLine("label_bring_back", []);
@@ -745,5 +755,5 @@
     if (ahead.length) ask("label_give_back", ahead.map((entry) => entry.sha256), page).catch(() => {});
   });
   addEventListener("pageshow", (event) => event.persisted && location.reload()); // the leases were given back
-  Object.assign(window.chip, { mountDesk, openDesk, moreToLabel, lookAgain, chooseOrder });
+  Object.assign(window.chip, { mountDesk, openDesk, moreToLabel, lookAgain, chooseOrder, removeFromDesk, askDesk: ask });
 })();

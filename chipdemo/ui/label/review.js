@@ -1,4 +1,4 @@
-// The buttons of the review section, which the server renders: look again, review, copy.
+// The review section, which the server renders: its buttons (look again, review, copy), and its updates.
 (() => {
   async function act(button) {
     const { again, decides, order } = button.dataset;
@@ -19,6 +19,10 @@
     }
   }
 
+  // A section that is shown follows the decisions given at the desk
+  document.addEventListener("chip-decision", () => {
+    if (document.querySelector("#review .review")) document.querySelector("#review-count").click();
+  });
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("#review [data-again], #review [data-order], #review [data-copy]");
     if (button) act(button).catch((error) => (button.textContent = error.message));

@@ -3,10 +3,12 @@
 import math
 from html import escape
 
-from chipdemo.labeling.label import LABELS
-from chipdemo.labeling.statistics import Kappa
+from chipdemo.labeling.journal import JournalImage
+from chipdemo.labeling.label import LABELS, Label
+from chipdemo.labeling.settled import Settled
+from chipdemo.labeling.statistics import Kappa, LikelyError
 from chipdemo.settings import Settings
-from chipdemo.ui.label.review import Review, SecondLook
+from chipdemo.ui.label.review import Review
 
 MOST_PAIRS = 20  # lines of the table
 
@@ -18,6 +20,7 @@ def review_html(review: Review) -> str:
         _agreement(review),
         _against_the_model(review),
         _looks(review),
+        _settled(review),
         _next(review),
     )
     return f"<div class='review'>{''.join(parts)}</div>"
@@ -113,8 +116,8 @@ def _against_the_model(review: Review) -> str:
     return (
         f"{title} <small>images</small></h2><table><thead><tr><td>consensus</td>{heads}</tr></thead>"
         f"<tbody>{rows}</tbody></table><p class='note'>The prediction stored with the first label of each "
-        f"image, at the threshold {model.threshold:.2f} of the model in use, {escape(model.name)} "
-        f"<code>{escape(model.revision)}</code>.</p></section>"
+        f"image, at the threshold of the model that scored it; at {model.threshold:.2f}, that of "
+        f"{escape(model.name)} <code>{escape(model.revision)}</code>, where none did.</p></section>"
     )
 
 
@@ -127,23 +130,60 @@ def _looks(review: Review) -> str:
             "this needs both normal and abnormal images.</p></section>"
         )
     effect = "Your label decides." if review.decides else "A new label replaces yours."
-    cards = "".join(_look(look, review.decides) for look in review.looks)
+    cards = "".join(_look(review, look) for look in review.looks)
     return (
         f"{title} <small>the model is confident of the other class. {effect}</small></h2>"
         f"<ul class='cards'>{cards}</ul></section>"
     )
 
 
-def _look(look: SecondLook, decides: bool) -> str:
-    error, name = look.error, escape(look.error.image.name)
-    thumbnail = f"<img src='{look.thumbnail}' alt=''>" if look.thumbnail else ""
+def _look(review: Review, error: LikelyError) -> str:
     return (
-        f"<li>{thumbnail}<p class='name' title='{name}'><bdi>{name}</bdi></p>"
-        f"<p>labeled <strong>{error.label}</strong></p>"
-        f"<p>model: {error.probability:.2f} abnormal</p>"
-        f"<button type='button' data-again='{error.image.sha256}' data-decides='{int(decides)}' "
-        f"aria-label='Look again at {name}'>Look again</button></li>"
+        f"<li>{_picture(review, error.image)}<p>labeled <strong>{error.label}</strong></p>"
+        f"<p>model: {error.probability:.2f} abnormal</p>{_again(error.image, review.decides)}</li>"
     )
+
+
+def _picture(review: Review, image: JournalImage) -> str:
+    name, source = escape(image.name), review.thumbnails.get(image.sha256)
+    picture = f"<img src='{source}' alt=''>" if source else ""
+    return f"{picture}<p class='name' title='{name}'><bdi>{name}</bdi></p>"
+
+
+def _again(image: JournalImage, decides: bool) -> str:
+    return (
+        f"<button type='button' data-again='{image.sha256}' data-decides='{int(decides)}' "
+        f"aria-label='Look again at {escape(image.name)}'>Look again</button>"
+    )
+
+
+def _settled(review: Review) -> str:
+    """Nothing where there is none: most projects have one label an image."""
+    if not review.settled:
+        return ""
+    cards = "".join(_decision(review, one) for one in review.settled)
+    whose = "the latest decisions" if review.decides else "your latest decisions"
+    return (
+        f"<section class='settled'><h2>Settled <small>{whose}, with the labels before them</small></h2>"
+        f"<ul>{cards}</ul></section>"
+    )
+
+
+def _decision(review: Review, one: Settled) -> str:
+    votes = "".join(f"<li>{_name(vote.annotator)}: {_given(vote)}</li>" for vote in one.votes)
+    return (
+        f"<li data-settled='{one.image.sha256}'><div class='picture'>{_picture(review, one.image)}</div>"
+        f"<div><p>decided: {_given(one.decision)}</p><p class='by'>by {_name(one.decision.annotator)}, "
+        f"{one.decision.created_at:%Y-%m-%d %H:%M} UTC</p>"
+        f"<ul class='votes'>{votes or '<li>no label before it</li>'}</ul>{_again(one.image, True)}</div></li>"
+    )
+
+
+def _given(label: Label) -> str:
+    """Label, type and note."""
+    kind = f", <bdi>{escape(label.defect_type)}</bdi>" if label.defect_type else ""
+    note = f" <q><bdi>{escape(label.note)}</bdi></q>" if label.note else ""
+    return f"<strong class='{label.label}'>{label.label}{kind}</strong>{note}"
 
 
 def _next(review: Review) -> str:

@@ -19,11 +19,12 @@ from chipdemo.ui.label.review import review
 from chipdemo.ui.many import tab as many_tab
 from chipdemo.ui.many.logic import Many
 from chipdemo.ui.many.tab import Parts as ManyParts
-from chipdemo.ui.theme import desk_template
+from chipdemo.ui.theme import browse_template, desk_template
 from chipdemo.ui.uploads import uploaded_files
 
 DESK_JS = "window.chip.mountDesk(element);"
-OPEN_JS = "() => { window.chip.keepTab('label'); window.chip.openDesk(); }"
+BROWSE_JS = "window.chip.mountBrowse(element);"
+OPEN_JS = "() => { window.chip.keepTab('label'); window.chip.openDesk(); window.chip.openGallery(); }"
 MORE_JS = "() => window.chip.moreToLabel()"
 
 
@@ -44,7 +45,10 @@ class Parts:
 def layout(annotators: Annotators) -> Parts:
     """The tab's components, to be called inside its gr.Tab. Images and labels come by label.js."""
     if annotators.oauth:
-        gr.LoginButton(size="sm", elem_id="label-sign-in")
+        gr.LoginButton(logout_value="Sign out ({})", size="sm", elem_id="label-sign-in")
+    gr.HTML(
+        "", html_template=browse_template(), js_on_load=BROWSE_JS, apply_default_css=False, elem_id="browse"
+    )
     desk = gr.HTML(
         "", html_template=desk_template(), js_on_load=DESK_JS, apply_default_css=False, elem_id="desk"
     )
@@ -145,7 +149,13 @@ def wire_review(parts: Parts, desk: Desk, annotators: Annotators) -> None:
 
     # One at a time: it reads all votes
     parts.count.click(
-        on_review, None, [parts.review, parts.count], api_visibility="private", concurrency_limit=1
+        on_review,
+        None,
+        [parts.review, parts.count],
+        api_visibility="private",
+        concurrency_limit=1,
+        trigger_mode="always_last",  # decisions come faster than it counts
+        show_progress_on=parts.count,
     )
 
 
