@@ -192,7 +192,8 @@ MIGRATIONS = (
     CREATE INDEX inspections_by_image ON inspections (sha256);
     """,
     """
-    -- Version 6: images are browsed, and deleted from the queue. Scores say whether the image is out of distribution.
+    -- Version 6: images are browsed, and deleted from the queue. Scores say whether the image is out of
+    -- distribution.
     ALTER TABLE scores ADD COLUMN out_of_distribution INTEGER;  -- NULL in older ones, which are made anew
     ALTER TABLE images ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;  -- 1: out of the queue, by deletions
     CREATE TABLE deletions (          -- events, like labels

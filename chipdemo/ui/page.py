@@ -25,7 +25,7 @@ from chipdemo.ui.api.mcp import own_folder
 from chipdemo.ui.auth import Annotators, has_oauth
 from chipdemo.ui.compare import tab as compare_tab
 from chipdemo.ui.compare.logic import Lineup
-from chipdemo.ui.events import KEEP_S
+from chipdemo.ui.events import KEEP_S, LIGHT
 from chipdemo.ui.html import header_html
 from chipdemo.ui.inspect import history
 from chipdemo.ui.inspect import tab as inspect_tab

@@ -330,7 +330,10 @@ def wire(handlers: Handlers) -> Any:
 
 
 def wire_opening(handlers: Handlers) -> Any:
-    """An image of the gallery in the Inspect tab, and the way back. Returns the event after which it is shown."""
+    """An image of the gallery in the Inspect tab, and the way back.
+
+    Returns the event after which it is shown.
+    """
     parts, inspecting = handlers.parts, handlers.inspecting
     chosen = inspecting.parts
     opening = parts.gallery.select(
