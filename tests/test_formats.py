@@ -23,7 +23,7 @@ from chipdemo.labeling.formats.coco import runs_of
 from chipdemo.labeling.formats.entry import entries_of
 from chipdemo.labeling.intake import add_contents
 from chipdemo.labeling.journal import Counts, Journal
-from chipdemo.labeling.label import Box, Label
+from chipdemo.labeling.label import Box, Label, Polygon
 from chipdemo.spreadsheet import escaped, unescaped
 from tests.drawn import mask, picture
 from training.data import load_images
@@ -31,11 +31,13 @@ from training.sources import read_data
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 HOSTILE = "=1+1\u202e<script>alert(1)</script>\r\n\x00\x1b[31m\"';,\U0001f4a5" + "x" * 9_000
-FORMATS = ("imagefolder", "parquet", "csv", "coco", "yolo")
-ROUND_TRIPS = ("imagefolder", "csv", "coco")
+FORMATS = ("imagefolder", "parquet", "csv", "coco", "yolo", "labelstudio")
+ROUND_TRIPS = ("imagefolder", "csv", "coco", "labelstudio")
 IMAGES = [picture(n) for n in range(6)]
 NORMAL, CRACK, UNSURE, DISPUTED, ODD, UNLABELED = (read_image(content).sha256 for content in IMAGES)
 MASK = mask((12, 8), (1, 2, 4, 5), (8, 0, 12, 3))
+BOXES = (Box(0, 1, 5, 6), Box(11, 7, 1, 1, "dent"))
+POLYGONS = (Polygon(((0, 0), (12, 0), (12, 8)), "scratch"), Polygon(((1, 1), (4, 1), (4, 4), (1, 4))))
 
 
 @pytest.fixture(autouse=True)
@@ -50,11 +52,11 @@ def journal(tmp_path):
     with Journal(tmp_path / "labels.db") as journal:
         add_contents(journal, [(f"chip {n}.png", content) for n, content in enumerate(IMAGES[:4])])
         add_contents(journal, [("../=cmd|\u202e\n" + "n" * 300, IMAGES[4]), ("5.png", IMAGES[5])])
-        boxes = (Box(0, 1, 5, 6), Box(11, 7, 1, 1))
+        more = {"polygons": POLYGONS, "mask_type": "stain"}
         journal.append(
             Label(NORMAL, "normal", "ann"),
             Label(NORMAL, "normal", "bob", note="clean"),
-            Label(CRACK, "abnormal", "ann", "crack", boxes, MASK, "left", created_at=NOON),
+            Label(CRACK, "abnormal", "ann", "crack", BOXES, MASK, "left", created_at=NOON, **more),
             Label(CRACK, "abnormal", "bob", "crack", created_at=NOON + timedelta(1)),
             Label(CRACK, "normal", "cy", note="nothing here", created_at=NOON + timedelta(2)),
             Label(UNSURE, "unsure", "ann"),
@@ -72,6 +74,8 @@ def exported_fields(journal):
             entry.consensus.label,
             entry.consensus.defect_type,
             entry.boxes,
+            entry.polygons,
+            entry.mask_type,
             entry.mask and Image.open(BytesIO(entry.mask)).tobytes(),
             entry.note,
             entry.image.name,
@@ -115,7 +119,17 @@ def test_labels_imported_in_one_format_are_known_in_the_others(journal, tmp_path
 def test_boxes_mask_and_note_come_from_those_who_agree_with_the_consensus(journal):
     (crack,) = (e for e in entries_of(journal, Counter()) if e.image.sha256 == CRACK)
     assert crack.consensus.votes == {"abnormal": 2, "normal": 1} and crack.consensus.defect_type == "crack"
-    assert crack.boxes == (Box(0, 1, 5, 6), Box(11, 7, 1, 1)) and crack.mask == MASK and crack.note == "left"
+    assert (crack.boxes, crack.polygons, crack.mask, crack.mask_type) == (BOXES, POLYGONS, MASK, "stain")
+    assert crack.note == "left"
+
+
+def test_defects_keep_the_type_they_were_marked_with_when_the_majority_names_another(journal):
+    journal.append(*(Label(CRACK, "abnormal", name, "finger") for name in ("dan", "eli", "fay")))
+    (crack,) = (e for e in entries_of(journal, Counter()) if e.image.sha256 == CRACK)
+    assert crack.consensus.defect_type == "finger"
+    assert [box.defect_type for box in crack.boxes] == ["crack", "dent"]
+    assert [polygon.defect_type for polygon in crack.polygons] == ["scratch", "crack"]
+    assert crack.mask_type == "stain"
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -125,7 +139,7 @@ def test_files_are_named_by_their_content_and_never_by_text_of_users(journal, tm
     assert stems <= {
         *(NORMAL, CRACK, UNSURE, ODD),
         *("normal", "abnormal", "unsure", "crack", "masks", "images", "labels"),
-        *("metadata", "annotations", "data"),
+        *("metadata", "annotations", "data", "tasks", "label_config", "train", "val"),
     }
 
 
@@ -217,7 +231,9 @@ def test_an_imagefolder_is_loaded_with_images_labels_and_boxes(journal, tmp_path
     assert rows.keys() == {NORMAL, CRACK, UNSURE, ODD}
     crack = rows[CRACK]
     assert crack["image"].size == (12, 8) and crack["label"] == "abnormal"
-    assert crack["boxes"][1] == {"x": 11, "y": 7, "width": 1, "height": 1}
+    assert crack["boxes"][1] == {"x": 11, "y": 7, "width": 1, "height": 1, "defect_type": "dent"}
+    assert crack["polygons"][0] == {"points": [[0, 0], [12, 0], [12, 8]], "defect_type": "scratch"}
+    assert crack["mask_type"] == "stain"
     assert crack["votes"] == {"normal": 1, "abnormal": 2, "unsure": 0}
     assert (tmp_path / "out" / crack["mask"]).read_bytes() == MASK
     assert rows[ODD]["note"] == HOSTILE and rows[ODD]["boxes"] == []
@@ -232,10 +248,20 @@ def test_an_imagefolder_without_any_box_is_loaded(tmp_path, journal):
     assert len(load_dataset("imagefolder", data_dir=tmp_path / "out")["train"]) == 1
 
 
-def test_images_with_boxes_stand_first_so_that_readers_know_what_a_box_is(journal, tmp_path):
-    export_labels(journal, tmp_path / "out", "imagefolder")
+def test_a_box_and_a_polygon_stand_first_so_that_readers_know_what_they_are(tmp_path):
+    with Journal(tmp_path / "labels.db") as journal:
+        add_contents(journal, [(f"{n}.png", content) for n, content in enumerate(IMAGES)])
+        first, second, third, fourth = sorted((NORMAL, CRACK, UNSURE, ODD))
+        journal.append(
+            Label(first, "normal", "ann"),
+            Label(second, "abnormal", "ann", boxes=BOXES),
+            Label(third, "abnormal", "ann", boxes=BOXES),
+            Label(fourth, "abnormal", "ann", polygons=POLYGONS),
+        )
+        export_labels(journal, tmp_path / "out", "imagefolder")
     rows = [json.loads(line) for line in (tmp_path / "out" / "metadata.jsonl").open()]
-    assert [bool(row["boxes"]) for row in rows] == [True, False, False, False]
+    assert [row["sha256"] for row in rows] == [second, fourth, first, third]
+    assert len(load_dataset("imagefolder", data_dir=tmp_path / "out")["train"]) == 4
 
 
 def test_parquet_is_loaded_with_images_and_class_names(journal, tmp_path):
@@ -245,6 +271,9 @@ def test_parquet_is_loaded_with_images_and_class_names(journal, tmp_path):
     rows = {row["sha256"]: row for row in table}
     assert rows.keys() == {NORMAL, CRACK, UNSURE, ODD}
     assert rows[CRACK]["image"].size == (12, 8) and rows[CRACK]["boxes"][0]["height"] == 6
+    assert [box["defect_type"] for box in rows[CRACK]["boxes"]] == ["", "dent"]
+    assert rows[CRACK]["polygons"][1] == {"points": [[1, 1], [4, 1], [4, 4], [1, 4]], "defect_type": ""}
+    assert rows[CRACK]["mask_type"] == "stain"
     assert np.asarray(rows[CRACK]["mask"]).sum() == 255 * (9 + 12) and rows[NORMAL]["mask"] is None
     assert rows[ODD]["note"] == HOSTILE
 
@@ -269,7 +298,7 @@ def test_no_cell_of_a_csv_is_a_formula(journal, tmp_path):
         for row in csv.reader((tmp_path / "out/labels.csv").open("r", -1, "utf-8-sig", newline=""))
         for c in row
     ]
-    assert len(cells) == 5 * 14 and not any(
+    assert len(cells) == 5 * 16 and not any(
         cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells
     )
     assert "'" + HOSTILE.replace("\0", "\u2400") in cells  # no CSV of Python 3.10 holds the character 0
@@ -287,20 +316,23 @@ def test_a_cell_in_quotes_that_nobody_escaped_keeps_them():
     assert unescaped("'tis") == "'tis"
 
 
-def test_coco_has_a_category_a_defect_type_boxes_and_runs(journal, tmp_path):
+def test_coco_has_a_category_a_defect_type_boxes_polygons_and_runs(journal, tmp_path):
     export_labels(journal, tmp_path / "out", "coco")
     content = json.loads((tmp_path / "out" / "annotations.json").read_text())
-    assert content["categories"] == [{"id": 1, "name": "crack"}]
+    names = {category["id"]: category["name"] for category in content["categories"]}
     (crack,) = (image for image in content["images"] if image["sha256"] == CRACK)
     assert (tmp_path / "out" / crack["file_name"]).read_bytes() == IMAGES[1]
     assert (crack["width"], crack["height"]) == (12, 8)
-    assert [(a["bbox"], a["area"]) for a in content["annotations"]] == [
-        ([0, 1, 5, 6], 30),
-        ([11, 7, 1, 1], 1),
-        ([1, 0, 11, 5], 21),
+    assert [(names[a["category_id"]], a["bbox"], a["area"]) for a in content["annotations"]] == [
+        ("crack", [0, 1, 5, 6], 30),
+        ("dent", [11, 7, 1, 1], 1),
+        ("scratch", [0, 0, 12, 8], 48),
+        ("crack", [1, 1, 3, 3], 9),
+        ("stain", [1, 0, 11, 5], 21),
     ]
+    assert content["annotations"][2]["segmentation"] == [[0, 0, 12, 0, 12, 8]]
     assert {a["image_id"] for a in content["annotations"]} == {crack["id"]}
-    assert content["annotations"][2]["segmentation"] == {
+    assert content["annotations"][4]["segmentation"] == {
         "size": [8, 12],
         "counts": [10, 3, 5, 3, 5, 3, 35, 3, 5, 3, 5, 3, 5, 3, 5],
     }
@@ -324,14 +356,16 @@ def test_yolo_has_boxes_as_fractions_and_leaves_out_what_it_cannot_hold(journal,
     journal.append(Label(DISPUTED, "abnormal", "ruth", "=scratch: \u202e", mask=MASK, decides=True))
     exported = export_labels(journal, tmp_path / "out", "yolo")
     assert exported.left_out == {"unsure": 1, "defect without box or mask": 1}
-    lines = {path.stem: path.read_text() for path in (tmp_path / "out" / "labels").iterdir()}
-    images = {path.stem for path in (tmp_path / "out" / "images").iterdir()}
+    lines = {path.stem: path.read_text() for path in (tmp_path / "out" / "labels").glob("*/*.txt")}
+    images = {path.stem for path in (tmp_path / "out" / "images").glob("*/*.png")}
     assert lines.keys() == images == {NORMAL, CRACK, DISPUTED} and lines[NORMAL] == ""
     names = json.loads((tmp_path / "out" / "data.yaml").read_text().split("names: ")[1])
     numbers = {name: number for number, name in names.items()}
     assert lines[CRACK].splitlines() == [
         f"{numbers['crack']} 0.208333 0.500000 0.416667 0.750000",
-        f"{numbers['crack']} 0.958333 0.937500 0.083333 0.125000",
+        f"{numbers['dent']} 0.958333 0.937500 0.083333 0.125000",
+        f"{numbers['scratch']} 0.500000 0.500000 1.000000 1.000000",
+        f"{numbers['crack']} 0.208333 0.312500 0.250000 0.375000",
     ]
     assert (
         sorted(line.split(" ", 1)[0] for line in lines[DISPUTED].splitlines())
@@ -555,10 +589,10 @@ def test_coco_of_other_programs_is_imported_with_polygons_and_boxes(fresh, tmp_p
     }
     (root / "chips.json").write_text(json.dumps(content))
     labels, refused = imported(fresh, root / "chips.json")
-    boxes = (Box(0, 0, 3, 3), Box(9, 0, 1, 1))
+    boxes = (Box(0, 0, 3, 3), Box(9, 0, 1, 1, "finger"))
     assert labels == {NORMAL: ("normal", "", ()), CRACK: ("abnormal", "crack", boxes)} and refused == ()
-    drawn = np.asarray(Image.open(BytesIO(fresh.vote(CRACK, "eve").mask)))
-    assert drawn[5, 5] == drawn[6, 7] == 255 and drawn[:5].sum() == 0 and drawn.shape == (8, 12)
+    vote = fresh.vote(CRACK, "eve")
+    assert vote.polygons == (Polygon(((5, 5), (7, 5), (7, 6))),) and vote.mask == b""
 
 
 @pytest.mark.parametrize(
@@ -570,7 +604,10 @@ def test_coco_of_other_programs_is_imported_with_polygons_and_boxes(fresh, tmp_p
         ({"width": 12, "height": 8}, {"counts": [200, -104]}, "malformed"),
         ({"width": 12, "height": 8}, {"counts": "abc"}, "polygons"),
         ({"width": 12, "height": 8}, [["x"]], "malformed"),
-        ({"width": 6, "height": 4}, [[0, 0, 1, 1, 2, 2]], "(6, 4)"),
+        ({"width": 6, "height": 4}, [[0, 0, 1, 1, 2, 2]], "6 x 4"),
+        ({"width": 12, "height": 8}, [[0, 0, 1, 1, 2]], "malformed"),
+        ({"width": 12, "height": 8}, [[20, 20, 30, 20, 30, 30]], "outside"),
+        ({"width": 12, "height": 8}, [[0, 0, float("inf"), 20, 30, 30]], "malformed"),
         ({"width": "12", "height": 8}, [[0, 0, 1, 1, 2, 2]], "malformed"),
         ({}, [[0, 0, 1, 1, 2, 2]], "malformed"),
     ],

@@ -14,7 +14,7 @@ from chipdemo.errors import JournalError, LabelError
 from chipdemo.images import read_image
 from chipdemo.labeling.history import disputed, last_votes, scored, skipped
 from chipdemo.labeling.journal import Counts, Journal, NewImage
-from chipdemo.labeling.label import Box, Label, ModelPrediction, retraction_of
+from chipdemo.labeling.label import Box, Label, ModelPrediction, Polygon, retraction_of
 from chipdemo.labeling.queue import Queue
 from chipdemo.labeling.schema import MIGRATIONS
 from tests.drawn_images import draw
@@ -40,8 +40,10 @@ def test_an_event_comes_back_exactly(journal):
         "abnormal",
         HOSTILE[:200],
         defect_type="a\u202eb",
-        boxes=(Box(0, 1, 20, 30),),
+        boxes=(Box(0, 1, 20, 30), Box(1, 1, 2, 2, HOSTILE[:200])),
+        polygons=(Polygon(((0, 0), (300, 0), (7, 200)), HOSTILE[:200]), Polygon(((1, 1), (2, 1), (2, 2)))),
         mask=PNG,
+        mask_type=HOSTILE[:200],
         note=HOSTILE,
         prediction=ModelPrediction("model", "abc", 0.125),
         decides=True,
@@ -589,3 +591,31 @@ def test_a_migrated_journal_takes_labels_and_gives_images(version_1):
         assert disputed(journal, 2, "cy") == []
     with Journal(version_1) as again:  # it is migrated once
         assert again.counts().events == 5
+
+
+def test_the_labels_of_a_journal_of_version_3_have_the_type_of_their_label(tmp_path):
+    path, event_id = tmp_path / "old.db", "11111111-1111-4111-8111-111111111111"
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        for script in MIGRATIONS[:3]:
+            database.executescript(script)
+        database.execute(
+            "INSERT INTO images (sha256, name, path, width, height, added_at) "
+            "VALUES (?, 'a', '', 300, 200, 1)",
+            (SHA,),
+        )
+        database.execute("INSERT INTO contents VALUES (?, ?)", (SHA, PNG))
+        values = (1, event_id, SHA, "abnormal", "ann", "", 1, None, PNG)
+        database.execute(
+            "INSERT INTO events (seq, event_id, image_sha256, label, annotator, defect_type, boxes, "
+            "prediction, retracts, decides, created_at, shard, note, mask) "
+            "VALUES (?, ?, ?, ?, ?, 'crack', '[[1, 2, 3, 4]]', ?, '', 0, ?, ?, '', ?)",
+            values,
+        )
+        database.execute("INSERT INTO votes VALUES (?, 'ann', 1, 'abnormal', 0, NULL)", (SHA,))
+        database.execute("PRAGMA user_version = 3")
+    with Journal(path) as journal:
+        old = journal.event(event_id)
+        assert (old.boxes, old.polygons, old.mask, old.mask_type) == ((Box(1, 2, 3, 4, ""),), (), PNG, "")
+        new = Label(SHA, "abnormal", "ann", polygons=(Polygon(((0, 0), (3, 0), (3, 3))),))
+        journal.append(new)
+        assert journal.vote(SHA, "ann") == new

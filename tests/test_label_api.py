@@ -55,16 +55,19 @@ def test_a_client_labels_and_undoes(clients, journal, shas):
     queue = ada.predict(count=2, order="plain", api_name="/queue")
     assert queue["annotator"] == "ada" and len(queue["images"]) == 2
     sha256 = queue["images"][0]["sha256"]
-    box = {"x": 1, "y": 2, "width": 3, "height": 4}
+    box = {"x": 1, "y": 2, "width": 3, "height": 4, "defect_type": "dent"}
+    polygon = {"points": [[0, 0], [5, 0], [5, 5]], "defect_type": "scratch"}
+    marks = {"boxes": [box], "polygons": [polygon]}
     answer = ada.predict(
-        sha256=sha256, label="abnormal", defect_type="crack", boxes=[box], note="so", api_name="/label"
+        sha256=sha256, label="abnormal", defect_type="crack", note="so", **marks, api_name="/label"
     )
     event = answer["event"]
     assert set(event) == {
-        "event_id", "sha256", "label", "defect_type", "boxes", "mask", "note", "annotator", "created_at",
-        "retracts", "decides", "model",
+        "event_id", "sha256", "label", "defect_type", "boxes", "polygons", "mask", "mask_type", "note",
+        "annotator", "created_at", "retracts", "decides", "model",
     }  # fmt: skip
     assert (event["annotator"], event["boxes"], event["model"]["name"]) == ("ada", [box], "fake-model")
+    assert event["polygons"] == [polygon]
     assert set(answer["progress"]) >= {"images", "done", "own", "own_last_hour", "pending"}
     assert journal.vote(sha256, "ada").event_id == event["event_id"]
     undone = ada.predict(api_name="/undo")

@@ -291,11 +291,34 @@ def test_a_label_is_saved_with_the_prediction(desk, shas):
     answer = save(desk, "ann", shas[0], "abnormal", defect_type="crack", boxes=[box], note=HOSTILE)
     event = answer["event"]
     assert (event["label"], event["defect_type"], event["boxes"], event["note"], event["annotator"]) == (
-        "abnormal", "crack", [box], HOSTILE, "ann",
+        "abnormal", "crack", [box | {"defect_type": ""}], HOSTILE, "ann",
     )  # fmt: skip
+    assert (event["polygons"], event["mask_type"]) == ([], "")
     assert event["model"]["name"] == "fake-model" and 0.4 < event["model"]["abnormal_probability"] <= 1
     assert answer["progress"]["own"] == answer["progress"]["own_last_hour"] == answer["progress"]["done"] == 1
     assert desk.journal.vote(shas[0], "ann").note == HOSTILE
+
+
+def test_boxes_polygons_and_a_mask_have_types_of_their_own(desk, shas):
+    box = {"x": 1, "y": 2, "width": 3, "height": 4, "defect_type": HOSTILE[:200]}
+    corners = [[0, 0], [120, 0], [120, 90]]
+    polygons = [{"points": corners, "defect_type": " scratch "}, {"points": corners}]
+    content = text_of(mask((120, 90), (10, 20, 40, 60)))
+    marks = {"boxes": [box], "polygons": polygons, "mask": content, "mask_type": "stain"}
+    event = json.loads(
+        json.dumps(save(desk, "ann", shas[0], "abnormal", defect_type="crack", **marks)["event"])
+    )
+    assert event["boxes"] == [box] and event["mask_type"] == "stain"
+    assert event["polygons"] == [
+        {"points": corners, "defect_type": "scratch"}, {"points": corners, "defect_type": ""},
+    ]  # fmt: skip
+    again = save(desk, "ann", shas[1], "abnormal", **{name: event[name] for name in marks})
+    assert desk.journal.vote(shas[1], "ann").polygons == desk.journal.vote(shas[0], "ann").polygons
+    assert again["event"]["boxes"] == [box]
+
+
+def test_a_mask_type_without_a_mask_is_left_out(desk, shas):
+    assert save(desk, "ann", shas[0], "abnormal", mask_type="stain")["event"]["mask_type"] == ""
 
 
 def test_a_label_sent_twice_is_one_label(desk, shas):
@@ -335,6 +358,20 @@ def test_the_event_id_of_another_annotator_gives_nothing_away(desk, shas):
         {"boxes": [{"x": 118, "y": 2, "width": 3, "height": 3}]},
         {"boxes": [{"x": -1, "y": 2, "width": 3, "height": 3}]},
         {"boxes": [{"x": 1, "y": 2, "width": 0, "height": 3}]},
+        {"boxes": [{"x": 1, "y": 2, "width": 3, "height": 3, "defect_type": 5}]},
+        {"boxes": [{"x": 1, "y": 2, "width": 3, "height": 3, "defect_type": "t" * 201}]},
+        {"boxes": [{"x": 1, "y": 2, "width": 3, "height": 3, "color": "red"}]},
+        {"polygons": "everywhere"},
+        {"polygons": [[[0, 0], [5, 0], [5, 5]]]},
+        {"polygons": [{"points": [[0, 0], [5, 0]]}]},
+        {"polygons": [{"points": [[0, 0], [5, 0], [5]]}]},
+        {"polygons": [{"points": [[0, 0], [5, 0], 7]}]},
+        {"polygons": [{"points": [[0, 0], [5, 0], [5, 1.5]]}]},
+        {"polygons": [{"points": [[0, 0], [121, 0], [5, 5]]}]},
+        {"polygons": [{"points": [[0, 0], [5, 0], [5, 91]]}]},
+        {"polygons": [{"points": [[0, 0], [5, 0], [5, 5]]}] * 101},
+        {"polygons": [{"points": [[0, 0], [5, 0], [5, 5]] * 7_000}]},
+        {"mask_type": 5},
     ],
 )
 def test_a_label_with_a_wrong_value_is_refused(desk, shas, wrong):

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime, timezone
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitScheduler, DatasetCard, HfApi
@@ -15,9 +16,10 @@ from huggingface_hub import CommitOperationAdd, CommitScheduler, DatasetCard, Hf
 from chipdemo.errors import HubError
 from chipdemo.images import content_sha256
 from chipdemo.labeling.hub.compaction import compact
-from chipdemo.labeling.hub.publish import CARD, SHARD, Publisher
+from chipdemo.labeling.hub.publish import CARD, COLUMNS, SHARD, Publisher
+from chipdemo.labeling.hub.shards import table_of
 from chipdemo.labeling.journal import Journal
-from chipdemo.labeling.label import Box, Label, ModelPrediction, retraction_of
+from chipdemo.labeling.label import Box, Label, ModelPrediction, Polygon, retraction_of
 from tests.hub import CUT, LOST, Account, Hub
 from tests.tiny import draw_chip
 from training.sources import read_data
@@ -80,6 +82,21 @@ def ids(labels: list[Label]) -> list[str]:
     return sorted(label.event_id for label in labels)
 
 
+def publish_as_before(labels: list[Label], name: str, content) -> None:
+    """A shard as versions without polygons and types of boxes wrote it, and nothing else."""
+    table = table_of(labels, content).drop_columns(["polygons", "mask_type"])
+    index = table.column_names.index("boxes")
+    numbers = pa.struct([(side, pa.int32()) for side in ("x", "y", "width", "height")])
+    plain = [[{side: box[side] for side in ("x", "y", "width", "height")} for box in boxes]
+             for boxes in table["boxes"].to_pylist()]  # fmt: skip
+    table = table.set_column(index, "boxes", pa.array(plain, pa.list_(numbers))).replace_schema_metadata(None)
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    HfApi().create_repo(NAME, repo_type="dataset", exist_ok=True)
+    shard = CommitOperationAdd(f"data/labels-{name}.parquet", file.getvalue())
+    HfApi().create_commit(NAME, [shard], commit_message="before", repo_type="dataset")
+
+
 # What is published
 
 
@@ -92,8 +109,10 @@ def test_an_event_is_in_the_dataset_exactly_with_its_image(hub, journal):
         "abnormal",
         HOSTILE[:200],
         defect_type="a\u202eb",
-        boxes=(Box(0, 1, 20, 30), Box(5, 6, 1, 1)),
+        boxes=(Box(0, 1, 20, 30), Box(5, 6, 1, 1, "dent")),
+        polygons=(Polygon(((0, 0), (20, 0), (20, 30)), "scratch"),),
         mask=mask.getvalue(),
+        mask_type="stain",
         note=HOSTILE,
         prediction=ModelPrediction("model", "abc", 0.125),
         decides=True,
@@ -110,9 +129,11 @@ def test_an_event_is_in_the_dataset_exactly_with_its_image(hub, journal):
         "label": "abnormal",
         "defect_type": "a\u202eb",
         "boxes": [
-            {"x": 0, "y": 1, "width": 20, "height": 30},
-            {"x": 5, "y": 6, "width": 1, "height": 1},
+            {"x": 0, "y": 1, "width": 20, "height": 30, "defect_type": ""},
+            {"x": 5, "y": 6, "width": 1, "height": 1, "defect_type": "dent"},
         ],
+        "polygons": [{"points": [[0, 0], [20, 0], [20, 30]], "defect_type": "scratch"}],
+        "mask_type": "stain",
         "annotator": HOSTILE[:200],
         "created_at": datetime(2026, 1, 1, 12, 0, 0, 123457, timezone.utc),
         "note": HOSTILE,
@@ -124,6 +145,30 @@ def test_an_event_is_in_the_dataset_exactly_with_its_image(hub, journal):
     }
     assert (undo["label"], undo["retracts"], undo["mask"]) == ("", label.event_id, None)
     assert (undo["boxes"], undo["model_probability"]) == ([], None)
+
+
+@pytest.mark.parametrize("days", [("20200101", "20200102"), ("20200101", "20990101")])
+def test_old_files_and_new_ones_are_read_together_before_and_after_a_compaction(hub, journal, days):
+    """Old files come before the new one, and after it, from an app that was not updated."""
+    shas = [image(journal, seed) for seed in range(3)]
+    old = [Label(sha256, "abnormal", "ann", "crack", (Box(1, 2, 3, 4),)) for sha256 in shas[:2]]
+    for label, day in zip(old, days):
+        publish_as_before([label], f"{day}T000000Z-0123456789ab", journal.content)
+    polygon = Polygon(((0, 0), (20, 0), (20, 30)), "scratch")
+    new = Label(shas[2], "abnormal", "ann", "crack", (Box(5, 6, 7, 8, "dent"),), polygons=(polygon,))
+    journal.append(new)
+    assert Publisher(journal, NAME).flush() == 1 and Publisher(journal, NAME).flush() == 0
+    for files_left in (3, 1):
+        rows = {row["event_id"]: row for row in datasets.load_dataset(NAME, split="train")}
+        assert rows.keys() == {label.event_id for label in (*old, new)} and len(shards(hub)) == files_left
+        row = rows[new.event_id]
+        assert row["polygons"] == [{"points": [[0, 0], [20, 0], [20, 30]], "defect_type": "scratch"}]
+        assert [box["defect_type"] for box in row["boxes"]] == ["dent"]
+        assert [(box["x"], box["height"], box["defect_type"]) for box in rows[old[0].event_id]["boxes"]] == [
+            (1, 4, None)
+        ]
+        assert {sample.defect_type for sample in read_data(f"hf:{NAME}").samples} == {"crack"}
+        compact(NAME)
 
 
 def test_training_reads_the_consensus_and_leaves_out_disputed_images(hub, journal):
@@ -159,7 +204,7 @@ def test_each_flush_is_one_commit_with_one_new_file_of_a_private_dataset(hub, jo
     repository = hub.repository(NAME, "dataset")
     assert repository.private
     assert [commit.message for commit in repository.commits] == ["initial commit", "3 labels", "2 labels"]
-    assert set(repository.files) == {".gitattributes", CARD, *shards(hub)} and len(shards(hub)) == 2
+    assert set(repository.files) == {".gitattributes", CARD, COLUMNS, *shards(hub)} and len(shards(hub)) == 2
     assert sorted(published(hub)) == ids(first + second)
     assert journal.counts().pending == 0 and publisher.status.published_at
 

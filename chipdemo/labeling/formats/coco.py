@@ -114,7 +114,8 @@ def read(path: Path) -> Iterator[Row | str]:
         label_type = image.get("defect_type", most_frequent([name for name, _ in own]))
         marks = [(own_type(name, label_type), one, one.get("segmentation")) for name, one in own]
         runs = [(name, drawn) for name, _, drawn in marks if isinstance(drawn, dict)]
-        size = (image["width"], image["height"]) if any(drawn for _, _, drawn in marks) else None
+        is_drawn = any(drawn for _, _, drawn in marks)
+        size = checked_size(image["width"], image["height"]) if is_drawn else None
         mask, mask_type, left_out = _mask_of(runs, *size) if runs else (b"", "", ())
         return Row(
             str(image.get("name") or image["file_name"]),
@@ -145,7 +146,6 @@ def _beside(file: Path, name: str) -> Path:
 
 def _mask_of(drawn: list[tuple[str, dict]], width: int, height: int) -> tuple[bytes, str, tuple[str, ...]]:
     """All run lengths, with their defect types, as one mask. Raises LabelError. See merged_masks."""
-    checked_size(width, height)
     if any(not isinstance(segmentation["counts"], list) for _, segmentation in drawn):
         raise LabelError("Compressed run lengths cannot be read. Export polygons instead.")
     return merged_masks(

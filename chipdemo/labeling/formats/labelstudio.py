@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from chipdemo.labeling.formats import brush
+from chipdemo.labeling.formats.brush import pack
 from chipdemo.labeling.formats.entry import Entry
 from chipdemo.labeling.formats.imagefolder import write_file
 from chipdemo.labeling.formats.shapes import pixels_of
@@ -68,7 +68,7 @@ def _results(entry: Entry) -> list[dict[str, Any]]:
         points = [[100 * x / width, 100 * y / height] for x, y in polygon.points]
         add_shape("polygons", polygon.defect_type, {"points": points, "closed": True})
     if entry.mask:
-        value = {"format": "rle", "rle": brush.pack(pixels_of(entry.mask))}
+        value = {"format": "rle", "rle": pack(pixels_of(entry.mask))}
         add_shape("mask", entry.mask_type, value)
     return results
 

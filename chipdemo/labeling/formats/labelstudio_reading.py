@@ -16,7 +16,7 @@ import numpy as np
 from chipdemo.errors import ExchangeError, LabelError
 from chipdemo.inspection import ABNORMAL, NORMAL
 from chipdemo.labeling.folders import label_of
-from chipdemo.labeling.formats import brush
+from chipdemo.labeling.formats.brush import unpack
 from chipdemo.labeling.formats.labelstudio import DEFECT_TYPE, IMAGE, TASKS
 from chipdemo.labeling.formats.reading import Row, inside, rows_of
 from chipdemo.labeling.formats.shapes import (
@@ -171,7 +171,7 @@ def _add_region(marks: _Marks, result: dict[str, Any], types: list[str]) -> None
     if len(types) > 1:
         marks.left_out[f"further defect types of a region: {', '.join(types[1:])}"] += 1
     if value.get("format") == "rle":
-        marks.masks.append((defect_type, brush.unpack(value["rle"], (height, width))))
+        marks.masks.append((defect_type, unpack(value["rle"], (height, width))))
     elif "points" in value:
         points = tuple((x * width / 100, y * height / 100) for x, y in value["points"])
         marks.polygons.append((points, defect_type))

@@ -80,7 +80,7 @@ def parquet_of(table: pa.Table) -> bytes:
 
 
 def no_events() -> bytes:
-    """A Parquet file of all columns without a row, nor a row group: `datasets` refuses an empty one."""
+    """A Parquet file of all columns without a row; nor a row group, as `datasets` refuses an empty one."""
     file = io.BytesIO()
     pq.ParquetWriter(file, SCHEMA).close()
     return file.getvalue()

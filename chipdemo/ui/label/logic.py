@@ -196,7 +196,7 @@ def save(desk: Desk, annotator: str, answer: Answer) -> dict[str, Any]:
     event_id = values.text(answer.event_id, "event_id")
     saved = _saved_before(desk, annotator, event_id, image.sha256)
     if saved is None:
-        mask = values.mask_of(answer.mask, image)
+        mask, mask_type = values.mask_of(answer.mask, image), values.text(answer.mask_type, "mask_type")
         saved = Label(
             image_sha256=image.sha256,
             label=values.text(answer.label, "label"),
@@ -205,7 +205,7 @@ def save(desk: Desk, annotator: str, answer: Answer) -> dict[str, Any]:
             boxes=values.boxes_of(answer.boxes, image),
             polygons=values.polygons_of(answer.polygons, image),
             mask=mask,
-            mask_type=values.text(answer.mask_type, "mask_type").strip() if mask else "",
+            mask_type=mask_type.strip() if mask else "",
             note=values.text(answer.note, "note"),
             prediction=_prediction(desk, image.sha256),
             decides=bool(answer.decides),
