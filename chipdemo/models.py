@@ -34,6 +34,12 @@ class ModelInUse:
         """Use this model from now on. Work that has begun ends with the model it began with."""
         self._model = model
 
+    def choose(self, model: Model, source: str) -> None:
+        """The same for a model that somebody chose, and that source loads. Raises CheckpointError."""
+        try_out(model)
+        self.refused, self.source = None, source
+        self.replace(model)
+
 
 class Models:
     """The models of the app, in the order in which they were named. The first is the one that labels train.

@@ -29,6 +29,7 @@ from chipdemo.ui.inspect import tab as inspect_tab
 from chipdemo.ui.inspect.layout import Parts as InspectParts
 from chipdemo.ui.inspect.layout import layout as inspect_layout
 from chipdemo.ui.label import tab as label_tab
+from chipdemo.ui.label import training as training_panel
 from chipdemo.ui.label.logic import Desk
 from chipdemo.ui.many import tab as many_tab
 from chipdemo.ui.teach import tab as teach_tab
@@ -86,13 +87,13 @@ def build_app(
                 tuple(examples),
                 recent,
                 tiles,
-                desk is not None,
+                desk,
                 teacher is not None,
             )
             add_compare(lineup, settings)
             if desk:
                 annotators = Annotators(settings, has_oauth())
-                add_label(parts, desk, annotators)
+                add_label(parts, desk, annotators, judge)
             if teacher:
                 add_teach(parts, teacher, continuing, judge, settings)
         api.add_api(judge, lineup, settings)
@@ -114,17 +115,17 @@ def add_inspect(
     examples: Sequence[ExampleSet],
     recent: Recent,
     tiles: Tiles,
-    labels: bool,
+    desk: Desk | None,
     teaches: bool,
 ) -> InspectParts:
     with gr.Tab("Inspect", id="inspect", elem_id="inspect") as tab:
-        parts = inspect_layout(judge, header, settings, examples, labels)
+        parts = inspect_layout(judge, header, settings, examples, desk is not None)
         many_parts = many_tab.layout()
     keep_address(tab, "inspect")
     handlers = inspect_tab.Handlers(parts, judge, settings, recent, tiles, teaches)
     inspect_tab.wire(handlers)
     many_tab.wire(many_parts, parts, judge, settings)
-    if settings.hot_reload:
+    if settings.hot_reload or (desk and desk.training):  # the model may be another one by now
         app.load(
             handlers.on_open,
             [parts.shown_model, parts.threshold, parts.method],
@@ -142,11 +143,14 @@ def add_compare(lineup: Lineup, settings: Settings) -> None:
     compare_tab.wire(parts, tab, lineup, settings)
 
 
-def add_label(inspect_parts: InspectParts, desk: Desk, annotators: Annotators) -> None:
+def add_label(inspect_parts: InspectParts, desk: Desk, annotators: Annotators, judge: Judge) -> None:
     with gr.Tab("Label", id="label", elem_id="label") as tab:
-        parts = label_tab.layout(annotators)
+        parts = label_tab.layout(desk, annotators)
     label_tab.wire(parts, tab, desk, annotators)
     label_tab.wire_sending(inspect_parts, desk, annotators)
+    if parts.training:
+        chosen = training_panel.wire(parts.training, tab, desk, annotators)
+        inspect_tab.wire_change(chosen, inspect_parts, judge.models)
 
 
 def add_teach(

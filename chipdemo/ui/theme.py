@@ -28,6 +28,7 @@ STYLES = (
     "compare/compare.css",
     "label/label.css",
     "label/review.css",
+    "label/training.css",
     "teach/teach.css",
 )
 
