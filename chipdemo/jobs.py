@@ -30,7 +30,7 @@ GRACE_S = 10  # for a step to end by itself; it is killed then
 LOCK_WAIT_S = 5  # longer than the process of a job lives after its end
 TAIL_BYTES = 16_000
 ROOT = Path(__file__).resolve().parent.parent
-NICENESS = 10  # so that the app stays quick
+NICENESS = 5  # so that the app stays quick
 
 
 @dataclass(frozen=True)
