@@ -25,7 +25,7 @@ from chipdemo.errors import JobError
 RUNNING, DONE, FAILED, STOPPED, INTERRUPTED = "running", "done", "failed", "stopped", "interrupted"
 STATE, LOG, LOCK = "job.json", "log.txt", "lock"
 STOP = b"stop\n"  # on the standard input; its end alone means that the app has ended
-POLL_S = 0.1
+POLL_S = 0.2
 GRACE_S = 10  # for a step to end by itself; it is killed then
 LOCK_WAIT_S = 5  # longer than the process of a job lives after its end
 TAIL_BYTES = 16_000

@@ -181,6 +181,7 @@ class Handlers:
         return {
             parts.state: text,
             parts.start: gr.Button(
+                "Train anew" if resumable else "Train the next model",
                 visible=status != RUNNING and not missing,
                 variant="secondary" if usable or resumable else "primary",
             ),

@@ -53,10 +53,10 @@ def progress_html(progress: Progress, restart_command: str) -> str:
             text = f"<span class='refused'>{escape(progress.error)}</span> {text}"
         text += "Resume goes on from there." if progress.keeps else "Resume begins the training again."
         text += " A new training removes this one."
+    began = f"started {_time(job.started_at)}, from {_started_from(progress)}"
     return (
-        f"<div class='training-card' data-status='{job.status}'>{meter}<p role='status'><strong>"
-        f"{TITLES[job.status]}</strong> <small>since {_time(job.started_at)}, from {_started_from(progress)}"
-        f"</small></p><p>{text}</p></div>"
+        f"<div class='training-card' data-status='{job.status}'>{meter}<p role='status'>"
+        f"<strong>{TITLES[job.status]}</strong> <small>{began}</small></p><p>{text}</p></div>"
     )
 
 
