@@ -74,7 +74,7 @@ def desk_of(
 ) -> Desk:
     predictions = Predictions(journal, judge, settings.max_megapixels, settings.concurrency)
     queue = Queue(journal, settings.annotators_per_image)
-    return Desk(journal, queue, predictions, settings, publisher, training)
+    return Desk(journal, queue, predictions, settings, publisher, training=training)
 
 
 # Giving images
