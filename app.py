@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from chipdemo.inspection import Model
     from chipdemo.labeling.hub.publish import Publisher
     from chipdemo.labeling.journal import Journal
-    from chipdemo.models import ModelInUse
+    from chipdemo.labeling.training import Training
+    from chipdemo.models import ModelInUse, Models
     from chipdemo.teaching import Teacher
 
 EXIT_USAGE = 2
@@ -79,7 +80,7 @@ def run(settings: Settings) -> NoReturn:
         judge = Judge(models, [log_inspection, recent.add, *([metrics.add] if metrics else [])])
         running(Scorer(journal, judge, max_megapixels=settings.max_megapixels))
         publisher = running(publisher_of(journal, settings)) if settings.dataset else None
-        desk = desk_of(journal, judge, settings, publisher)
+        desk = desk_of(journal, judge, settings, publisher, training_of(journal, models, settings, load))
         closing.callback(desk.close)
         if lends():
             network_teacher()  # what is lent a GPU has to be known before the page is served
@@ -112,6 +113,31 @@ def in_use(source: str, load: "Callable[[str], Model]") -> "ModelInUse":
     if accepted.refused:
         log.warning("%s %s", accepted.refused.text, accepted.refused.advice)
     return ModelInUse(load(accepted.source), *accepted)
+
+
+def training_of(
+    journal: "Journal", models: "Models", settings: Settings, load: "Callable[[str], Model]"
+) -> "Training":
+    from chipdemo.labeling.training import Training
+    from chipdemo.vision.checkpoint import STATE
+
+    return Training(
+        journal,
+        settings,
+        models.first,
+        lambda folder: load(accepted(str(folder))),
+        keeps=lambda out: (out / STATE).is_file(),
+    )
+
+
+def accepted(source: str) -> str:
+    """A checkpoint folder that somebody chose: it takes over from now on, also where it is worse."""
+    from chipdemo.vision.revisions import accept, newest_accepted
+
+    refused = newest_accepted(source).refused
+    if refused:
+        accept(source, refused.revision)
+    return source
 
 
 def check_port(host: str, port: int) -> None:

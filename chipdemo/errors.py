@@ -14,6 +14,7 @@
     |- BatchError             a batch of images cannot be inspected, or its results not be kept
     |- LabelError             a label that cannot be kept
     |- ExchangeError          images or labels that cannot be taken in or written out
+    |- JobError               a job that cannot be started, stopped or resumed
     `- JournalError           the journal of labels cannot be read or written
 
 A message says what is wrong, the value that was found, and what to do, in one or two short sentences
@@ -75,6 +76,10 @@ class LabelError(ChipDemoError):
 
 class ExchangeError(ChipDemoError):
     """Images or labels cannot be taken in or written out; what is there stays as it is."""
+
+
+class JobError(ChipDemoError):
+    """A job cannot be started, stopped or resumed; what is there stays as it is."""
 
 
 class JournalError(ChipDemoError):

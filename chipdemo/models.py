@@ -34,6 +34,12 @@ class ModelInUse:
         """Use this model from now on. Work that has begun ends with the model it began with."""
         self._model = model
 
+    def choose(self, model: Model, source: str) -> None:
+        """The same for a model that somebody chose, and that source loads. Raises CheckpointError."""
+        try_out(model)
+        self.refused, self.source = None, source
+        self.replace(model)
+
 
 class Models:
     """The models of the app, in the order in which they were named. The first is the one that labels train.
@@ -93,6 +99,7 @@ class HotReload:
         self.in_use, self.every_s = in_use, every_s
         self._load, self._latest_revision = load, latest_revision
         self._settled = ""  # the revision that was last taken or refused
+        self._first: ModelInfo | None = in_use.model.info  # until a newer one took over
         self._seen = ""  # the revision at the last look
         self._in_reach = True
         self._stopping = threading.Event()
@@ -157,9 +164,12 @@ class HotReload:
                 log.warning("%s %s stays in use. %s", refused.text, used.revision, refused.advice)
             in_use.refused = refused
             return
+        if info == self._first != used:
+            return  # it is not newer: somebody chose another model since the start
         in_use.refused, in_use.source = None, self.source if folder else f"{self.source}@{revision}"
         if info != used:  # a commit may change the card alone
             in_use.replace(newer)
+            self._first = None
             log.info(
                 "%s: revision %s (%s) is in use, before %s; %s",
                 self.source,

@@ -215,7 +215,11 @@ class Settings:
         shown="everyone signed in",
     )
     reviewers: tuple[str, ...] = _setting(
-        (), _names, "which labelers settle disputed images", metavar="NAME[,...]", shown="all of them"
+        (),
+        _names,
+        "which labelers settle disputed images; accounts named here may also train, export and publish",
+        metavar="NAME[,...]",
+        shown="all of them settle",
     )
     annotators_per_image: int = _setting(1, _whole(1, 100), "annotators who label each image", metavar="N")
     defects: Defects = _setting(

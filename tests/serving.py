@@ -9,12 +9,13 @@ from chipdemo.examples import ExampleSet
 from chipdemo.inspection import Model
 from chipdemo.judge import Judge
 from chipdemo.labeling.journal import Journal
+from chipdemo.labeling.training import Training
 from chipdemo.metrics import Metrics
 from chipdemo.models import Models
 from chipdemo.monitoring import Recent, log_inspection
 from chipdemo.settings import Settings
 from chipdemo.teaching import Teacher
-from chipdemo.ui.label.logic import desk_of
+from chipdemo.ui.label.logic import Publisher, desk_of
 from chipdemo.ui.page import build_app, serve
 
 
@@ -27,6 +28,8 @@ def served(
     journal: Journal | None = None,
     metrics: Metrics | None = None,
     teacher: Callable[[], Teacher] | None = None,
+    training: Training | None = None,
+    publisher: Publisher | None = None,
     **settings,
 ) -> Iterator[str]:
     """The address of the app while it runs. model: the one in use, or what holds it for a hot reload."""
@@ -36,7 +39,7 @@ def served(
     chosen, recent = Settings(port=port, **settings), Recent()
     models = model if isinstance(model, Models) else Models(model)
     judge = Judge(models, [log_inspection, recent.add, *([metrics.add] if metrics else [])])
-    desk = desk_of(journal, judge, chosen) if journal else None
+    desk = desk_of(journal, judge, chosen, publisher, training) if journal else None
     app = build_app(judge, chosen, recent, examples, ablation, load, desk, metrics, teacher)
     serve(app, chosen, metrics, prevent_thread_lock=True, quiet=True)
     try:

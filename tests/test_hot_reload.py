@@ -96,6 +96,20 @@ def reload_of(source: str, every_s: float = 60) -> HotReload:
     return HotReload(ModelInUse(load_model(source)), source, every_s, load_model, latest_revision)
 
 
+def test_a_model_that_somebody_chose_stays_until_there_is_a_newer_one(tmp_path):
+    reload = reload_of(str(checkpoint(tmp_path / "chips")))
+    chosen = FakeModel()
+    reload.in_use.choose(chosen, "chosen")
+    for _ in range(2):  # a folder is taken at the second look
+        reload.look()
+    assert (reload.in_use.model, reload.in_use.source) == (chosen, "chosen")
+    shutil.rmtree(tmp_path / "chips")
+    checkpoint(tmp_path / "chips", NEWER)
+    for _ in range(2):
+        reload.look()
+    assert reload.in_use.model.info.threshold == 0.6 and reload.in_use.source == str(tmp_path / "chips")
+
+
 def test_a_second_push_takes_over_without_a_restart(reload, tmp_path, said):
     commit = pushed(tmp_path / "chips", NEWER)
     reload.look()

@@ -283,6 +283,23 @@ def test_the_token_of_the_machine_is_for_its_own_user_alone():
     assert not Annotators(Settings()).owns_machine(Asked(host="chips.example"))
 
 
+def test_whoever_runs_the_app_is_its_own_user_or_an_account_that_is_named_for_it():
+    assert Annotators(Settings(annotator="ada")).operator(Asked(), None) == "ada"
+    named = Annotators(Settings(auth=ACCOUNTS, reviewers=("bob",)))
+    assert named.operator(Asked("bob"), None) == "bob"
+    for annotators, request, signed_in in (
+        (named, Asked("ada"), None),
+        (named, Asked(), None),
+        (named, Asked("bob", **{"sec-fetch-site": "cross-site"}), None),
+        (Annotators(Settings(auth=ACCOUNTS)), Asked("ada"), None),  # where all review, nobody is named
+        (Annotators(Settings(reviewers=("carl",)), oauth=True), Asked(), profile("carl")),
+        (Annotators(Settings(share=True)), Asked(), None),
+        (Annotators(Settings()), Asked(host="chips.example"), None),
+    ):
+        with pytest.raises(LabelError):
+            annotators.operator(request, signed_in)
+
+
 @pytest.mark.parametrize("settings, added", [({"auth": ACCOUNTS}, 0), ({}, 1)])
 def test_a_visitor_reads_no_private_dataset_with_the_token_of_the_machine(
     tmp_path, monkeypatch, settings, added

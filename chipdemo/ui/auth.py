@@ -72,6 +72,19 @@ class Annotators:
             return f"huggingface {profile.username}" if profile else None
         return "this machine" if self.owns_machine(request) else None
 
+    def operator(self, request: gr.Request, profile: gr.OAuthProfile | None) -> str:
+        """The same for who runs the app: trains, changes the model for all, exports and publishes.
+
+        It is this machine's own user; with accounts, the reviewers that were named.
+        """
+        name = self.name(request, profile)
+        if not (self.owns_machine(request) or (self.settings.auth and name in self.settings.reviewers)):
+            raise LabelError(
+                f"{name[:80]!r} may not do this here. Ask whoever runs this app to name you (--reviewers, "
+                "CHIPDEMO_REVIEWERS), with an account."
+            )
+        return name
+
     def owns_machine(self, request: gr.Request) -> bool:
         """Whether it is this machine's own user, whose tokens may be used for what they ask."""
         return not self.signs_in and self._is_local(request)

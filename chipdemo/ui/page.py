@@ -33,6 +33,7 @@ from chipdemo.ui.inspect.first_example import FirstExample
 from chipdemo.ui.inspect.layout import Parts as InspectParts
 from chipdemo.ui.inspect.layout import layout as inspect_layout
 from chipdemo.ui.label import tab as label_tab
+from chipdemo.ui.label import training as training_panel
 from chipdemo.ui.label.logic import Desk
 from chipdemo.ui.many import tab as many_tab
 from chipdemo.ui.sign_in import MESSAGE, TITLE, SignInPage, account_html
@@ -92,7 +93,7 @@ def build_app(
             parts, many_parts = add_inspect(app, header, judge, settings, *inspect)
             add_compare(lineup, settings)
             if desk:
-                add_label(parts, many_parts, desk, annotators)
+                add_label(parts, many_parts, desk, annotators, judge)
             if teacher:
                 add_teach(parts, teacher, continuing, judge, settings)
         api.add_api(judge, lineup, settings)
@@ -148,13 +149,20 @@ def add_compare(lineup: Lineup, settings: Settings) -> None:
 
 
 def add_label(
-    inspect_parts: InspectParts, many_parts: many_tab.Parts, desk: Desk, annotators: Annotators
+    inspect_parts: InspectParts,
+    many_parts: many_tab.Parts,
+    desk: Desk,
+    annotators: Annotators,
+    judge: Judge,
 ) -> None:
     with gr.Tab("Label", id="label", elem_id="label") as tab:
-        parts = label_tab.layout(annotators)
+        parts = label_tab.layout(desk, annotators)
     label_tab.wire(parts, tab, desk, annotators)
     label_tab.wire_sending(inspect_parts, desk, annotators)
     label_tab.wire_sending_many(many_parts, desk, annotators)
+    if parts.training:
+        chosen = training_panel.wire(parts.training, tab, desk, annotators)
+        inspect_tab.wire_change(chosen, inspect_parts, judge.models)
 
 
 def add_teach(

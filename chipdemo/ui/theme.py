@@ -33,6 +33,7 @@ STYLES = (
     "label/label.css",
     "label/browse.css",
     "label/review.css",
+    "label/training.css",
     "teach/teach.css",
 )
 

@@ -365,6 +365,17 @@ def wire_computed(handlers: Handlers, event: Any) -> Any:
     )
 
 
+def wire_change(event: Any, parts: Parts, models: Models) -> None:
+    """After an event that may have put another model in use, the page shows that one."""
+
+    def on_change(shown: ModelInfo, turns: Turns) -> Updates:
+        if shown in models.infos:
+            return {parts.current: gr.skip()}
+        return with_model(parts, models.first.model, None, models, turns)
+
+    event.success(on_change, [parts.shown_model, parts.turns], parts.of_change, **LIGHT)
+
+
 def wire_downloads(
     handlers: Handlers, judged: list[Any], heavy: Mapping[str, Any], light: Mapping[str, Any]
 ) -> None:

@@ -17,6 +17,7 @@ from chipdemo.labeling import history
 from chipdemo.labeling.journal import Journal, JournalImage
 from chipdemo.labeling.label import Label, ModelPrediction
 from chipdemo.labeling.queue import INFORMATIVE, ORDERS, Queue
+from chipdemo.labeling.training import Training
 from chipdemo.settings import Settings
 from chipdemo.ui.inspect.logic import heat_view, is_whole, preview
 from chipdemo.ui.label import values
@@ -41,6 +42,9 @@ class Publisher(Protocol):
 
     status: PublishStatus
 
+    def flush(self) -> int:
+        """Publish all pending events now; returns their number. Raises HubError, JournalError."""
+
 
 @dataclass(frozen=True)
 class Desk:
@@ -52,15 +56,25 @@ class Desk:
     settings: Settings
     publisher: Publisher | None = None
     tiles: Tiles = field(default_factory=Tiles)
+    training: Training | None = None
 
     def close(self) -> None:
-        """End the threads of the predictions."""
+        """Stop a training that runs, and end the threads of the predictions."""
+        if self.training:
+            self.training.jobs.close()
         self.predictions.close()
 
 
-def desk_of(journal: Journal, judge: Judge, settings: Settings, publisher: Publisher | None = None) -> Desk:
+def desk_of(
+    journal: Journal,
+    judge: Judge,
+    settings: Settings,
+    publisher: Publisher | None = None,
+    training: Training | None = None,
+) -> Desk:
     predictions = Predictions(journal, judge, settings.max_megapixels, settings.concurrency)
-    return Desk(journal, Queue(journal, settings.annotators_per_image), predictions, settings, publisher)
+    queue = Queue(journal, settings.annotators_per_image)
+    return Desk(journal, queue, predictions, settings, publisher, training=training)
 
 
 # Giving images

@@ -14,6 +14,7 @@ from chipdemo.ui.inspect import tab as inspect_tab
 from chipdemo.ui.inspect.layout import Parts as InspectParts
 from chipdemo.ui.inspect.logic import Current
 from chipdemo.ui.label import adding, html, review_html
+from chipdemo.ui.label import training as training_panel
 from chipdemo.ui.label.logic import Desk
 from chipdemo.ui.label.review import review
 from chipdemo.ui.many import tab as many_tab
@@ -30,7 +31,7 @@ MORE_JS = "() => window.chip.moreToLabel()"
 
 @dataclass(frozen=True)
 class Parts:
-    """The components of the tab that events read or write."""
+    """The components of the tab that events read or write. training: where the app can train."""
 
     desk: gr.HTML
     files: gr.File
@@ -40,9 +41,10 @@ class Parts:
     added: gr.HTML
     review: gr.HTML
     count: gr.Button
+    training: training_panel.Parts | None
 
 
-def layout(annotators: Annotators) -> Parts:
+def layout(desk_service: Desk, annotators: Annotators) -> Parts:
     """The tab's components, to be called inside its gr.Tab. Images and labels come by label.js."""
     if annotators.oauth:
         gr.LoginButton(logout_value="Sign out ({})", size="sm", elem_id="label-sign-in")
@@ -66,7 +68,8 @@ def layout(annotators: Annotators) -> Parts:
     added = gr.HTML("", apply_default_css=False, elem_id="label-added")
     count = gr.Button("Show agreement and likely errors", elem_id="review-count")
     review = gr.HTML("", apply_default_css=False, elem_id="review")
-    return Parts(desk, files, dataset, add, stop, added, review, count)
+    training = training_panel.layout(desk_service) if desk_service.training else None
+    return Parts(desk, files, dataset, add, stop, added, review, count, training)
 
 
 def wire(parts: Parts, tab: gr.Tab, desk: Desk, annotators: Annotators) -> None:
