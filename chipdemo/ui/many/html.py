@@ -3,6 +3,7 @@
 from html import escape
 from typing import Any
 
+from chipdemo.files import as_text
 from chipdemo.inspection import ModelInfo, outcome_text
 from chipdemo.ui.inspect.html import meaning, promise_html
 from chipdemo.ui.inspect.logic import own_threshold
@@ -36,27 +37,25 @@ def passed_over_html(many: Many) -> str:
 
 
 def gallery_view(many: Many, labels: bool) -> dict[str, Any]:
-    """What many.js shows of the images, whatever the threshold. labels: there is a Label tab."""
+    """What many.js shows of the images, whatever the threshold. labels: there is a Label tab.
+
+    It reaches the page as text, and so does judged_view: the page copies what is no text at every event.
+    """
     tiles = []
     for tile in many.tiles:
-        result, inspection = tile.result, tile.inspected.inspection
+        image, inspection = tile.inspected.image, tile.inspected.inspection
         tiles.append(
             {
-                "name": result["file"],
-                "error": result["error"],
-                "probability": f"{inspection.abnormal_probability:.2f}" if inspection else "",
+                "name": as_text(image.file.name),
+                "error": tile.inspected.error,
+                "probability": f"{tile.probability:.2f}" if inspection else "",
                 "model": tile.model[0] if len(many.judges) > 1 else "",
                 "size": inspection and inspection.image_size,
-                "picture": tile.picture and _file(str(tile.picture)),
+                "picture": str(tile.picture or ""),
             }
         )
     groups = [{"name": name, "text": outcome_text(name)} for name in GROUPS]
     return {"tiles": tiles, "groups": groups, "unreadable": UNREADABLE, "labels": labels}
-
-
-def _file(path: str) -> dict[str, Any]:
-    """Gradio adds the address, and deletes the file with those that were uploaded."""
-    return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
 def judged_view(many: Many) -> dict[str, Any]:

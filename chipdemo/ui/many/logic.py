@@ -53,6 +53,12 @@ class Tile:
         return inspection.outcome if inspection else UNREADABLE
 
     @property
+    def probability(self) -> float:
+        """Of "abnormal", 0-1; 0 for an unreadable image."""
+        inspection = self.inspected.inspection
+        return inspection.abnormal_probability if inspection else 0.0
+
+    @property
     def model(self) -> tuple[str, str]:
         """Name and revision of the one that judged it; empty where none did."""
         inspection = self.inspected.inspection
@@ -105,7 +111,10 @@ class Many:
     @property
     def order(self) -> list[int]:
         """The images by group, then by probability, the highest first."""
-        keys = [report.severity(tile.result) for tile in self.tiles]
+        keys = [
+            report.severity({"outcome": tile.group, "abnormal_probability": tile.probability})
+            for tile in self.tiles
+        ]
         return sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
 
     def judge_of(self, tile: Tile) -> tuple[ModelInfo, float] | None:
@@ -213,7 +222,7 @@ def picture_of(one: run.Inspected) -> bytes:
 
 
 def _kept(picture: bytes) -> Path | None:
-    """In a file that gradio serves, and deletes with the uploads once a component has shown it."""
+    """In a file that gradio serves."""
     return Path(save_bytes_to_cache(picture, "tile.jpg", get_upload_folder())) if picture else None
 
 

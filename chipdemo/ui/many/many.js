@@ -13,6 +13,12 @@
     return element;
   };
 
+  // Of a file that the server keeps for a while
+  function address(path) {
+    const { root: base = "", api_prefix = "/gradio_api" } = window.gradio_config || {};
+    return `${base}${api_prefix}/file=${encodeURI(path)}`;
+  }
+
   const filter = () => one(".many-filters :checked")?.value || "all";
   const isShown = (row) => filter() === "all" || filter() === groups[row];
   const box = (row) => one('input[type="checkbox"]', tiles[row]);
@@ -27,7 +33,7 @@
       return make("figure", {}, reason, make("p", {}, ...text));
     }
     const [width, height] = value.size;
-    const image = make("img", { src: value.picture.url, width, height, alt: "", loading: "lazy" });
+    const image = make("img", { src: address(value.picture), width, height, alt: "", loading: "lazy" });
     const button = make("button", { type: "button", className: "many-open" }, image);
     button.setAttribute("aria-label", `Open ${value.name}`);
     button.onclick = () => {
@@ -62,20 +68,24 @@
     count();
   }
 
-  function render(value, open) {
-    root.hidden = !value?.tiles?.length;
-    tiles = (value?.tiles || []).map((each, row) => tile(each, row, open));
+  // text: JSON, "" for none
+  function render(text, open) {
+    const value = JSON.parse(text || '{"tiles": []}');
+    root.hidden = !value.tiles.length;
+    tiles = value.tiles.map((each, row) => tile(each, row, open));
     if (root.hidden) return one(".many-tiles").replaceChildren();
     const filters = value.groups.map((group) => radio(group.name, group.text));
     one(".many-filters").replaceChildren(radio("all", "all"), ...filters);
     root.dataset.show = "all";
-    one(".many-send").hidden = !value.labels;
+    root.classList.toggle("no-labels", !value.labels);
     count();
   }
 
   // The verdicts at a threshold: gradio tells each with the images, or alone where the threshold moved
-  function judge(value) {
-    if (root.hidden || value?.groups?.length !== tiles.length) return;
+  function judge(text) {
+    if (root.hidden || !text) return;
+    const value = JSON.parse(text);
+    if (value.groups.length !== tiles.length) return;
     groups = value.groups;
     tiles.forEach((figure, row) => {
       figure.className = groups[row];

@@ -1,8 +1,10 @@
 """The panel "Many images at once" of the Inspect tab: layout, then wiring."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -100,6 +102,10 @@ class Parts:
         running = [self.running, self.progress, self.message, self.sent, self.downloads]
         return [*running, *columns, *self.sliders, *self.judged, self.many]
 
+    def keep_a_while(self, file: Path) -> None:
+        """Gradio deletes a file of its cache some time after a component had it."""
+        self.gallery.move_resource_to_block_cache(file)
+
 
 def layout(models: int) -> Parts:
     """The panel's components, to be called inside the Inspect tab. models: how many may judge, at most."""
@@ -123,8 +129,8 @@ def layout(models: int) -> Parts:
             }
         sent = gr.HTML("", apply_default_css=False, elem_id="many-sent")
         gallery = gr.HTML(
-            {},
-            judged={},
+            "",
+            judged="",
             html_template=many_template(),
             js_on_load=GALLERY_JS,
             apply_default_css=False,
@@ -202,16 +208,18 @@ class Handlers:
             parts.message: message,
             parts.sent: "",
             parts.downloads: gr.Row(visible=False),
-            parts.gallery: gr.HTML({}, judged={}),
+            parts.gallery: gr.HTML("", judged=""),
             parts.many: None,
             **{each.column: gr.Column(visible=False) for each in parts.thresholds},
         }
 
     def _gallery(self, many: Many) -> Updates:
-        parts, view = self.parts, html.gallery_view(many, self.labels)
+        parts, view = self.parts, json.dumps(html.gallery_view(many, self.labels))
+        for picture in filter(None, (tile.picture for tile in many.tiles)):
+            parts.keep_a_while(picture)
         updates = self._nothing(html.passed_over_html(many)) | {
             parts.downloads: gr.Row(visible=True),
-            parts.gallery: gr.HTML(view, judged=html.judged_view(many)),
+            parts.gallery: gr.HTML(view, judged=json.dumps(html.judged_view(many))),
             parts.many: many,
         }
         for each, info, threshold in zip(parts.thresholds, many.judges, many.thresholds):
@@ -227,7 +235,7 @@ class Handlers:
         """Judge the images at the thresholds of now."""
         parts, many = self.parts, at_sliders(many, thresholds)
         meanings = [html.meaning_html(*pair) for pair in zip(many.judges, many.thresholds)]
-        judged = gr.HTML(judged=html.judged_view(many))
+        judged = gr.HTML(judged=json.dumps(html.judged_view(many)))
         return {parts.gallery: judged, **{each.meaning: one for each, one in zip(parts.thresholds, meanings)}}
 
     def on_report(self, name: str, many: Many | None, *thresholds: Any) -> Updates:
@@ -265,7 +273,7 @@ class Handlers:
             model, method = current.model, current.explanation.method
             fixed = many.models[0].info.name if len(many.models) == 1 else AUTOMATIC
             updates |= of_another_model(parts, model, threshold, method) | {parts.model: fixed}
-            updates[self.parts.file] = str(current.path)  # gradio deletes what a component had: a zip's image
+            self.parts.keep_a_while(current.path)
         return updates
 
 
@@ -339,7 +347,7 @@ def wire_opening(handlers: Handlers) -> Any:
     opening = parts.gallery.select(
         handlers.on_open,
         [parts.many, chosen.turns, chosen.shown_model, chosen.method, chosen.tiles, *parts.sliders],
-        [chosen.image, chosen.current, chosen.back, chosen.model, parts.file, *chosen.of_model],
+        [chosen.image, chosen.current, chosen.back, chosen.model, *chosen.of_model],
         js=OPEN_JS,
         trigger_mode="multiple",
         show_progress="hidden",
