@@ -27,6 +27,7 @@ from chipdemo.ui.label.adding import add_selected
 from chipdemo.ui.many import logic, tab
 from chipdemo.ui.many.html import gallery_view, judged_view, meaning_html, progress_html
 from chipdemo.ui.many.logic import Many, Progress
+from chipdemo.ui.tiles import Tiles
 from chipdemo.ui.turns import Turns
 from tests.drawn import picture
 from tests.drawn_images import draw
@@ -83,7 +84,9 @@ def handlers_of(*models: Model, labels: bool = False) -> tab.Handlers:
     with gr.Blocks():
         chosen = inspect_layout(judge, gr.HTML(), Settings(), [], labels)
         parts = tab.layout(1 + len(models))
-    return tab.Handlers(parts, inspect_tab.Handlers(chosen, judge, Settings(), Recent()), Settings(), labels)
+    return tab.Handlers(
+        parts, inspect_tab.Handlers(chosen, judge, Settings(), Recent(), Tiles()), Settings(), labels
+    )
 
 
 @pytest.fixture

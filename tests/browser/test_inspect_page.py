@@ -328,17 +328,3 @@ def contrast(one: str, other: str) -> float:
 def test_the_address_keeps_the_tab(open_page):
     page = open_page(path="/#inspect")
     assert page.get_attribute("#inspect-button", "aria-selected") == "true"
-
-
-def test_many_images_are_judged_filtered_and_reported(page, images, tmp_path):
-    page.get_by_text("Many images at once").click()
-    names = ("dark.png", "light.png", "bad.png", "<img src=x onerror=document.title=1>.png")
-    page.set_input_files("#many-files input[type=file]", [images / name for name in names])
-    page.locator(".many").wait_for()
-    assert page.locator(".many-tiles figure").count() == 4 and page.title() == "Chip Inspector"
-    page.locator(".many-filters").get_by_text("unreadable").click()
-    assert page.locator(".many-tiles figure:visible").inner_text().endswith("bad.png")
-    with page.expect_download() as download:
-        page.click("#many-page")
-    download.value.save_as(tmp_path / "report.html")
-    assert "4 images inspected" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -164,9 +164,9 @@
     action();
   });
 
-  // The threshold field of gradio takes any number and no decimal comma, and leaves the verdict as it was
+  // A threshold field of gradio takes any number and no decimal comma, and leaves the verdict as it was
   // where it changes a number by itself. So a number is corrected before gradio reads it.
-  const FIELD = '#threshold input[type="number"]';
+  const FIELD = ':is(#threshold, #many-thresholds) input[type="number"]';
   const isField = (event) => event.target.matches?.(FIELD);
   let threshold = "";
 
