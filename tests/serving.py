@@ -15,6 +15,7 @@ from chipdemo.models import Models
 from chipdemo.monitoring import Recent, log_inspection
 from chipdemo.settings import Settings
 from chipdemo.teaching import Teacher
+from chipdemo.ui.inspect.first_example import FirstExample
 from chipdemo.ui.label.logic import Publisher, desk_of
 from chipdemo.ui.page import build_app, serve
 
@@ -30,9 +31,13 @@ def served(
     teacher: Callable[[], Teacher] | None = None,
     training: Training | None = None,
     publisher: Publisher | None = None,
+    opens: bool = False,
     **settings,
 ) -> Iterator[str]:
-    """The address of the app while it runs. model: the one in use, or what holds it for a hot reload."""
+    """The address of the app while it runs. model: the one in use, or what holds it for a hot reload.
+
+    opens: with an example on the page.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -40,7 +45,10 @@ def served(
     models = model if isinstance(model, Models) else Models(model)
     judge = Judge(models, [log_inspection, recent.add, *([metrics.add] if metrics else [])])
     desk = desk_of(journal, judge, chosen, publisher, training) if journal else None
-    app = build_app(judge, chosen, recent, examples, ablation, load, desk, metrics, teacher)
+    first = FirstExample(judge, examples, chosen.max_megapixels) if opens else None
+    app = build_app(
+        judge, chosen, recent, examples, ablation, load, desk, metrics, teacher, first_example=first
+    )
     serve(app, chosen, metrics, prevent_thread_lock=True, quiet=True)
     try:
         yield f"http://127.0.0.1:{port}"

@@ -43,10 +43,8 @@ def _strip(shown: ExampleSet, start: int) -> str:
         f"<img src='{_small(example.path)}' alt='{escape(example.caption)}'></button>"
         for index, example in enumerate(shown.examples, start)
     )
-    return (
-        f"<h2>Examples <small>{escape(shown.title)} · {escape(shown.credit)}</small></h2>"
-        f"<div class='strip'>{buttons}</div>"
-    )
+    about = escape(" · ".join(filter(None, (shown.title, shown.credit))))
+    return f"<h2>Examples <small>{about}</small></h2><div class='strip'>{buttons}</div>"
 
 
 def _taught_html(copies: Sequence[bytes]) -> str:

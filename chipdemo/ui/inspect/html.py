@@ -76,7 +76,7 @@ def intro_html(info: ModelInfo, models: Sequence[ModelInfo] = ()) -> str:
     """In the place of the verdict before there is one. models: one of which is to judge."""
     known = f"The model was trained on {escape(info.data)} images. Images of another kind are"
     if len(models) > 1:
-        names = " and ".join(f"<strong>{escape(one.name)}</strong> ({escape(one.data)})" for one in models)
+        names = " and ".join(f"<strong>{escape(one.name)}</strong>{_in_brackets(one.data)}" for one in models)
         known = f"Each image goes to the model that knows it best: {names}. Images that no model knows are"
     return (
         "<section class='verdict waiting' role='status'><p class='word'>No image yet</p>"
@@ -84,6 +84,10 @@ def intro_html(info: ModelInfo, models: Sequence[ModelInfo] = ()) -> str:
         "You get a verdict, the regions it is based on, and what the threshold means.</p>"
         f"<p>{known} marked as out of distribution.</p>{_tested(info)}</section>"
     )
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({escape(text)})" if text else ""
 
 
 def _tested(info: ModelInfo) -> str:
@@ -143,8 +147,9 @@ def _out_of_distribution(inspection: Inspection, info: ModelInfo) -> str:
         nearest = f"None of the {count} models knows such images. <strong>{name}</strong> comes nearest."
         nearest += " The image is"
     return (
-        f"<p>{nearest} {inspection.distance:.1f} times as far from its training images ({escape(info.data)}) "
-        f"as the limit allows. The model says “{escape(inspection.verdict)}”, but do not rely on it here.</p>"
+        f"<p>{nearest} {inspection.distance:.1f} times as far from its training images"
+        f"{_in_brackets(info.data)} as the limit allows. The model says “{escape(inspection.verdict)}”, but "
+        "do not rely on it here.</p>"
     )
 
 

@@ -87,7 +87,7 @@ def _how_to_agree(settings: Settings) -> str:
 def _kappa(what: str, kappa: Kappa) -> str:
     share = "" if math.isnan(kappa.agreement) else kappa.agreeing.uncertainty
     if math.isnan(kappa.value):
-        figures = "<td colspan='2' class='none'>undefined: no label differs</td>"
+        figures = "<td colspan='2' class='none'>undefined: all labels are the same</td>"
     else:
         figures = f"<td>{_figure(kappa.value)}</td><td>{_figure(kappa.low)} to {_figure(kappa.high)}</td>"
     return f"<tr><th scope='row'>{what}</th>{figures}<td>{share}</td><td>{kappa.images:,}</td></tr>"
