@@ -16,6 +16,7 @@ from typing import Protocol
 from chipdemo.labeling.journal import Journal, insert_content
 
 LISTED = 50  # entries of a list at first
+BATCH = 100  # entries that are deleted in a transaction
 DAY_US, MB = 86_400_000_000, 1_000_000  # microseconds, bytes
 CHOICES = ("model", "revision", "asked", "threshold", "method", "in_tiles", "outcome", "abnormal_probability")
 COLUMNS = ("sha256", "name", "inspected_at", *CHOICES, "small")
@@ -139,12 +140,14 @@ class KeptHistory:
         return (entry, content["bytes"]) if content else None
 
     def delete(self, sha256: str = "") -> None:
-        with self.journal.write() as database:
-            rows = database.execute(
-                "SELECT rowid, sha256 FROM inspections WHERE owner = ? AND ? IN ('', sha256)",
-                (self.owner, sha256),
-            ).fetchall()
-            _drop(database, rows)
+        rows = True
+        while rows:  # in small transactions: others write labels meanwhile
+            with self.journal.write() as database:
+                rows = database.execute(
+                    "SELECT rowid, sha256 FROM inspections WHERE owner = ? AND ? IN ('', sha256) LIMIT ?",
+                    (self.owner, sha256, BATCH),
+                ).fetchall()
+                _drop(database, rows)
 
     @property
     def _oldest(self) -> int:
