@@ -44,9 +44,14 @@ class Handlers:
     example: FirstExample | None
 
     def on_start(self, address: str, turns: Turns, shown: ModelInfo, threshold: Any, method: str) -> Updates:
-        """A page that was opened: the model in use now, and an example, unless it asks for an inspection."""
+        """A page that was opened: the model in use now, and an example.
+
+        Where it asks for an inspection, on_address shows both.
+        """
+        if address:
+            return {self.inspecting.parts.current: gr.skip()}
         updates = self.inspecting.on_open(shown, threshold, method)
-        return updates if address else updates | self._example(turns)
+        return updates | self._example(turns) if self.example else updates
 
     def on_address(
         self,

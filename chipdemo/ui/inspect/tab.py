@@ -6,7 +6,7 @@ meanwhile; then on_computed shows it under the choices of that moment. A light e
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -67,7 +67,7 @@ class Handlers:
     judge: Judge
     settings: Settings
     recent: Recent
-    tiles: Tiles
+    tiles: Tiles = field(default_factory=Tiles)
     teaches: bool = False
 
     @property
