@@ -52,7 +52,6 @@ def run(settings: Settings) -> NoReturn:
     from chipdemo.ui.label.logic import desk_of
     from chipdemo.ui.page import build_app, serve, stop_serving
     from chipdemo.vision.checkpoint import latest_revision
-    from chipdemo.vision.predictor import load_model
     from chipdemo.vision.zerogpu import lends
 
     check_port(settings.host, settings.port)
@@ -65,13 +64,7 @@ def run(settings: Settings) -> NoReturn:
             return service
 
         journal = closing.enter_context(Journal(settings.journal_path))
-        load = partial(
-            load_model,
-            runtime=settings.runtime,
-            graphs=settings.graphs,
-            target=settings.target,
-            must_promise=len(settings.model_sources) == 1,
-        )
+        load = loading(settings)
         models, recent = Models(*(in_use(source, load) for source in settings.model_sources)), Recent()
         if settings.hot_reload:
             for source, one in zip(settings.model_sources, models.in_use):
@@ -102,6 +95,19 @@ def run(settings: Settings) -> NoReturn:
         closing.callback(stop_serving, app)  # before the last labels are published
         while True:
             time.sleep(3600)
+
+
+def loading(settings: Settings) -> "Callable[..., Model]":
+    """What loads a checkpoint of a source, and a revision where one is named."""
+    from chipdemo.vision.predictor import load_model
+
+    return partial(
+        load_model,
+        runtime=settings.runtime,
+        graphs=settings.graphs,
+        target=settings.target,
+        must_promise=len(settings.model_sources) == 1,
+    )
 
 
 def in_use(source: str, load: "Callable[[str], Model]") -> "ModelInUse":
