@@ -6,6 +6,7 @@ import pytest
 
 from chipdemo.examples import Example, ExampleSet
 from chipdemo.labeling.journal import Journal
+from tests.browser.conftest import WAIT_MS
 from tests.browser.test_inspect_page import FILE, choose, style, wait_for_word
 from tests.fakes import INFO, FakeModel
 from tests.serving import served
@@ -106,17 +107,31 @@ def test_the_address_survives_another_tab_and_back_leads_there(page, images):
     assert page.inner_text(".stage-name strong") == "light.png"
 
 
-def test_a_link_opens_after_a_restart_and_not_for_others(open_page, page, journal, sets, images):
+@pytest.fixture
+def new_page(chromium):
+    """Of another visit, to whatever address."""
+    context = chromium.new_context()
+    page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    yield page
+    context.close()
+
+
+def test_a_link_opens_after_a_restart(page, new_page, journal, sets, images):
     address = inspect(page, images / "light.png")
     with served(FakeModel(), sets, journal=journal, opens=True) as again:
-        page.goto(f"{again}/{address}")
-        wait_for_name(page, "light.png")
-        assert page.locator("#history a[aria-current]").count() == 1
-    with served(FakeModel(), sets, journal=journal, opens=True, share=False, history_images=0) as other:
-        page.goto(f"{other}/{address}")
-        page.get_by_text("This inspection is not in your history").wait_for()
-        page.set_input_files(FILE, images / "dark.png")
-        wait_for_name(page, "dark.png")
+        new_page.goto(f"{again}/{address}")
+        wait_for_name(new_page, "light.png")
+        new_page.wait_for_selector("#history a[aria-current]")
+
+
+def test_a_link_into_another_history_says_so_and_the_page_goes_on(page, new_page, journal, sets, images):
+    address = inspect(page, images / "light.png")
+    with served(FakeModel(), sets, journal=journal, opens=True, history_images=0) as other:
+        new_page.goto(f"{other}/{address}")
+        new_page.get_by_text("This inspection is not in your history").wait_for()
+        new_page.set_input_files(FILE, images / "dark.png")
+        wait_for_name(new_page, "dark.png")
 
 
 def test_the_strip_is_filtered_and_entries_are_opened_and_deleted(page, images):
