@@ -90,14 +90,15 @@ def furnish(journal: Journal, images: int) -> None:
 def pages(journal: Journal, viewer: Viewer, chosen: dict) -> dict:
     """Milliseconds of the first page, one in the middle and the last, REPEATS times each.
 
-    processor: the most of one page without what other processes of the machine took.
+    The first one counts the images of all pages. processor: the most of one page without what other
+    processes of the machine took.
     """
     _, total = find(journal, Filters(**chosen), viewer)
     last = max(0, (total - 1) // PAGE)
     times, processor = [], []
     for page in sorted({0, last // 2, last}) * REPEATS:
         started, used = time.perf_counter(), time.process_time()
-        find(journal, Filters(**chosen, page=page), viewer)
+        find(journal, Filters(**chosen, page=page), viewer, total if page else None)
         times.append((time.perf_counter() - started) * 1000)
         processor.append((time.process_time() - used) * 1000)
     figures = {"p50": np.median(times), "slowest": max(times), "processor": max(processor)}
@@ -130,8 +131,10 @@ def main() -> None:
             report[f"pages, {who}, ms"] = {
                 ", ".join(map(str, one.values())): pages(journal, viewer, one) for one in chosen
             }
-        slowest = max(one["slowest"] for who in VIEWERS for one in report[f"pages, {who}, ms"].values())
-        report["slowest page, ms"] = slowest
+        measured = [one for who in VIEWERS for one in report[f"pages, {who}, ms"].values()]
+        report["slowest page, ms"] = {
+            name: max(one[name] for one in measured) for name in ("slowest", "processor")
+        }
         kept = [one.sha256 for one in find(journal, Filters(show=DELETED), VIEWERS["annotator"])[0]]
         with journal.write() as database:
             database.executemany(

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.images import read_image
-from chipdemo.labeling.journal import Journal
+from chipdemo.labeling.journal import Journal, NewImage
 
 
 def draw(path: Path, seed: int, size: tuple[int, int] = (120, 90)) -> Path:
@@ -19,11 +19,10 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (120, 90)) -> Path:
 
 def fill(journal: Journal, folder: Path, count: int, name: str = "chip{:02}.png") -> list[str]:
     """Add images; gives their sha256 in order."""
-    shas = []
+    images = []
     for index in range(count):
         path = draw(folder / f"{index}.png", index)
         decoded = read_image(path)
-        size = decoded.image.size
-        journal.add_image(decoded.sha256, size, name.format(index), path.read_bytes())
-        shas.append(decoded.sha256)
-    return shas
+        images.append(NewImage(decoded.sha256, decoded.image.size, name.format(index), path.read_bytes()))
+    journal.add_images(*images)
+    return [image.sha256 for image in images]

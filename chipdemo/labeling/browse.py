@@ -107,12 +107,18 @@ class Listed:
     deleted: bool
 
 
-def find(journal: Journal, filters: Filters, viewer: Viewer) -> tuple[list[Listed], int]:
-    """The images of one page, and how many there are on all pages."""
+def find(
+    journal: Journal, filters: Filters, viewer: Viewer, total: int | None = None
+) -> tuple[list[Listed], int]:
+    """The images of one page, and how many there are on all pages.
+
+    total: the same, where it is known from another page; counting takes as long as finding.
+    """
     source, values = _source(filters, viewer)
     order = SORTS[filters.sort]
     with journal.read() as database:
-        total = database.execute(f"SELECT COUNT(*) FROM {source}", values).fetchone()[0]
+        if total is None:
+            total = database.execute(f"SELECT COUNT(*) FROM {source}", values).fetchone()[0]
         rows = database.execute(
             f"""
             SELECT sha256, cards.name, COALESCE(own.label, ''), COALESCE(own.defect_type, ''),

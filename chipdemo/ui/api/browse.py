@@ -15,11 +15,14 @@ def add_browse_api(desk: Desk, annotators: Annotators) -> None:
     """Add them to the gr.Blocks around the call. Each raises gr.Error where the caller may not."""
 
     def label_browse(
-        request: gr.Request, profile: gr.OAuthProfile | None, filters: dict[str, Any]
+        request: gr.Request,
+        profile: gr.OAuthProfile | None,
+        filters: dict[str, Any],
+        total: float | None = None,
     ) -> dict[str, Any]:
         with shown_errors():
             annotator = annotators.name(request, profile)
-            return browsing.found(desk, annotator, annotators.reviews(annotator), filters)
+            return browsing.found(desk, annotator, annotators.reviews(annotator), filters, total)
 
     def label_thumbnails(
         request: gr.Request, profile: gr.OAuthProfile | None, sha256s: list[str]

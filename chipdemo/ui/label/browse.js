@@ -50,12 +50,13 @@
 
   // Pages
 
-  async function load() {
+  // total: of images, where only the page changes; it is counted otherwise
+  async function load(total = null) {
     const number = (asked += 1);
     keep();
     root.dataset.loading = "";
     try {
-      const answer = await window.chip.askDesk("label_browse", { ...filters(), page });
+      const answer = await window.chip.askDesk("label_browse", { ...filters(), page }, total);
       if (number !== asked) return;
       if (page && page >= answer.pages) return show(answer.pages - 1); // the last ones were deleted
       found = answer;
@@ -67,9 +68,9 @@
     if (number === asked) delete root.dataset.loading;
   }
 
-  function show(number) {
+  function show(number, total) {
     page = Math.max(0, number);
-    return load();
+    return load(total);
   }
 
   function render() {
@@ -255,8 +256,8 @@
   function mountBrowse(element) {
     root = element.querySelector(".browse");
     const actions = {
-      previous: () => show(page - 1),
-      next: () => show(page + 1),
+      previous: () => show(page - 1, found.total),
+      next: () => show(page + 1, found.total),
       all: chooseAll,
       delete: askToDelete,
       undo,

@@ -31,14 +31,16 @@ FOR_REVIEWERS = (DISPUTES, DELETED)
 MOST_DELETED = 1_000  # in one call
 
 
-def found(desk: Desk, annotator: str, reviews: bool, asked: Any) -> dict[str, Any]:
-    """One page of the gallery. asked: the fields of browse.Filters. Raises LabelError."""
+def found(desk: Desk, annotator: str, reviews: bool, asked: Any, total: Any = None) -> dict[str, Any]:
+    """One page of the gallery. asked: the fields of browse.Filters. total: of images, as another page of the
+    same filters had it; None to count them. Raises LabelError."""
     filters, settings = _filters(asked), desk.settings
     if filters.show in FOR_REVIEWERS and not reviews:
         raise LabelError("Only reviewers may list these images. Choose other images.")
     others_from = settings.annotators_per_image if reviews and settings.reviewers else None
     viewer = Viewer(annotator, settings.annotators_per_image, others_from)
-    images, total = browse.find(desk.journal, filters, viewer)
+    known = None if total is None else values.whole_number(total, "total")
+    images, total = browse.find(desk.journal, filters, viewer, known)
     return {
         "images": [_image_json(image, filters, reviews) for image in images],
         "total": total,
