@@ -12,6 +12,7 @@ import pytest
 
 from chipdemo.errors import JournalError, LabelError
 from chipdemo.images import read_image
+from chipdemo.labeling.browse import Filters, Viewer, delete, find
 from chipdemo.labeling.history import disputed, last_votes, scored, skipped
 from chipdemo.labeling.journal import Counts, Journal, NewImage
 from chipdemo.labeling.label import Box, Label, ModelPrediction, Polygon, retraction_of
@@ -581,6 +582,22 @@ def test_a_journal_of_version_1_is_migrated(version_1):
         assert journal.vote(SHA, "ann").prediction is None
         assert scored(journal, SHA, "abc") is None
         assert skipped(journal, "ann") == ["c" * 64]
+
+
+def test_labels_and_scores_of_a_migrated_journal_are_browsed(version_1):
+    with closing(sqlite3.connect(version_1, isolation_level=None)) as database:
+        for script in MIGRATIONS[1:3]:
+            database.executescript(script)
+        score = (SHA, "abc", PREDICTION, 0.75, 0.5, b"")
+        database.execute("INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?)", score)
+        database.execute("PRAGMA user_version = 3")
+    with Journal(version_1) as journal:
+        ann = Viewer("ann", 2)
+        found, total = find(journal, Filters(show="mine", label="abnormal", defect_type="crack"), ann)
+        assert ([image.sha256 for image in found], total) == ([OTHER], 1)
+        found, _ = find(journal, Filters(show="against the model"), ann)
+        assert [(image.sha256, image.abnormal_probability) for image in found] == [(SHA, 0.75)]
+        assert delete(journal, [SHA], "ann") == [SHA] and disputed(journal, 2, "cy") == []
 
 
 def test_a_migrated_journal_takes_labels_and_gives_images(version_1):

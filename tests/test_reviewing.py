@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from chipdemo.labeling.label import Label, ModelPrediction
+from chipdemo.labeling.label import Label, ModelPrediction, retraction_of
 from chipdemo.settings import Settings
 from chipdemo.ui.label.logic import desk_of
 from chipdemo.ui.label.review import review
@@ -94,8 +94,57 @@ def test_where_nothing_can_be_counted_it_offers_what_to_do(journal, shas):
     assert "class='none'" in review_html(seen(journal, "ann"))  # no kappa where all labels are the same
 
 
+def decide(journal, sha256: str, annotator: str, given: str = "abnormal", **more) -> Label:
+    label = Label(sha256, given, annotator, decides=True, **more)
+    journal.append(label)
+    return label
+
+
+def test_a_settled_disagreement_is_shown_with_the_votes_and_notes_that_led_to_it(journal, shas):
+    taken_back = Label(shas[0], "unsure", "ann")
+    first = Label(shas[0], "abnormal", "bob", note="a crack?")
+    journal.append(
+        taken_back, retraction_of(taken_back, "ann"), Label(shas[0], "normal", "ann", note="clean")
+    )
+    journal.append(first, Label(shas[1], "normal", "ann"), Label(shas[1], "abnormal", "bob"))
+    decide(journal, shas[1], "ruth", "normal")
+    decide(journal, shas[0], "bob", defect_type="crack", note="seen at the edge")
+    journal.append(Label(shas[0], "unsure", "cy"))  # comes later
+    found = seen(journal, "ruth", reviewers=("ruth",))
+    assert [one.image.sha256 for one in found.settled] == [shas[0], shas[1]]  # the latest first
+    assert [(vote.annotator, vote.label) for vote in found.settled[0].votes] == [
+        ("bob", "abnormal"),
+        ("ann", "normal"),
+    ]
+    html = review_html(found).partition("class='settled'")[2]
+    assert "<strong class='abnormal'>abnormal, <bdi>crack</bdi></strong> <q><bdi>seen at the edge" in html
+    assert "<bdi>ann</bdi>: <strong class='normal'>normal</strong> <q><bdi>clean</bdi></q>" in html
+    assert "a crack?" in html and html.count("unsure") == 0
+
+
+def test_a_decision_that_is_taken_back_is_settled_no_more(journal, shas):
+    label(journal, shas, ann="n", bob="a")
+    decision = decide(journal, shas[0], "ruth")
+    journal.append(retraction_of(decision, "ruth"))
+    assert seen(journal, "ruth", reviewers=("ruth",)).settled == ()
+    decide(journal, shas[0], "ruth", "unsure")
+    decide(journal, shas[0], "bob", "normal")
+    (one,) = seen(journal, "ruth", reviewers=("ruth",)).settled
+    assert (one.decision.annotator, [vote.annotator for vote in one.votes]) == ("bob", ["ann", "bob"])
+
+
+def test_settled_votes_are_shown_to_named_reviewers_and_to_who_decided(journal, shas):
+    label(journal, shas, ann="n", bob="a")
+    decide(journal, shas[0], "bob")
+    assert seen(journal, "ruth", reviewers=("ruth",)).settled
+    assert seen(journal, "bob").settled and not seen(journal, "ann").settled
+    assert not seen(journal, "bob", reviews=False, reviewers=("ruth",)).settled
+    assert "class='settled'" not in review_html(seen(journal, "ann"))
+
+
 def test_names_of_files_annotators_and_models_are_escaped(journal, shas):
     label(journal, shas, **{HOSTILE: LABELS, "ann": LABELS})
+    decide(journal, shas[0], HOSTILE, defect_type=HOSTILE, note=HOSTILE)
     html = review_html(seen(journal, HOSTILE, dataset="ada/chips", model=("<b>model</b>",), hot_reload=60))
     assert "<img src=x" not in html and "<b>" not in html
     assert html.count("&lt;img src=x onerror=alert(1)&gt;") >= 4

@@ -6,6 +6,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from chipdemo.labeling.history import disputed, votes_on
 from chipdemo.labeling.label import Label, ModelPrediction, retraction_of
+from chipdemo.labeling.ranking import Score, set_scores
 from chipdemo.labeling.statistics import (
     against_the_model,
     agreement,
@@ -152,6 +153,9 @@ def test_consensus_is_compared_with_the_prediction_before_the_first_label(journa
         "disputed": {"normal": 1, "abnormal": 0},
     }
     assert against_the_model(journal, 0.6)["abnormal"] == {"normal": 1, "abnormal": 1}
+    score = Score(sha_of(2), ModelPrediction("another model", "r", 0.5), 0.4)
+    set_scores(journal, "r", [score])  # its own threshold counts, and that of the first model elsewhere
+    assert against_the_model(journal, 0.6)["abnormal"] == {"normal": 0, "abnormal": 2}
     assert (
         sum(sum(row.values()) for row in against_the_model(journal, 0.5, annotators_per_image=2).values())
         == 2

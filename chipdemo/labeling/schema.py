@@ -221,7 +221,7 @@ MIGRATIONS = (
         annotator TEXT NOT NULL,
         id INTEGER NOT NULL,          -- of images
         label TEXT NOT NULL,
-        defect_type TEXT NOT NULL,
+        defect_type TEXT NOT NULL,    -- of the label, its boxes, polygons and mask
         note TEXT NOT NULL,
         PRIMARY KEY (annotator, id)
     ) WITHOUT ROWID;
@@ -238,9 +238,16 @@ MIGRATIONS = (
     INSERT INTO cards
         SELECT id, name, votes, consensus, 0, abnormal_probability, abnormal_probability >= threshold, NULL
         FROM images LEFT JOIN scores ON image_sha256 = sha256;
-    INSERT INTO gallery
-        SELECT votes.annotator, id, votes.label, defect_type, note
+    CREATE VIEW listed AS
+        SELECT votes.annotator, id, votes.label, (
+            SELECT COALESCE(GROUP_CONCAT(type, ', '), '') FROM (
+                SELECT events.defect_type AS type UNION SELECT mask_type
+                UNION SELECT json_extract(value, '$[4]') FROM json_each(boxes)
+                UNION SELECT json_extract(value, '$[1]') FROM json_each(polygons)
+            ) WHERE type != ''
+        ) AS defect_type, note, seq
         FROM votes JOIN events USING (seq) JOIN images ON sha256 = votes.image_sha256;
+    INSERT INTO gallery SELECT annotator, id, label, defect_type, note FROM listed;
     CREATE TRIGGER image_carded AFTER INSERT ON images BEGIN
         INSERT INTO cards (id, name, votes, consensus, deleted)
             VALUES (new.id, new.name, new.votes, new.consensus, new.deleted);
@@ -258,8 +265,8 @@ MIGRATIONS = (
             WHERE id = (SELECT id FROM images WHERE sha256 = new.image_sha256);
     END;
     CREATE TRIGGER vote_listed AFTER INSERT ON votes BEGIN
-        INSERT OR REPLACE INTO gallery SELECT new.annotator, id, new.label, defect_type, note
-            FROM events JOIN images ON sha256 = image_sha256 WHERE events.seq = new.seq;
+        INSERT OR REPLACE INTO gallery SELECT annotator, id, label, defect_type, note FROM listed
+            WHERE annotator = new.annotator AND seq = new.seq;
     END;
     CREATE TRIGGER vote_unlisted AFTER DELETE ON votes BEGIN
         DELETE FROM gallery WHERE annotator = old.annotator
