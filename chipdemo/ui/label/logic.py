@@ -2,7 +2,8 @@
 
 annotator is who the server knows the caller to be, never what a request says. page is the id that a page
 of the browser made for itself; "" for clients without pages. An annotator is never given the label of
-another, except the votes on an image that they have decided as a reviewer; for the rest see review.py.
+another, except the votes on an image that they have decided as a reviewer; for the rest see review.py and
+browsing.py.
 """
 
 from collections import Counter
