@@ -6,7 +6,7 @@ from chipdemo.errors import LabelError
 from chipdemo.labeling.browse import Filters, Viewer, bring_back, delete, find, thumbnails
 from chipdemo.labeling.history import disputed
 from chipdemo.labeling.journal import Journal
-from chipdemo.labeling.label import Label, ModelPrediction, retraction_of
+from chipdemo.labeling.label import Box, Label, ModelPrediction, Polygon, retraction_of
 from chipdemo.labeling.queue import Queue
 from chipdemo.labeling.ranking import Score, set_scores
 from chipdemo.settings import Settings
@@ -102,6 +102,18 @@ def test_labels_that_change_or_are_taken_back_are_found_as_they_are_now(journal,
     assert names(journal, note="first") == "h"
     journal.append(retraction_of(first, "ada"))
     assert names(journal, show="mine") == "dcba"
+
+
+def test_types_of_boxes_polygons_and_masks_are_found(journal, shas):
+    shapes = {
+        "boxes": (Box(1, 2, 3, 4, "crack"), Box(1, 2, 3, 4)),
+        "polygons": (Polygon(((0, 0), (9, 0), (9, 9)), "stain"),),
+        "mask": b"\x89PNG\r\n\x1a\n",
+        "mask_type": "dead area",
+    }
+    journal.append(Label(shas[4], "abnormal", "ada", defect_type="crack", **shapes))
+    assert all(names(journal, defect_type=kind) == "e" for kind in ("crack", "stain", "dead"))
+    assert find(journal, Filters(defect_type="stain"), ADA)[0][0].defect_type == "crack, dead area, stain"
 
 
 def test_signs_of_sql_are_searched_as_they_are(journal, shas):
