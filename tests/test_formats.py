@@ -11,6 +11,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import yaml
 from datasets import load_dataset
 from PIL import Image
 
@@ -25,7 +26,7 @@ from chipdemo.labeling.intake import add_contents
 from chipdemo.labeling.journal import Counts, Journal
 from chipdemo.labeling.label import Box, Label, Polygon
 from chipdemo.spreadsheet import escaped, unescaped
-from tests.drawn import mask, picture
+from tests.drawn import chip, mask, picture
 from training.data import load_images
 from training.sources import read_data
 
@@ -35,6 +36,7 @@ FORMATS = ("imagefolder", "parquet", "csv", "coco", "yolo", "labelstudio")
 ROUND_TRIPS = ("imagefolder", "csv", "coco", "labelstudio")
 IMAGES = [picture(n) for n in range(6)]
 NORMAL, CRACK, UNSURE, DISPUTED, ODD, UNLABELED = (read_image(content).sha256 for content in IMAGES)
+ODD_TYPE = "=scratch: \u202e\"'\\\x7f\n\U0001f4a5"
 MASK = mask((12, 8), (1, 2, 4, 5), (8, 0, 12, 3))
 BOXES = (Box(0, 1, 5, 6), Box(11, 7, 1, 1, "dent"))
 POLYGONS = (Polygon(((0, 0), (12, 0), (12, 8)), "scratch"), Polygon(((1, 1), (4, 1), (4, 4), (1, 4))))
@@ -65,6 +67,12 @@ def journal(tmp_path):
             Label(ODD, "abnormal", "ann", HOSTILE[:150], note=HOSTILE),
         )
         yield journal
+
+
+def as_png(image: Image.Image) -> bytes:
+    file = BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
 def exported_fields(journal):
@@ -353,24 +361,97 @@ def test_run_lengths_go_down_the_columns_and_begin_with_zeros(rows, runs):
 
 
 def test_yolo_has_boxes_as_fractions_and_leaves_out_what_it_cannot_hold(journal, tmp_path):
-    journal.append(Label(DISPUTED, "abnormal", "ruth", "=scratch: \u202e", mask=MASK, decides=True))
+    journal.append(Label(DISPUTED, "abnormal", "ruth", ODD_TYPE, mask=MASK, decides=True))
     exported = export_labels(journal, tmp_path / "out", "yolo")
     assert exported.left_out == {"unsure": 1, "defect without box or mask": 1}
     lines = {path.stem: path.read_text() for path in (tmp_path / "out" / "labels").glob("*/*.txt")}
     images = {path.stem for path in (tmp_path / "out" / "images").glob("*/*.png")}
     assert lines.keys() == images == {NORMAL, CRACK, DISPUTED} and lines[NORMAL] == ""
-    names = json.loads((tmp_path / "out" / "data.yaml").read_text().split("names: ")[1])
-    numbers = {name: number for number, name in names.items()}
+    names = yaml.safe_load((tmp_path / "out" / "data.yaml").read_text())["names"]
+    numbers = {name: str(number) for number, name in enumerate(names)}
     assert lines[CRACK].splitlines() == [
         f"{numbers['crack']} 0.208333 0.500000 0.416667 0.750000",
         f"{numbers['dent']} 0.958333 0.937500 0.083333 0.125000",
         f"{numbers['scratch']} 0.500000 0.500000 1.000000 1.000000",
         f"{numbers['crack']} 0.208333 0.312500 0.250000 0.375000",
     ]
+    assert sorted(line.split(" ", 1)[0] for line in lines[DISPUTED].splitlines()) == [numbers[ODD_TYPE]] * 2
+
+
+def as_ultralytics_finds_it(file: Path, split: str) -> Path:
+    """The folder of a split: of check_det_dataset in ultralytics/data/utils.py 8.4, without downloads."""
+    data = yaml.safe_load(file.read_text())
+    path = Path(data.get("path") or file.parent)
+    return (path / data[split]).resolve()
+
+
+def test_the_yaml_of_yolo_finds_images_and_labels_from_any_working_directory(journal, tmp_path, monkeypatch):
+    contents = [as_png(chip(seed)) for seed in range(24)]
+    add_contents(journal, [(f"{n}.png", content) for n, content in enumerate(contents)])
+    shas = [read_image(content).sha256 for content in contents]
+    for index, sha256 in enumerate(shas):
+        label, boxes = ("abnormal", (Box(1, 1, 2, 2, f"type {index % 4}"),)) if index % 2 else ("normal", ())
+        journal.append(Label(sha256, label, "ann", "crack" if boxes else "", boxes))
+    export_labels(journal, tmp_path / "out", "yolo")
+    monkeypatch.chdir(tmp_path)
+    yaml_file = Path("out") / "data.yaml"
+    names = yaml.safe_load(yaml_file.read_text())["names"]
+    assert sorted(names) == ["crack", "dent", "scratch", "type 1", "type 3"]
+    found = {split: as_ultralytics_finds_it(yaml_file, split) for split in ("train", "val")}
+    assert found == {split: tmp_path / "out" / "images" / split for split in ("train", "val")}
+    images = {split: sorted(path.stem for path in folder.iterdir()) for split, folder in found.items()}
+    assert not set(images["train"]) & set(images["val"])
+    assert {*images["train"], *images["val"]} == {NORMAL, CRACK, *shas}
+    for split, folder in found.items():
+        labels = folder.parent.parent / "labels" / split
+        assert sorted(path.stem for path in labels.iterdir()) == images[split]
+        rows = [line.split() for path in labels.iterdir() for line in path.read_text().splitlines()]
+        assert rows and all(int(row[0]) < len(names) and len(row) == 5 for row in rows)
+
+
+def test_yolo_is_divided_alike_each_time_with_near_duplicates_in_one_split(tmp_path):
+    images = [chip(seed) for seed in range(12)]
+    images += [image.point(lambda value: value * 0.9) for image in images[:6]]  # under less light
+    contents = [as_png(image) for image in images]
+    shas = [read_image(content).sha256 for content in contents]
+    splits = []
+    for folder, order in (("one", 1), ("two", -1)):
+        with Journal(tmp_path / f"{folder}.db") as journal:
+            add_contents(journal, [(f"{n}.png", content) for n, content in enumerate(contents)][::order])
+            journal.append(*(Label(sha256, "normal", "ann") for sha256 in shas[::order]))
+            export_labels(journal, tmp_path / folder, "yolo")
+        files = (tmp_path / folder / "images").glob("*/*.png")
+        splits.append({path.stem: path.parent.name for path in files})
+    assert splits[0] == splits[1] and set(splits[0].values()) == {"train", "val"}
+    assert [splits[0][sha256] for sha256 in shas[:6]] == [splits[0][sha256] for sha256 in shas[12:]]
+
+
+def test_yolo_of_one_image_validates_with_it(tmp_path):
+    with Journal(tmp_path / "labels.db") as journal:
+        add_contents(journal, [("a.png", IMAGES[0])])
+        journal.append(Label(NORMAL, "normal", "ann"))
+        export_labels(journal, tmp_path / "out", "yolo")
     assert (
-        sorted(line.split(" ", 1)[0] for line in lines[DISPUTED].splitlines())
-        == [numbers["=scratch: \u202e"]] * 2
+        as_ultralytics_finds_it(tmp_path / "out" / "data.yaml", "val")
+        == tmp_path / "out" / "images" / "train"
     )
+
+
+def test_coco_is_read_by_pycocotools_with_the_same_pixels(journal, tmp_path):
+    coco = pytest.importorskip("pycocotools.coco")
+    export_labels(journal, tmp_path / "out", "coco")
+    read = coco.COCO(str(tmp_path / "out" / "annotations.json"))
+    drawn = [one for one in read.loadAnns(read.getAnnIds()) if one["segmentation"]]
+    assert [int(read.annToMask(one).sum()) for one in drawn] == [one["area"] for one in drawn] == [48, 9, 21]
+
+
+def test_what_older_versions_imported_keeps_its_id(fresh, tmp_path):
+    root = fill(tmp_path / "chips", a=0)
+    (root / "m.png").write_bytes(mask((12, 8), (1, 2, 4, 5)))
+    cells = 'a.png,ng,crack,"[[1, 2, 3, 4]]",m.png,left'
+    (root / "labels.csv").write_text(f"image,label,defect_type,boxes,mask,note\n{cells}\n")
+    imported(fresh, root)
+    assert fresh.vote(NORMAL, "eve").event_id == "e7b7e181-4a8b-5c37-b3f1-24baf819db6a"
 
 
 # Imports of what others wrote

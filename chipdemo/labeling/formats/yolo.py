@@ -67,9 +67,14 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
                 (folder / "labels" / text).rename(folder / "labels" / name / text)
                 metadata.write(json.dumps(row | {"file_name": f"images/{name}/{image}"}) + "\n")
     val = VAL if split[VAL] else TRAIN
-    names = json.dumps({number: name for name, number in classes.items()})  # JSON is YAML, whatever the names
-    (folder / "data.yaml").write_text(f"train: images/{TRAIN}\nval: images/{val}\nnames: {names}\n")
+    names = ", ".join(map(_quoted, classes))
+    (folder / "data.yaml").write_text(f"train: images/{TRAIN}\nval: images/{val}\nnames: [{names}]\n")
     return left_out
+
+
+def _quoted(name: str) -> str:
+    """As YAML, whatever the name: it has the escapes of Python."""
+    return '"' + name.encode("unicode_escape").decode().replace('"', '\\"') + '"'
 
 
 def _relative(box: Box, entry: Entry) -> str:
