@@ -99,7 +99,7 @@ def build_app(
         api.add_api(judge, lineup, settings)
         if desk:  # below gr.Tabs, which may hold tabs alone
             label_api.add_label_api(desk, annotators)
-        browse_api.add_browse_api(desk, annotators)
+            browse_api.add_browse_api(desk, annotators)
         app.load(None, js=OPEN_TAB_JS, api_visibility="private")
     app.queue(max_size=settings.queue_size, default_concurrency_limit=settings.concurrency)
     if metrics:  # gradio tells the length of its queue nowhere else
