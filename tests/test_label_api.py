@@ -123,6 +123,20 @@ def test_only_a_reviewer_reviews_and_decides(clients, shas):
     assert clients["bob"].predict(order="review", api_name="/queue")["images"] == []
 
 
+def test_only_a_reviewer_deletes_images_and_brings_them_back(address, clients, journal, shas):
+    def ask(who: str, name: str) -> httpx.Response:
+        cookies = httpx.Cookies(clients[who].cookies)
+        return httpx.post(f"{address}/gradio_api/run/{name}", json={"data": [shas[9:]]}, cookies=cookies)
+
+    before = journal.counts().images
+    assert "ada" in ask("ada", "label_delete").json()["error"] and journal.counts().images == before
+    assert ask("bob", "label_delete").json()["data"][0]["changed"] == shas[9:]
+    assert journal.counts().images == before - len(shas[9:])
+    assert "ada" in ask("ada", "label_undelete").json()["error"]
+    assert ask("bob", "label_undelete").json()["data"][0]["changed"] == shas[9:]
+    assert len(ask("ada", "label_thumbnails").json()["data"][0]["thumbnails"]) == len(shas[9:])
+
+
 def writes(address: str, cookies: httpx.Cookies | None = None) -> dict[str, dict]:
     """Every event that writes labels or images, by name: its id and its inputs."""
     config = httpx.get(f"{address}/config", cookies=cookies).json()
