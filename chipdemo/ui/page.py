@@ -83,11 +83,7 @@ def build_app(
         delete_cache=(CACHE_CHECK_S, CACHE_KEEP_S),
     ) as app:
         app.tiles = desk.tiles if desk else Tiles()
-        first = judge.models.first
-        text = header_html(first.model.info, first.refused)
-        header = gr.HTML(text, apply_default_css=False, elem_id="header")
-        if settings.auth:
-            add_account(app)
+        header = add_header(app, judge, settings)
         with gr.Tabs(selected="inspect", elem_id="tabs"):
             inspect = tuple(examples), recent, desk, annotators, teacher is not None, first_example
             parts, many_parts = add_inspect(app, header, judge, settings, *inspect)
@@ -107,13 +103,19 @@ def build_app(
     return app
 
 
-def add_account(app: gr.Blocks) -> None:
-    account = gr.HTML("", apply_default_css=False, elem_id="account")
+def add_header(app: gr.Blocks, judge: Judge, settings: Settings) -> gr.HTML:
+    """The header, and with accounts of --auth who is signed in, with the way out."""
+    first = judge.models.first
+    text = header_html(first.model.info, first.refused)
+    header = gr.HTML(text, apply_default_css=False, elem_id="header")
 
     def on_open_account(request: gr.Request) -> str:
         return account_html(request.username or "")
 
-    app.load(on_open_account, None, account, **LIGHT)
+    if settings.auth:
+        account = gr.HTML("", apply_default_css=False, elem_id="account")
+        app.load(on_open_account, None, account, **LIGHT)
+    return header
 
 
 def add_inspect(
