@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
@@ -149,13 +150,17 @@ def test_where_nothing_can_be_trained_it_says_why_and_what_to_run(journal, in_us
     assert "<code>python a\npython b</code>" in missing_html(training.missing(), ["python a", "python b"])
 
 
-def test_the_real_training_takes_the_labels_and_its_model_works_also_where_it_is_worse(journal, tmp_path):
+def test_the_real_training_takes_the_labels_and_its_model_works_also_where_it_is_worse(
+    journal, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as many as a network of this size can use
     model = tiny_checkpoint(tmp_path / "chips")
     label(journal, {png(seed): ("normal", "abnormal")[seed % 2] for seed in range(48)})
     in_use = ModelInUse(load_model(str(model)), str(model))
     training = Training(journal, Settings(), in_use, lambda folder: load_model(accepted(str(folder))), keeps)
-    training.start()
-    done = until(lambda: (now := training.progress()).job.status != RUNNING and now)
+    with closing(training.jobs):
+        training.start()
+        done = until(lambda: (now := training.progress()).job.status != RUNNING and now)
     assert done.job.status == DONE, done.log
     assert done.epoch == done.epochs == 6 and done.result.comparison.name == "chips"
     before = in_use.model.info
