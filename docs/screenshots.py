@@ -18,7 +18,8 @@ from playwright.sync_api import Page, sync_playwright
 from app import network_teacher
 from chipdemo.labeling.intake import add_paths
 from chipdemo.labeling.journal import Journal
-from chipdemo.settings import AUTO, DEFAULT_MODEL
+from chipdemo.models import Models
+from chipdemo.settings import AUTO, SHIPPED
 from chipdemo.vision.predictor import load_model
 from tests.serving import served
 
@@ -55,6 +56,26 @@ def drawn_cell(seed: int) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(1.6)).convert("RGB")
 
 
+def draw_shapes(page: Page) -> None:
+    """A box with a type of its own, and a polygon."""
+    box = page.locator(".paper").bounding_box()
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+    page.mouse.move(*place(0.36, 0.17))
+    page.mouse.down()
+    page.mouse.move(*place(0.6, 0.56), steps=4)
+    page.mouse.up()
+    page.keyboard.press("Shift+C")
+    page.keyboard.press("g")
+    for corner in ((0.57, 0.52), (0.71, 0.57), (0.94, 0.66), (0.87, 0.8), (0.68, 0.82), (0.59, 0.72)):
+        page.mouse.click(*place(*corner))
+    page.keyboard.press("Enter")
+    page.keyboard.press("Shift+D")
+    page.keyboard.press("Escape")
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
         cells = [Path(folder) / f"drawn-cell-{seed}.png" for seed in SEEDS]
@@ -64,7 +85,7 @@ def main() -> None:
         add_paths(journal, cells[1:])
         address = closing.enter_context(
             served(
-                load_model(str(DEFAULT_MODEL), runtime=AUTO),
+                Models(*(load_model(str(source), runtime=AUTO) for source in SHIPPED)),
                 ablation=ABLATION,
                 journal=journal,
                 annotator="ada",
@@ -102,6 +123,7 @@ def main() -> None:
         for key in "212":
             page.keyboard.press(key)
             page.wait_for_timeout(1000)
+        draw_shapes(page)
         picture(page, "label")
 
 
