@@ -216,7 +216,7 @@ def test_an_app_that_others_can_reach_without_sign_in_takes_no_label(tmp_path, s
                 data = [None] * inputs if name.startswith("on_") else forged(sha256, inputs)[:inputs]
                 body = {"data": data, "fn_index": event["id"], "session_hash": f"hash{event['id']}"}
                 message = through_the_queue(address, body, headers=headers)
-                if name not in ("on_dataset", "on_queue_files", "on_review"):
+                if name not in ("on_dataset", "on_queue_files", "on_review", "on_send_selected"):
                     assert '"success":false' in message, name
                 assert "CHIPDEMO_AUTH" in message, name
             called = httpx.post(

@@ -183,7 +183,7 @@ def wire_sending(parts: InspectParts, desk: Desk, annotators: Annotators) -> Non
 def wire_sending_many(parts: ManyParts, desk: Desk, annotators: Annotators) -> None:
     """The same of the images that are selected in the gallery."""
 
-    def on_send(
+    def on_send_selected(
         many: Many | None, sent: gr.EventData, request: gr.Request, profile: gr.OAuthProfile | None
     ) -> Iterator[dict[Any, Any]]:
         try:
@@ -197,7 +197,7 @@ def wire_sending_many(parts: ManyParts, desk: Desk, annotators: Annotators) -> N
         yield {parts.sent: html.added_html(added)}
 
     parts.gallery.send(
-        on_send,
+        on_send_selected,
         parts.many,
         parts.sent,
         trigger_mode="once",
