@@ -8,6 +8,7 @@
   const LARGEST = 40; // pixels of the screen for one of the image
   const PIXELATED = 3; // the same, from which on pixels are shown as squares
   const SCALE_BAR = 120; // pixels of the screen, at most
+  const AROUND = 48; // pixels of the image that are shown of a small region and around it, at least
   const STEP = 1.5;
 
   // Levels as OpenSeadragon counts them: the last one is the original, each one before is half as large
@@ -40,6 +41,7 @@
       showNavigationControl: false,
       keyboardNavEnabled: false,
       tabIndex: "",
+      autoResize: false, // fit does it, with the shape that an image has by then
       preserveOverlays: true,
       visibilityRatio: 1,
       constrainDuringPan: true,
@@ -96,13 +98,18 @@
       host.classList.remove("original");
       if (!same) return viewer.open(ground(size));
       while (viewer.world.getItemCount() > 1) viewer.world.removeItem(viewer.world.getItemAt(1));
+      fit();
+    }
+    // All of the image, in the place that it has now: an image of another shape has another
+    function fit() {
+      viewport.resize(new OpenSeadragon.Point(host.clientWidth, host.clientHeight), true);
       viewport.goHome(true);
+      viewer.forceRedraw();
     }
     viewer.addHandler("open", () => {
       if (viewer.getOverlayById(layers)) viewer.updateOverlay(layers, whole());
       else viewer.addOverlay({ element: layers, location: whole() });
-      viewport.goHome(true);
-      viewer.forceRedraw();
+      fit();
     });
     for (const event of ["update-viewport", "animation-finish"]) viewer.addHandler(event, follow);
     viewer.addHandler("canvas-scroll", (event) => {
@@ -112,9 +119,9 @@
     });
     new ResizeObserver(() => {
       if (!isOpen() || !host.clientWidth) return;
-      const home = !host.classList.contains("zoomed");
+      if (!host.classList.contains("zoomed")) return fit();
       viewport.resize(new OpenSeadragon.Point(host.clientWidth, host.clientHeight), true);
-      if (home) viewport.goHome(true);
+      viewer.forceRedraw();
     }).observe(host);
 
     function pan(value) {
@@ -131,7 +138,7 @@
     };
     // box: x, y, width, height in pixels of the image; is shown with some of what is around it
     function zoomTo({ x, y, width, height }) {
-      const wide = 2 * Math.max(width, height, 16);
+      const wide = Math.max(1.3 * Math.max(width, height), AROUND);
       const [left, top] = [x + width / 2 - wide / 2, y + height / 2 - wide / 2];
       const part = [left, top, wide, wide].map((side) => side / size.width);
       viewport.fitBoundsWithConstraints(new OpenSeadragon.Rect(...part), immediately);

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from PIL import Image
 
 from chipdemo.examples import Example, ExampleSet
 from chipdemo.labeling.journal import Journal
@@ -148,6 +149,17 @@ def test_the_strip_is_filtered_and_entries_are_opened_and_deleted(page, images):
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Delete all").click()
     page.wait_for_function("document.querySelectorAll('#history a').length === 0")
+
+
+def test_a_long_strip_leaves_a_phone_its_width(open_page, journal, tmp_path):
+    page = open_page(width=390, height=844)
+    wait_for_word(page, "ABNORMAL")
+    for shade in range(8):
+        Image.new("L", (40, 30), 200 + shade).save(tmp_path / f"{shade}.png")
+        inspect(page, tmp_path / f"{shade}.png")
+    for selector in (".viewer", "#verdict", "#history", "[data-zoom=in]"):
+        box = page.locator(selector).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390
 
 
 def test_the_chosen_explanation_keeps_its_dot_under_the_pointer(page):

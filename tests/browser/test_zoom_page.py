@@ -119,6 +119,17 @@ def test_another_image_is_shown_whole(open_page, images):
     page.wait_for_selector(".viewer:not(.zoomed)")
 
 
+def test_an_image_of_another_shape_fills_its_place(open_page, tmp_path):
+    page = open_page()
+    for width, height in ((200, 200), (300, 100), (90, 180)):
+        path = tmp_path / f"{width}x{height}.png"
+        Image.new("L", (width, height), 20).save(path)
+        choose(page, path)
+        settled(page, ".viewer")
+        place, image = (page.locator(f".viewer{part}").bounding_box() for part in ("", " .layers"))
+        assert all(abs(place[side] - image[side]) <= 1 for side in ("x", "y", "width", "height"))
+
+
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory, large):
     with Journal(tmp_path_factory.mktemp("journal") / "labels.db") as journal:

@@ -12,7 +12,7 @@ from chipdemo.models import revision_of
 from chipdemo.ui.inspect.logic import Choices, Current, inspect_image
 
 SMALL = 0.5  # share of the image, below which a region shows where a defect is
-NEXT = "To inspect an image of your own, drop, paste or choose it."
+NEXT = "To inspect an image of your own, drop it here, paste it, or choose it."
 
 
 class FirstExample:

@@ -141,13 +141,13 @@ def _judged_by(inspection: Inspection) -> str:
 
 def _out_of_distribution(inspection: Inspection, info: ModelInfo) -> str:
     """How far an image is from what the models know."""
-    nearest = "This image is"
+    nearest = f"Judged by <strong>{escape(inspection.model_name)}</strong>. The image is"
     if inspection.other_models:
         count, name = 1 + len(inspection.other_models), escape(inspection.model_name)
         nearest = f"None of the {count} models knows such images. <strong>{name}</strong> comes nearest."
         nearest += " The image is"
     return (
-        f"<p>{nearest} {inspection.distance:.1f} times as far from its training images"
+        f"<p>{nearest} {inspection.distance:.1f} times as far from that model's training images"
         f"{_in_brackets(info.data)} as the limit allows. The model says “{escape(inspection.verdict)}”, but "
         "do not rely on it here.</p>"
     )
@@ -241,12 +241,16 @@ def promise_html(info: ModelInfo, target: Target | None, threshold: float) -> st
     )
 
 
-def note_html(text: str) -> str:
+CHOOSE = " <button type='button' class='choose-image'>Choose an image</button>"  # for inspect.js
+
+
+def note_html(text: str, is_example: bool = False) -> str:
     """What stands above a result; "" for nothing. The words before a colon stand out."""
     if not text:
         return ""
     title, colon, rest = text.partition(": ")
-    return f"<p class='note' role='status'><strong>{escape(title)}{colon}</strong>{escape(rest)}</p>"
+    choose = CHOOSE if is_example else ""
+    return f"<p class='note' role='status'><strong>{escape(title)}{colon}</strong>{escape(rest)}{choose}</p>"
 
 
 NOT_INSPECTED = (

@@ -75,6 +75,7 @@
     stage.scrollIntoView({ block: "nearest" });
   }
   document.addEventListener("click", (event) => {
+    if (event.target.closest?.(".choose-image")) return ACTIONS.u();
     const number = event.target.closest?.(ROWS) ? regionOf(event.target) : -1;
     if (number >= 0) zoomToRegion(number);
   });

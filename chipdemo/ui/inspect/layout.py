@@ -87,6 +87,7 @@ class Parts:
     get_nearest: gr.Button
     get_overlay: gr.Button
     get_json: gr.Button
+    again: gr.Button
     drift: gr.HTML
     teach_it: gr.Button
     details: gr.HTML
@@ -170,6 +171,7 @@ def layout(
         "opacity": gr.Number(0.8, visible="hidden"),
         "boxes": gr.Checkbox(True, visible="hidden"),
         "address": gr.Textbox("", visible="hidden"),
+        "again": gr.Button("Inspect again", visible="hidden", elem_id="inspect-again"),
     }
     own = {"own_row": own_row, "own_note": own_note, "own_back": own_back}
     shown = {"header": header, "note": note, "stage": stage, "image": image, "back": back}
@@ -207,6 +209,7 @@ def model_choices(names: Sequence[str], chosen: str = AUTOMATIC) -> dict[str, An
 
 def _layout_verdict(model: Model, infos: Sequence[ModelInfo], labels: bool) -> dict[str, Any]:
     verdict = gr.HTML(html.intro_html(model.info, infos), apply_default_css=False, elem_id="verdict")
+    teach_it = gr.Button("Teach this chip", variant="primary", elem_id="teach-it", visible=False)
     with gr.Group(elem_classes="controls"):
         of_model = gr.Radio(
             **model_choices([info.name for info in infos]),
@@ -246,7 +249,7 @@ def _layout_verdict(model: Model, infos: Sequence[ModelInfo], labels: bool) -> d
             elem_id="method",
         )
     controls = {"threshold": threshold, "reset": reset, "targets": targets, "promise": promise}
-    controls |= {"model": of_model, "tiles": tiles, "method": method}
+    controls |= {"model": of_model, "tiles": tiles, "method": method, "teach_it": teach_it}
     return {"verdict": verdict, **controls, **_layout_numbers(bool(model.copies), labels)}
 
 
@@ -273,7 +276,6 @@ def _layout_numbers(keeps_images: bool, labels: bool) -> dict[str, Any]:
         )
         get_overlay = gr.Button("Download overlay (PNG)", size="sm", elem_id="get-overlay")
         get_json = gr.Button("Download result (JSON)", size="sm", elem_id="get-json")
-        teach_it = gr.Button("Teach this chip", size="sm", elem_id="teach-it", visible=False)
     drift = gr.HTML("", apply_default_css=False, elem_id="drift")
     with gr.Accordion("Details: channels, timings, raw JSON", open=False, elem_classes="details"):
         details = gr.HTML("", apply_default_css=False, elem_id="details")
@@ -284,7 +286,6 @@ def _layout_numbers(keeps_images: bool, labels: bool) -> dict[str, Any]:
         "nearest": nearest,
         **buttons,
         "drift": drift,
-        "teach_it": teach_it,
         "details": details,
         "raw": raw,
     }

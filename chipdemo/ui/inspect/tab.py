@@ -181,7 +181,7 @@ class Handlers:
         return {
             **model,
             **self._at_threshold(current, threshold),
-            parts.note: html.note_html(current.note),
+            parts.note: html.note_html(current.note, current.is_example),
             parts.stage: self._view(current),
             parts.tiles: tiles_radio(current),
             parts.regions: html.regions_html(current.regions, current.regions_method),
@@ -313,6 +313,7 @@ def wire(handlers: Handlers) -> tuple[list[Any], list[Any]]:
         ),
         parts.examples.select(handlers.on_example, chosen, computed, js=PENDING_JS, **new_image),
         parts.model.input(handlers.on_model, [parts.current, *chosen], computed, **new_image),
+        parts.again.click(handlers.on_model, [parts.current, *chosen], computed, **new_image),
     ]
     choices = [
         component.input(

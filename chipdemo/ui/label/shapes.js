@@ -219,7 +219,7 @@
       render(image.shapes.length - 1);
     }
 
-    // Pointers. OpenSeadragon captures them, so they come here wherever they go
+    // Pointers. OpenSeadragon captures them, so they come here wherever they go; here before it can stop them
 
     function pixel(event) {
       const { left, top, width, height } = layers.getBoundingClientRect();
@@ -242,7 +242,7 @@
       if (current()) render();
     }
 
-    paper.addEventListener("pointerdown", (event) => {
+    function onDown(event) {
       down.add(event.pointerId);
       if (down.size > 1) return cancel(); // two fingers zoom
       if (!current() || event.button || zoom.isPanning() || paper.classList.contains("brushing")) return;
@@ -251,8 +251,8 @@
       from = { pixel: pixel(event), x: event.clientX, y: event.clientY, id: event.pointerId, image: current(), index, clicked: mark ? +mark.dataset.index : -1 };
       if (index >= 0) Object.assign(from, { before: current().shapes[index], corner: event.target.dataset.corner });
       else if (!mark) document.activeElement?.blur?.();
-    });
-    paper.addEventListener("pointermove", (event) => {
+    }
+    function onMove(event) {
       if (event.pointerId !== from?.id) return;
       if (current() !== from.image) return (from = null); // a key has gone on to the next image
       if (!far(event) || polygon) return;
@@ -260,7 +260,7 @@
       const box = marks.querySelector(".new") || marks.appendChild(document.createElement("div"));
       box.className = "box new";
       place(box, boxTo(event), current());
-    });
+    }
     function dragged(event) {
       const { before, corner, index, image } = from;
       const to = pixel(event);
@@ -280,8 +280,10 @@
       marks.querySelector(".new")?.remove();
       if (!wide) marks.children[clicked]?.focus({ preventScroll: true });
     }
-    addEventListener("pointerup", onUp);
-    addEventListener("pointercancel", onUp);
+    paper.addEventListener("pointerdown", onDown, true);
+    paper.addEventListener("pointermove", onMove, true);
+    addEventListener("pointerup", onUp, true);
+    addEventListener("pointercancel", onUp, true);
     paper.addEventListener("dblclick", () => polygon && closePolygon());
 
     return {

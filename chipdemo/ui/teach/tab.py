@@ -35,7 +35,12 @@ DRAFT_GONE = "The images were removed from memory. Press Teach again."
 MODEL_GONE = "The model was removed from memory. Teach it again, or open the one that you downloaded."
 IMAGE_GONE = "The image was removed from memory. Drop it again."
 TO_TEACH_JS = "() => document.getElementById('teach-button').click()"
-TO_INSPECT_JS = "() => document.getElementById('inspect-button').click()"
+TO_INSPECT_JS = (
+    "() => ['inspect-button', 'inspect-again'].forEach((id) => document.getElementById(id).click())"
+)
+FIRST_GOOD = (
+    "The image is the first of the good ones. Take it out if it is defective, and add more good ones."
+)
 
 Updates = dict[Any, Any]  # new values, by component
 
@@ -256,16 +261,21 @@ class Handlers:
         """The image of the Inspect tab is the first good one."""
         if not isinstance(current, Current):
             raise gr.Error(IMAGE_GONE, print_exception=False)
+        gr.Info(FIRST_GOOD)
         return {self.parts.goods: [str(current.path)]}
 
     def on_stop(self, draft: Draft | None, turns: Turns) -> Updates:
         turns.begin(QUEUE)
         return self.parts.failed(STOPPED, draft)
 
-    def on_use(self, taught: Model | None, turns: Turns) -> Updates:
+    def on_use(self, taught: Model | None, turns: Turns, current: Any) -> Updates:
+        """The image that the visitor inspected last is judged anew by it: see TO_INSPECT_JS."""
         if taught is None:
             raise gr.Error(MODEL_GONE, print_exception=False)
-        return inspect_tab.with_model(self.inspecting, taught, taught, self.models, turns)
+        updates = inspect_tab.with_model(self.inspecting, taught, taught, self.models, turns)
+        if isinstance(current, Current) and not current.is_example:
+            updates[self.inspecting.current] = current
+        return updates
 
 
 def newest(turns: Turns, updates: Iterator[Updates]) -> Iterator[Updates]:
@@ -312,5 +322,8 @@ def wire(parts: Parts, tab: gr.Tab, service: TeachService, inspecting: InspectPa
         None, js=TO_TEACH_JS, api_visibility="private"
     )
     parts.use.click(
-        handlers.on_use, [parts.taught, inspecting.turns], inspecting.of_change, **at_once
+        handlers.on_use,
+        [parts.taught, inspecting.turns, inspecting.current],
+        inspecting.of_change,
+        **at_once,
     ).success(None, js=TO_INSPECT_JS, api_visibility="private")
