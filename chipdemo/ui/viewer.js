@@ -102,8 +102,12 @@
     }
     // All of the image, in the place that it has now: an image of another shape has another
     function fit() {
-      viewport.resize(new OpenSeadragon.Point(host.clientWidth, host.clientHeight), true);
+      resize();
       viewport.goHome(true);
+    }
+    function resize() {
+      const { width, height } = host.getBoundingClientRect();
+      viewport.resize(new OpenSeadragon.Point(width, height), true);
       viewer.forceRedraw();
     }
     viewer.addHandler("open", () => {
@@ -119,9 +123,8 @@
     });
     new ResizeObserver(() => {
       if (!isOpen() || !host.clientWidth) return;
-      if (!host.classList.contains("zoomed")) return fit();
-      viewport.resize(new OpenSeadragon.Point(host.clientWidth, host.clientHeight), true);
-      viewer.forceRedraw();
+      if (host.classList.contains("zoomed")) resize();
+      else fit();
     }).observe(host);
 
     function pan(value) {
