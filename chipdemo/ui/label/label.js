@@ -363,8 +363,8 @@
   }
 
   function published({ publishes, pending, publish_error, published_at }) {
-    if (!publishes) return [`${count(pending)} labels not published`];
-    const waiting = `${count(pending)} labels to publish`;
+    if (!publishes) return [`${count(pending)} changes not published`];
+    const waiting = `${count(pending)} changes to publish`;
     if (publish_error) return [waiting, `not published: ${publish_error}`];
     if (!published_at) return [waiting, "none published yet"];
     const time = new Date(published_at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
