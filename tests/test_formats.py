@@ -338,6 +338,7 @@ def test_coco_has_a_category_a_defect_type_boxes_polygons_and_runs(journal, tmp_
         ("crack", [1, 1, 3, 3], 9),
         ("stain", [1, 0, 11, 5], 21),
     ]
+    assert content["annotations"][0]["segmentation"] == [[0, 1, 5, 1, 5, 7, 0, 7]]
     assert content["annotations"][2]["segmentation"] == [[0, 0, 12, 0, 12, 8]]
     assert {a["image_id"] for a in content["annotations"]} == {crack["id"]}
     assert content["annotations"][4]["segmentation"] == {
@@ -363,7 +364,7 @@ def test_run_lengths_go_down_the_columns_and_begin_with_zeros(rows, runs):
 def test_yolo_has_boxes_as_fractions_and_leaves_out_what_it_cannot_hold(journal, tmp_path):
     journal.append(Label(DISPUTED, "abnormal", "ruth", ODD_TYPE, mask=MASK, decides=True))
     exported = export_labels(journal, tmp_path / "out", "yolo")
-    assert exported.left_out == {"unsure": 1, "defect without box or mask": 1}
+    assert exported.left_out == {"unsure": 1, "abnormal without a box or mask": 1}
     lines = {path.stem: path.read_text() for path in (tmp_path / "out" / "labels").glob("*/*.txt")}
     images = {path.stem for path in (tmp_path / "out" / "images").glob("*/*.png")}
     assert lines.keys() == images == {NORMAL, CRACK, DISPUTED} and lines[NORMAL] == ""
@@ -441,8 +442,9 @@ def test_coco_is_read_by_pycocotools_with_the_same_pixels(journal, tmp_path):
     coco = pytest.importorskip("pycocotools.coco")
     export_labels(journal, tmp_path / "out", "coco")
     read = coco.COCO(str(tmp_path / "out" / "annotations.json"))
-    drawn = [one for one in read.loadAnns(read.getAnnIds()) if one["segmentation"]]
-    assert [int(read.annToMask(one).sum()) for one in drawn] == [one["area"] for one in drawn] == [48, 9, 21]
+    drawn = read.loadAnns(read.getAnnIds())
+    areas = [int(read.annToMask(one).sum()) for one in drawn]
+    assert areas == [one["area"] for one in drawn] == [30, 1, 48, 9, 21]
 
 
 def test_what_older_versions_imported_keeps_its_id(fresh, tmp_path):

@@ -26,6 +26,7 @@ from chipdemo.labeling.formats.shapes import (
 from chipdemo.labeling.label import Box
 
 ANNOTATIONS = "annotations.json"
+SHAPE, BOX = "shape", "box"  # a field of our own: COCO does not tell the outline of a box from a polygon
 
 
 def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
@@ -56,12 +57,13 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
 
 
 def _annotations(entry: Entry) -> Iterator[tuple[str, dict[str, Any]]]:
-    """One of each box, without segmentation, of each polygon, and of the mask, with run lengths.
+    """One of each box, with its outline, of each polygon, and of the mask, with run lengths.
 
     With the defect type of each.
     """
     for box in entry.boxes:
-        yield box.defect_type, _annotation(box, box.width * box.height, [])
+        annotation = _annotation(box, box.width * box.height, [_outline(box)])
+        yield box.defect_type, annotation | {SHAPE: BOX}
     for polygon in entry.polygons:
         pixels = filled(polygon.points, (entry.image.width, entry.image.height))
         yield polygon.defect_type, _annotation(polygon.box, int(pixels.sum()), [sum(polygon.points, ())])
@@ -72,6 +74,12 @@ def _annotations(entry: Entry) -> Iterator[tuple[str, dict[str, Any]]]:
         box = Box(left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top)
         runs = {"size": list(pixels.shape), "counts": runs_of(pixels)}
         yield entry.mask_type, _annotation(box, int(pixels.sum()), runs)
+
+
+def _outline(box: Box) -> list[int]:
+    """As a polygon: pycocotools draws no annotation without a segmentation."""
+    right, bottom = box.x + box.width, box.y + box.height
+    return [box.x, box.y, right, box.y, right, bottom, box.x, bottom]
 
 
 def _annotation(box: Box, area: int, segmentation: Any) -> dict[str, Any]:
@@ -89,7 +97,7 @@ def read(path: Path) -> Iterator[Row | str]:
 
     An image without a `label` is abnormal if it has annotations, else normal; its defect type is
     the most frequent category. Polygons become polygons, run lengths are drawn into the mask, and an
-    annotation without segmentation becomes a box.
+    annotation without segmentation, or that an export of ours calls one, becomes a box.
     """
     file = path / ANNOTATIONS if path.is_dir() else path
     try:
@@ -112,7 +120,7 @@ def read(path: Path) -> Iterator[Row | str]:
     def row_of(image: dict[str, Any]) -> Row:
         own = [(names[one["category_id"]], one) for one in of_image[image["id"]]]
         label_type = image.get("defect_type", most_frequent([name for name, _ in own]))
-        marks = [(own_type(name, label_type), one, one.get("segmentation")) for name, one in own]
+        marks = [(own_type(name, label_type), one, _drawn(one)) for name, one in own]
         runs = [(name, drawn) for name, _, drawn in marks if isinstance(drawn, dict)]
         is_drawn = any(drawn for _, _, drawn in marks)
         size = checked_size(image["width"], image["height"]) if is_drawn else None
@@ -136,6 +144,11 @@ def read(path: Path) -> Iterator[Row | str]:
         )
 
     yield from rows_of(file.name, images, row_of)
+
+
+def _drawn(annotation: dict[str, Any]) -> Any:
+    """The segmentation of an annotation; None for a box."""
+    return None if annotation.get(SHAPE) == BOX else annotation.get("segmentation")
 
 
 def _beside(file: Path, name: str) -> Path:

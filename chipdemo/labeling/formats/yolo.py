@@ -39,7 +39,7 @@ def write(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
     for entry in entries:
         boxes = () if entry.consensus.label == NORMAL else _boxes_of(entry)
         if entry.consensus.label == UNSURE or entry.consensus.label != NORMAL and not boxes:
-            left_out["unsure" if entry.consensus.label == UNSURE else "defect without box or mask"] += 1
+            left_out["unsure" if entry.consensus.label == UNSURE else "abnormal without a box or mask"] += 1
             continue
         names = [entry.type_of(box.defect_type) for box in boxes]
         lines = [
