@@ -200,7 +200,7 @@ def _next(review: Review) -> str:
     if review.settings.dataset and status.pending:
         pending = f" <strong data-pending>{status.pending:,}</strong> events are not published yet."
     return (
-        f"{title}<p><strong data-labeled>{labeled:,}</strong> images have the consensus normal or abnormal. "
+        f"{title}<p>Images with the consensus normal or abnormal: <strong data-labeled>{labeled:,}</strong>. "
         f"{new}{pending} To train on them, run:</p><div class='commands'><pre><code>"
         f"{escape(chr(10).join(review.commands))}</code></pre>"
         "<button type='button' data-copy>Copy</button></div>"
