@@ -28,7 +28,8 @@ def add_browse_api(desk: Desk, annotators: Annotators) -> None:
         request: gr.Request, profile: gr.OAuthProfile | None, sha256s: list[str]
     ) -> dict[str, Any]:
         with shown_errors():
-            return browsing.thumbnails(desk, annotators.name(request, profile), sha256s)
+            annotators.name(request, profile)
+            return browsing.thumbnails(desk, sha256s)
 
     def label_delete(
         request: gr.Request, profile: gr.OAuthProfile | None, sha256s: list[str]

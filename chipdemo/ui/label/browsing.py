@@ -52,7 +52,7 @@ def found(desk: Desk, annotator: str, reviews: bool, asked: Any, total: Any = No
     }
 
 
-def thumbnails(desk: Desk, annotator: str, sha256s: Any) -> dict[str, Any]:
+def thumbnails(desk: Desk, sha256s: Any) -> dict[str, Any]:
     """Data URIs by sha256, of at most a page of images; without those that cannot be read."""
     wanted = values.texts(sha256s, "sha256s")[:PAGE]
     found = browse.thumbnails(desk.journal, wanted, desk.settings.max_megapixels)
