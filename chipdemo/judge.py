@@ -53,12 +53,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image as the networks get it. methods: explanations wanted beside those that cost nothing."""
+    """An image as the networks get it.
+
+    methods: explanations wanted beside those that cost nothing. threshold: 0-1; None for the model's own.
+    """
 
     candidates: tuple[Candidate, ...]
     image_sha256: str
     timing_ms: dict[str, float]
     methods: tuple[str, ...]
+    threshold: float | None = None
 
     @property
     def views(self) -> int:
@@ -103,13 +107,14 @@ class Judge:
         models: to choose from, instead of those of the app. methods: explanations of COMPARABLE wanted in
         heatmaps too, where the model offers them.
         """
-        prepared = self.prepare(image, tiles=tiles, models=models, methods=methods)
-        return self.inspect_batch([prepared], threshold=threshold)[0]
+        prepared = self.prepare(image, threshold=threshold, tiles=tiles, models=models, methods=methods)
+        return self.inspect_batch([prepared])[0]
 
     def prepare(
         self,
         image: DecodedImage,
         *,
+        threshold: float | None = None,
         tiles: bool = True,
         models: Sequence[Model] = (),
         methods: Sequence[str] = (),
@@ -125,13 +130,12 @@ class Judge:
             candidates[0].tiles()
             timing_ms[RESIZE_TILES] = _ms_since(started) - timing_ms["resize"]
         wanted = tuple(method for method in methods if method in COMPARABLE)
-        return Prepared(tuple(candidates), image.sha256, timing_ms, wanted)
+        return Prepared(tuple(candidates), image.sha256, timing_ms, wanted, threshold)
 
-    def inspect_batch(
-        self, images: Sequence[Prepared], *, threshold: float | None = None
-    ) -> list[Inspection]:
-        """Judge images that were prepared for the same models; their whole views share a forward pass."""
-        inspections = _judged(images, threshold)
+    def inspect_batch(self, images: Sequence[Prepared]) -> list[Inspection]:
+        """Judge images that were prepared for the same models and methods; their whole views share a forward
+        pass."""
+        inspections = _judged(images)
         for inspection in inspections:
             for listener in self.listeners:
                 listener(inspection)
@@ -148,7 +152,7 @@ class Judge:
         if method not in COMPARABLE:
             return Explanation(method, model.explain(model.prepare(image.image), method), ())
         prepared = self.prepare(image, tiles=tiles, models=[model], methods=[method])
-        return explanation_of(_judged([prepared], None)[0], method)
+        return explanation_of(_judged([prepared])[0], method)
 
     def nearest_normal_patches(
         self,
@@ -191,25 +195,23 @@ def _tile_views(image: Image.Image, model: Model, boxes: Sequence[Box]) -> "tupl
     return tuple((box, model.prepare(image.crop(box))) for box in boxes)
 
 
-def _judged(images: Sequence[Prepared], threshold: float | None) -> list[Inspection]:
+def _judged(images: Sequence[Prepared]) -> list[Inspection]:
     started, by_model = perf_counter(), []
     for index, candidate in enumerate(images[0].candidates):
         views = [image.candidates[index].view for image in images]
         by_model.append(candidate.model.predict(views, images[0].methods))
     network_ms = _ms_since(started) / len(images)
-    return [_inspection(*each, threshold, network_ms) for each in zip(images, zip(*by_model))]
+    return [_inspection(*each, network_ms) for each in zip(images, zip(*by_model))]
 
 
-def _inspection(
-    image: Prepared, predictions: Sequence[Prediction], threshold: float | None, network_ms: float
-) -> Inspection:
+def _inspection(image: Prepared, predictions: Sequence[Prediction], network_ms: float) -> Inspection:
     """By the candidate that knows the image best. predictions: of each candidate."""
     started = perf_counter()
     pairs = list(zip(image.candidates, predictions))
     candidate, prediction = best = min(pairs, key=lambda pair: pair[1].distance)
     others = [(one.model.info, found.distance) for one, found in (pair for pair in pairs if pair is not best)]
     info, view = candidate.model.info, candidate.view
-    threshold = info.threshold if threshold is None else threshold
+    threshold = info.threshold if image.threshold is None else image.threshold
     method, heatmap = next(iter(prediction.heatmaps.items()))
     regions = find_regions(heatmap, method, view.image_size)
     whole = Inspection(

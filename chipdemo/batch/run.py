@@ -136,14 +136,15 @@ def inspect_stream(task: Task, images: Iterable[BatchImage]) -> Iterator[list[In
             decoded = read(image, task.limits)
         except ImageError as error:
             return Inspected(image, None, None, error=str(error))
-        prepared = task.judge.prepare(decoded, tiles=task.tiles, models=task.models)
+        options = {"threshold": task.threshold, "tiles": task.tiles, "models": task.models}
+        prepared = task.judge.prepare(decoded, **options)
         return Inspected(image, prepared, None, decoded.notes)
 
     fetched = prefetch(image.fetched() for image in images)
     with closing(fetched), closing(in_parallel(prepare, fetched)) as prepared:
         for batch in _batches(prepared):
             readable = [one.prepared for one in batch if one.prepared]
-            inspections = task.judge.inspect_batch(readable, threshold=task.threshold) if readable else []
+            inspections = task.judge.inspect_batch(readable) if readable else []
             inspection = iter(inspections)
             yield [replace(one, inspection=next(inspection)) if one.prepared else one for one in batch]
 

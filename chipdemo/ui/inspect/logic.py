@@ -140,9 +140,11 @@ def inspect_image(
     name, path = file
     decoded = read_image(path, max_megapixels)
     wanted = {_method(choices, model) for model in models}
-    prepared = judge.prepare(decoded, tiles=choices.in_tiles, models=models, methods=sorted(wanted))
     threshold = choices.threshold if {model.info.name for model in models} == {choices.model} else None
-    (inspection,) = judge.inspect_batch([prepared], threshold=threshold)
+    prepared = judge.prepare(
+        decoded, threshold=threshold, tiles=choices.in_tiles, models=models, methods=sorted(wanted)
+    )
+    (inspection,) = judge.inspect_batch([prepared])
     model = prepared.judged_by(inspection).model
     method = _method(choices, model)
     current = Current(
