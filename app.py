@@ -41,6 +41,7 @@ def read_settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
 
 def run(settings: Settings) -> NoReturn:
     """Load the model and serve. Raises ChipDemoError, and KeyboardInterrupt when all is put away."""
+    from chipdemo.batch.service import InspectionService
     from chipdemo.examples import elpv_example_set  # imported late: --help and mistakes answer at once
     from chipdemo.judge import Judge
     from chipdemo.labeling.journal import Journal
@@ -70,7 +71,11 @@ def run(settings: Settings) -> NoReturn:
             for source, one in zip(settings.model_sources, models.in_use):
                 running(HotReload(one, source, settings.hot_reload, load, latest_revision))
         metrics = Metrics(journal) if settings.metrics else None
-        judge = Judge(models, [log_inspection, recent.add, *([metrics.add] if metrics else [])])
+        counting = [recent.add, *([metrics.add] if metrics else [])]
+        judge = Judge(models, [log_inspection, *counting])
+        service = InspectionService(  # its requests have a line in the log of their own
+            Judge(models, counting), settings.max_megapixels, settings.queue_size, settings.concurrency
+        )
         running(Scorer(journal, judge, max_megapixels=settings.max_megapixels))
         publisher = running(publisher_of(journal, settings)) if settings.dataset else None
         desk = desk_of(journal, judge, settings, publisher, training_of(journal, models, settings, load))
@@ -91,8 +96,10 @@ def run(settings: Settings) -> NoReturn:
             continuing=continuing_teacher,
             first_example=running(FirstExample(judge, examples, settings.max_megapixels)),
         )
-        serve(app, settings, metrics, prevent_thread_lock=True)
+        service.start()
+        serve(app, settings, service, metrics, prevent_thread_lock=True)
         closing.callback(stop_serving, app)  # before the last labels are published
+        closing.callback(service.stop)  # before that, each request that was accepted is answered
         while True:
             time.sleep(3600)
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from chipdemo.cli import EXIT_ERROR, EXIT_FOUND, accept, export, inspect, labels, teach
+from chipdemo.cli import EXIT_ERROR, EXIT_FOUND, accept, api_key, export, inspect, labels, teach
 from chipdemo.errors import ChipDemoError
 from chipdemo.settings import Settings
 
@@ -23,7 +23,7 @@ def command_line() -> argparse.ArgumentParser:
         epilog=f"COMMAND --help shows the flags of a command. {EXITS}",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (inspect, labels, teach, export, accept):
+    for command in (inspect, labels, teach, export, accept, api_key):
         command.add_to(commands)
     return parser
 

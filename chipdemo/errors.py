@@ -15,7 +15,10 @@
     |- LabelError             a label that cannot be kept
     |- ExchangeError          images or labels that cannot be taken in or written out
     |- JobError               a job that cannot be started, stopped or resumed
-    `- JournalError           the journal of labels cannot be read or written
+    |- JournalError           the journal of labels cannot be read or written
+    |- BusyError              too many requests wait already
+    |  `- StoppingError          the app is being stopped
+    `- AccessError            a caller of the HTTP API who may not ask
 
 A message says what is wrong, the value that was found, and what to do, in one or two short sentences
 that may be shown to the person who caused it. ui/ alone turns them into gr.Error.
@@ -84,3 +87,15 @@ class JobError(ChipDemoError):
 
 class JournalError(ChipDemoError):
     """The journal of labels cannot be read or written; what it holds is as it was."""
+
+
+class BusyError(ChipDemoError):
+    """Too many requests wait already; later may do."""
+
+
+class StoppingError(BusyError):
+    """The app is being stopped and accepts nothing new."""
+
+
+class AccessError(ChipDemoError):
+    """A caller of the HTTP API is not known, or may not ask."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from chipdemo.errors import SettingsError
 
 if TYPE_CHECKING:
+    from chipdemo.files import Limits
     from chipdemo.threshold import Target
 
 PREFIX = "CHIPDEMO_"
@@ -200,6 +201,12 @@ class Settings:
         metavar="USER:PASSWORD[,...]",
         secret=True,
     )
+    api_keys_file: str = _setting(
+        "",
+        _text,
+        "file of the keys that programs need for the HTTP API; python -m chipdemo api-key makes one",
+        metavar="FILE",
+    )
     annotator: str = _setting(
         "",
         _text,
@@ -281,6 +288,13 @@ class Settings:
         if None not in (self.target_recall, self.target_fpr):
             names = " and ".join(f"{flag(name)} ({variable(name)})" for name in TARGETS)
             raise SettingsError(f"{names} are both set. Choose the threshold by one of them.")
+
+    @property
+    def limits(self) -> "Limits":
+        """Of what is uploaded."""
+        from chipdemo.files import Limits  # here, since Pillow would slow down --help
+
+        return Limits(file_bytes=self.max_upload_mb * 1_000_000, megapixels=self.max_megapixels)
 
     @property
     def target(self) -> "Target | None":

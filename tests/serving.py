@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from chipdemo.batch.service import InspectionService
 from chipdemo.examples import ExampleSet
 from chipdemo.inspection import Model
 from chipdemo.judge import Judge
@@ -49,10 +50,13 @@ def served(
     app = build_app(
         judge, chosen, recent, examples, ablation, load, desk, metrics, teacher, first_example=first
     )
-    serve(app, chosen, metrics, prevent_thread_lock=True, quiet=True)
+    service = InspectionService(judge, chosen.max_megapixels, chosen.queue_size, chosen.concurrency)
+    service.start()
+    serve(app, chosen, service, metrics, prevent_thread_lock=True, quiet=True)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
+        service.stop()
         app.close(verbose=False)
         if desk:
             desk.close()

@@ -7,13 +7,16 @@ from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
+from chipdemo.batch.service import InspectionService
 from chipdemo.examples import ExampleSet
 from chipdemo.files import Limits
 from chipdemo.inspection import Model, is_taught
 from chipdemo.judge import Judge
+from chipdemo.keys import ApiKeys
 from chipdemo.metrics import Metrics
 from chipdemo.monitoring import Recent
 from chipdemo.settings import Settings
@@ -27,6 +30,9 @@ from chipdemo.ui.compare import tab as compare_tab
 from chipdemo.ui.compare.logic import Lineup
 from chipdemo.ui.events import KEEP_S, LIGHT
 from chipdemo.ui.html import header_html
+from chipdemo.ui.http.access import Access
+from chipdemo.ui.http.docs import docs_routes
+from chipdemo.ui.http.endpoints import http_api
 from chipdemo.ui.inspect import history
 from chipdemo.ui.inspect import tab as inspect_tab
 from chipdemo.ui.inspect.first_example import FirstExample
@@ -194,16 +200,28 @@ def keep_address(tab: gr.Tab, name: str) -> None:
 
 
 def serve(
-    app: gr.Blocks, settings: Settings, metrics: Metrics | None = None, **options: Any
+    app: gr.Blocks,
+    settings: Settings,
+    service: InspectionService,
+    metrics: Metrics | None = None,
+    **options: Any,
 ) -> tuple[Any, str, str]:
     """Launch with the look and the limits of the settings. options: more of Blocks.launch.
 
-    /health answers without a sign-in, and so does /metrics where there are any. Language models find the
+    service: started; it answers the HTTP API at /v1. /health answers without a sign-in, and so does /metrics where there are any. Language models find the
     tools of ui/api at /gradio_api/mcp/, unless users sign in: gradio's server of tools cannot. Raises
     OSError where the port is taken.
     """
-    routes = [Route("/health", lambda _: PlainTextResponse("ok\n")), zoom_route(), app.tiles.route()]
+    listeners = [metrics.add_request] if metrics else []
+    routes = [
+        Route("/health", lambda _: PlainTextResponse("ok\n")),
+        zoom_route(),
+        app.tiles.route(),
+        *docs_routes(),
+        Mount("/v1", http_api(service, access_of(app, settings), settings.limits, listeners)),
+    ]
     if metrics:
+        metrics.ask("chipdemo_http_waiting", "Images of /v1 without an answer yet.", lambda: service.accepted)
         routes.append(Route("/metrics", lambda _: PlainTextResponse(metrics.text())))
     launched = app.launch(
         server_name=settings.host,
@@ -223,6 +241,19 @@ def serve(
     if app.mcp_error:  # mcp is not installed, for example
         log.warning("there are no tools for language models: %s", app.mcp_error)
     return launched
+
+
+def access_of(app: gr.Blocks, settings: Settings) -> Access:
+    """Who may ask the HTTP API. Raises SettingsError where the API keys cannot be read."""
+
+    def user_of(request: Request) -> str | None:
+        """Who signed in on the page; gradio keeps that in a cookie."""
+        id, tokens = app.app.cookie_id, app.app.tokens
+        cookies = (request.cookies.get(f"access-token{safe}-{id}") for safe in ("", "-unsecure"))
+        return next((tokens[cookie] for cookie in cookies if cookie in tokens), None)
+
+    keys = ApiKeys(Path(settings.api_keys_file).expanduser()) if settings.api_keys_file else None
+    return Access(settings.auth, keys, user_of)
 
 
 def stop_serving(app: gr.Blocks) -> None:

@@ -145,7 +145,7 @@ def inspect_uploads(
 
     Raises BatchError where there are none or too many.
     """
-    images, passed_over = _listed(uploads, limits)
+    images, passed_over = listed(uploads, limits)
     found, started = [], perf_counter()
     yield Progress(0, len(images), 0)
     task = run.Task(judge, models, threshold, limits=limits)
@@ -175,12 +175,13 @@ def results_of(
     limits: Limits,
 ) -> list[Result]:
     """The results of uploads, without pictures. Raises BatchError as inspect_uploads does."""
-    images, _ = _listed(uploads, limits)
+    images, _ = listed(uploads, limits)
     batches = run.inspect_stream(run.Task(judge, models, threshold, limits=limits), images)
     return [run.result_of(one) for batch in batches for one in batch]
 
 
-def _listed(uploads: Sequence[tuple[str, Path]], limits: Limits) -> tuple[list[BatchImage], list[str]]:
+def listed(uploads: Sequence[tuple[str, Path]], limits: Limits) -> tuple[list[BatchImage], list[str]]:
+    """The images of uploads, (name, path), and a line on each zip's hidden files. Raises BatchError."""
     images, passed_over = uploaded_images(uploads, limits)
     if not images:
         raise BatchError("There are no images in these files. Choose images, or zips of images.")
