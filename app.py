@@ -21,7 +21,9 @@ from chipdemo.errors import ChipDemoError, SettingsError
 from chipdemo.settings import Settings, command_line
 
 if TYPE_CHECKING:
+    from chipdemo.batch.service import InspectionService
     from chipdemo.inspection import Model
+    from chipdemo.judge import Judge
     from chipdemo.labeling.hub.publish import Publisher
     from chipdemo.labeling.journal import Journal
     from chipdemo.labeling.training import Training
@@ -41,7 +43,6 @@ def read_settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
 
 def run(settings: Settings) -> NoReturn:
     """Load the model and serve. Raises ChipDemoError, and KeyboardInterrupt when all is put away."""
-    from chipdemo.batch.service import InspectionService
     from chipdemo.examples import elpv_example_set  # imported late: --help and mistakes answer at once
     from chipdemo.judge import Judge
     from chipdemo.labeling.journal import Journal
@@ -73,9 +74,7 @@ def run(settings: Settings) -> NoReturn:
         metrics = Metrics(journal) if settings.metrics else None
         counting = [recent.add, *([metrics.add] if metrics else [])]
         judge = Judge(models, [log_inspection, *counting])
-        service = InspectionService(  # its requests have a line in the log of their own
-            Judge(models, counting), settings.max_megapixels, settings.queue_size, settings.concurrency
-        )
+        service = service_of(Judge(models, counting), settings)  # /v1 has log lines of its own
         running(Scorer(journal, judge, max_megapixels=settings.max_megapixels))
         publisher = running(publisher_of(journal, settings)) if settings.dataset else None
         desk = desk_of(journal, judge, settings, publisher, training_of(journal, models, settings, load))
@@ -126,6 +125,12 @@ def in_use(source: str, load: "Callable[[str], Model]") -> "ModelInUse":
     if accepted.refused:
         log.warning("%s %s", accepted.refused.text, accepted.refused.advice)
     return ModelInUse(load(accepted.source), *accepted)
+
+
+def service_of(judge: "Judge", settings: Settings) -> "InspectionService":
+    from chipdemo.batch.service import InspectionService
+
+    return InspectionService(judge, settings.max_megapixels, settings.queue_size, settings.concurrency)
 
 
 def training_of(

@@ -115,7 +115,7 @@ class Knows(FakeModel):
         self.info, self.level = replace(self.info, name=name, revision=f"{name}-1", threshold=level), level
 
     def predict(self, views, methods=()):
-        far = [4 * abs(view.pixels.mean() / 255 - self.level) for view in views]
+        far = [float(4 * abs(view.pixels.mean() / 255 - self.level)) for view in views]
         return [replace(one, distance=each) for one, each in zip(super().predict(views, methods), far)]
 
 

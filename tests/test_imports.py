@@ -27,6 +27,7 @@ CORE = tuple(
         "inspection",
         "monitoring",
         "judge",
+        "keys",
         "models",
         "near_duplicates",
         "overlay",

@@ -76,6 +76,11 @@ class InspectionService:
         return self._accepted
 
     @property
+    def waiting(self) -> int:
+        """Images that are decoded and wait for a forward pass."""
+        return len(self._waiting)
+
+    @property
     def stopping(self) -> bool:
         return self._stopping
 

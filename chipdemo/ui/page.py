@@ -208,7 +208,8 @@ def serve(
 ) -> tuple[Any, str, str]:
     """Launch with the look and the limits of the settings. options: more of Blocks.launch.
 
-    service: started; it answers the HTTP API at /v1. /health answers without a sign-in, and so does /metrics where there are any. Language models find the
+    service: started; it answers the HTTP API at /v1, which is described at /docs. /health answers without a
+    sign-in, and so does /metrics where there are any. Language models find the
     tools of ui/api at /gradio_api/mcp/, unless users sign in: gradio's server of tools cannot. Raises
     OSError where the port is taken.
     """
@@ -250,7 +251,8 @@ def access_of(app: gr.Blocks, settings: Settings) -> Access:
         """Who signed in on the page; gradio keeps that in a cookie."""
         id, tokens = app.app.cookie_id, app.app.tokens
         cookies = (request.cookies.get(f"access-token{safe}-{id}") for safe in ("", "-unsecure"))
-        return next((tokens[cookie] for cookie in cookies if cookie in tokens), None)
+        known = (tokens[cookie] for cookie in cookies if cookie in tokens)
+        return next(known, None)
 
     keys = ApiKeys(Path(settings.api_keys_file).expanduser()) if settings.api_keys_file else None
     return Access(settings.auth, keys, user_of)

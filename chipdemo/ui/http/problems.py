@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from chipdemo.errors import (
     AccessError,
+    BatchError,
     BusyError,
     ChipDemoError,
     ImageError,
@@ -46,6 +47,7 @@ PROBLEMS = (
     (SlowRequestError, 408, "slow-request", "The request did not arrive in time"),
     (StoppingError, 503, "stopping", "The app is being stopped"),
     (BusyError, 503, "busy", "Too many requests"),
+    (BatchError, 400, "empty-batch", "There is nothing to inspect"),
     (SettingsError, 400, "invalid-parameter", "A parameter cannot be used"),
     (ChipDemoError, 500, "failed", "The image could not be inspected"),
 )
@@ -78,7 +80,7 @@ def answer(
 
 
 def add_problems(app: FastAPI) -> None:
-    """Let the app answer every error by a problem."""
+    """Let the app answer errors that were raised on purpose; Recorded answers others."""
 
     async def on_error(request: Request, error: Exception) -> Response:
         return answer(request, problem_of(error))
@@ -97,7 +99,6 @@ def add_problems(app: FastAPI) -> None:
         return answer(request, problem, error.headers)
 
     app.add_exception_handler(ChipDemoError, on_error)
-    app.add_exception_handler(Exception, on_error)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_exception_handler(RequestValidationError, on_parameter)
     app.add_exception_handler(HTTPException, on_http)

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chipdemo.ui.http.problems import answer, problem_of
 
 ID_HEADER = b"x-request-id"
 ID = re.compile(rb"[\w.-]{1,64}", re.ASCII)  # of a client's own id that is kept
@@ -60,6 +63,8 @@ class Recorded:
 
         try:
             await self.app(scope, receive, with_id)
+        except Exception as error:  # noqa: BLE001 - an error of the program has an id in the log too
+            await answer(Request(scope), problem_of(error))(scope, receive, with_id)
         finally:
             route = scope.get("route")  # none for addresses that anybody may make up: they count as one
             fields = record.ended(f"/v1{route.path if route else ''}", status)
