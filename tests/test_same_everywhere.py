@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -102,6 +103,16 @@ def test_the_api_gives_the_same(judge, paths, expected, tmp_path):
             alone, _ = client.predict(image=handle_file(path), api_name="/inspect")
             (compared,) = client.predict(image=handle_file(path), api_name="/compare")
             for result in (alone, of_batch, compared["inspection"]):
+                assert essence(result) == essence(expected[path.name]), path.name
+
+
+def test_the_http_api_gives_the_same(judge, paths, expected):
+    with served(judge.models) as address:
+        files = [("images", (path.name, path.read_bytes())) for path in paths]
+        lines = httpx.post(f"{address}/v1/inspect_batch", files=files, timeout=60).text.splitlines()
+        for path, line in zip(paths, lines, strict=True):
+            alone = httpx.post(f"{address}/v1/inspect", content=path.read_bytes(), timeout=60).json()
+            for result in (alone, json.loads(line)):
                 assert essence(result) == essence(expected[path.name]), path.name
 
 
