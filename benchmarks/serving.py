@@ -1,134 +1,283 @@
-"""The running app, seen from outside: start to first verdict, and many clients at once.
+"""The HTTP API under load, beside the bare network on the same machine in the same run.
 
-    python benchmarks/serving.py
+    apt-get install wrk hey
+    python benchmarks/serving.py                      # a minute for each model
+    python benchmarks/serving.py --soak 30            # 30 minutes at 80 % load
 
-Start: `python app.py` until the first answer of /inspect, in turn with `python -c "import gradio"`; once
-for the first start with a model, which exports its network, and then for later ones. Load: 200 requests
-by 20 concurrent clients; every answer must equal the one a single user got for the same image.
+wrk posts ELPV images over 1, 4 and 20 connections that stay open. The bare network is the backbone alone in
+OpenVINO, in the precision of the app, as fast as it gets: two streams or one, whichever gives more images a
+second. It takes turns with the app, so that a machine whose speed drifts is fair to both.
+Soak: hey posts one image at a fixed rate; beside it, 1 % of as many requests are no images, and a client hangs
+up in the middle of a request. Every answer is checked; the memory is that of the app's process.
 """
 
 import argparse
 import json
 import os
+import platform
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
+import httpx
 import numpy as np
-from gradio_client import Client, handle_file
+import openvino
+import psutil
+import torch
 
+from benchmarks.latency import alone, exported_bytes, large_jpeg
+from chipdemo.images import read_image
+from chipdemo.judge import Judge
+from chipdemo.models import Models
+from chipdemo.settings import DEFAULT_MODEL, LITE0_MODEL
 from chipdemo.vision.checkpoint import write_json
+from chipdemo.vision.predictor import load_model
 from training.sources import read_elpv
 
 ROOT = Path(__file__).resolve().parent.parent
-CLIENTS, REQUESTS, IMAGES = 20, 200, 20
+IMAGES, CONNECTIONS, SECONDS, ROUNDS = 20, (1, 4, 20), 8, 3
+SCRIPT = """
+local bodies = {}
+for number = 1, #COUNT do
+  local file = io.open("FOLDER/" .. number, "rb")
+  bodies[number] = file:read("*a")
+  file:close()
+end
+local turn = 0
+request = function()
+  turn = turn % #bodies + 1
+  return wrk.format("POST", nil, {["Content-Type"] = "application/octet-stream"}, bodies[turn])
+end
+done = function(summary, latency)
+  local errors = summary.errors
+  local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
+  io.write(string.format("%d %f %f %f %d", summary.requests, summary.duration / 1e6,
+    latency:percentile(50) / 1e3, latency:percentile(95) / 1e3, failed))
+end
+"""
+
+
+class Bare:
+    """A backbone alone in OpenVINO. precision: "f32" or "bf16", as the app has it."""
+
+    def __init__(self, backbone: str, image_size: int, precision: str):
+        core = openvino.Core()
+        batch = torch.randn(1, 3, image_size, image_size)
+        model = core.read_model(exported_bytes(alone(backbone), batch))
+        model.reshape([1, 3, image_size, image_size])
+        self.numbers = {"batch": batch.numpy()}
+        hints = {"INFERENCE_PRECISION_HINT": precision}
+        self.single = core.compile_model(model, "CPU", hints | {"PERFORMANCE_HINT": "LATENCY"})
+        self.streams = core.compile_model(model, "CPU", hints | {"PERFORMANCE_HINT": "THROUGHPUT"})
+
+    def one_ms(self, rounds: int = 100) -> float:
+        """Median of one image at a time."""
+        request, times = self.single.create_infer_request(), []
+        for _ in range(rounds):
+            started = time.perf_counter()
+            request.infer(self.numbers, share_inputs=True)
+            times.append(1000 * (time.perf_counter() - started))
+        return float(np.median(times))
+
+    def per_second(self, seconds: float) -> float:
+        """Images, the faster of one stream and several."""
+        rates = []
+        for compiled in (self.single, self.streams):
+            queue, count = openvino.AsyncInferQueue(compiled), 0
+            started = time.perf_counter()
+            while time.perf_counter() - started < seconds / 2:
+                queue.start_async(self.numbers, share_inputs=True)
+                count += 1
+            queue.wait_all()
+            rates.append(count / (time.perf_counter() - started))
+        return max(rates)
 
 
 @contextmanager
-def app(flags: list[str]):
-    """The app on a free port; gives its address as soon as the process runs."""
+def app(*flags: str) -> Iterator[tuple[str, psutil.Process]]:
+    """The app on a free port, once it is ready: its address and process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, ROOT / "app.py", "--port", str(port), *flags]
-    folder = tempfile.mkdtemp()  # its labels are nobody's
-    environment = os.environ | {"PYTHONUNBUFFERED": "1", "CHIPDEMO_JOURNAL": f"{folder}/labels.db"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def connect(address: str, **options) -> Client:
-    port = int(address.rpartition(":")[2])
-    while True:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), *flags]
+        environment = os.environ | {"CHIPDEMO_JOURNAL": f"{folder}/labels.db"}
+        with open(f"{folder}/log", "w") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        address = f"http://127.0.0.1:{port}"
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return Client(address, verbose=False, **options)
-        except OSError:
-            time.sleep(0.02)
+            while True:
+                try:
+                    if httpx.get(f"{address}/v1/ready").status_code == 200:
+                        break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+                if process.poll() is not None:
+                    raise SystemExit(Path(folder, "log").read_text())
+            yield address, psutil.Process(process.pid)
+        finally:
+            process.terminate()
+            process.wait()
 
 
-def inspect(client: Client, path: Path) -> dict:
-    """The part of the answer that depends on the image alone."""
-    result, _ = client.predict(image=handle_file(path), api_name="/inspect")
-    return {key: value for key, value in result.items() if key != "timing_ms"}
+def wrk(address: str, files: list[bytes], connections: int, seconds: int = SECONDS) -> dict[str, float]:
+    """What wrk measures: images a second, p50 and p95 in ms, failed requests."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, content in enumerate(files, 1):
+            Path(folder, str(number)).write_bytes(content)
+        script = Path(folder, "post.lua")
+        script.write_text(SCRIPT.replace("#COUNT", str(len(files))).replace("FOLDER", folder))
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--timeout",
+            "30s",
+            "-s",
+            script,
+            address,
+        ]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    count, lasted, p50, p95, failed = map(float, text.strip().splitlines()[-1].split())
+    return {"per_second": count / lasted, "p50_ms": p50, "p95_ms": p95, "failed": failed}
 
 
-def start_seconds(flags: list[str], path: Path) -> float:
-    started = time.perf_counter()
-    with app(flags) as address:
-        inspect(connect(address), path)
-        return time.perf_counter() - started
+def elpv_files() -> list[bytes]:
+    return [sample.path.read_bytes() for sample in read_elpv().samples[::100][:IMAGES]]
 
 
-def import_seconds() -> float:
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import gradio"], check=True)
-    return time.perf_counter() - started
-
-
-def load(address: str, paths: list[Path]) -> dict:
-    client = connect(address)
-    alone = {path: inspect(client, path) for path in paths}
-    jobs = [paths[number % len(paths)] for number in range(REQUESTS)]
-    clients = [connect(address) for _ in range(CLIENTS)]
-
-    def ask(number: int) -> tuple[float, str]:
+def in_process_ms(model, files: list[bytes], rounds: int = 60) -> float:
+    """Median of one image, from the bytes of its file to JSON, without HTTP."""
+    judge, times = Judge(Models(model)), []
+    for number in range(rounds):
         started = time.perf_counter()
-        try:
-            answer = inspect(clients[number % CLIENTS], jobs[number])
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong is what is counted
-            return time.perf_counter() - started, f"error: {error}"
-        return time.perf_counter() - started, "right" if answer == alone[jobs[number]] else "mixed up"
+        json.dumps(judge.inspect(judge.read(files[number % len(files)], 64)).to_json())
+        times.append(1000 * (time.perf_counter() - started))
+    return float(np.median(times))
 
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        started = time.perf_counter()
-        answers = list(pool.map(ask, range(REQUESTS)))
-        total = time.perf_counter() - started
-    seconds = [second for second, _ in answers]
-    outcomes = [outcome for _, outcome in answers]
+
+def measured(folder: Path) -> dict:
+    """One model: medians of the rounds, and of the ratios within a round."""
+    model = load_model(str(folder), runtime="auto", graphs=ROOT / "runs" / "graphs")
+    bare = Bare(model.spec.backbone, model.spec.image_size, model.info.precision)
+    files, large, rounds = elpv_files(), [large_jpeg()], []
+    with app("--model", str(folder)) as (address, _):
+        inspect = f"{address}/v1/inspect"
+        wrk(inspect, files, 4, 3)  # warms up
+        for _ in range(ROUNDS):
+            found = {"bare_ms": bare.one_ms(), "bare_per_second": bare.per_second(SECONDS)}
+            found["in_process_ms"] = in_process_ms(model, files)
+            loads = {count: wrk(inspect, files, count) for count in CONNECTIONS}
+            for count, load in loads.items():
+                found |= {f"{name}_at_{count}": value for name, value in load.items()}
+            found["large_jpeg_ms"] = wrk(f"{inspect}?tiles=false", large, 1)["p50_ms"]
+            found["share_of_bare_at_4"] = loads[4]["per_second"] / found["bare_per_second"]
+            found["p95_at_20_over_ideal"] = loads[20]["p95_ms"] / (20_000 / loads[20]["per_second"])
+            found["p50_at_1_over_in_process"] = loads[1]["p50_ms"] / found["in_process_ms"]
+            rounds.append(found)
+    medians = {name: float(np.median([one[name] for one in rounds])) for name in rounds[0]}
+    return {name: round(value, 2) for name, value in medians.items()} | {"runtime": model.info.runtime}
+
+
+def soaked(folder: Path, minutes: float) -> dict:
+    """Errors and memory over a long time at 80 % load."""
+    files, bad = elpv_files(), b"this is no image"
+    with app("--model", str(folder)) as (address, process), tempfile.TemporaryDirectory() as place:
+        inspect = f"{address}/v1/inspect"
+        rate = 0.8 * wrk(inspect, files, 4, 20)["per_second"]
+        Path(place, "chip.png").write_bytes(files[0])
+        expected = httpx.post(inspect, content=files[1]).json()["abnormal_probability"]
+        ended, other = threading.Event(), {"bad": 0, "good": 0, "wrong": 0, "hung_up": 0}
+
+        def beside() -> None:
+            with httpx.Client(timeout=60) as client:
+                while not ended.wait(1 / (0.01 * rate)):
+                    other["bad"] += 1
+                    other["wrong"] += client.post(inspect, content=bad).status_code != 422
+                    other["good"] += 1
+                    answer = client.post(inspect, content=files[1])
+                    other["wrong"] += answer.json().get("abnormal_probability") != expected
+                    hang_up(address, files[0])
+                    other["hung_up"] += 1
+
+        memory = []
+
+        def watch() -> None:
+            while not ended.wait(5):
+                memory.append(process.memory_info().rss / 1e6)
+
+        threads = [threading.Thread(target=one) for one in (beside, watch)]
+        for thread in threads:
+            thread.start()
+        command = [
+            "hey",
+            "-z",
+            f"{round(60 * minutes)}s",
+            "-c",
+            "4",
+            "-q",
+            str(rate / 4),
+            "-m",
+            "POST",
+            "-o",
+            "csv",
+        ]
+        command += ["-T", "application/octet-stream", "-D", f"{place}/chip.png", inspect]
+        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[1:]
+        ended.set()
+        for thread in threads:
+            thread.join()
+    statuses = [line.split(",")[6] for line in lines]
+    early, late = np.median(memory[12:36]), np.median(memory[-24:])
     return {
-        "requests": REQUESTS,
-        "clients": CLIENTS,
-        "errors": sum(outcome.startswith("error") for outcome in outcomes),
-        "mixed_up": outcomes.count("mixed up"),
-        "p50_ms": round(float(np.percentile(seconds, 50)) * 1000),
-        "p95_ms": round(float(np.percentile(seconds, 95)) * 1000),
-        "requests_per_second": round(REQUESTS / total, 1),
+        "minutes": minutes,
+        "images_per_second": round(len(lines) / (60 * minutes), 1),
+        "requests": len(lines) + other["bad"] + other["good"],
+        "errors": sum(status != "200" for status in statuses) + other["wrong"],
+        "no_images": other["bad"],
+        "hung_up": other["hung_up"],
+        "p95_ms": round(1000 * float(np.percentile([float(line.split(",")[0]) for line in lines], 95)), 1),
+        "memory_mb_after_1_to_3_minutes": round(float(early)),
+        "memory_mb_in_the_last_2_minutes": round(float(late)),
+        "growth_of_memory": round(float(late / early - 1), 4),
     }
+
+
+def hang_up(address: str, content: bytes) -> None:
+    """Send half of a request and close the connection."""
+    host, _, port = address.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        head = f"POST /v1/inspect HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(content)}\r\n\r\n"
+        connection.sendall(head.encode() + content[: len(content) // 2])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5, help="of the start")
+    parser.add_argument("--model", nargs="+", type=Path, default=[DEFAULT_MODEL, LITE0_MODEL])
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="of the first model, and nothing else")
     parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "serving.json")
-    options, flags = parser.parse_known_args()
-    paths = [sample.path for sample in read_elpv().samples[::100][:IMAGES]]
-    with tempfile.TemporaryDirectory() as folder:
-        flags += ["--journal", f"{folder}/labels.db"]  # beside which the exported network is kept
-        import_seconds()  # warms the disk's cache
-        first = start_seconds(flags, paths[0])
-        pairs = [(start_seconds(flags, paths[0]), import_seconds()) for _ in range(options.rounds)]
-        with app(flags) as address:
-            under_load = load(address, paths)
-    report = {
-        "command": " ".join(["python benchmarks/serving.py", *sys.argv[1:]]),
-        "first_start_to_first_verdict_s": round(first, 2),
-        "start_to_first_verdict_s": round(float(np.median([start for start, _ in pairs])), 2),
-        "import_gradio_s": round(float(np.median([bare for _, bare in pairs])), 2),
-        "start_less_a_second_over_import": round(float(np.median([(s - 1) / bare for s, bare in pairs])), 2),
-        "load": under_load,
-    }
+    options = parser.parse_args()
+    if missing := [tool for tool in ("wrk", "hey") if not shutil.which(tool)]:
+        raise SystemExit(
+            f"{' and '.join(missing)} is not installed. Run apt-get install {' '.join(missing)}."
+        )
+    report = json.loads(options.report.read_text()) if options.report.exists() else {}
+    report["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
+    if options.soak:
+        report["soak"] = {"model": options.model[0].name} | soaked(options.model[0], options.soak)
+    else:
+        report["models"] = {folder.name: measured(folder) for folder in options.model}
     write_json(options.report, report)
     print(json.dumps(report, indent=1))
 

@@ -92,7 +92,10 @@ def test_the_snippet_of_the_api_runs_as_it_stands(tmp_path, monkeypatch, capsys)
     with served(load_model(str(DEFAULT_MODEL))) as address:
         found = {}
         exec(snippet.replace("http://127.0.0.1:7860", address), found)
-    keys = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", text_of(ROOT / "docs" / "api.md"), re.MULTILINE)
+    of_the_inspection = (
+        text_of(ROOT / "docs" / "api.md").partition("## The inspection\n")[2].partition("\n## ")[0]
+    )
+    keys = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", of_the_inspection, re.MULTILINE)
     assert set(re.findall(r"\w+", " ".join(keys))) == found["result"].keys()
     assert Path(found["overlay"]).suffix == ".png"
     assert found["result"]["outcome"] in capsys.readouterr().out

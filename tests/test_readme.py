@@ -1,5 +1,6 @@
 """Every command of README.md, run as it stands, on tiny images, a tiny model and a Hub on this machine."""
 
+import json
 import os
 import re
 import shlex
@@ -20,8 +21,10 @@ import pytest
 
 import app
 from chipdemo.__main__ import main
+from tests.fakes import FakeModel
 from tests.hub import Account, Hub
 from tests.scripts import run_script
+from tests.serving import served
 from tests.tiny import BACKBONE, draw_chip, draw_chips, tiny_checkpoint
 from training.options import parse
 from training.push import push
@@ -110,6 +113,15 @@ def run_app(arguments: list[str]) -> None:
     assert answers[0].strip() == "ok"
 
 
+def run_curl(arguments: list[str], address: str) -> None:
+    if not shutil.which("curl"):
+        return
+    with served(FakeModel()) as here:
+        command = ["curl", *arguments, address.replace("http://127.0.0.1:7860", here)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert json.loads(answer)["outcome"]
+
+
 def run_command(words: list[str], monkeypatch) -> None:
     match words:
         case ["make", *targets]:
@@ -126,6 +138,8 @@ def run_command(words: list[str], monkeypatch) -> None:
             train(replace(parse(arguments), **TINY))
         case ["python", script, *arguments]:
             assert run_script(monkeypatch, script, *arguments) == ""
+        case ["curl", *arguments, address]:
+            run_curl(arguments, address)
         case _:
             pytest.fail(f"no way to run {shlex.join(words)}")
 
