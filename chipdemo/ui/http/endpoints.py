@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import anyio
 import numpy as np
 from fastapi import Depends, FastAPI, Query, Request
+from fastapi.security import HTTPBearer
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
@@ -135,23 +136,25 @@ def http_api(
     return app
 
 
-def known_caller(api: Api) -> Any:
-    """A dependency of the endpoints that not everybody may ask. Raises AccessError."""
+def known_caller(api: Api) -> list[Any]:
+    """Dependencies of the endpoints that not everybody may ask. Raises AccessError."""
 
     async def caller(request: Request) -> None:
         request.state.record.add(caller=api.access.caller(request))
 
-    return Depends(caller)
+    described = [Depends(HTTPBearer(auto_error=False, description="An API key."))] if api.access.keys else []
+    return [Depends(caller), *described]
 
 
 def add_inspect(app: FastAPI, api: Api) -> None:
     @app.post(
         "/inspect",
+        tags=["Inspect"],
         summary="Inspect one image",
         response_model=schema.Inspection,
         responses=problems(400, 401, 408, 413, 422, 503),
         openapi_extra={"requestBody": {"content": {"image/*": FILE, "multipart/form-data": FORM}}},
-        dependencies=[known_caller(api)],
+        dependencies=known_caller(api),
     )
     async def inspect(
         request: Request,
@@ -217,6 +220,7 @@ def add_inspect_batch(app: FastAPI, api: Api) -> None:
 
     @app.post(
         "/inspect_batch",
+        tags=["Inspect"],
         summary="Inspect many images",
         response_class=Response,
         responses={
@@ -224,7 +228,7 @@ def add_inspect_batch(app: FastAPI, api: Api) -> None:
             **problems(400, 401, 408, 413, 503),
         },
         openapi_extra={"requestBody": {"content": content}},
-        dependencies=[known_caller(api)],
+        dependencies=known_caller(api),
     )
     async def inspect_batch(
         request: Request, threshold: Threshold = None, model: Name = "", tiles: InTiles = True
@@ -274,20 +278,22 @@ def json_lines(
 def add_status(app: FastAPI, api: Api) -> None:
     @app.get(
         "/models",
+        tags=["Status"],
         summary="The models of this app",
         response_model=schema.Models,
         responses=problems(401),
-        dependencies=[known_caller(api)],
+        dependencies=known_caller(api),
     )
     async def models() -> dict[str, Any]:
         return {"models": [model_json(model) for model in api.models.every]}
 
-    @app.get("/health", summary="Whether the app runs", response_model=schema.Status)
+    @app.get("/health", tags=["Status"], summary="Whether the app runs", response_model=schema.Status)
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
     @app.get(
         "/ready",
+        tags=["Status"],
         summary="Whether images are accepted now, for a load balancer",
         response_model=schema.Status,
         responses=problems(503),
