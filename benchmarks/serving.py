@@ -7,8 +7,8 @@
 wrk posts ELPV images over 1, 4 and 20 connections that stay open. The bare network is the backbone alone in
 OpenVINO, in the precision of the app, as fast as it gets: two streams or one, whichever gives more images a
 second. It takes turns with the app, so that a machine whose speed drifts is fair to both.
-Soak: hey posts one image at a fixed rate; beside it, 1 % of as many requests are no images, and a client hangs
-up in the middle of a request. Every answer is checked; the memory is that of the app's process.
+Soak: hey posts one image at a fixed rate; beside it, 1 % of as many requests are no images, and a client
+hangs up in the middle of a request. Every answer is checked; the memory is that of the app's process.
 """
 
 import argparse
@@ -24,7 +24,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 
 import httpx
@@ -34,7 +33,6 @@ import psutil
 import torch
 
 from benchmarks.latency import alone, exported_bytes, large_jpeg
-from chipdemo.images import read_image
 from chipdemo.judge import Judge
 from chipdemo.models import Models
 from chipdemo.settings import DEFAULT_MODEL, LITE0_MODEL
@@ -110,7 +108,7 @@ def app(*flags: str) -> Iterator[tuple[str, psutil.Process]]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), *flags]
         environment = os.environ | {"CHIPDEMO_JOURNAL": f"{folder}/labels.db"}
-        with open(f"{folder}/log", "w") as log:
+        with Path(folder, "log").open("w") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         address = f"http://127.0.0.1:{port}"
         try:

@@ -154,6 +154,7 @@ def test_the_id_of_a_request_is_in_the_answer_and_in_one_line_of_the_log(address
     with caplog.at_level(logging.INFO, "chipdemo"):
         answer = httpx.post(f"{address}/inspect", content=DARK, headers={"X-Request-ID": "line-3.0001"})
         made_up = httpx.post(f"{address}/inspect", content=b"", headers={"X-Request-ID": "no id!"})
+        until(lambda: caplog.text.count("/v1/inspect") == 2)  # after the answer is sent
     assert answer.json()["request_id"] == answer.headers["x-request-id"] == "line-3.0001"
     assert len(made_up.headers["x-request-id"]) == 32
     lines = [json.loads(one.message) for one in caplog.records if one.name == "chipdemo.requests"]
@@ -175,6 +176,8 @@ def test_metrics_count_answers_rejected_requests_and_the_time_of_each_step(addre
     def of(text: str, name: str) -> float:
         return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(name)), 0.0)
 
+    path = 'chipdemo_answers_total{path="/v1",status="404"}'
+    until(lambda: of(metrics.text().decode(), path) > of(before, path))  # after the answer is sent
     after = metrics.text().decode()
     for name, more in {
         'chipdemo_answers_total{path="/v1/inspect",status="200"}': 1,
