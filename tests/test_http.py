@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -30,9 +31,11 @@ from chipdemo.ui.http.schema import Models as ModelList
 from tests.fakes import FakeModel, Knows
 from tests.serving import served
 from tests.test_service import Held, file_of
+from tests.tiny import draw_chip, tiny_checkpoint
 from tests.waiting import until
 
-CLIENTS = Path(__file__).parent.parent / "docs" / "clients"
+ROOT = Path(__file__).parent.parent
+CLIENTS = ROOT / "docs" / "clients"
 DARK, LIGHT = file_of(10), file_of(240)
 
 
@@ -416,3 +419,40 @@ def test_the_example_clients_work(client, tmp_path):
         failed = run("bad.png")
         assert failed.returncode != 0
         assert "The image cannot be read" in failed.stdout + failed.stderr
+
+
+def test_the_app_that_is_terminated_answers_what_it_accepted(tmp_path):
+    """The process itself, as a container stops it."""
+    folder = tiny_checkpoint(tmp_path / "tiny")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(ROOT / "app.py"), "--model", str(folder), "--runtime", "torch"]
+    command += ["--port", str(port), "--journal", str(tmp_path / "labels.db")]
+    address, log = f"http://127.0.0.1:{port}/v1", (tmp_path / "log").open("w")
+    process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        until(lambda: is_ready(address) or process.poll() is not None)
+        draw_chip(1, size=700).save(tmp_path / "chip.png")  # in tiles: takes a while
+        content = (tmp_path / "chip.png").read_bytes()
+        with ThreadPoolExecutor(20) as pool:
+            sending = [
+                pool.submit(httpx.post, f"{address}/inspect", content=content, timeout=60) for _ in range(20)
+            ]
+            until(lambda: any(one.done() for one in sending))
+            process.send_signal(signal.SIGTERM)
+            answers = [one.result() for one in sending if not isinstance(one.exception(), httpx.ConnectError)]
+        assert {one.status_code for one in answers} <= {200, 503}
+        assert sum(one.status_code == 200 for one in answers) > 5
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        log.close()
+
+
+def is_ready(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/ready").status_code == 200
+    except httpx.TransportError:
+        return False
