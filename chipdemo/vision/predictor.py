@@ -73,6 +73,7 @@ class NetworkModel:
         self.engine, self.spec, self.info, self.anomaly_model = engine, spec, info, anomaly_model
         self.alignment = anomaly_model.alignment if anomaly_model else Alignment()
         self.copies = anomaly_model.thumbnails if anomaly_model else ()
+        self.scaled_to = self.alignment.scaled_to(spec)
         if spec.verdict_by == HEAD:
             attention = (CBAM,) if spec.attention == "cbam" else ()
             inverse, both = ((INVERSE,), (INVERSE_CAM,)) if anomaly_model else ((), ())
