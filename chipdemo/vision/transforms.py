@@ -65,6 +65,6 @@ def letterboxed(image: Image.Image, size: int, interpolation: str) -> View:
 
 def normalize(pixels: "Tensor", mean: tuple[float, ...], std: tuple[float, ...]) -> "Tensor":
     """(N, H, W, 3) pixels, uint8 or float 0-255 -> (N, 3, H, W) float32 in channels-last memory."""
-    pixels = pixels.permute(0, 3, 1, 2).float()
-    mean, std = (pixels.new_tensor(values)[:, None, None] for values in (mean, std))
-    return pixels * (1 / (255 * std)) - mean / std
+    pixels = pixels.float()
+    mean, std = (pixels.new_tensor(values) for values in (mean, std))
+    return (pixels * (1 / (255 * std)) - mean / std).permute(0, 3, 1, 2)
