@@ -160,7 +160,9 @@ class ChipNet(nn.Module):
         """
         raw, intermediates = self._features(batch, stages)
         features, channel, spatial = self.attend(raw)
-        maps = F.conv2d(features, self.head.weight[:, :, None, None])  # (N, C, h, w) -> (N, 2, h, w)
+        normal, abnormal = self.head.weight  # (C,) each
+        directions = torch.stack((abnormal - normal, abnormal))
+        maps = F.conv2d(features, directions[:, :, None, None])  # (N, C, h, w) -> (N, 2, h, w)
         if spatial is None:
             pooled = features.mean((2, 3))  # (N, C, h, w) -> (N, C)
         else:
@@ -172,7 +174,7 @@ class ChipNet(nn.Module):
         embedding = raw.mean((2, 3))
         return ChipNetOutput(
             logits=self.head(self.dropout(pooled)),
-            cam=maps[:, 1] - maps[:, 0],
+            cam=maps[:, 0],
             abnormal_map=maps[:, 1],
             pooled=pooled,
             by_channel=features,
