@@ -30,7 +30,7 @@ from time import perf_counter
 import numpy as np
 import psutil
 
-from chipdemo.batch.run import BATCH, Task, inspect_all, read
+from chipdemo.batch.run import BATCH, Task, inspect_all
 from chipdemo.batch.sources import ImageList, find_images
 from chipdemo.files import in_parallel
 from chipdemo.images import read_image
@@ -104,7 +104,7 @@ def decoding(count: int) -> dict:
         task, images = task_of(), elpv_images(Path(folder), count)
 
         def prepare(image):
-            return task.judge.prepare(read(image))
+            return task.judge.prepare(task.read(image))
 
         return measured(lambda: counted(in_parallel(prepare, images)))
 

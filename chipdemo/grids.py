@@ -20,13 +20,14 @@ CONTRAST = 3  # times as dark as what lies between is every line between cells .
 BETWEEN = 80  # ... of which this percentile counts: busbars cross whole rows of cells too
 
 
-def cells_of(image: Image.Image, side: int) -> tuple[Box, ...]:
+def cells_of(image: Image.Image, side: int, size: tuple[int, int]) -> tuple[Box, ...]:
     """The cells, row by row, or none where the image shows no grid of at least two of them.
 
-    side: the expected one of a cell, pixels; it may be wrong by a factor of SCALE.
+    side: the expected one of a cell, pixels; it may be wrong by a factor of SCALE. size: (width, height) in
+    which side and cells are counted; the image may have fewer pixels.
     """
     scale = CELL / side
-    width, height = (max(round(length * scale), 1) for length in image.size)
+    width, height = (max(round(length * scale), 1) for length in size)
     gray = np.asarray(image.convert("L").resize((width, height), Image.Resampling.BOX), np.float32)
     along_x, along_y = (_divisions(_darkness(levels)) for levels in (gray, gray.T))
     grids = [
@@ -43,8 +44,8 @@ def cells_of(image: Image.Image, side: int) -> tuple[Box, ...]:
 
     # Busbars are as dark as lines between cells, but would make cells that are no squares
     _, x, y = max(grids, key=lambda grid: grid[0] * squareness(*grid[1:]))
-    x = np.rint(x * image.width / width).astype(int).tolist()
-    y = np.rint(y * image.height / height).astype(int).tolist()
+    x = np.rint(x * size[0] / width).astype(int).tolist()
+    y = np.rint(y * size[1] / height).astype(int).tolist()
     return tuple((left, top, right, bottom) for top, bottom in zip(y, y[1:]) for left, right in zip(x, x[1:]))
 
 

@@ -168,6 +168,7 @@ class Inspection:
         the verdict: "CAM", or "inverse matching" for a model that judges by its memory bank.
     embedding: (C,) float32, the pooled features. Not in to_json.
     log_odds: of abnormal against normal, before calibration; the mean of the CAM plus the bias.
+    image_sha256: of the upright image's pixels or of the file, as image_sha256_of says.
     image_size: (width, height) in pixels of the upright image.
     timing_ms: by step, in order.
     tiles: of a large image. other_models: that it was not judged by, where there were several.
@@ -186,6 +187,7 @@ class Inspection:
     model_name: str
     model_revision: str
     image_sha256: str
+    image_sha256_of: str
     image_size: tuple[int, int]
     timing_ms: Mapping[str, float]
     tiles: Tiles | None = None
@@ -222,7 +224,12 @@ class Inspection:
                 {"name": one.name, "revision": one.revision, "distance": round(one.distance, 4)}
                 for one in self.other_models
             ],
-            "image": {"sha256": self.image_sha256, "width": width, "height": height},
+            "image": {
+                "sha256": self.image_sha256,
+                "sha256_of": self.image_sha256_of,
+                "width": width,
+                "height": height,
+            },
             "timing_ms": {step: round(ms, 2) for step, ms in self.timing_ms.items()},
             "tiles": self.tiles
             and {
@@ -268,11 +275,13 @@ class Model(Protocol):
 
     methods: the explanations it offers; the first is the verdict's. copies: small ones of the normal images
     in its memory bank, JPEG; empty where none are kept. examples: images to try, where it brings some.
+    scaled_to: pixels of the side to which prepare scales an image.
     """
 
     info: ModelInfo
     methods: Sequence[str]
     copies: Sequence[bytes]
+    scaled_to: int
     examples: "ExampleSet | None"
 
     def prepare(self, image: Image.Image) -> "View":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from chipdemo.images import DecodedImage
+from chipdemo.images import MAX_MEGAPIXELS, REDUCING_GAP, DecodedImage, Source, read_image
 from chipdemo.inspection import (
     COMPARABLE,
     Box,
@@ -24,7 +24,7 @@ from chipdemo.inspection import (
 )
 from chipdemo.models import Models
 from chipdemo.regions import find_regions
-from chipdemo.tiling import BATCH, spread, stitch, tile_around, tiles_for
+from chipdemo.tiling import BATCH, is_large, spread, stitch, tile_around, tiles_for
 
 if TYPE_CHECKING:
     from chipdemo.view import View
@@ -60,6 +60,8 @@ class Prepared:
 
     candidates: tuple[Candidate, ...]
     image_sha256: str
+    image_sha256_of: str
+    image_size: tuple[int, int]
     timing_ms: dict[str, float]
     methods: tuple[str, ...]
     threshold: float | None = None
@@ -92,6 +94,28 @@ class Judge:
     def __init__(self, models: Models, listeners: Sequence[Listener] = ()):
         self.models, self.listeners = models, tuple(listeners)
 
+    def read(
+        self,
+        source: Source,
+        max_megapixels: float = MAX_MEGAPIXELS,
+        *,
+        tiles: bool = True,
+        models: Sequence[Model] = (),
+    ) -> DecodedImage:
+        """Read an image to inspect it, and nothing else, with these tiles and models.
+
+        Of a large JPEG that is inspected as a whole, no more pixels are decoded than the models need.
+        Raises the same errors as read_image.
+        """
+        models = models or self.models.every
+
+        def least_side(size: tuple[int, int]) -> int:
+            if tiles and any(is_large(size, model.info) for model in models):
+                return 0
+            return REDUCING_GAP * max(model.scaled_to for model in models)
+
+        return read_image(source, max_megapixels, least_side)
+
     def inspect(
         self,
         image: DecodedImage,
@@ -122,7 +146,7 @@ class Judge:
         """The part of inspect that needs no network, for threads that work ahead of it."""
         timing_ms = {"read the file": image.read_ms} if image.read_ms else {}
         started = perf_counter()
-        candidates = [_candidate(image.image, model, tiles) for model in models or self.models.every]
+        candidates = [_candidate(image, model, tiles) for model in models or self.models.every]
         timing_ms["resize"] = _ms_since(started)
         if (
             len(candidates) == 1 and candidates[0].tile_count and tiles
@@ -130,7 +154,8 @@ class Judge:
             candidates[0].tiles()
             timing_ms[RESIZE_TILES] = _ms_since(started) - timing_ms["resize"]
         wanted = tuple(method for method in methods if method in COMPARABLE)
-        return Prepared(tuple(candidates), image.sha256, timing_ms, wanted, threshold)
+        identity = image.sha256, image.sha256_of, image.size
+        return Prepared(tuple(candidates), *identity, timing_ms, wanted, threshold)
 
     def inspect_batch(self, images: Sequence[Prepared]) -> list[Inspection]:
         """Judge images that were prepared for the same models and methods; their whole views share a forward
@@ -163,7 +188,7 @@ class Judge:
         tiles: bool = True,
     ) -> tuple[tuple[NormalPatch, ...], ...]:
         """For each region, the patches of normal images that match it best, in the tile around it."""
-        boxes = tiles_for(image.image, model.info).boxes if tiles else ()
+        boxes = tiles_for(image, model.info).boxes if tiles else ()
         if not boxes:
             return model.nearest_normal_patches(image.image, regions)
         found = []
@@ -185,10 +210,12 @@ def explanation_of(inspection: Inspection, method: str) -> Explanation:
     return Explanation(method, heatmap, find_regions(heatmap, method, inspection.image_size, in_tiles))
 
 
-def _candidate(image: Image.Image, model: Model, tiles: bool) -> Candidate:
+def _candidate(image: DecodedImage, model: Model, tiles: bool) -> Candidate:
     boxes, cells = tiles_for(image, model.info)
-    views = cache(partial(_tile_views, image, model, boxes if tiles else ()))
-    return Candidate(model, model.prepare(image), len(boxes), cells, views)
+    if boxes and tiles and image.reduced:
+        raise ValueError("the image was read to be inspected as a whole, so it has no tiles")
+    views = cache(partial(_tile_views, image.image, model, boxes if tiles else ()))
+    return Candidate(model, model.prepare(image.image), len(boxes), cells, views)
 
 
 def _tile_views(image: Image.Image, model: Model, boxes: Sequence[Box]) -> "tuple[tuple[Box, View], ...]":
@@ -210,10 +237,10 @@ def _inspection(image: Prepared, predictions: Sequence[Prediction], network_ms: 
     pairs = list(zip(image.candidates, predictions))
     candidate, prediction = best = min(pairs, key=lambda pair: pair[1].distance)
     others = [(one.model.info, found.distance) for one, found in (pair for pair in pairs if pair is not best)]
-    info, view = candidate.model.info, candidate.view
+    info = candidate.model.info
     threshold = info.threshold if image.threshold is None else image.threshold
     method, heatmap = next(iter(prediction.heatmaps.items()))
-    regions = find_regions(heatmap, method, view.image_size)
+    regions = find_regions(heatmap, method, image.image_size)
     whole = Inspection(
         verdict=verdict_of(prediction.abnormal_probability, threshold),
         abnormal_probability=prediction.abnormal_probability,
@@ -228,7 +255,8 @@ def _inspection(image: Prepared, predictions: Sequence[Prediction], network_ms: 
         model_name=info.name,
         model_revision=info.revision,
         image_sha256=image.image_sha256,
-        image_size=view.image_size,
+        image_sha256_of=image.image_sha256_of,
+        image_size=image.image_size,
         timing_ms=image.timing_ms | {"network and heatmaps": network_ms, "regions": _ms_since(started)},
         other_models=tuple(OtherModel(one.name, one.revision, distance) for one, distance in others),
     )

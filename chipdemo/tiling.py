@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from chipdemo.grids import SCALE, cells_of
+from chipdemo.images import DecodedImage
 from chipdemo.inspection import Box, ModelInfo, Region
 
 SHRINK = 3  # times the network's input: the side of a tile where the training images' size is not known
@@ -26,23 +27,33 @@ class Layout(NamedTuple):
     cells: bool = False
 
 
-def tiles_for(image: Image.Image, info: ModelInfo) -> Layout:
+def is_large(size: tuple[int, int], info: ModelInfo) -> bool:
+    """Whether an image of this (width, height) has tiles for a model."""
+    return max(size) >= LARGE * _side(info)
+
+
+def tiles_for(image: DecodedImage, info: ModelInfo) -> Layout:
     """The tiles of an image for a model; none where it is inspected as a whole. There are MOST at most.
 
     Where the image shows a grid of cells about as large as the images that the model was trained on, they
     are the tiles. Otherwise a tile has as many pixels as these images, since the model knows chips at that
     scale.
     """
-    size, side = image.size, max(info.image_side or SHRINK * info.image_size, info.image_size)
-    if max(size) < LARGE * side:
+    size, side = image.size, _side(info)
+    if not is_large(size, info):
         return Layout(())
     if info.image_side and size[0] * size[1] <= MOST * (SCALE * info.image_side) ** 2:
-        cells = cells_of(image, info.image_side)
+        cells = cells_of(image.image, info.image_side, size)
         if 0 < len(cells) <= MOST:
             return Layout(cells, cells=True)
     while _count(size[0], side) * _count(size[1], side) > MOST:
         side = math.ceil(1.1 * side)
     return Layout(tiles_of(size, side))
+
+
+def _side(info: ModelInfo) -> int:
+    """Of a tile, pixels."""
+    return max(info.image_side or SHRINK * info.image_size, info.image_size)
 
 
 def tiles_of(size: tuple[int, int], side: int) -> tuple[Box, ...]:

@@ -62,7 +62,7 @@ class FakeModel:
     predictions, explanations: how many views each was asked for, to show what runs the model again.
     """
 
-    info, methods, copies, examples = INFO, METHODS, (), None
+    info, methods, copies, examples, scaled_to = INFO, METHODS, (), None, INFO.image_size
 
     def __init__(self):
         self.predictions = self.explanations = 0

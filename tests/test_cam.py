@@ -48,7 +48,7 @@ def test_a_region_at_the_edge_stays_in_the_image():
 def test_the_strongest_channels_are_those_with_the_highest_weight():
     net = tiny_net()
     output = net(torch.randn(2, 3, 64, 64))
-    maps = {name: tensor.detach().numpy() for name, tensor in maps_of(net, output).items()}
+    maps = {name: tensor.detach().numpy() for name, tensor in maps_of(output).items()}
     channels = strongest_channels(EngineOutput(**maps).of(1))
     weights = output.channel_attention[1].detach()
     assert [channel.index for channel in channels] == weights.argsort(descending=True)[:6].tolist()
@@ -76,7 +76,8 @@ def test_evidence_equals_grad_cam_up_to_relu_and_scaling():
             self.net, self.cbam_output = net, torch.nn.Identity()
 
         def forward(self, batch):
-            return net.classify(self.cbam_output(net.refine(net.backbone_features(batch))[0]))
+            by_channel, _, spatial = net.attend(net.backbone_features(batch))
+            return net.classify(self.cbam_output(by_channel * spatial[:, None]))
 
     whole = Whole()
     for seed in range(5):

@@ -23,9 +23,9 @@ def test_spatial_attention_convolves_mean_and_max_over_channels_as_in_equation_3
 def test_cbam_applies_channels_first_and_hands_both_maps_out():
     cbam = CBAM(32)
     features = torch.randn(2, 32, 7, 7)
-    refined, channel, spatial = cbam(features)
-    weighted = features * cbam.channel(features)[:, :, None, None]
-    torch.testing.assert_close(refined, weighted * cbam.spatial(weighted)[:, None])
+    by_channel, channel, spatial = cbam(features)
+    torch.testing.assert_close(by_channel, features * cbam.channel(features)[:, :, None, None])
+    torch.testing.assert_close(spatial, cbam.spatial(by_channel))
     assert channel.shape == (2, 32) and spatial.shape == (2, 7, 7)
     assert channel.min() > 0 and channel.max() < 1
 

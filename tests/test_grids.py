@@ -38,7 +38,7 @@ def draw_module(rows=3, columns=4, gap=0, margin=0, side=90) -> Image.Image:
 def test_the_cells_of_a_module_are_found_at_about_the_expected_size(gap, margin, scale):
     module = draw_module(gap=gap, margin=margin)
     module = module.resize((round(scale * module.width), round(scale * module.height)))
-    cells = cells_of(module, 90)
+    cells = cells_of(module, 90, module.size)
     assert len(cells) == 12
     for number, (left, top, right, bottom) in enumerate(cells):
         row, column = divmod(number, 4)
@@ -49,7 +49,8 @@ def test_the_cells_of_a_module_are_found_at_about_the_expected_size(gap, margin,
 
 
 def test_a_row_of_cells_is_a_grid_too():
-    cells = cells_of(draw_module(rows=1, columns=5), 90)
+    module = draw_module(rows=1, columns=5)
+    cells = cells_of(module, 90, module.size)
     assert len(cells) == 5 and {(top, bottom) for _, top, _, bottom in cells} == {(0, 90)}
 
 
@@ -65,16 +66,16 @@ def test_a_row_of_cells_is_a_grid_too():
     ids=["noise", "plain", "one large cell", "much smaller cells", "a pixel"],
 )
 def test_an_image_without_a_grid_has_no_cells(image):
-    assert cells_of(image, 90) == ()
+    assert cells_of(image, 90, image.size) == ()
 
 
 def test_a_module_is_inspected_cell_by_cell_where_the_model_knows_the_size_of_cells():
     module, info = draw_module(gap=4, side=240), replace(INFO, image_side=240)
-    layout = tiles_for(module, info)
-    assert layout.cells and layout.boxes == cells_of(module, 240) and len(layout.boxes) == 12
-    assert tiles_for(module, replace(info, image_side=0)).boxes == ()  # a tile would be 672 px
+    layout = tiles_for(decode_image(module), info)
+    assert layout.cells and layout.boxes == cells_of(module, 240, module.size) and len(layout.boxes) == 12
+    assert tiles_for(decode_image(module), replace(info, image_side=0)).boxes == ()  # a tile would be 672 px
     plain = Image.new("RGB", module.size, "gray")
-    assert tiles_for(plain, info) == (tiles_of(module.size, 240), False)
+    assert tiles_for(decode_image(plain), info) == (tiles_of(module.size, 240), False)
 
 
 class KnowsCells(FakeModel):

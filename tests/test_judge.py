@@ -54,6 +54,33 @@ def test_an_inspection_says_what_the_model_predicts():
     assert inspection.tiles is None and len(inspection.regions) == 1
 
 
+def test_a_large_jpeg_is_read_with_no_more_pixels_than_the_model_needs(tmp_path):
+    """It scales images to 224 pixels; three times as many are enough. Its tiles have 672 or 2,000."""
+    path, judge = tmp_path / "chip.jpg", fake_judge()
+    drawn(size=(3200, 2700), dark=(1200, 300, 1800, 900)).image.save(path)
+    assert judge.read(path).image.size == (3200, 2700)
+    whole, reduced = judge.read(path), judge.read(path, tiles=False)
+    assert reduced.image.size == (800, 675) and reduced.size == (3200, 2700)
+    found, wanted = (judge.inspect(image, tiles=False) for image in (reduced, whole))
+    assert found.abnormal_probability == pytest.approx(wanted.abnormal_probability, abs=0.001)
+    assert found.regions == wanted.regions and found.image_size == (3200, 2700)
+    image = found.to_json()["image"]
+    assert image == {"sha256": reduced.sha256, "sha256_of": "file", "width": 3200, "height": 2700}
+    assert found.tiles.count == wanted.tiles.count > 0
+    wide = FakeModel()
+    wide.info = replace(wide.info, image_side=2000)
+    assert (
+        judge.read(path, models=[wide]).reduced and not judge.read(path, models=[wide, FakeModel()]).reduced
+    )
+
+
+def test_an_image_that_was_read_as_a_whole_has_no_tiles(tmp_path):
+    path, judge = tmp_path / "chip.jpg", fake_judge()
+    drawn().image.save(path)
+    with pytest.raises(ValueError, match="inspected as a whole"):
+        judge.inspect(judge.read(path, tiles=False))
+
+
 def test_the_verdict_follows_the_threshold_without_running_the_model():
     model = FakeModel()
     inspection = fake_judge(model).inspect(plain((128, 128, 128)), threshold=0.9)

@@ -1,4 +1,4 @@
-"""The same 12 images get the same answer wherever they are judged."""
+"""The same 13 images get the same answer wherever they are judged."""
 
 import json
 from dataclasses import replace
@@ -54,7 +54,8 @@ def draw_all(folder: Path) -> list[Path]:
     for name, image in images.items():
         image.save(folder / name)
     tiled.save(folder / "rotated.jpg", exif=rotated)
-    return [folder / name for name in sorted([*images, "rotated.jpg"])]
+    tiled.resize((1500, 1100)).save(folder / "very large.jpg", exif=rotated)
+    return [folder / name for name in sorted([*images, "rotated.jpg", "very large.jpg"])]
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def essence(result: dict) -> dict:
 
 
 def test_the_images_are_of_all_kinds(expected):
-    assert len(expected) == 12
+    assert len(expected) == 13
     assert {result["outcome"] for result in expected.values()} > {"out_of_distribution"}
     assert sum(bool(result["tiles"]) for result in expected.values()) >= 4
 
@@ -124,6 +125,27 @@ def test_the_command_line_gives_the_same(checkpoint, paths, expected, tmp_path):
     assert {Path(result["path"]).name: essence(result) for result in results} == {
         name: essence(result) for name, result in expected.items()
     }
+
+
+def test_a_large_jpeg_is_the_same_as_a_whole(judge, checkpoint, paths, tmp_path):
+    """Where it is reduced while it is decoded, and, within what that changes, where it is not."""
+    path = next(path for path in paths if path.name == "very large.jpg")
+    decoded = judge.read(path, tiles=False)
+    assert decoded.image.size == (275, 375) and decoded.size == (1100, 1500)
+    wanted = essence(judge.inspect(decoded, tiles=False).to_json())
+    with served(judge.models) as address:
+        client = Client(address, verbose=False, download_files=tmp_path / "downloads")
+        found, _ = client.predict(image=handle_file(path), tiles=False, api_name="/inspect")
+    assert essence(found) == wanted
+    out = tmp_path / "out"
+    command = ["inspect", str(path), "--model", str(checkpoint), "--runtime", "torch", "--tiles", "off"]
+    assert main([*command, "--out", str(out)]) == 0
+    assert essence(json.loads((out / "inspections.jsonl").read_text())) == wanted
+    whole = judge.inspect(read_image(path), tiles=False).to_json()
+    assert whole["image"]["sha256_of"] == "pixels" and wanted["image"]["sha256_of"] == "file"
+    for name in ("outcome", "verdict", "tiles", "model"):
+        assert whole[name] == wanted[name]
+    assert whole["abnormal_probability"] == pytest.approx(wanted["probability"], abs=0.01)
 
 
 def test_the_scores_of_the_queue_are_the_same(judge, paths, expected, tmp_path):

@@ -35,6 +35,7 @@ COLUMNS = {
     "distance": pa.float64(),
     "regions": pa.string(),  # JSON, pixels of the upright image
     "sha256": pa.string(),
+    "sha256_of": pa.string(),
     "width": pa.int64(),
     "height": pa.int64(),
     "model": pa.string(),
@@ -122,7 +123,7 @@ def row_of(result: Result) -> dict[str, Any]:
         "notes": " ".join(result.get("notes", ())),
         "model": model.get("name"),
         "revision": model.get("revision"),
-        **{name: image.get(name) for name in ("sha256", "width", "height")},
+        **{name: image.get(name) for name in ("sha256", "sha256_of", "width", "height")},
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from chipdemo.batch.sources import RESUME, BatchImage
 from chipdemo.errors import BatchError, ImageError
 from chipdemo.files import DEFAULT_LIMITS, Limits, as_text, content_of, in_parallel, prefetch
-from chipdemo.images import DecodedImage, read_image
+from chipdemo.images import DecodedImage
 from chipdemo.inspection import Inspection, Model, ModelInfo
 from chipdemo.judge import Judge, Prepared
 from chipdemo.overlay import encode, overlay, with_legend
@@ -48,6 +48,11 @@ class Task:
         """What the threshold does to the validation split of each model, in plain text."""
         infos = [model.info for model in self.models]
         return meaning_of(infos, [self._threshold(info) for info in infos])
+
+    def read(self, image: BatchImage) -> DecodedImage:
+        """An image to be inspected. Raises ImageError."""
+        content = content_of_image(image, self.limits)
+        return self.judge.read(content, self.limits.megapixels, tiles=self.tiles, models=self.models)
 
     def _threshold(self, info: ModelInfo) -> float:
         return info.threshold if self.threshold is None else self.threshold
@@ -102,6 +107,14 @@ class Results:
             ) from error
 
 
+def content_of_image(image: BatchImage, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Of the file. Raises ImageError."""
+    image = image.fetched()
+    if image.error:
+        raise ImageError(image.error)
+    return content_of(image.file, limits)
+
+
 def inspect_all(
     task: Task, images: Iterable[BatchImage], folder: Path, progress: Progress = lambda done: None
 ) -> Results:
@@ -133,7 +146,7 @@ def inspect_stream(task: Task, images: Iterable[BatchImage]) -> Iterator[list[In
 
     def prepare(image: BatchImage) -> Inspected:
         try:
-            decoded = read(image, task.limits)
+            decoded = task.read(image)
         except ImageError as error:
             return Inspected(image, None, None, error=str(error))
         options = {"threshold": task.threshold, "tiles": task.tiles, "models": task.models}
@@ -160,23 +173,15 @@ def meaning_of(infos: Sequence[ModelInfo], thresholds: Sequence[float]) -> str:
     return " ".join(f"{info.name}: {one}" for info, one in zip(infos, meanings))
 
 
-def read(image: BatchImage, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
-    """Raises ImageError."""
-    image = image.fetched()
-    if image.error:
-        raise ImageError(image.error)
-    return read_image(content_of(image.file, limits), limits.megapixels)
-
-
 def picture(task: Task, image: BatchImage) -> bytes:
     """A JPEG of an image with its heatmap and regions, small enough for a page; b"" where it is gone."""
     try:
-        decoded = read(image, task.limits)
+        decoded = task.read(image)
     except ImageError:
         return b""
     inspection, small = task.judge.inspect(decoded, tiles=task.tiles, models=task.models), decoded.image
-    scale = PICTURE_SIDE / max(PICTURE_SIDE, *small.size)
     small.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    scale = max(small.size) / max(decoded.size)
     regions = [region.scaled(scale) for region in inspection.regions]
     method = inspection.method
     shown = overlay(small, inspection.heatmaps[method], method, regions=regions)

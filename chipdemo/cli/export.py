@@ -28,8 +28,9 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def export(flags: argparse.Namespace, settings: Settings) -> None:
-    from chipdemo.batch.run import read
+    from chipdemo.batch.run import content_of_image
     from chipdemo.batch.sources import find_images
+    from chipdemo.images import read_image
     from chipdemo.vision.revisions import newest_accepted
     from chipdemo.vision.runtimes.export import save_graph
     from chipdemo.vision.transforms import pixels_of
@@ -42,7 +43,7 @@ def export(flags: argparse.Namespace, settings: Settings) -> None:
     found = find_images(flags.int8) if flags.int8 else ()
     every = max(len(found) // CALIBRATION_IMAGES, 1)  # evenly spread over the folder
     images = [
-        pixels_of(read(one).image, spec.image_size, spec.interpolation)
+        pixels_of(read_image(content_of_image(one)).image, spec.image_size, spec.interpolation)
         for one in islice(found, 0, every * CALIBRATION_IMAGES, every)
     ]
     for path in save_graph(net, spec, info, flags.out, flags.format, images):

@@ -14,7 +14,8 @@ class ChannelAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, h, w) features -> (N, C) weights, 0-1."""
-        return torch.sigmoid(self.mlp(features.mean((2, 3))) + self.mlp(features.amax((2, 3))))
+        pooled = torch.stack((features.mean((2, 3)), features.amax((2, 3))))  # (N, C, h, w) -> (2, N, C)
+        return torch.sigmoid(self.mlp(pooled).sum(0))
 
 
 class SpatialAttention(nn.Module):
@@ -33,6 +34,9 @@ class SpatialAttention(nn.Module):
 class CBAM(nn.Module):
     """Channel attention, then spatial attention; both maps are handed out.
 
+    The features are weighed by channel alone. What pools or sums them up weighs by patch afterwards, which
+    is the same and touches each of them once less.
+
     channels: C of the features. reduction: of the channel MLP. kernel: of the spatial convolution.
     """
 
@@ -42,8 +46,10 @@ class CBAM(nn.Module):
         self.spatial = SpatialAttention(kernel)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, C, h, w) -> refined (N, C, h, w), channel weights (N, C), spatial weights (N, h, w)."""
+        """(N, C, h, w) -> F' (N, C, h, w), channel weights (N, C), spatial weights (N, h, w).
+
+        F'' = M_s(F') * F' is F' times the spatial weights.
+        """
         channel = self.channel(features)
         features = features * channel[:, :, None, None]  # F' = M_c(F) * F
-        spatial = self.spatial(features)
-        return features * spatial[:, None], channel, spatial  # F'' = M_s(F') * F'
+        return features, channel, self.spatial(features)

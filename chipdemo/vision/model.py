@@ -21,7 +21,9 @@ class ChipNetOutput(NamedTuple):
     logits: (N, 2), in the order of CLASSES, before calibration.
     cam: (N, h, w), the class activation map: each patch's share in the log-odds. Its mean plus the
         difference of the biases is logits[:, 1] - logits[:, 0] exactly, because the pooled head is linear.
-    features: (N, C, h, w), what the head pools (behind the attention, where there is one).
+    abnormal_map: (N, h, w), the share of the class "abnormal" alone.
+    pooled: (N, C), the mean of the features.
+    by_channel: (N, C, h, w), the features before the spatial attention, where there is one.
     channel_attention: (N, C), 0-1; None without attention.
     spatial_attention: (N, h, w), 0-1; None without attention.
     embedding: (N, C), the backbone's pooled features before the attention.
@@ -31,17 +33,26 @@ class ChipNetOutput(NamedTuple):
 
     logits: Tensor
     cam: Tensor
-    features: Tensor
+    abnormal_map: Tensor
+    pooled: Tensor
+    by_channel: Tensor
     channel_attention: Tensor | None
     spatial_attention: Tensor | None
     embedding: Tensor
     distance: Tensor
     intermediates: tuple[Tensor, ...]
 
+    @property
+    def features(self) -> Tensor:
+        """(N, C, h, w), what the head pools (behind the attention, where there is one)."""
+        if self.spatial_attention is None:
+            return self.by_channel
+        return self.by_channel * self.spatial_attention[:, None]
 
-def weighed(features: Tensor, weights: Tensor) -> Tensor:
-    """The sum of the channels by their weights: (N, C, h, w), (C,) -> (N, h, w)."""
-    return F.conv2d(features, weights[None, :, None, None])[:, 0]
+
+def patches_of(features: Tensor) -> Tensor:
+    """(N, C, h, w) -> (N, h w, C), the same memory where it is channels last."""
+    return features.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 class ChipNet(nn.Module):
@@ -134,8 +145,8 @@ class ChipNet(nn.Module):
             )
         )
 
-    def refine(self, features: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """(N, C, h, w) -> refined features, channel weights (N, C), spatial weights (N, h, w)."""
+    def attend(self, features: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """(N, C, h, w) -> features by channel, channel weights (N, C), spatial weights (N, h, w)."""
         return (features, None, None) if self.attention is None else self.attention(features)
 
     def classify(self, features: Tensor) -> Tensor:
@@ -148,11 +159,28 @@ class ChipNet(nn.Module):
         stages: of feature_info, whose features are wanted too, such as patch_stages.
         """
         raw, intermediates = self._features(batch, stages)
-        features, channel, spatial = self.refine(raw)
-        direction = self.head.weight[1] - self.head.weight[0]  # (C,)
-        cam = weighed(features, direction)
-        embedding = raw.mean((2, 3))  # (N, C, h, w) -> (N, C)
-        distance = self.ood(embedding)
+        features, channel, spatial = self.attend(raw)
+        normal, abnormal = self.head.weight  # (C,) each
+        directions = torch.stack((abnormal - normal, abnormal))
+        maps = F.conv2d(features, directions[:, :, None, None])  # (N, C, h, w) -> (N, 2, h, w)
+        if spatial is None:
+            pooled = features.mean((2, 3))  # (N, C, h, w) -> (N, C)
+        else:
+            maps = maps * spatial[:, None]
+            by_patch = patches_of(features)
+            pooled = (spatial.flatten(1)[:, None] @ by_patch)[:, 0] / by_patch.shape[
+                1
+            ]  # (N, h w, C) -> (N, C)
+        embedding = raw.mean((2, 3))
         return ChipNetOutput(
-            self.classify(features), cam, features, channel, spatial, embedding, distance, intermediates
+            logits=self.head(self.dropout(pooled)),
+            cam=maps[:, 0],
+            abnormal_map=maps[:, 1],
+            pooled=pooled,
+            by_channel=features,
+            channel_attention=channel,
+            spatial_attention=spatial,
+            embedding=embedding,
+            distance=self.ood(embedding),
+            intermediates=intermediates,
         )

@@ -73,6 +73,7 @@ class NetworkModel:
         self.engine, self.spec, self.info, self.anomaly_model = engine, spec, info, anomaly_model
         self.alignment = anomaly_model.alignment if anomaly_model else Alignment()
         self.copies = anomaly_model.thumbnails if anomaly_model else ()
+        self.scaled_to = self.alignment.scaled_to(spec)
         if spec.verdict_by == HEAD:
             attention = (CBAM,) if spec.attention == "cbam" else ()
             inverse, both = ((INVERSE,), (INVERSE_CAM,)) if anomaly_model else ((), ())
@@ -151,7 +152,9 @@ class NetworkModel:
 
     def _prediction(self, output: EngineOutput, view: View, methods: Sequence[str]) -> Prediction:
         """output: of one image, N = 1."""
-        anomaly = self._anomaly(output, view) if self.anomaly_model else None
+        # To search the memory bank takes as long as a small network
+        searched = self.spec.verdict_by != HEAD or INVERSE in methods or INVERSE_CAM in methods
+        anomaly = self._anomaly(output, view) if self.anomaly_model and searched else None
         log_odds, distance = self._judged(output, anomaly)
         probability = float(1 / (1 + np.exp(-log_odds / self.spec.temperature)))
         return Prediction(

@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from PIL import Image
 
+from chipdemo.images import REDUCING_GAP
 from chipdemo.view import SQUEEZED, View
 
 if TYPE_CHECKING:
@@ -19,14 +21,24 @@ def pixels_of(image: Image.Image, size: int, interpolation: str) -> np.ndarray:
     The whole image is kept: its sides are scaled to the square, nothing is cropped, so
     that a defect at the edge is seen and the network's grid covers the image.
     """
+    return _scaled(image, (size, size), interpolation)
+
+
+def _scaled(image: Image.Image, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """To (width, height) pixels: (H, W, 3) uint8.
+
+    Of a large image, averages of its pixels are scaled, as Pillow's reducing_gap has it: a JPEG that is
+    reduced while it is decoded gives nearly the same.
+    """
+    across, down = (max(side // (REDUCING_GAP * wanted), 1) for side, wanted in zip(image.size, size))
+    box = 0, 0, image.width / across, image.height / down
+    if across > 1 or down > 1:
+        image = image.reduce((across, down))
     red, green, blue = image.split()
     if red == green == blue:  # most are gray: scaled once instead of three times, to the same pixels
-        return np.array(_scaled(red, size, interpolation).convert("RGB"))
-    return np.array(_scaled(image, size, interpolation))
-
-
-def _scaled(image: Image.Image, size: int, interpolation: str) -> Image.Image:
-    return image.resize((size, size), RESAMPLING[interpolation])
+        gray = np.asarray(red.resize(size, RESAMPLING[interpolation], box))
+        return cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
+    return np.array(image.resize(size, RESAMPLING[interpolation], box))
 
 
 def squeezed(image: Image.Image, size: int, interpolation: str) -> View:
@@ -44,7 +56,7 @@ def letterboxed(image: Image.Image, size: int, interpolation: str) -> View:
     across, down = max(round(width * scale), 1), max(round(height * scale), 1)
     if across == down:
         return squeezed(image, size, interpolation)
-    fitted = np.asarray(image.resize((across, down), RESAMPLING[interpolation]))
+    fitted = _scaled(image, (across, down), interpolation)
     left, top = (size - across) // 2, (size - down) // 2
     margins = (top, size - down - top), (left, size - across - left), (0, 0)
     to_image = np.array([[size / across, 0, -left / across], [0, size / down, -top / down]])
@@ -53,6 +65,6 @@ def letterboxed(image: Image.Image, size: int, interpolation: str) -> View:
 
 def normalize(pixels: "Tensor", mean: tuple[float, ...], std: tuple[float, ...]) -> "Tensor":
     """(N, H, W, 3) pixels, uint8 or float 0-255 -> (N, 3, H, W) float32 in channels-last memory."""
-    pixels = pixels.permute(0, 3, 1, 2).float()
-    mean, std = (pixels.new_tensor(values)[:, None, None] for values in (mean, std))
-    return pixels * (1 / (255 * std)) - mean / std
+    pixels = pixels.float()
+    mean, std = (pixels.new_tensor(values) for values in (mean, std))
+    return (pixels * (1 / (255 * std)) - mean / std).permute(0, 3, 1, 2)

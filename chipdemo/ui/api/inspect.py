@@ -131,10 +131,14 @@ def inspected(
     """(the inspection's JSON, path of the overlay's PNG). Raises ChipDemoError."""
     threshold = None if threshold is None else checked_threshold(threshold)
     name, path = uploaded_file(payload)
-    decoded, date = read_image(path, max_megapixels), datetime.now().astimezone()
-    inspection = judge.inspect(decoded, threshold=threshold, tiles=tiles)
+    models = judge.models.every
+    decoded = judge.read(path, max_megapixels, tiles=tiles, models=models)
+    date = datetime.now().astimezone()
+    inspection = judge.inspect(decoded, threshold=threshold, tiles=tiles, models=models)
     explanation = explanation_of(inspection, inspection.method)
-    overlay = logic.captioned_overlay(decoded.image, inspection, explanation, inspection.regions)
+    scale = decoded.image.width / decoded.size[0]
+    regions = [region.scaled(scale) for region in inspection.regions]
+    overlay = logic.captioned_overlay(decoded.image, inspection, explanation, regions)
     return (
         logic.inspection_json(inspection, name, date, decoded.notes),
         download(overlay, f"{logic.file_stem(name)}-overlay.png"),

@@ -50,10 +50,18 @@ class Alignment:
         """
         if spec.verdict_by == HEAD:
             return squeezed(image, spec.image_size, spec.interpolation)
-        side = self.windows.side if self.windows else spec.image_size
+        side = self._view_side(spec)
         if self.kind != REGISTERED:
             return letterboxed(image, side, spec.interpolation)
         return self.registered(letterboxed(image, FINER * side, "bilinear"), side)
+
+    def scaled_to(self, spec: ModelSpec) -> int:
+        """Pixels of the side to which view scales an image."""
+        registered = self.kind == REGISTERED and spec.verdict_by != HEAD
+        return (FINER if registered else 1) * self._view_side(spec)
+
+    def _view_side(self, spec: ModelSpec) -> int:
+        return self.windows.side if self.windows else spec.image_size
 
     def registered(self, view: View, side: int) -> View:
         """A view of `side` pixels in the pose of the reference, or as it is where that pose is not usual.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from chipdemo.vision.runtimes.pytorch import TorchEngine
 
 KEPT = 10  # exported networks
-VERSION = 5  # of what export.py writes
+VERSION = 6  # of what export.py writes
 
 log = logging.getLogger(__name__)
 

@@ -11,31 +11,34 @@ from chipdemo.vision.anomaly.patches import describe_patches
 from chipdemo.vision.cam import CHANNELS
 from chipdemo.vision.checkpoint import HEAD, ModelSpec
 from chipdemo.vision.gradients import gradient_heat
-from chipdemo.vision.model import ChipNet, ChipNetOutput, weighed
+from chipdemo.vision.model import ChipNet, ChipNetOutput, patches_of
 from chipdemo.vision.runtimes.engine import EngineOutput
 from chipdemo.vision.transforms import normalize
 from chipdemo.vision.zerogpu import cuda
 
 
-def maps_of(net: ChipNet, output: ChipNetOutput) -> dict[str, Tensor]:
+def maps_of(output: ChipNetOutput) -> dict[str, Tensor]:
     """What EngineOutput has of the network's output, by name; without attention, no maps of it."""
-    features = output.features
     named = {
         "log_odds": output.logits[:, 1] - output.logits[:, 0],  # (N, 2) -> (N,)
         "cam": output.cam,
-        "abnormal_map": weighed(features, net.head.weight[1]),
-        "embedding": features.mean((2, 3)),
+        "abnormal_map": output.abnormal_map,
+        "embedding": output.pooled,
         "distance": output.distance,
     }
     if output.channel_attention is None:
         return named
-    strongest = output.channel_attention.topk(min(CHANNELS, features.shape[1])).indices  # (N, K)
-    index = strongest[:, :, None, None].expand(-1, -1, *features.shape[2:])
+    patches = patches_of(output.by_channel)
+    strongest = output.channel_attention.topk(min(CHANNELS, patches.shape[2])).indices  # (N, K)
+    maps = patches.gather(
+        2, strongest[:, None].expand(-1, patches.shape[1], -1)
+    )  # (N, h w, C) -> (N, h w, K)
+    maps = maps.transpose(1, 2).unflatten(2, output.spatial_attention.shape[1:])  # (N, K, h, w)
     return named | {
         "channel_attention": output.channel_attention,
         "spatial_attention": output.spatial_attention,
         "strongest": strongest,
-        "strongest_maps": features.gather(1, index),
+        "strongest_maps": maps * output.spatial_attention[:, None],
     }
 
 
@@ -51,7 +54,7 @@ def outputs_of(net: ChipNet, spec: ModelSpec, bank: FittedBank | None, batch: Te
             "patches": describe_patches(layers, bank.statistics, bank.descriptor),
         }
     output = net(batch, bank.descriptor.stages if bank else ())
-    named = maps_of(net, output)
+    named = maps_of(output)
     if bank:
         named["patches"] = describe_patches(output.intermediates, bank.statistics, bank.descriptor)
     return named
