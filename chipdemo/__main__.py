@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from chipdemo.cli import EXIT_ERROR, EXIT_FOUND, accept, api_key, export, inspect, labels, teach
+from chipdemo.cli import EXIT_ERROR, EXIT_FOUND, accept, api_key, export, inspect, labels, teach, watch
 from chipdemo.errors import ChipDemoError
 from chipdemo.settings import Settings
 
@@ -19,11 +19,12 @@ EXITS = (
 def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m chipdemo",
-        description="Inspect images of chips, teach a new chip, keep labels, export and accept models.",
+        description="Inspect images of chips, watch a folder, teach a new chip, keep labels, export and "
+        "accept models.",
         epilog=f"COMMAND --help shows the flags of a command. {EXITS}",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (inspect, labels, teach, export, accept, api_key):
+    for command in (inspect, watch, labels, teach, export, accept, api_key):
         command.add_to(commands)
     return parser
 

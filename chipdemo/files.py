@@ -257,6 +257,25 @@ def prefetch(items: Iterable[In]) -> Iterator[In]:
                 future.cancel()
 
 
+def append_whole(path: Path, content: bytes) -> None:
+    """Append all of it; where that raises OSError, such as on a full disk, nothing."""
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            while content:
+                content = content[file.write(content) :]
+        except OSError:
+            file.truncate(before)
+            raise
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, or replace it: at any moment it is there as a whole, or as it was. Raises OSError."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_bytes(content)
+    new.replace(path)
+
+
 def as_text(name: str) -> str:
     """A file name as text that UTF-8 can carry: a name may hold bytes that are no text."""
     return name.encode(errors="backslashreplace").decode()

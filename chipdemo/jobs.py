@@ -21,6 +21,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from chipdemo.errors import JobError
+from chipdemo.locks import held
 
 RUNNING, DONE, FAILED, STOPPED, INTERRUPTED = "running", "done", "failed", "stopped", "interrupted"
 STATE, LOG, LOCK = "job.json", "log.txt", "lock"
@@ -227,19 +228,11 @@ def main(folder: Path) -> None:
     job = read_job(folder)
     threading.Thread(target=listen, daemon=True).start()
     try:
-        with _held(folder.parent / LOCK):
+        with held(folder.parent / LOCK, LOCK_WAIT_S):
             run_steps(job, lambda: heard[0] if heard else "")
     except (OSError, sqlite3.Error) as error:  # the disk is full, or another app was quicker
         print(f"error: {error}", flush=True)
         write_job(replace(job, status=FAILED, ended_at=_now()))
-
-
-@contextmanager
-def _held(lock: Path) -> Iterator[None]:
-    """Hold the lock: an exclusive transaction of SQLite, which ends with the process on every system."""
-    with closing(sqlite3.connect(lock, timeout=LOCK_WAIT_S, isolation_level=None)) as database:
-        database.execute("BEGIN EXCLUSIVE")
-        yield
 
 
 def _is_held(lock: Path) -> bool:

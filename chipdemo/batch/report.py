@@ -10,7 +10,7 @@ from html import escape
 from itertools import islice
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -79,14 +79,17 @@ def write_tables(results: Iterable[Result], folder: Path) -> None:
         (folder / PARQUET).open("wb") as binary,  # pyarrow takes no path that is not UTF-8
         pq.ParquetWriter(binary, pa.schema(COLUMNS)) as parquet,
     ):
-        table = csv.DictWriter(file, COLUMNS)
-        table.writeheader()
+        csv.writer(file).writerow(COLUMNS)
         while chunk := list(islice(rows, ROWS)):
-            table.writerows(
-                {name: escaped(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
-                for row in chunk
-            )
+            write_csv_rows(file, chunk)
             parquet.write_table(pa.Table.from_pylist(chunk, pa.schema(COLUMNS)))
+
+
+def write_csv_rows(file: TextIO, rows: Iterable[Mapping[str, Any]]) -> None:
+    """rows: as row_of makes them. Texts that a spreadsheet would read as formulas are escaped."""
+    csv.DictWriter(file, COLUMNS).writerows(
+        {name: escaped(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows
+    )
 
 
 def complete_parts(results: Iterable[Result], folder: Path) -> int:

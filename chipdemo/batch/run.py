@@ -13,7 +13,16 @@ from typing import Any
 
 from chipdemo.batch.sources import RESUME, BatchImage
 from chipdemo.errors import BatchError, ImageError
-from chipdemo.files import DEFAULT_LIMITS, Limits, as_text, content_of, in_parallel, prefetch
+from chipdemo.files import (
+    DEFAULT_LIMITS,
+    Limits,
+    append_whole,
+    as_text,
+    content_of,
+    in_parallel,
+    prefetch,
+    write_whole,
+)
 from chipdemo.images import DecodedImage
 from chipdemo.inspection import Inspection, Model, ModelInfo
 from chipdemo.judge import Judge, Prepared
@@ -97,10 +106,10 @@ class Results:
             yield from map(json.loads, lines)
 
     def append(self, results: Iterable[Mapping[str, Any]]) -> None:
-        """Raises BatchError where there is no room; what was written before stays."""
+        """Append all or none. Raises BatchError where there is no room; what was written before stays."""
+        lines = "".join(json.dumps(result) + "\n" for result in results)
         try:
-            with (self.folder / RESULTS).open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(result) + "\n" for result in results)
+            append_whole(self.folder / RESULTS, lines.encode())
         except OSError as error:
             raise BatchError(
                 f"Results cannot be written to {self.folder}: {error.strerror}. {RESUME}"
@@ -135,10 +144,27 @@ def resume(
     task: Task, images: Iterable[BatchImage], folder: Path, progress: Progress
 ) -> tuple[Results, Iterator[BatchImage]]:
     """The results that the folder has so far, and the images that have none yet."""
-    results = _results(task.run(), folder)
+    results = results_in(folder, task.run())
     done = {result["path"] for result in results}
     progress(len(done))
     return results, (image for image in images if image.path not in done)
+
+
+def results_in(folder: Path, run: dict[str, Any]) -> Results:
+    """The results in a folder, which have to be of the same run; a new folder has none. Raises BatchError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / RUN).exists():
+            _check_run(run, json.loads((folder / RUN).read_text(encoding="utf-8")), folder)
+        elif any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise BatchError(f"{folder} holds files that are no results. Choose a new folder for --out.")
+        write_whole(folder / RUN, (json.dumps(run, indent=1) + "\n").encode())
+        with (folder / RESULTS).open("a+b") as file:
+            file.seek(0)
+            file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))  # a killed run's half line
+    except (OSError, ValueError) as error:
+        raise BatchError(f"{folder} cannot hold results: {error}. Choose another --out.") from error
+    return Results(folder, run)
 
 
 def inspect_stream(task: Task, images: Iterable[BatchImage]) -> Iterator[list[Inspected]]:
@@ -197,30 +223,13 @@ def result_of(inspected: Inspected) -> dict[str, Any]:
     return result | {"error": inspected.error}
 
 
-def _results(run: dict[str, Any], folder: Path) -> Results:
-    """The results in a folder, which have to be of the same run; a new folder has none."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / RUN).exists():
-            _check_run(run, json.loads((folder / RUN).read_text(encoding="utf-8")), folder)
-        elif any(folder.iterdir()):
-            raise BatchError(f"{folder} holds files that are no results. Choose a new folder for --out.")
-        (folder / RUN).write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
-        with (folder / RESULTS).open("a+b") as file:
-            file.seek(0)
-            file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))  # a killed run's half line
-    except (OSError, ValueError) as error:
-        raise BatchError(f"{folder} cannot hold results: {error}. Choose another --out.") from error
-    return Results(folder, run)
-
-
 def _check_run(run: Mapping[str, Any], before: Any, folder: Path) -> None:
     """Raises BatchError where the results in the folder are of another run. before: the JSON of that."""
     before = before if isinstance(before, dict) else {}
-    different = [name for name in run if before.get(name) != run[name]]
+    different = [name for name in {**before, **run} if before.get(name) != run.get(name)]
     if different:
         changes = ", ".join(
-            f"{WORDS.get(name, 'of')} {name} {before.get(name)}, not {run[name]}" for name in different
+            f"{WORDS.get(name, 'of')} {name} {before.get(name)}, not {run.get(name)}" for name in different
         )
         raise BatchError(f"{folder} holds results {changes}. Choose another --out, or delete {folder}.")
 

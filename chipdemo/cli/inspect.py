@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from chipdemo.batch.report import Result, Sums
     from chipdemo.batch.run import Results, Task
     from chipdemo.batch.sources import ImageList
+    from chipdemo.files import Limits
     from chipdemo.inspection import Model
-    from chipdemo.threshold import Target
 
 TILES = ("auto", "off")
 ENGINES = ("here", "ray")
@@ -57,18 +57,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="Ray worker processes, each with its own copy of the model (default: one per core)",
     )
-    threshold = inspect.add_mutually_exclusive_group()
-    threshold.add_argument(
-        "--threshold", type=fraction, help="decision threshold, 0 to 1 (default: the one of the model)"
-    )
-    add_flags(threshold, TARGETS)
-    inspect.add_argument(
-        "--tiles",
-        choices=TILES,
-        default=TILES[0],
-        help="auto: inspect large images in overlapping tiles too, which takes longer; off: as a whole only "
-        "(default: %(default)s)",
-    )
+    add_judging(inspect)
     inspect.add_argument(
         "--fail-on",
         nargs="+",
@@ -76,6 +65,22 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         default=(),
         metavar="OUTCOME",
         help=f"exit with status {EXIT_FOUND} if any image is: {', '.join(FINDINGS)}",
+    )
+
+
+def add_judging(parser: argparse.ArgumentParser) -> None:
+    """The flags of how images are judged."""
+    threshold = parser.add_mutually_exclusive_group()
+    threshold.add_argument(
+        "--threshold", type=fraction, help="decision threshold, 0 to 1 (default: the one of the model)"
+    )
+    add_flags(threshold, TARGETS)
+    parser.add_argument(
+        "--tiles",
+        choices=TILES,
+        default=TILES[0],
+        help="auto: inspect large images in overlapping tiles too, which takes longer; off: as a whole only "
+        "(default: %(default)s)",
     )
 
 
@@ -89,19 +94,15 @@ def inspect_batch(flags: argparse.Namespace, settings: Settings) -> int:
     from tqdm import tqdm
 
     from chipdemo.batch.report import images_text, rates_of, sums_of, write_tables
-    from chipdemo.batch.run import Task, inspect_all
+    from chipdemo.batch.run import inspect_all
     from chipdemo.batch.sources import find_images
     from chipdemo.files import Limits, as_text
     from chipdemo.inspection import outcome_text
-    from chipdemo.judge import Judge
-    from chipdemo.models import Models
 
     limits = Limits(megapixels=settings.max_megapixels)
     images = find_images(flags.paths, limits)
-    target = settings.target if flags.threshold is None else None
-    load = _loader(settings, target)
-    models = load()
-    task = Task(Judge(Models(*models)), models, flags.threshold, flags.tiles == "auto", limits)
+    load = loader(flags, settings)
+    task = task_of(flags, load(), limits)
     inspect = inspect_all
     if flags.engine == "ray":
         from chipdemo.batch.ray import inspect_on_ray
@@ -133,13 +134,23 @@ def _show_refused(skipped: list[str], sums: "Sums") -> None:
         print(line)
 
 
-def _loader(settings: Settings, target: "Target | None") -> "Callable[[], list[Model]]":
-    """What loads the models, in this process and in a worker of Ray. target: as load_model has it."""
+def task_of(flags: argparse.Namespace, models: "Sequence[Model]", limits: "Limits") -> "Task":
+    """How the flags of add_judging want images to be inspected."""
+    from chipdemo.batch.run import Task
+    from chipdemo.judge import Judge
+    from chipdemo.models import Models
+
+    return Task(Judge(Models(*models)), models, flags.threshold, flags.tiles == "auto", limits)
+
+
+def loader(flags: argparse.Namespace, settings: Settings) -> "Callable[[], list[Model]]":
+    """What loads the models, in this process and in a worker of Ray."""
     from chipdemo.vision.revisions import newest_accepted
 
     sources = [newest_accepted(source).source for source in settings.model_sources]
     # Absolute, since a worker may run in another folder
     sources = [str(Path(source).absolute()) if Path(source).exists() else source for source in sources]
+    target = settings.target if flags.threshold is None else None
     options = {"runtime": settings.runtime, "graphs": settings.graphs, "target": target}
     return partial(_load, sources, must_promise=len(sources) == 1, **options)
 
