@@ -2,6 +2,9 @@
 
     python benchmarks/latency.py --model FOLDER [FOLDER ...]
 
+Then what each step costs, from the bytes of a file to JSON: of ELPV images, and of a JPEG of 24 megapixels
+that is inspected as a whole. The report keeps what was measured under other names.
+
 Decoded image in; verdict, CAM, CBAM map and regions out. The script does with timm and
 pytorch-grad-cam what a page needs: a forward and GradCAM. Single precision, batch 1. Every contestant
 in turn within one round, so that a machine whose speed drifts is fair to all; each is called twice and
@@ -14,20 +17,23 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
 import torch
+from PIL import Image
 from pytorch_grad_cam import GradCAM
 
-from chipdemo.images import DecodedImage, read_image
+from chipdemo.images import DecodedImage, content_sha256, read_image
+from chipdemo.inspection import INVERSE, Inspection
 from chipdemo.judge import Judge
 from chipdemo.models import Models
-from chipdemo.settings import DEFAULT_MODEL
-from chipdemo.vision.checkpoint import write_json
+from chipdemo.settings import DEFAULT_MODEL, LITE0_MODEL, TRANSISTOR_MODEL
+from chipdemo.vision.checkpoint import read_json, write_json
 from chipdemo.vision.predictor import load_model
 from chipdemo.vision.runtimes.graph import openvino_run
 from chipdemo.vision.transforms import normalize, pixels_of
@@ -35,6 +41,7 @@ from training.sources import read_elpv
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = 10  # rounds that are not timed
+LARGE, NOISE, QUALITY = (6000, 4000), 2, 90  # the large JPEG: size, standard deviation of its noise, JPEG's
 GRAPHS = ROOT / "runs" / "graphs"
 FAST, EAGER = "Judge, OpenVINO", "Judge, PyTorch"
 
@@ -90,9 +97,9 @@ def exported(net: torch.nn.Module, batch: torch.Tensor) -> Callable:
     return openvino_run(stream.getvalue())
 
 
-def measured(model: str, rounds: int) -> dict:
-    """Medians of every contestant, and of the ratios of the Judge to the others."""
-    runs = contestants(model)
+def measured(model: str, rounds: int, quick: bool) -> dict:
+    """Medians of every contestant, and of the ratios of the Judge to the others. quick: of OpenVINO alone."""
+    runs = {name: run for name, run in contestants(model).items() if "OpenVINO" in name or not quick}
     images = [read_image(sample.path) for sample in read_elpv().samples[: rounds + WARM_UP]]
     times = {name: [] for name in runs}
     for number, image in enumerate(images):
@@ -107,27 +114,91 @@ def measured(model: str, rounds: int) -> dict:
     def over(ours: str) -> dict[str, float]:
         return {name: float(np.median(times[ours] / times[name]).round(3)) for name in times if name != ours}
 
-    return {
-        "median_ms": {name: round(float(np.median(values)), 2) for name, values in times.items()},
-        f"{FAST}, over": over(FAST),
-        f"{EAGER}, over": over(EAGER),
-    }
+    medians = {name: round(float(np.median(values)), 2) for name, values in times.items()}
+    ours = [name for name in (FAST, EAGER) if name in times]
+    return {"median_ms": medians} | {f"{name}, over": over(name) for name in ours}
+
+
+def large_jpeg() -> bytes:
+    """An image of a chip, enlarged, with noise as a camera's."""
+    image = next(iter(sorted((TRANSISTOR_MODEL / "examples").glob("*.jpg"))))
+    width, height = LARGE
+    with Image.open(image) as chip:
+        square = chip.convert("RGB").resize((width, width), Image.Resampling.BICUBIC)
+    pixels = np.asarray(square.crop((0, (width - height) // 2, width, (width + height) // 2)), np.float32)
+    noise = np.random.default_rng(0).standard_normal(pixels.shape, np.float32)
+    noisy = np.clip(pixels + NOISE * noise, 0, 255).astype(np.uint8)
+    Image.fromarray(noisy).save(stream := BytesIO(), "JPEG", quality=QUALITY)
+    return stream.getvalue()
+
+
+def steps(source: str, contents: Sequence[bytes], rounds: int, all_pixels: bool) -> dict[str, float]:
+    """Milliseconds of each step of an inspection as a whole, medians. all_pixels: all are decoded."""
+    model = load_model(source, runtime="openvino", graphs=GRAPHS)
+    judge = Judge(Models(model))
+    times: dict[str, list[float]] = {}
+
+    def timed(name: str, run: Callable[..., Any], *arguments: Any) -> Any:
+        started = time.perf_counter()
+        result = run(*arguments)
+        times.setdefault(name, []).append((time.perf_counter() - started) * 1000)
+        return result
+
+    def read(content: bytes) -> DecodedImage:
+        return read_image(content) if all_pixels else judge.read(content, tiles=False)
+
+    def to_json(inspection: Inspection) -> str:
+        return json.dumps(inspection.to_json())
+
+    def one(content: bytes) -> None:
+        timed("bytes to JSON", lambda: to_json(judge.inspect(read(content), tiles=False)))
+        decoded = timed("decode and hash", read, content)
+        if all_pixels:
+            timed("hash alone", content_sha256, decoded.image)
+        prepared = timed("resize", lambda: judge.prepare(decoded, tiles=False))
+        view = prepared.candidates[0].view
+        model.predict([view])  # wakes its threads
+        timed("network", model.engine.run, view.pixels[None])
+        timed("network, heatmaps", model.predict, [view])
+        (inspection,) = timed("network, heatmaps, regions", judge.inspect_batch, [prepared])
+        timed("JSON", to_json, inspection)
+        if INVERSE in model.methods:
+            timed("network, heatmaps, inverse matching", model.predict, [view], [INVERSE])
+
+    for number in range(rounds + WARM_UP):
+        one(contents[number % len(contents)])
+    return {name: round(float(np.median(values[WARM_UP:])), 2) for name, values in times.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", nargs="+", default=[str(DEFAULT_MODEL)])
+    parser.add_argument("--model", nargs="+", default=[str(LITE0_MODEL), str(DEFAULT_MODEL)])
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--quick", action="store_true", help="leave PyTorch out")
+    parser.add_argument("--name", default="now", help="of these figures in the report")
     parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "latency.json")
     options = parser.parse_args()
-    report = {
+    elpv = [sample.path.read_bytes() for sample in read_elpv().samples[: options.rounds]]
+    large, few = [large_jpeg()], max(options.rounds // 4, 1)
+    found = {
         "command": " ".join(["python benchmarks/latency.py", *sys.argv[1:]]),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "rounds": options.rounds,
-        "models": {Path(model).name: measured(model, options.rounds) for model in options.model},
+        "large_jpeg_megabytes": round(len(large[0]) / 1e6, 1),
+        "models": {
+            Path(model).name: measured(model, options.rounds, options.quick)
+            | {
+                "steps_ms": steps(model, elpv, options.rounds, all_pixels=True),
+                "steps_of_24_megapixels_ms": steps(model, large, few, all_pixels=False),
+                "steps_of_24_megapixels_all_decoded_ms": steps(model, large, few, all_pixels=True),
+            }
+            for model in options.model
+        },
     }
+    kept = read_json(options.report) if options.report.exists() else {}
+    report = kept | {options.name: found}
     write_json(options.report, report)
     print(json.dumps(report, indent=1))
 

@@ -6,6 +6,7 @@ Cells are parted by dark lines that cross the whole image. No torch, no gradio.
 import math
 from itertools import product
 
+import cv2
 import numpy as np
 from PIL import Image
 from scipy import ndimage
@@ -28,7 +29,7 @@ def cells_of(image: Image.Image, side: int, size: tuple[int, int]) -> tuple[Box,
     """
     scale = CELL / side
     width, height = (max(round(length * scale), 1) for length in size)
-    gray = np.asarray(image.convert("L").resize((width, height), Image.Resampling.BOX), np.float32)
+    gray = np.asarray(image.convert("L").resize((width, height), Image.Resampling.BOX))
     along_x, along_y = (_divisions(_darkness(levels)) for levels in (gray, gray.T))
     grids = [
         (darkness_x + darkness_y, x, y)
@@ -50,11 +51,12 @@ def cells_of(image: Image.Image, side: int, size: tuple[int, int]) -> tuple[Box,
 
 
 def _darkness(gray: np.ndarray) -> np.ndarray:
-    """(h, w) gray levels -> (w,) how much darker each column is than those beside it, median of its pixels.
+    """(h, w) uint8 -> (w,) how much darker each column is than those beside it, median of its pixels.
 
     A black top-hat: of lines that cross the whole image, it leaves hardly anything else.
     """
-    return np.median(ndimage.grey_closing(gray, (1, LINE)) - gray, axis=0)
+    top_hat = cv2.morphologyEx(np.ascontiguousarray(gray), cv2.MORPH_BLACKHAT, np.ones((1, LINE), np.uint8))
+    return np.median(top_hat, axis=0)
 
 
 def _divisions(darkness: np.ndarray) -> list[tuple[float, np.ndarray]]:
@@ -67,6 +69,10 @@ def _divisions(darkness: np.ndarray) -> list[tuple[float, np.ndarray]]:
         return [(0.0, np.array([0, length]))]
     smooth, wide = ndimage.gaussian_filter1d(darkness, 1), ndimage.maximum_filter1d(darkness, 3)
     fewest, most = max(math.ceil(length / (CELL * SCALE)), 2), math.floor(length * SCALE / CELL)
+    # Lines cannot be darker than their limit where not even this bound of all limits is reached
+    least = np.sort(darkness)[max(int(BETWEEN / 100 * (length - 5 * (most - 1) - 1)), 0)]
+    if np.count_nonzero(wide > CONTRAST * (least + 1)) < fewest - 1:
+        return []
     found = []
     for count in range(fewest, most + 1):
         fits = []
