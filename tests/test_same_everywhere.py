@@ -136,7 +136,9 @@ def test_a_large_jpeg_is_the_same_as_a_whole(judge, checkpoint, paths, tmp_path)
     with served(judge.models) as address:
         client = Client(address, verbose=False, download_files=tmp_path / "downloads")
         found, _ = client.predict(image=handle_file(path), tiles=False, api_name="/inspect")
-    assert essence(found) == wanted
+        address = f"{address}/v1/inspect?tiles=false"
+        over_http = httpx.post(address, content=path.read_bytes(), timeout=60).json()
+    assert essence(found) == essence(over_http) == wanted
     out = tmp_path / "out"
     command = ["inspect", str(path), "--model", str(checkpoint), "--runtime", "torch", "--tiles", "off"]
     assert main([*command, "--out", str(out)]) == 0

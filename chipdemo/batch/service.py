@@ -12,7 +12,6 @@ from time import perf_counter
 
 from chipdemo.errors import BusyError, StoppingError
 from chipdemo.files import WORKERS
-from chipdemo.images import read_image
 from chipdemo.inspection import Inspection, Model
 from chipdemo.judge import Judge, Prepared
 
@@ -127,9 +126,10 @@ class InspectionService:
             return  # the caller has gone
         self._room.acquire()
         try:
-            decoded = read_image(content, self.max_megapixels)
+            models = order.models()
+            decoded = self.judge.read(content, self.max_megapixels, tiles=order.tiles, models=models)
             prepared = self.judge.prepare(
-                decoded, threshold=order.threshold, tiles=order.tiles, models=order.models()
+                decoded, threshold=order.threshold, tiles=order.tiles, models=models
             )
         except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the answer
             self._room.release()

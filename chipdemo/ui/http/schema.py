@@ -30,8 +30,12 @@ class OtherModel(ModelName):
 
 
 class Image(Exactly):
-    sha256: str = Field(description="Of its pixels: the same in any format.")
-    width: int
+    sha256: str
+    sha256_of: Literal["pixels", "file"] = Field(
+        description="The hash of the pixels is the same in any format. Of a large JPEG that is inspected as "
+        "a whole, not all pixels are decoded: its hash is of the file."
+    )
+    width: int = Field(description="Pixels of the whole upright image, as in regions.")
     height: int
 
 
