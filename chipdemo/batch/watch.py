@@ -70,10 +70,7 @@ class Pace:
 
 
 class Watch:
-    """Judges what arrives. `run` is for one thread, `stop` for any.
-
-    clock: seconds. wait: takes seconds, and gives True as soon as it is to end.
-    """
+    """Judges what arrives. `run` is for one thread, `stop` for any. clock: gives seconds."""
 
     def __init__(
         self,
