@@ -31,7 +31,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 
 $(VENV)/.installed-dev: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install -q --no-compile -e '.[train,ray,export,dev]'
+	$(RUN) -m pip install -q --no-compile -e '.[train,ray,watch,export,dev]'
 	touch $@ $(VENV)/.installed
 
 # The browser tests need a Chromium; where none is and none can be installed, they skip and say so.

@@ -27,6 +27,7 @@ CORE = tuple(
         "inspection",
         "monitoring",
         "judge",
+        "locks",
         "keys",
         "models",
         "near_duplicates",

@@ -63,7 +63,12 @@ def missing(modules: dict[str, str], requirements: list[Requirement]) -> dict[st
 
 
 def test_the_requirements_name_every_package_that_the_app_imports():
-    optional = [*EXTRAS["ray"], *EXTRAS["export"], Requirement("spaces")]  # which ZeroGPU brings
+    optional = [
+        *EXTRAS["ray"],
+        *EXTRAS["watch"],
+        *EXTRAS["export"],
+        Requirement("spaces"),
+    ]  # which ZeroGPU brings
     assert missing(imports_of("chipdemo"), serving() + optional) == {}
 
 

@@ -70,10 +70,7 @@ class Pace:
 
 
 class Watch:
-    """Judges what arrives. `run` is for one thread, `stop` for any.
-
-    clock: seconds. wait: takes seconds, and gives True as soon as it is to end.
-    """
+    """Judges what arrives. `run` is for one thread, `stop` for any. clock: gives seconds."""
 
     def __init__(
         self,
@@ -93,7 +90,8 @@ class Watch:
             clock,
         )
         self.stopping = threading.Event()
-        self.pace = Pace(clock())
+        self._looked_at = clock()
+        self.pace = Pace(self._looked_at)
         self._lines, self._said_start = lines, False
         if webhook:
             webhook.notify(lines)
@@ -138,7 +136,7 @@ class Watch:
         return True
 
     def _look(self) -> None:
-        now = self.clock()
+        now = self._looked_at = self.clock()
         self._waiting += self.arrivals.look(now)
         oldest_s = now - self._waiting[0].whole_at if self._waiting else 0.0
         self.pace.say(len(self._waiting), oldest_s, now)
@@ -157,7 +155,7 @@ class Watch:
     def _has_seen_all(self) -> bool:
         """Whether each file that was there had the time to prove whole."""
         walked_at = self.arrivals.walked_at
-        return walked_at is not None and self.clock() - walked_at > self.arrivals.poll_s
+        return walked_at is not None and self._looked_at - walked_at >= self.arrivals.poll_s
 
     def _images(self) -> Iterator[BatchImage]:
         """What waits, also what comes meanwhile; a thread reads them ahead."""
