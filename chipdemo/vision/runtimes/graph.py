@@ -1,16 +1,19 @@
 """Engines that run an exported graph in OpenVINO or ONNX Runtime. See export.py for what it holds.
 
-Nothing here needs PyTorch, but for the gradient methods.
+Nothing here needs PyTorch, but for the gradient methods. A graph is an ONNX file in memory, or the path of a
+checkpoint's graph.onnx, which lies beside the weights that it refers to.
 """
 
 import os
 import threading
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from chipdemo.vision.checkpoint import WEIGHTS
 from chipdemo.vision.runtimes.engine import EngineOutput
 from chipdemo.vision.runtimes.select import OPENVINO, PIXELS
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
     from chipdemo.vision.runtimes.pytorch import TorchEngine
 
+VERSION = 7  # of what export.py writes
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]  # a graph: inputs -> outputs, by name
 
 
@@ -51,11 +55,18 @@ def _threads() -> int:
     return int(os.environ.get("OMP_NUM_THREADS", "0").partition(",")[0])
 
 
-def openvino_run(content: bytes) -> Run:
-    """A graph in OpenVINO, in single precision. content: an ONNX file."""
+def made_for(revision: str) -> str:
+    """What a graph of today's kind says of the model that it was made for."""
+    return f"{revision}-{VERSION}"
+
+
+def openvino_run(graph: bytes | Path) -> Run:
+    """A graph in OpenVINO, in single precision."""
     import openvino
 
     core = openvino.Core()
+    # not mapped: a file that is written over would end the process
+    whole = core.read_model(graph, config={"ENABLE_MMAP": False})
     hints = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
@@ -65,7 +76,7 @@ def openvino_run(content: bytes) -> Run:
 
     @cache
     def compiled(single: bool) -> "openvino.CompiledModel":
-        model = core.read_model(content)
+        model = whole.clone()
         if single:  # what the page asks; of a known shape, it is a tenth faster
             shape = model.input(0).partial_shape
             shape[0] = 1
@@ -84,17 +95,21 @@ def openvino_run(content: bytes) -> Run:
     return run
 
 
-def onnx_run(content: bytes) -> Run:
-    """A graph in ONNX Runtime. content: an ONNX file."""
+def onnx_run(graph: bytes | Path) -> Run:
+    """A graph in ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _threads()
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    if isinstance(graph, Path):
+        weights = (graph.parent / WEIGHTS).read_bytes()  # not mapped, as above
+        options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [len(weights)])
+        graph = graph.read_bytes()
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(names, dict(inputs))))
 
 
-def open_graph(runtime: str, content: bytes) -> Run:
-    """A graph in one of select.PACKAGES but PyTorch. content: an ONNX file."""
-    return openvino_run(content) if runtime == OPENVINO else onnx_run(content)
+def open_graph(runtime: str, graph: bytes | Path) -> Run:
+    """A graph in one of select.PACKAGES but PyTorch."""
+    return openvino_run(graph) if runtime == OPENVINO else onnx_run(graph)

@@ -1,4 +1,7 @@
-"""The engine of a checkpoint; exported networks are kept, so that the next start finds them."""
+"""The engine of a checkpoint, from its graph.onnx.
+
+A checkpoint without one that fits is exported, and what is exported is kept for the next start.
+"""
 
 import logging
 import os
@@ -9,16 +12,15 @@ from typing import TYPE_CHECKING
 from chipdemo.errors import CheckpointError
 from chipdemo.inspection import ModelInfo
 from chipdemo.vision.anomaly.anomaly_model import FittedBank
-from chipdemo.vision.checkpoint import ModelSpec, model_revision
+from chipdemo.vision.checkpoint import GRAPH, ModelSpec, model_revision
 from chipdemo.vision.runtimes.engine import Engine
-from chipdemo.vision.runtimes.graph import GraphEngine, open_graph
+from chipdemo.vision.runtimes.graph import GraphEngine, made_for, open_graph
 from chipdemo.vision.runtimes.select import TORCH
 
 if TYPE_CHECKING:
     from chipdemo.vision.runtimes.pytorch import TorchEngine
 
 KEPT = 10  # exported networks
-VERSION = 6  # of what export.py writes
 
 log = logging.getLogger(__name__)
 
@@ -52,17 +54,26 @@ def engine_of(
 
     if runtime == TORCH:
         return in_torch()
-    content = kept(info, graphs)
-    try:
-        if content is not None:
-            return GraphEngine(open_graph(runtime, content), load_torch)
-    except Exception as error:  # noqa: BLE001 - runtimes raise many types for a damaged file
-        log.warning("what an earlier start exported cannot be used: %s", error)
+    for graph in (shipped(folder, info), kept(info, graphs)):
+        try:
+            if graph is not None:
+                return GraphEngine(open_graph(runtime, graph), load_torch)
+        except Exception as error:  # noqa: BLE001 - runtimes raise many types for a damaged file
+            log.warning("the graph of %s cannot be used, so it is exported anew: %s", info.name, error)
     return GraphEngine(open_graph(runtime, exported(folder, spec, info, bank, graphs)), load_torch)
 
 
+def shipped(folder: Path, info: ModelInfo) -> Path | None:
+    """The graph.onnx of a checkpoint folder, if it was made for this very model."""
+    try:
+        content = (folder / GRAPH).read_bytes()
+    except OSError:
+        return None
+    return folder / GRAPH if made_for(info.revision).encode() in content else None  # of its metadata
+
+
 def _path(info: ModelInfo, graphs: Path) -> Path:
-    return graphs / f"{info.revision}-{VERSION}.onnx"
+    return graphs / f"{made_for(info.revision)}.onnx"
 
 
 def kept(info: ModelInfo, graphs: Path | None) -> bytes | None:
