@@ -120,6 +120,7 @@ def loading(settings: Settings) -> "Callable[..., Model]":
     return partial(
         load_model,
         runtime=settings.runtime,
+        precision=settings.precision,
         graphs=settings.graphs,
         target=settings.target,
         must_promise=len(settings.model_sources) == 1,

@@ -3,8 +3,8 @@
     python benchmarks/start.py
 
 In turn within one round: the very first start of a fresh clone (an empty folder for the journal and for
-exported networks), a later start with the same folder, and the bare import. The verdict is asked for by plain
-HTTP as soon as the port is open. Medians, also of the ratios within each round.
+exported networks), a later start with the same folder, and the bare import. The verdict is asked for by
+POST /v1/inspect as soon as the port is open. Medians, also of the ratios within each round.
 """
 
 import argparse
@@ -52,20 +52,14 @@ def start_seconds(journal: Path, image: Path, flags: list[str]) -> float:
 def verdict(address: str, image: Path) -> str:
     """Asked for until the app is there to answer."""
     ends = time.monotonic() + WAIT_S
-    with httpx.Client(base_url=address, timeout=WAIT_S) as client:
-        while True:
-            try:
-                uploaded = client.post("/gradio_api/upload", files={"files": image.read_bytes()})
-                break
-            except httpx.ConnectError:
-                if time.monotonic() > ends:
-                    raise
-                time.sleep(0.02)
-        file = {"path": uploaded.raise_for_status().json()[0], "meta": {"_type": "gradio.FileData"}}
-        asked = client.post("/gradio_api/call/inspect", json={"data": [file]}).raise_for_status().json()
-        answer = client.get(f"/gradio_api/call/inspect/{asked['event_id']}").text
-    assert "event: complete" in answer, answer
-    return json.loads(answer.partition("data: ")[2])[0]["verdict"]
+    while True:
+        try:
+            answer = httpx.post(f"{address}/v1/inspect", content=image.read_bytes(), timeout=WAIT_S)
+            return answer.raise_for_status().json()["verdict"]
+        except httpx.ConnectError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.02)
 
 
 def main() -> None:

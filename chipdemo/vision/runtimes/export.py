@@ -77,13 +77,16 @@ class Layers(nn.Module):
         return {layer_name(stage): compared_channels(layer) for stage, layer in zip(self.stages, layers)}
 
 
-def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, bank: FittedBank | None = None) -> bytes:
+def onnx_bytes(
+    net: ChipNet, spec: ModelSpec, info: ModelInfo, bank: FittedBank | None = None, plain: bool = False
+) -> bytes:
     """The graph as an ONNX file for any number of images at a time, with what a client has to know in
     its metadata: name, revision, image_size, interpolation, classes, threshold, distance_limit.
 
-    Raises SettingsError where the package onnx is not installed.
+    plain: as traced has it. Raises SettingsError where the package onnx is not installed.
     """
-    return _described(traced(Graph(net.cpu(), spec, bank), spec.image_size), spec, info).SerializeToString()
+    content = traced(Graph(net.cpu(), spec, bank), spec.image_size, plain)
+    return _described(content, spec, info).SerializeToString()
 
 
 def write_graph(folder: Path) -> Path:

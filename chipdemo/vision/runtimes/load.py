@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from chipdemo.errors import CheckpointError
 from chipdemo.inspection import ModelInfo
+from chipdemo.settings import FLOAT32
 from chipdemo.vision.anomaly.anomaly_model import FittedBank
 from chipdemo.vision.checkpoint import GRAPH, ModelSpec, model_revision
 from chipdemo.vision.runtimes.engine import Engine
@@ -32,9 +33,10 @@ def engine_of(
     bank: FittedBank | None = None,
     runtime: str = TORCH,
     graphs: Path | None = None,
+    precision: str = FLOAT32,
 ) -> Engine:
     """The engine of a checkpoint folder. runtime: one of PACKAGES. graphs: keeps exported networks for the
-    next start. Raises CheckpointError."""
+    next start. precision: FLOAT32, or BFLOAT16 in OpenVINO. Raises CheckpointError."""
 
     def in_torch() -> "TorchEngine":
         from chipdemo.vision.runtimes.pytorch import (
@@ -57,10 +59,11 @@ def engine_of(
     for graph in (shipped(folder, info), kept(info, graphs)):
         try:
             if graph is not None:
-                return GraphEngine(open_graph(runtime, graph), load_torch)
+                return GraphEngine(open_graph(runtime, graph, precision), load_torch)
         except Exception as error:  # noqa: BLE001 - runtimes raise many types for a damaged file
             log.warning("the graph of %s cannot be used, so it is exported anew: %s", info.name, error)
-    return GraphEngine(open_graph(runtime, exported(folder, spec, info, bank, graphs)), load_torch)
+    graph = exported(folder, spec, info, bank, graphs)
+    return GraphEngine(open_graph(runtime, graph, precision), load_torch)
 
 
 def shipped(folder: Path, info: ModelInfo) -> Path | None:
@@ -93,7 +96,9 @@ def exported(
 
     log.info("exporting %s, which takes some seconds; later starts find it in %s", info.name, graphs)
     with ThreadPoolExecutor(1) as apart:  # PyTorch's main thread pretends to have a GPU where they are lent
-        content = apart.submit(lambda: onnx_bytes(load_network(folder, spec), spec, info, bank)).result()
+        content = apart.submit(
+            lambda: onnx_bytes(load_network(folder, spec), spec, info, bank, plain=True)
+        ).result()
     if graphs:
         try:
             keep(_path(info, graphs), content)
