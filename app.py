@@ -47,18 +47,14 @@ def read_settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
 def run(settings: Settings) -> NoReturn:
     """Load the model and serve. Raises ChipDemoError, and KeyboardInterrupt when all is put away."""
     check_port(settings.host, settings.port)
-    from chipdemo.models import HotReload, Models  # imported late: --help and mistakes answer at once
-
     load = loading(settings)
-    # gradio takes most of the start to import; the networks are compiled on another core meanwhile
-    threading.Thread(target=import_module, args=["chipdemo.ui.page"], daemon=True).start()
-    models = Models(*(in_use(source, load) for source in settings.model_sources))
-
-    from chipdemo.examples import elpv_example_set
+    models = models_of(settings, load)
+    from chipdemo.examples import elpv_example_set  # imported late: --help and mistakes answer at once
     from chipdemo.judge import Judge
     from chipdemo.labeling.journal import Journal
     from chipdemo.labeling.scoring import Scorer
     from chipdemo.metrics import Metrics
+    from chipdemo.models import HotReload
     from chipdemo.monitoring import Recent, log_inspection
     from chipdemo.ui.inspect.first_example import FirstExample
     from chipdemo.ui.label.logic import desk_of
@@ -105,12 +101,17 @@ def run(settings: Settings) -> NoReturn:
         )
         service.start()
         serve(app, settings, service, metrics, prevent_thread_lock=True)
-        gc.freeze()  # what was built stays
-        gc.enable()
         closing.callback(stop_serving, app)  # before the last labels are published
         closing.callback(service.stop)  # before that, each request that was accepted is answered
-        while True:
-            time.sleep(3600)
+        wait()
+
+
+def wait() -> NoReturn:
+    """For Ctrl-C."""
+    gc.freeze()  # what was built stays
+    gc.enable()
+    while True:
+        time.sleep(3600)
 
 
 def loading(settings: Settings) -> "Callable[..., Model]":
@@ -125,6 +126,17 @@ def loading(settings: Settings) -> "Callable[..., Model]":
         target=settings.target,
         must_promise=len(settings.model_sources) == 1,
     )
+
+
+def models_of(settings: Settings, load: "Callable[[str], Model]") -> "Models":
+    """The models of the settings; the page, whose gradio takes most of the start, is imported meanwhile.
+
+    Raises CheckpointError, TargetError.
+    """
+    from chipdemo.models import Models
+
+    threading.Thread(target=import_module, args=["chipdemo.ui.page"], daemon=True).start()
+    return Models(*(in_use(source, load) for source in settings.model_sources))
 
 
 def in_use(source: str, load: "Callable[[str], Model]") -> "ModelInUse":
@@ -214,9 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C. The status to exit with: 0 then, EXIT_USAGE for what the user can mend."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("chipdemo").setLevel(logging.INFO)
-    os.environ.setdefault(
-        "MPLBACKEND", "agg"
-    )  # otherwise gradio's first answer waits for matplotlib's pyplot
+    os.environ.setdefault("MPLBACKEND", "agg")  # else gradio's first answer waits for matplotlib's pyplot
     gc.disable()  # looking for garbage takes a tenth of the start
     try:
         run(read_settings(arguments, os.environ))

@@ -330,7 +330,7 @@ class Settings:
 
     @property
     def graphs(self) -> Path:
-        """The folder of exported networks, which spare the next start their making; beside the journal."""
+        """The folder of exported networks, of models without a graph.onnx that fits; beside the journal."""
         return self.journal_path.parent / "graphs"
 
     @property

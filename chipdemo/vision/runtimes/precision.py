@@ -8,7 +8,7 @@ distance, maps and patches stay in single precision, since they take differences
 from typing import TYPE_CHECKING, Any
 
 from chipdemo.errors import SettingsError
-from chipdemo.settings import BFLOAT16, FLOAT32
+from chipdemo.settings import AUTO, BFLOAT16, FLOAT32
 from chipdemo.vision.runtimes.select import NAMES, OPENVINO
 
 if TYPE_CHECKING:
@@ -25,25 +25,25 @@ def chosen_precision(asked: str, runtime: str, measured: dict[str, Any] | None) 
     measured: what metrics.json says of bfloat16, if anything. Raises SettingsError where bfloat16 is asked
     for and the runtime or the processor lacks it.
     """
-    if asked == FLOAT32 or (asked != BFLOAT16 and (runtime != OPENVINO or not _holds(measured))):
-        return FLOAT32
-    if runtime == OPENVINO and _processor_has_it():
-        return BFLOAT16
-    if asked != BFLOAT16:
-        return FLOAT32
-    lacks = "This processor" if runtime == OPENVINO else NAMES[runtime]
-    raise SettingsError(f"{lacks} has no bfloat16 here. Leave --precision out.")
+    able = runtime == OPENVINO and processor_has_bfloat16()
+    if asked == AUTO:
+        return BFLOAT16 if able and measured and holds(measured) else FLOAT32
+    if asked == BFLOAT16 and not able:
+        lacks = "This processor" if runtime == OPENVINO else NAMES[runtime]
+        raise SettingsError(f"{lacks} has no bfloat16 here. Leave --precision out.")
+    return asked
 
 
-def _holds(measured: dict[str, Any] | None) -> bool:
+def holds(measured: dict[str, Any]) -> bool:
+    """Whether so few verdicts change that a precision is used. measured: on validation images."""
     return (
-        measured is not None
-        and measured["other_verdicts"] <= MOST_OTHER_VERDICTS * measured["images"]
+        measured["other_verdicts"] <= MOST_OTHER_VERDICTS * measured["images"]
         and measured["auroc_loss"] <= MOST_AUROC_LOSS
     )
 
 
-def _processor_has_it() -> bool:
+def processor_has_bfloat16() -> bool:
+    """Whether OpenVINO multiplies it in hardware here."""
     import openvino
 
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
