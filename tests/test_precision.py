@@ -14,7 +14,7 @@ from chipdemo.vision.runtimes.precision import MEASURED, chosen_precision
 from chipdemo.vision.weights import load_checkpoint
 from tests.tiny import SPEC, draw_chip, tiny_checkpoint
 
-GOOD = {"images": 200, "other_verdicts": 2, "auroc_loss": 0.002}
+GOOD = {"images": 200, "other_outcomes": 2, "auroc_loss": 0.002}
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def pixels(count: int) -> np.ndarray:
     ("asked", "runtime", "measured", "chosen"),
     [
         ("auto", "openvino", GOOD, "bfloat16"),
-        ("auto", "openvino", GOOD | {"other_verdicts": 3}, "float32"),
+        ("auto", "openvino", GOOD | {"other_outcomes": 3}, "float32"),
         ("auto", "openvino", GOOD | {"auroc_loss": 0.0021}, "float32"),
         ("auto", "openvino", None, "float32"),
         ("auto", "onnx", GOOD, "float32"),

@@ -14,7 +14,7 @@ from chipdemo.vision.runtimes.select import NAMES, OPENVINO
 if TYPE_CHECKING:
     import openvino
 
-MOST_OTHER_VERDICTS, MOST_AUROC_LOSS = 0.01, 0.002  # against single precision, on validation images
+MOST_OTHER_OUTCOMES, MOST_AUROC_LOSS = 0.01, 0.002  # against single precision, on validation images
 MEASURED = "bfloat16"  # of metrics.json: what benchmarks/precision.py measured
 BACKBONE = "net.backbone."  # what the names of its weights start with in a graph
 
@@ -35,9 +35,9 @@ def chosen_precision(asked: str, runtime: str, measured: dict[str, Any] | None) 
 
 
 def holds(measured: dict[str, Any]) -> bool:
-    """Whether so few verdicts change that a precision is used. measured: on validation images."""
+    """Whether so few outcomes change that a precision is used. measured: on validation images."""
     return (
-        measured["other_verdicts"] <= MOST_OTHER_VERDICTS * measured["images"]
+        measured["other_outcomes"] <= MOST_OTHER_OUTCOMES * measured["images"]
         and measured["auroc_loss"] <= MOST_AUROC_LOSS
     )
 
