@@ -5,15 +5,18 @@ The composition root: settings -> models -> Judge -> page -> launch. `python app
 
 import atexit
 import errno
+import gc
 import logging
 import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -43,12 +46,15 @@ def read_settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
 
 def run(settings: Settings) -> NoReturn:
     """Load the model and serve. Raises ChipDemoError, and KeyboardInterrupt when all is put away."""
+    check_port(settings.host, settings.port)
+    load = loading(settings)
+    models = models_of(settings, load)
     from chipdemo.examples import elpv_example_set  # imported late: --help and mistakes answer at once
     from chipdemo.judge import Judge
     from chipdemo.labeling.journal import Journal
     from chipdemo.labeling.scoring import Scorer
     from chipdemo.metrics import Metrics
-    from chipdemo.models import HotReload, Models
+    from chipdemo.models import HotReload
     from chipdemo.monitoring import Recent, log_inspection
     from chipdemo.ui.inspect.first_example import FirstExample
     from chipdemo.ui.label.logic import desk_of
@@ -56,7 +62,6 @@ def run(settings: Settings) -> NoReturn:
     from chipdemo.vision.checkpoint import latest_revision
     from chipdemo.vision.zerogpu import lends
 
-    check_port(settings.host, settings.port)
     with ExitStack() as closing:
 
         def running(service: Any) -> Any:
@@ -66,8 +71,7 @@ def run(settings: Settings) -> NoReturn:
             return service
 
         journal = closing.enter_context(Journal(settings.journal_path))
-        load = loading(settings)
-        models, recent = Models(*(in_use(source, load) for source in settings.model_sources)), Recent()
+        recent = Recent()
         if settings.hot_reload:
             for source, one in zip(settings.model_sources, models.in_use):
                 running(HotReload(one, source, settings.hot_reload, load, latest_revision))
@@ -99,8 +103,15 @@ def run(settings: Settings) -> NoReturn:
         serve(app, settings, service, metrics, prevent_thread_lock=True)
         closing.callback(stop_serving, app)  # before the last labels are published
         closing.callback(service.stop)  # before that, each request that was accepted is answered
-        while True:
-            time.sleep(3600)
+        wait()
+
+
+def wait() -> NoReturn:
+    """For Ctrl-C."""
+    gc.freeze()  # what was built stays
+    gc.enable()
+    while True:
+        time.sleep(3600)
 
 
 def loading(settings: Settings) -> "Callable[..., Model]":
@@ -110,10 +121,22 @@ def loading(settings: Settings) -> "Callable[..., Model]":
     return partial(
         load_model,
         runtime=settings.runtime,
+        precision=settings.precision,
         graphs=settings.graphs,
         target=settings.target,
         must_promise=len(settings.model_sources) == 1,
     )
+
+
+def models_of(settings: Settings, load: "Callable[[str], Model]") -> "Models":
+    """The models of the settings; the page, whose gradio takes most of the start, is imported meanwhile.
+
+    Raises CheckpointError, TargetError.
+    """
+    from chipdemo.models import Models
+
+    threading.Thread(target=import_module, args=["chipdemo.ui.page"], daemon=True).start()
+    return Models(*(in_use(source, load) for source in settings.model_sources))
 
 
 def in_use(source: str, load: "Callable[[str], Model]") -> "ModelInUse":
@@ -203,6 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C. The status to exit with: 0 then, EXIT_USAGE for what the user can mend."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("chipdemo").setLevel(logging.INFO)
+    os.environ.setdefault("MPLBACKEND", "agg")  # else gradio's first answer waits for matplotlib's pyplot
+    gc.disable()  # looking for garbage takes a tenth of the start
     try:
         run(read_settings(arguments, os.environ))
     except ChipDemoError as error:
@@ -210,6 +235,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except KeyboardInterrupt:
         return 0
+    finally:
+        gc.enable()
 
 
 def end_at_once(status: Sequence[int]) -> None:

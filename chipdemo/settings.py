@@ -28,6 +28,8 @@ LITE0_MODEL = Path(__file__).parent / "ablation" / "elpv" / "lite0-cbam"  # of t
 DEFAULT_JOURNAL = Path("~/.chipdemo/labels.db")  # the same wherever the program is started
 AUTO = "auto"
 RUNTIMES = (AUTO, "openvino", "onnx", "torch")
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+PRECISIONS = (AUTO, FLOAT32, BFLOAT16)
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 Accounts = tuple[tuple[str, str], ...]
@@ -49,10 +51,13 @@ def _dataset(text: str) -> str:
     return text.strip()
 
 
-def _runtime(text: str) -> str:
-    if text.strip() not in RUNTIMES:
-        raise ValueError(" or ".join(RUNTIMES))
-    return text.strip()
+def _one_of(*names: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.strip() not in names:
+            raise ValueError(" or ".join(names))
+        return text.strip()
+
+    return parse
 
 
 def _switch(text: str) -> bool:
@@ -146,8 +151,15 @@ class Settings:
     )
     runtime: str = _setting(
         AUTO,
-        _runtime,
+        _one_of(*RUNTIMES),
         "what runs the network: openvino, onnx, torch, or auto for the fastest that is installed",
+        metavar="NAME",
+    )
+    precision: str = _setting(
+        AUTO,
+        _one_of(*PRECISIONS),
+        "precision of the network: float32, bfloat16, or auto for bfloat16 where the processor has it and "
+        "metrics.json of the model says that its verdicts stay the same",
         metavar="NAME",
     )
     target_recall: float | None = _setting(
@@ -318,7 +330,7 @@ class Settings:
 
     @property
     def graphs(self) -> Path:
-        """The folder of exported networks, which spare the next start their making; beside the journal."""
+        """The folder of exported networks, of models without a graph.onnx that fits; beside the journal."""
         return self.journal_path.parent / "graphs"
 
     @property

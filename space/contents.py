@@ -22,6 +22,7 @@ SUFFIXES = (
     ".html",
     ".json",
     ".safetensors",
+    ".onnx",
     ".md",
     ".png",
     ".jpg",

@@ -17,18 +17,20 @@ from chipdemo.errors import CheckpointError, DataError, SettingsError
 from chipdemo.images import decode_image
 from chipdemo.judge import Judge
 from chipdemo.models import Models
-from chipdemo.settings import Settings
+from chipdemo.settings import SHIPPED, Settings
 from chipdemo.view import SQUEEZED, View
+from chipdemo.vision.checkpoint import GRAPH, WEIGHTS, model_revision
 from chipdemo.vision.predictor import load_model
 from chipdemo.vision.runtimes import load, select
 from chipdemo.vision.runtimes.engine import EngineOutput
-from chipdemo.vision.runtimes.export import save_graph
+from chipdemo.vision.runtimes.export import save_graph, write_graph
 from chipdemo.vision.weights import load_checkpoint
 from tests.tiny import SPEC, draw_chip, tiny_checkpoint
 
 ROOT = Path(__file__).parent.parent
 RUNTIMES = ("openvino", "onnx")
 PARITY = 1e-3  # of every output, in single precision
+CHECKPOINTS = sorted(path.parent for path in (ROOT / "chipdemo").rglob(WEIGHTS))  # in the repository
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +38,9 @@ def model(tmp_path_factory) -> str:
     return str(tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny"))
 
 
-def pixels(count: int) -> np.ndarray:
+def pixels(count: int, size: int = SPEC.image_size) -> np.ndarray:
     """(count, size, size, 3) uint8, of drawn chips."""
-    chips = [draw_chip(seed, seed % 2 == 1, SPEC.image_size) for seed in range(count)]
+    chips = [draw_chip(seed, seed % 2 == 1, size) for seed in range(count)]
     return np.stack([np.asarray(chip) for chip in chips])
 
 
@@ -110,6 +112,55 @@ def test_a_kept_network_that_is_damaged_is_exported_anew(model, tmp_path, runtim
     assert kept.read_bytes() == whole
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("folder", CHECKPOINTS, ids=lambda folder: folder.name)
+def test_a_shipped_model_is_loaded_without_an_export_and_gives_what_pytorch_gives(
+    folder, runtime, monkeypatch
+):
+    monkeypatch.setattr(load, "exported", None)  # would be called if it were exported
+    ours, theirs = load_model(str(folder), runtime=runtime), load_model(str(folder))
+    shown = pixels(3, ours.spec.image_size)
+    for count in (1, 3):
+        assert_same(ours.engine.run(shown[:count]), theirs.engine.run(shown[:count]), rtol=1e-4)
+
+
+@pytest.mark.parametrize("folder", CHECKPOINTS, ids=lambda folder: folder.name)
+def test_the_graph_of_a_shipped_model_is_what_export_writes_today(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / folder.name)
+    before, now = (onnx.load(path, load_external_data=False) for path in (copy / GRAPH, write_graph(copy)))
+    for model in (before, now):
+        model.producer_version = ""  # PyTorch's
+    assert now == before
+    assert len((copy / GRAPH).read_bytes()) < 300_000
+
+
+def test_a_graph_of_another_model_or_a_damaged_one_is_not_used(tmp_path):
+    folder = tiny_checkpoint(tmp_path / "tiny")
+    graph = write_graph(folder)
+    whole = graph.read_bytes()
+    tiny_checkpoint(folder, replace(SPEC, temperature=3.0))  # another revision
+    theirs = load_model(str(folder))
+    for content in (whole, write_graph(folder).read_bytes()[:-3]):
+        graph.write_bytes(content)
+        for runtime in RUNTIMES:
+            assert_same(
+                load_model(str(folder), runtime=runtime).engine.run(pixels(2)), theirs.engine.run(pixels(2))
+            )
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_model_in_use_keeps_answering_when_its_files_are_written_over(tmp_path, runtime, monkeypatch):
+    folder = tiny_checkpoint(tmp_path / "tiny")
+    write_graph(folder)
+    monkeypatch.setattr(load, "exported", None)
+    model = load_model(str(folder), runtime=runtime)
+    alone = model.engine.run(pixels(1))
+    for name in (WEIGHTS, GRAPH):
+        (folder / name).write_bytes(b"")
+    assert_same(model.engine.run(pixels(1)), alone)
+    assert_same(model.engine.run(pixels(3)).of(0), alone)
+
+
 def test_a_folder_that_cannot_be_written_costs_the_next_start_time_and_nothing_else(model, tmp_path):
     (tmp_path / "file").write_text("no folder")
     loaded = load_model(model, runtime="onnx", graphs=tmp_path / "file" / "graphs")
@@ -165,6 +216,15 @@ def test_a_model_is_exported_in_8_bits_by_images(model, tmp_path, format):
     np.testing.assert_allclose(found, exact, atol=0.2 * np.abs(exact).max())
 
 
+def test_a_command_writes_the_graph_into_the_checkpoint(tmp_path, capsys):
+    folder = tiny_checkpoint(tmp_path / "tiny")
+    revision = model_revision(folder)
+    assert main(["export", "--model", str(folder), "--in-checkpoint"]) == 0
+    assert capsys.readouterr().out == f"wrote {folder / GRAPH}\n"
+    assert onnx.load(folder / GRAPH, load_external_data=False).graph.input[0].name == "pixels"
+    assert model_revision(folder) == revision
+
+
 def test_what_judges_by_its_memory_is_not_exported_without_it(tmp_path):
     taught = tiny_checkpoint(tmp_path / "taught", replace(SPEC, verdict_by="memory"))
     net, spec, info = load_checkpoint(taught)
@@ -213,11 +273,12 @@ print(*{"torch", "timm", "scipy.stats", "sklearn", "skimage"} & set(sys.modules)
 """
 
 
-def test_the_app_starts_without_pytorch_once_the_network_is_exported(model, tmp_path):
+def test_the_app_starts_without_pytorch_with_a_graph_or_once_the_network_is_exported(model, tmp_path):
     journal = tmp_path / "labels.db"
     load_model(model, runtime="auto", graphs=Settings(journal=journal).graphs)
+    models = ",".join(map(str, (*SHIPPED, model)))
     ended = subprocess.run(
-        [sys.executable, "-c", STARTED, "--model", model, "--journal", str(journal)],
+        [sys.executable, "-c", STARTED, "--model", models, "--journal", str(journal)],
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr

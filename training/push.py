@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from chipdemo.comparison import Refused
 from chipdemo.errors import CheckpointError, ChipDemoError, HubError
 from chipdemo.hub import describe_error, with_retries, writable, writer
-from chipdemo.vision.checkpoint import CARD, FILES, MEMORY
+from chipdemo.vision.checkpoint import CARD, FILES, MEMORY, OPTIONAL
 from chipdemo.vision.weights import load_checkpoint
 
 OWN = "own"  # instead of owner/name: the name of the user and that of the folder
@@ -49,7 +49,7 @@ def pushable(folder: Path) -> list[str]:
     No pickle, no state of training, and no image but the small copies of normal images in a memory bank,
     which `teach --without-images` leaves out. Raises CheckpointError.
     """
-    if missing := [name for name in FILES if name != MEMORY and not (folder / name).is_file()]:
+    if missing := [name for name in FILES if name not in OPTIONAL and not (folder / name).is_file()]:
         raise CheckpointError(
             f"{folder} is not a complete checkpoint: {', '.join(missing)} is missing. Train one first."
         )

@@ -23,6 +23,7 @@ from chipdemo.splits import SPLITS
 from chipdemo.vision.checkpoint import FILES, ModelSpec, read_metrics
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.output import replacing
+from chipdemo.vision.runtimes.export import write_graph
 from chipdemo.vision.transforms import pixels_of
 from training.checkpoint import write_checkpoint
 from training.comparison import rows_to_compare
@@ -121,6 +122,7 @@ def train(options: Options) -> Path:
             run(options, in_use, out, folder, accelerator)
         if in_use and in_use.folder.resolve() == out.resolve():
             keep_if_worse(in_use, folder)
+        write_graph(folder)
     print(f"wrote {out}", flush=True)
     if repository:
         push(out, repository, options.public)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TILES = ("auto", "off")
 ENGINES = ("here", "ray")
 FINDINGS = ("abnormal", "out_of_distribution", "unreadable")
-SETTINGS = ("model", "runtime", "max_megapixels")
+SETTINGS = ("model", "runtime", "precision", "max_megapixels")
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -150,8 +150,12 @@ def loader(flags: argparse.Namespace, settings: Settings) -> "Callable[[], list[
     sources = [newest_accepted(source).source for source in settings.model_sources]
     # Absolute, since a worker may run in another folder
     sources = [str(Path(source).absolute()) if Path(source).exists() else source for source in sources]
-    target = settings.target if flags.threshold is None else None
-    options = {"runtime": settings.runtime, "graphs": settings.graphs, "target": target}
+    options = {
+        "runtime": settings.runtime,
+        "precision": settings.precision,
+        "graphs": settings.graphs,
+        "target": settings.target if flags.threshold is None else None,
+    }
     return partial(_load, sources, must_promise=len(sources) == 1, **options)
 
 

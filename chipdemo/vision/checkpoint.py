@@ -7,6 +7,7 @@ A checkpoint is a folder or a Hub model repository:
     split.json          sha256 of every train, val and test image
     README.md           the model card
     memory.safetensors  the memory bank of normal images, if there is one (anomaly_model.py)
+    graph.onnx          the network for OpenVINO and ONNX Runtime, if it was written (runtimes/export.py)
 While training is at work in a folder, state.safetensors lies beside them.
 """
 
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from chipdemo.vision.model import ChipNet
 
 WEIGHTS, CONFIG, METRICS, SPLIT = "model.safetensors", "config.json", "metrics.json", "split.json"
-CARD, MEMORY = "README.md", "memory.safetensors"
-FILES = (WEIGHTS, CONFIG, METRICS, SPLIT, CARD, MEMORY)
+CARD, MEMORY, GRAPH = "README.md", "memory.safetensors", "graph.onnx"
+OPTIONAL = (MEMORY, GRAPH)
+FILES = (WEIGHTS, CONFIG, METRICS, SPLIT, CARD, *OPTIONAL)
 HEAD, JUDGE_BY_MEMORY = "head", "memory"  # ModelSpec.verdict_by
 OLD_METRICS = {"data_licence": "data_license", "photograph_side": "image_side"}  # before, and now
 LATER = {"verdict_by"}  # what config.json of earlier versions lacks

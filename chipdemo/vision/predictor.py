@@ -24,6 +24,7 @@ from chipdemo.inspection import (
     Region,
     verdict_of,
 )
+from chipdemo.settings import FLOAT32
 from chipdemo.threshold import Target
 from chipdemo.view import View
 from chipdemo.vision.anomaly.alignment import Alignment
@@ -42,10 +43,12 @@ from chipdemo.vision.checkpoint import (
     ModelSpec,
     find_checkpoint,
     read_info,
+    read_metrics,
     read_spec,
 )
 from chipdemo.vision.runtimes.engine import Engine, EngineOutput
 from chipdemo.vision.runtimes.load import engine_of
+from chipdemo.vision.runtimes.precision import MEASURED, chosen_precision
 from chipdemo.vision.runtimes.select import NAMES, TORCH, chosen
 
 log = logging.getLogger(__name__)
@@ -212,23 +215,26 @@ def load_model(
     graphs: Path | None = None,
     target: Target | None = None,
     must_promise: bool = True,
+    precision: str = FLOAT32,
 ) -> NetworkModel:
     """The model of a checkpoint folder or Hub id, there of a commit.
 
     runtime: one of settings.RUNTIMES. graphs: a folder that keeps exported networks for the next start.
     target: what the threshold has to promise, instead of the model's own threshold. must_promise: otherwise
-    a model without the images for that keeps its own.
+    a model without the images for that keeps its own. precision: one of settings.PRECISIONS.
     Raises CheckpointError, SettingsError, TargetError.
     """
     runtime = chosen(runtime)
     folder = find_checkpoint(source, revision)
     spec = read_spec(folder)
-    info = replace(read_info(source, folder, spec), runtime=NAMES[runtime])
+    precision = chosen_precision(precision, runtime, read_metrics(folder).get(MEASURED))
+    runs_on = f"{NAMES[runtime]}, {precision}" if precision != FLOAT32 else NAMES[runtime]
+    info = replace(read_info(source, folder, spec), runtime=runs_on)
     if target:
         info = _promising(info, target, must_promise)
     taught = spec.verdict_by == JUDGE_BY_MEMORY or (folder / MEMORY).exists()
     anomaly_model = load_anomaly_model(folder) if taught else None
-    engine = engine_of(folder, spec, info, anomaly_model, runtime, graphs)
+    engine = engine_of(folder, spec, info, anomaly_model, runtime, graphs, precision)
     return NetworkModel(engine, spec, info, anomaly_model, examples_of(folder, info.name))
 
 

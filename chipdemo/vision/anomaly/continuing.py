@@ -60,6 +60,7 @@ from chipdemo.vision.checkpoint import (
 )
 from chipdemo.vision.output import replacing
 from chipdemo.vision.predictor import NetworkModel, load_model
+from chipdemo.vision.runtimes.export import write_graph
 
 ADDED = 0.25  # patches that are added to the memory bank, at most, as a share of what it holds
 HEAD_IMAGES = 20  # of each class, from which on a head is tried
@@ -244,6 +245,7 @@ class ContinuingTeacher:
             write_json(new / METRICS, metrics)
             write_json(new / SPLIT, split)
             (new / CARD).write_text(card_of(metrics, bool(model.thumbnails)), encoding="utf-8")
+            write_graph(new)
 
 
 def _further(goods: int, defects: int, head: bool) -> str:

@@ -20,6 +20,7 @@ from chipdemo.vision.anomaly.features import Backbone, ImageFeatures
 from chipdemo.vision.anomaly.fitting import NO_DEFECTS, TYPICAL, Fit, limits_of, scores_of
 from chipdemo.vision.checkpoint import CARD, FILES, METRICS, SPLIT, curve_of, read_json, write_json
 from chipdemo.vision.output import replacing
+from chipdemo.vision.runtimes.export import write_graph
 from chipdemo.vision.weights import save_checkpoint
 
 CARD_TEXT = """---
@@ -88,6 +89,7 @@ def save_taught(
         write_json(new / METRICS, metrics)
         write_json(new / SPLIT, split)
         (new / CARD).write_text(card_of(metrics, keep_images), encoding="utf-8")
+        write_graph(new)
 
 
 def save_with_memory_bank(out: Path, classifier: Path, fitted: Fit, keep_images: bool = True) -> None:
@@ -102,6 +104,7 @@ def save_with_memory_bank(out: Path, classifier: Path, fitted: Fit, keep_images:
         for path in copied:
             shutil.copyfile(path, new / path.name)
         add_memory_bank(new, fitted, keep_images)
+        write_graph(new)
 
 
 def add_memory_bank(folder: Path, fitted: Fit, keep_images: bool = True) -> None:

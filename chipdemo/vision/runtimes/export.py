@@ -8,6 +8,9 @@ neither PyTorch nor this package: normalization, temperature and heat scale are 
     heat               (N, h, w) evidence on the model's own scale, 0-1; red starts at 0.5
     and what EngineOutput has: without attention no maps of it; patches where there is a memory bank, and
     nothing but these and the embedding where it judges
+
+A checkpoint has such a file too, graph.onnx. It holds no weights: it names their places in the checkpoint's
+model.safetensors, as ONNX allows ("external data"), so it is small and is read without PyTorch.
 """
 
 import json
@@ -20,18 +23,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.onnx import TrainingMode
 
 from chipdemo.errors import DataError
 from chipdemo.inspection import ModelInfo
-from chipdemo.vision.anomaly.anomaly_model import FittedBank
+from chipdemo.vision.anomaly.anomaly_model import FittedBank, load_anomaly_model
 from chipdemo.vision.anomaly.patches import compared_channels
 from chipdemo.vision.cam import HALF
-from chipdemo.vision.checkpoint import HEAD, ModelSpec
+from chipdemo.vision.checkpoint import GRAPH, HEAD, MEMORY, WEIGHTS, ModelSpec
 from chipdemo.vision.model import ChipNet
 from chipdemo.vision.output import replacing
+from chipdemo.vision.runtimes.graph import made_for
 from chipdemo.vision.runtimes.pytorch import outputs_of
 from chipdemo.vision.runtimes.select import ONNX, PIXELS, require
 from chipdemo.vision.transforms import normalize
+from chipdemo.vision.weights import current_name, load_checkpoint
 
 FILES = ("model.onnx", "model.xml", "model.bin")
 OPSET = 18
@@ -71,16 +77,68 @@ class Layers(nn.Module):
         return {layer_name(stage): compared_channels(layer) for stage, layer in zip(self.stages, layers)}
 
 
-def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, bank: FittedBank | None = None) -> bytes:
+def onnx_bytes(
+    net: ChipNet, spec: ModelSpec, info: ModelInfo, bank: FittedBank | None = None, plain: bool = False
+) -> bytes:
     """The graph as an ONNX file for any number of images at a time, with what a client has to know in
     its metadata: name, revision, image_size, interpolation, classes, threshold, distance_limit.
 
-    Raises SettingsError where the package onnx is not installed.
+    plain: as traced has it. Raises SettingsError where the package onnx is not installed.
     """
+    content = traced(Graph(net.cpu(), spec, bank), spec.image_size, plain)
+    return _described(content, spec, info).SerializeToString()
+
+
+def write_graph(folder: Path) -> Path:
+    """Write graph.onnx into a checkpoint folder, so that the app starts with it without PyTorch; its path.
+
+    Raises CheckpointError, OSError, SettingsError where the package onnx is not installed.
+    """
+    net, spec, info = load_checkpoint(folder)
+    bank = load_anomaly_model(folder) if (folder / MEMORY).exists() else None
+    model = _described(traced(Graph(net, spec, bank), spec.image_size, plain=True), spec, info)
+    model.metadata_props.add(key="made_for", value=made_for(info.revision))
+    _refer_to_weights(model, folder / WEIGHTS)
+    path = folder / GRAPH
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def _refer_to_weights(model, weights: Path) -> None:
+    """Replace the weights in an ONNX model by their places in a file of safetensors.
+
+    Those in half precision are cast when the graph is loaded.
+    """
+    import onnx
+
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        tensors = json.loads(file.read(length))
+    places = {f"net.{current_name(name)}": about for name, about in tensors.items() if "dtype" in about}
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.name not in places:
+            continue
+        place, single = places[weight.name], weight.name
+        if place["dtype"] == "F16":
+            weight.name, weight.data_type = f"{single}.half", onnx.TensorProto.FLOAT16
+            casts.append(onnx.helper.make_node("Cast", [weight.name], [single], to=onnx.TensorProto.FLOAT))
+        start, end = place["data_offsets"]
+        about = {"location": weights.name, "offset": 8 + length + start, "length": end - start}
+        weight.ClearField("raw_data")
+        weight.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in about.items():
+            weight.external_data.add(key=key, value=str(value))
+    for cast in reversed(casts):
+        model.graph.node.insert(0, cast)
+
+
+def _described(content: bytes, spec: ModelSpec, info: ModelInfo):
+    """An ONNX file as a model with the metadata of onnx_bytes."""
     require("onnx")
     import onnx  # here, since only who exports needs it
 
-    model = onnx.load_from_string(traced(Graph(net.cpu(), spec, bank), spec.image_size))
+    model = onnx.load_from_string(content)
     about = {
         "name": info.name,
         "revision": info.revision,
@@ -93,11 +151,14 @@ def onnx_bytes(net: ChipNet, spec: ModelSpec, info: ModelInfo, bank: FittedBank 
     for key, value in about.items():
         text = value if isinstance(value, str) else json.dumps(value)
         model.metadata_props.add(key=key, value=text)
-    return model.SerializeToString()
+    return model
 
 
-def traced(graph: nn.Module, image_size: int) -> bytes:
-    """An ONNX file of a module that takes PIXELS, (N, size, size, 3) uint8, and gives tensors by name."""
+def traced(graph: nn.Module, image_size: int, plain: bool = False) -> bytes:
+    """An ONNX file of a module that takes PIXELS, (N, size, size, 3) uint8, and gives tensors by name.
+
+    plain: its weights are the module's own tensors, by their names; otherwise operations are joined.
+    """
     example = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
     names = list(graph.eval()(example))
     stream = BytesIO()
@@ -112,6 +173,8 @@ def traced(graph: nn.Module, image_size: int) -> bytes:
             dynamic_axes={name: {0: "images"} for name in (PIXELS, *names)},
             opset_version=OPSET,
             dynamo=False,  # the other exporter needs packages of its own
+            do_constant_folding=not plain,
+            training=TrainingMode.PRESERVE if plain else TrainingMode.EVAL,  # the latter joins
         )
     return stream.getvalue()
 

@@ -1,17 +1,22 @@
 """Engines that run an exported graph in OpenVINO or ONNX Runtime. See export.py for what it holds.
 
-Nothing here needs PyTorch, but for the gradient methods.
+Nothing here needs PyTorch, but for the gradient methods. A graph is an ONNX file in memory, or the path of a
+checkpoint's graph.onnx, which lies beside the weights that it refers to.
 """
 
 import os
 import threading
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from chipdemo.settings import BFLOAT16, FLOAT32
+from chipdemo.vision.checkpoint import WEIGHTS
 from chipdemo.vision.runtimes.engine import EngineOutput
+from chipdemo.vision.runtimes.precision import backbone_and_rest
 from chipdemo.vision.runtimes.select import OPENVINO, PIXELS
 
 if TYPE_CHECKING:
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 
     from chipdemo.vision.runtimes.pytorch import TorchEngine
 
+VERSION = 7  # of what export.py writes
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]  # a graph: inputs -> outputs, by name
 
 
@@ -51,50 +57,70 @@ def _threads() -> int:
     return int(os.environ.get("OMP_NUM_THREADS", "0").partition(",")[0])
 
 
-def openvino_run(content: bytes) -> Run:
-    """A graph in OpenVINO, in single precision. content: an ONNX file."""
+def made_for(revision: str) -> str:
+    """What a graph of today's kind says of the model that it was made for."""
+    return f"{revision}-{VERSION}"
+
+
+def openvino_run(graph: bytes | Path, precision: str = FLOAT32) -> Run:
+    """A graph in OpenVINO. precision: FLOAT32, or BFLOAT16 for the backbone of an export with `plain`."""
     import openvino
 
     core = openvino.Core()
+    # not mapped: a file that is written over would end the process
+    whole = core.read_model(graph, config={"ENABLE_MMAP": False})
     hints = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": _threads(),
     }
     local = threading.local()  # a request holds its own inputs and outputs
 
     @cache
-    def compiled(single: bool) -> "openvino.CompiledModel":
-        model = core.read_model(content)
+    def compiled(single: bool) -> "list[openvino.CompiledModel]":
+        model = whole.clone()
         if single:  # what the page asks; of a known shape, it is a tenth faster
             shape = model.input(0).partial_shape
             shape[0] = 1
             model.reshape(shape)
-        return core.compile_model(model, "CPU", hints)
+        parts = [(model, "f32")]
+        if precision == BFLOAT16:
+            parts = list(zip(backbone_and_rest(model), ("bf16", "f32")))
+        return [
+            core.compile_model(part, "CPU", hints | {"INFERENCE_PRECISION_HINT": its}) for part, its in parts
+        ]
 
     def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         single = all(len(values) == 1 for values in inputs.values())
         requests = local.__dict__.setdefault("requests", {})
         if single not in requests:
-            requests[single] = compiled(single).create_infer_request()
-        found = requests[single].infer(inputs, share_inputs=True)
+            requests[single] = [part.create_infer_request() for part in compiled(single)]
+        first, *rest = requests[single]
+        found = first.infer(inputs, share_inputs=True, share_outputs=bool(rest))
+        for request in rest:
+            for index, tensor in enumerate(first.output_tensors):
+                request.set_input_tensor(index, tensor)
+            found = request.infer()
         return {name: values for output, values in found.items() for name in output.get_names()}
 
     compiled(True)
     return run
 
 
-def onnx_run(content: bytes) -> Run:
-    """A graph in ONNX Runtime. content: an ONNX file."""
+def onnx_run(graph: bytes | Path) -> Run:
+    """A graph in ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _threads()
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    if isinstance(graph, Path):
+        weights = (graph.parent / WEIGHTS).read_bytes()  # not mapped, as above
+        options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [len(weights)])
+        graph = graph.read_bytes()
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(names, dict(inputs))))
 
 
-def open_graph(runtime: str, content: bytes) -> Run:
-    """A graph in one of select.PACKAGES but PyTorch. content: an ONNX file."""
-    return openvino_run(content) if runtime == OPENVINO else onnx_run(content)
+def open_graph(runtime: str, graph: bytes | Path, precision: str = FLOAT32) -> Run:
+    """A graph in one of select.PACKAGES but PyTorch. precision: as openvino_run has it."""
+    return openvino_run(graph, precision) if runtime == OPENVINO else onnx_run(graph)

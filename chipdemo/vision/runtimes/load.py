@@ -1,4 +1,7 @@
-"""The engine of a checkpoint; exported networks are kept, so that the next start finds them."""
+"""The engine of a checkpoint, from its graph.onnx.
+
+A checkpoint without one that fits is exported, and what is exported is kept for the next start.
+"""
 
 import logging
 import os
@@ -8,17 +11,17 @@ from typing import TYPE_CHECKING
 
 from chipdemo.errors import CheckpointError
 from chipdemo.inspection import ModelInfo
+from chipdemo.settings import FLOAT32
 from chipdemo.vision.anomaly.anomaly_model import FittedBank
-from chipdemo.vision.checkpoint import ModelSpec, model_revision
+from chipdemo.vision.checkpoint import GRAPH, ModelSpec, model_revision
 from chipdemo.vision.runtimes.engine import Engine
-from chipdemo.vision.runtimes.graph import GraphEngine, open_graph
+from chipdemo.vision.runtimes.graph import GraphEngine, made_for, open_graph
 from chipdemo.vision.runtimes.select import TORCH
 
 if TYPE_CHECKING:
     from chipdemo.vision.runtimes.pytorch import TorchEngine
 
 KEPT = 10  # exported networks
-VERSION = 6  # of what export.py writes
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +33,10 @@ def engine_of(
     bank: FittedBank | None = None,
     runtime: str = TORCH,
     graphs: Path | None = None,
+    precision: str = FLOAT32,
 ) -> Engine:
     """The engine of a checkpoint folder. runtime: one of PACKAGES. graphs: keeps exported networks for the
-    next start. Raises CheckpointError."""
+    next start. precision: FLOAT32, or BFLOAT16 in OpenVINO. Raises CheckpointError."""
 
     def in_torch() -> "TorchEngine":
         from chipdemo.vision.runtimes.pytorch import (
@@ -52,17 +56,27 @@ def engine_of(
 
     if runtime == TORCH:
         return in_torch()
-    content = kept(info, graphs)
+    for graph in (shipped(folder, info), kept(info, graphs)):
+        try:
+            if graph is not None:
+                return GraphEngine(open_graph(runtime, graph, precision), load_torch)
+        except Exception as error:  # noqa: BLE001 - runtimes raise many types for a damaged file
+            log.warning("the graph of %s cannot be used, so it is exported anew: %s", info.name, error)
+    graph = exported(folder, spec, info, bank, graphs)
+    return GraphEngine(open_graph(runtime, graph, precision), load_torch)
+
+
+def shipped(folder: Path, info: ModelInfo) -> Path | None:
+    """The graph.onnx of a checkpoint folder, if it was made for this very model."""
     try:
-        if content is not None:
-            return GraphEngine(open_graph(runtime, content), load_torch)
-    except Exception as error:  # noqa: BLE001 - runtimes raise many types for a damaged file
-        log.warning("what an earlier start exported cannot be used: %s", error)
-    return GraphEngine(open_graph(runtime, exported(folder, spec, info, bank, graphs)), load_torch)
+        content = (folder / GRAPH).read_bytes()
+    except OSError:
+        return None
+    return folder / GRAPH if made_for(info.revision).encode() in content else None  # of its metadata
 
 
 def _path(info: ModelInfo, graphs: Path) -> Path:
-    return graphs / f"{info.revision}-{VERSION}.onnx"
+    return graphs / f"{made_for(info.revision)}.onnx"
 
 
 def kept(info: ModelInfo, graphs: Path | None) -> bytes | None:
@@ -82,7 +96,9 @@ def exported(
 
     log.info("exporting %s, which takes some seconds; later starts find it in %s", info.name, graphs)
     with ThreadPoolExecutor(1) as apart:  # PyTorch's main thread pretends to have a GPU where they are lent
-        content = apart.submit(lambda: onnx_bytes(load_network(folder, spec), spec, info, bank)).result()
+        content = apart.submit(
+            lambda: onnx_bytes(load_network(folder, spec), spec, info, bank, plain=True)
+        ).result()
     if graphs:
         try:
             keep(_path(info, graphs), content)
