@@ -1,8 +1,8 @@
 """The regions of a heatmap. No torch, no gradio."""
 
+import cv2
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from chipdemo.inspection import CLASS_WEIGHTS, FIXED_SCALE, MATCHINGS, Region
 
@@ -37,16 +37,18 @@ def regions_of(heatmap: np.ndarray, image_size: tuple[int, int]) -> tuple[Region
         return ()
     rows, columns = heatmap.shape
     size = (columns * FINE, rows * FINE)
-    fine = np.asarray(Image.fromarray(heatmap.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
-    labels, _ = ndimage.label(fine >= HALF)
+    fine = cv2.resize(heatmap.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    hot = (fine >= HALF).astype(np.uint8)
+    _, labels, parts, _ = cv2.connectedComponentsWithStats(hot, connectivity=4)
     across, down = image_size[0] / fine.shape[1], image_size[1] / fine.shape[0]  # pixels of a fine patch
     regions = []
-    for index, (y, x) in enumerate(ndimage.find_objects(labels), 1):
-        inside = labels[y, x] == index
-        left, top = round(x.start * across), round(y.start * down)
-        width, height = max(round(x.stop * across) - left, 1), max(round(y.stop * down) - top, 1)
-        area = min(max(round(inside.sum() * across * down), 1), width * height)
-        regions.append(Region(left, top, width, height, float(fine[y, x][inside].max()), area))
+    for index, (x, y, columns, rows, patches) in enumerate(parts[1:].tolist(), 1):  # the first is the rest
+        inside = np.s_[y : y + rows, x : x + columns]
+        score = float(fine[inside][labels[inside] == index].max())
+        left, top = round(x * across), round(y * down)
+        width, height = max(round((x + columns) * across) - left, 1), max(round((y + rows) * down) - top, 1)
+        area = min(max(round(patches * across * down), 1), width * height)
+        regions.append(Region(left, top, width, height, score, area))
     return tuple(sorted(regions, key=lambda region: region.score, reverse=True))
 
 
