@@ -40,7 +40,7 @@ from chipdemo.vision.transforms import normalize, pixels_of
 from training.sources import read_elpv
 
 ROOT = Path(__file__).resolve().parent.parent
-WARM_UP = 10  # rounds that are not timed
+WARM_UP = 3  # rounds that are not timed
 LARGE, NOISE, QUALITY = (6000, 4000), 2, 90  # the large JPEG: size, standard deviation of its noise, JPEG's
 GRAPHS = ROOT / "runs" / "graphs"
 CLOCKS = {"clock": time.perf_counter, "processor": time.process_time}  # the second hardly sees other work
