@@ -160,7 +160,7 @@ class ChipNet(nn.Module):
         """
         raw, intermediates = self._features(batch, stages)
         features, channel, spatial = self.attend(raw)
-        normal, abnormal = self.head.weight  # (C,) each
+        normal, abnormal = self.head.weight[0], self.head.weight[1]  # (C,) each, constants of a graph
         directions = torch.stack((abnormal - normal, abnormal))
         maps = F.conv2d(features, directions[:, :, None, None])  # (N, C, h, w) -> (N, 2, h, w)
         if spatial is None:
