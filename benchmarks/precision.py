@@ -74,7 +74,8 @@ def splits_of(folder: Path, data: str) -> dict[str, list[Shown]]:
 
 def halves_of(folder: Path) -> dict[str, list[Shown]]:
     """val and test of the images of a folder with a folder for each kind."""
-    found = [Shown(read_image(path), path.parent.name != "good") for path in sorted(folder.glob("*/*.png"))]
+    files = [path for path in folder.glob("*/*") if path.suffix in (".png", ".jpg")]
+    found = [Shown(read_image(path), path.parent.name != "good") for path in files]
     found.sort(key=lambda one: one.image.sha256)
     return {"train": found[::2], "val": found[::2], "test": found[1::2]}
 

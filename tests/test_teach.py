@@ -38,7 +38,17 @@ from chipdemo.vision.anomaly.fitting import (
 from chipdemo.vision.anomaly.matching import score_of
 from chipdemo.vision.anomaly.saving import save_taught
 from chipdemo.vision.anomaly.teacher import NetworkTeacher
-from chipdemo.vision.checkpoint import CARD, CONFIG, FILES, MEMORY, METRICS, SPLIT, WEIGHTS, latest_revision
+from chipdemo.vision.checkpoint import (
+    CARD,
+    CONFIG,
+    FILES,
+    GRAPH,
+    MEMORY,
+    METRICS,
+    SPLIT,
+    WEIGHTS,
+    latest_revision,
+)
 from chipdemo.vision.predictor import load_model
 from tests.drawn import chip, chips
 from tests.fakes import FakeModel
@@ -454,7 +464,7 @@ def test_a_classifier_with_a_memory_bank_explains_by_it_and_judges_as_before(goo
     for _ in ("anew", "again"):
         assert main(command) == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
-    assert {path.name for path in out.iterdir()} == {*files, MEMORY}
+    assert {path.name for path in out.iterdir()} == {*files, MEMORY, GRAPH}
     card = (out / CARD).read_text()
     assert card.startswith("# A classifier\n") and card.count("14 good images") == 1
     assert len(read(out, SPLIT)["train"]) == 14

@@ -95,6 +95,7 @@ def test_a_checkpoint_holds_all_that_the_contract_names(trained):
         "confusion.png",
         "roc.png",
         "precision_recall.png",
+        "graph.onnx",
     }
     metrics = json.loads((trained / "metrics.json").read_text())
     assert metrics["starting_weights"] == "none (random)"
