@@ -32,7 +32,7 @@ import openvino
 import psutil
 import torch
 
-from benchmarks.latency import alone, exported_bytes, large_jpeg
+from benchmarks.latency import alone, exported, large_jpeg
 from chipdemo.judge import Judge
 from chipdemo.models import Models
 from chipdemo.settings import DEFAULT_MODEL, LITE0_MODEL
@@ -69,7 +69,7 @@ class Bare:
     def __init__(self, backbone: str, image_size: int, precision: str):
         core = openvino.Core()
         batch = torch.randn(1, 3, image_size, image_size)
-        model = core.read_model(exported_bytes(alone(backbone), batch))
+        model = core.read_model(exported(alone(backbone), batch))
         model.reshape([1, 3, image_size, image_size])
         self.numbers = {"batch": batch.numpy()}
         hints = {"INFERENCE_PRECISION_HINT": precision}
@@ -165,8 +165,9 @@ def in_process_ms(model, files: list[bytes], rounds: int = 60) -> float:
 
 def measured(folder: Path) -> dict:
     """One model: medians of the rounds, and of the ratios within a round."""
-    model = load_model(str(folder), runtime="auto", graphs=ROOT / "runs" / "graphs")
-    bare = Bare(model.spec.backbone, model.spec.image_size, model.info.precision)
+    model = load_model(str(folder), runtime="auto", graphs=ROOT / "runs" / "graphs", precision="auto")
+    precision = "bf16" if "bfloat16" in model.info.runtime else "f32"
+    bare = Bare(model.spec.backbone, model.spec.image_size, precision)
     files, large, rounds = elpv_files(), [large_jpeg()], []
     with app("--model", str(folder)) as (address, _):
         inspect = f"{address}/v1/inspect"
