@@ -28,6 +28,7 @@ import torch
 from PIL import Image
 from pytorch_grad_cam import GradCAM
 
+import chipdemo.vision.backbones  # noqa: F401 - timm knows them then
 from chipdemo.images import DecodedImage, content_sha256, read_image
 from chipdemo.inspection import INVERSE, Inspection
 from chipdemo.judge import Judge
