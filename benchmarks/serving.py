@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ import psutil
 import torch
 
 from benchmarks.latency import alone, exported, large_jpeg
+from chipdemo.batch.service import InspectionService, Order
 from chipdemo.judge import Judge
 from chipdemo.models import Models
 from chipdemo.settings import DEFAULT_MODEL, LITE0_MODEL
@@ -163,6 +165,26 @@ def in_process_ms(model, files: list[bytes], rounds: int = 60) -> float:
     return float(np.median(times))
 
 
+def per_second_together(model, files: list[bytes], seconds: float = 3) -> dict[str, float]:
+    """Images a second without HTTP while 20 wait, by how many share a forward pass at most."""
+    rates = {together: [] for together in (1, 2, 4, 8)}
+    for _ in range(ROUNDS):
+        for together, found in rates.items():
+            judge = Judge(Models(model))
+            service = InspectionService(judge, 64, 100, 2, together)
+            service.start()
+            order = Order(lambda judge=judge: judge.models.every)
+            waiting, count, started = deque(), 0, time.perf_counter()
+            while time.perf_counter() - started < seconds:
+                waiting.append(service.submit(files[count % len(files)], order))
+                count += 1
+                if len(waiting) == 20:
+                    waiting.popleft().result()
+            service.stop()
+            found.append(count / (time.perf_counter() - started))
+    return {str(together): round(float(np.median(found)), 1) for together, found in rates.items()}
+
+
 def measured(folder: Path) -> dict:
     """One model: medians of the rounds, and of the ratios within a round."""
     model = load_model(str(folder), runtime="auto", graphs=ROOT / "runs" / "graphs", precision="auto")
@@ -193,7 +215,11 @@ def measured(folder: Path) -> dict:
                 found |= {f"{name}_at_{count}": value for name, value in load.items()}
             rounds.append(found)
     medians = {name: float(np.median([one[name] for one in rounds])) for name in rounds[0]}
-    return {name: round(value, 2) for name, value in medians.items()} | {"runtime": model.info.runtime}
+    return {
+        "runtime": model.info.runtime,
+        **{name: round(value, 2) for name, value in medians.items()},
+        "per_second_by_images_in_one_forward": per_second_together(model, files),
+    }
 
 
 def soaked(folder: Path, minutes: float) -> dict:
