@@ -672,22 +672,26 @@ def test_the_command_judges_as_inspect_does(place, model):
         pass
 
 
+COMMAND = """
+import sys
+from chipdemo.__main__ import main
+from chipdemo.vision import predictor
+from tests.fakes import FakeModel
+
+predictor.load_model = lambda *source, **how: FakeModel()
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_when_what_was_taken_is_written(place, model, monkeypatch, number):
-    monkeypatch.setattr("chipdemo.vision.predictor.load_model", lambda *source, **how: FakeModel())
+def test_a_signal_ends_it_when_what_was_taken_is_written(place, model, number):
     for index in range(3):
         draw(place / "in" / f"{index}.png", index)
-
-    def stop_when_judged():
+    flags = ["watch", str(place / "in"), "--out", str(place / "out"), "--model", model, "--poll", "0.01"]
+    with subprocess.Popen([sys.executable, "-c", COMMAND, *flags], cwd=ROOT) as process:
         until(lambda: (place / "out" / RESULTS).exists() and lines_in(place / "out"))
-        os.kill(os.getpid(), number)
-
-    killer, handler = threading.Thread(target=stop_when_judged), signal.getsignal(number)
-    killer.start()
-    command = ["watch", str(place / "in"), "--out", str(place / "out"), "--model", model, "--poll", "0.01"]
-    assert main(command) == 0
-    killer.join()
-    assert signal.getsignal(number) == handler
+        process.send_signal(number)
+        assert process.wait() == 0
     assert (place / "out" / CSV).read_bytes() == csv_of(place / "out", place)
 
 
