@@ -307,6 +307,7 @@ def main() -> None:
             f"{' and '.join(missing)} is not installed. Run apt-get install {' '.join(missing)}."
         )
     report = json.loads(options.report.read_text()) if options.report.exists() else {}
+    report["command"] = " ".join(["python benchmarks/serving.py", *sys.argv[1:]])
     report["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
     if options.soak:
         report["soak"] = {"model": options.model[0].name} | soaked(options.model[0], options.soak)
