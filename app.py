@@ -153,7 +153,8 @@ def in_use(source: str, load: "Callable[[str], Model]") -> "ModelInUse":
 def service_of(judge: "Judge", settings: Settings) -> "InspectionService":
     from chipdemo.batch.service import InspectionService
 
-    return InspectionService(judge, settings.max_megapixels, settings.queue_size, settings.concurrency)
+    workers = settings.concurrency + 1  # one has the next images ready when a network becomes free
+    return InspectionService(judge, settings.max_megapixels, settings.queue_size, workers)
 
 
 def training_of(

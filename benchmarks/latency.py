@@ -36,7 +36,7 @@ from chipdemo.models import Models
 from chipdemo.settings import DEFAULT_MODEL, LITE0_MODEL, TRANSISTOR_MODEL
 from chipdemo.vision.checkpoint import read_json, write_json
 from chipdemo.vision.predictor import load_model
-from chipdemo.vision.runtimes.graph import openvino_run
+from chipdemo.vision.runtimes.openvino_graph import OpenVinoGraph
 from chipdemo.vision.transforms import normalize, pixels_of
 from training.sources import read_elpv
 
@@ -56,7 +56,7 @@ def contestants(model: str) -> dict[str, Callable[[DecodedImage], object]]:
     packed = alone(spec.backbone).to(memory_format=torch.channels_last)
     batch = torch.randn(1, 3, spec.image_size, spec.image_size)
     packed_batch = batch.to(memory_format=torch.channels_last)
-    bare_graph, numbers = openvino_run(exported(bare, batch)), {"batch": batch.numpy()}
+    bare_graph, numbers = OpenVinoGraph(exported(bare, batch)), {"batch": batch.numpy()}
 
     def prepared(image):
         pixels = pixels_of(image, spec.image_size, spec.interpolation)[None]

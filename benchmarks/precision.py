@@ -104,7 +104,7 @@ def in_8_bits(folder: Path, seen: Sequence[np.ndarray]) -> GraphEngine:
             second.set_input_tensor(index, tensor)
         return {name: values for output, values in second.infer().items() for name in output.get_names()}
 
-    def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(inputs: dict[str, np.ndarray], patches: bool = True) -> dict[str, np.ndarray]:
         found = [one(pixels[None]) for pixels in inputs["pixels"]]
         return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
 

@@ -171,7 +171,7 @@ def per_second_together(model, files: list[bytes], seconds: float = 3) -> dict[s
     for _ in range(ROUNDS):
         for together, found in rates.items():
             judge = Judge(Models(model))
-            service = InspectionService(judge, 64, 100, 2, together)
+            service = InspectionService(judge, 64, 100, 3, together)
             service.start()
             order = Order(lambda judge=judge: judge.models.every)
             waiting, count, started = deque(), 0, time.perf_counter()

@@ -15,9 +15,10 @@ from PIL import Image
 from chipdemo.__main__ import main
 from chipdemo.errors import CheckpointError, DataError, SettingsError
 from chipdemo.images import decode_image
+from chipdemo.inspection import CAM_OF_FLIPS, INVERSE
 from chipdemo.judge import Judge
 from chipdemo.models import Models
-from chipdemo.settings import SHIPPED, Settings
+from chipdemo.settings import DEFAULT_MODEL, SHIPPED, Settings
 from chipdemo.view import SQUEEZED, View
 from chipdemo.vision.checkpoint import GRAPH, WEIGHTS, model_revision
 from chipdemo.vision.predictor import load_model
@@ -72,6 +73,23 @@ def test_a_runtime_gives_what_pytorch_gives_for_one_image_and_for_many(model, ru
     assert one.verdict == other.verdict and one.regions == other.regions
     assert ours.methods == theirs.methods and ours.explain(views(1)[0], "Grad-CAM").shape == (4, 4)
     assert (ours.info.runtime, theirs.info.runtime) == (select.NAMES[runtime], "PyTorch")
+
+
+@pytest.mark.parametrize("runtime", ("torch", *RUNTIMES))
+def test_patches_are_described_only_where_the_memory_bank_is_searched(runtime, monkeypatch):
+    model = load_model(str(DEFAULT_MODEL), runtime=runtime)
+    every, fewer = model.engine.run(pixels(2, 224)), model.engine.run(pixels(2, 224), patches=False)
+    assert every.patches is not None and fewer.patches is None
+    assert_same(fewer, every._replace(patches=None))
+    asked, run = [], model.engine.run
+    monkeypatch.setattr(
+        model.engine, "run", lambda pixels, patches=True: (asked.append(patches), run(pixels, patches))[1]
+    )
+    (view,) = [model.prepare(draw_chip(1, abnormal=True))]
+    for methods in [], [INVERSE], [CAM_OF_FLIPS]:
+        model.predict([view], methods)
+    model.nearest_normal_patches(draw_chip(1, abnormal=True), [])
+    assert asked == [False, True, False, False, False, False, True]
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -15,7 +15,7 @@ from chipdemo.files import WORKERS
 from chipdemo.inspection import Inspection, Model
 from chipdemo.judge import Judge, Prepared
 
-TOGETHER = 4  # images in one forward pass, at most; see benchmarks/serving.py
+TOGETHER = 2  # images in one forward pass, at most; see benchmarks/serving.py
 AHEAD = 16  # images that are decoded before it is their turn: what takes memory
 WAIT = "wait"  # a step of timing_ms: for the judge
 

@@ -93,7 +93,7 @@ class NetworkModel:
         if self.alignment.windows:
             return [self._prediction(self._in_windows(view), view, methods) for view in views]
         pixels = np.stack([view.pixels for view in views])
-        output = self.engine.run(pixels)
+        output = self.engine.run(pixels, patches=self._needs_patches(methods))
         found = [self._prediction(output.of(row), view, methods) for row, view in enumerate(views)]
         if CAM_OF_FLIPS in methods and CAM_OF_FLIPS in self.methods:
             for prediction, cam in zip(found, self._cams_of_flips(pixels, output.cam)):
@@ -150,14 +150,12 @@ class NetworkModel:
         """
         flips = [cams]
         for axes in ((1,), (2,), (1, 2)):
-            flips.append(np.flip(self.engine.run(np.flip(pixels, axes)).cam, axes))
+            flips.append(np.flip(self.engine.run(np.flip(pixels, axes), patches=False).cam, axes))
         return np.mean(flips, 0)
 
     def _prediction(self, output: EngineOutput, view: View, methods: Sequence[str]) -> Prediction:
         """output: of one image, N = 1."""
-        # To search the memory bank takes as long as a small network
-        searched = self.spec.verdict_by != HEAD or INVERSE in methods or INVERSE_CAM in methods
-        anomaly = self._anomaly(output, view) if self.anomaly_model and searched else None
+        anomaly = self._anomaly(output, view) if self._needs_patches(methods) else None
         log_odds, distance = self._judged(output, anomaly)
         probability = float(1 / (1 + np.exp(-log_odds / self.spec.temperature)))
         return Prediction(
@@ -168,6 +166,11 @@ class NetworkModel:
             channels=strongest_channels(output),
             embedding=output.embedding[0],
         )
+
+    def _needs_patches(self, methods: Sequence[str]) -> bool:
+        """Whether the memory bank is to be searched, which takes as long as a small network."""
+        asked = self.spec.verdict_by != HEAD or INVERSE in methods or INVERSE_CAM in methods
+        return asked and self.anomaly_model is not None
 
     def _anomaly(self, output: EngineOutput, view: View) -> np.ndarray:
         """(h, w): how little each patch is like the memory bank, in standard deviations above normal."""

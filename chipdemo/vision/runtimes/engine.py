@@ -4,6 +4,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+LOG_ODDS, PATCHES = "log_odds", "patches"  # of EngineOutput, as the outputs of a graph are named
+
 
 class EngineOutput(NamedTuple):
     """What an engine gives for N images, as float32 arrays. C channels, (h, w) patches.
@@ -38,8 +40,11 @@ class EngineOutput(NamedTuple):
 class Engine(Protocol):
     """Runs a network. Safe to call from several threads."""
 
-    def run(self, pixels: np.ndarray) -> EngineOutput:
-        """(N, size, size, 3) uint8 pixels -> EngineOutput."""
+    def run(self, pixels: np.ndarray, patches: bool = True) -> EngineOutput:
+        """(N, size, size, 3) uint8 pixels -> EngineOutput.
+
+        patches: whether they are wanted of a network that judges; they take up to a tenth of its time.
+        """
 
     def gradient_heat(self, pixels: np.ndarray, method: str) -> np.ndarray:
         """One of cam.GRADIENT_METHODS: (1, size, size, 3) uint8 pixels -> (h, w) float32, 0-1.

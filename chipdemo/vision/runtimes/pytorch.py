@@ -85,9 +85,10 @@ class TorchEngine:
         return self.net.intermediates(self._normalized(pixels), stages)
 
     @torch.inference_mode()
-    def run(self, pixels: np.ndarray) -> EngineOutput:
+    def run(self, pixels: np.ndarray, patches: bool = True) -> EngineOutput:
         """See Engine."""
-        named = outputs_of(self.net, self.spec, self.bank, self._normalized(pixels))
+        bank = self.bank if patches else None
+        named = outputs_of(self.net, self.spec, bank, self._normalized(pixels))
         return EngineOutput(**{name: tensor.cpu().numpy() for name, tensor in named.items()})
 
     def gradient_heat(self, pixels: np.ndarray, method: str) -> np.ndarray:
