@@ -4,7 +4,6 @@ Nothing here needs PyTorch, but for the gradient methods. A graph is an ONNX fil
 checkpoint's graph.onnx, which lies beside the weights that it refers to.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from chipdemo.settings import FLOAT32
 from chipdemo.vision.checkpoint import WEIGHTS
 from chipdemo.vision.runtimes.engine import PATCHES, EngineOutput
-from chipdemo.vision.runtimes.select import OPENVINO, PIXELS
+from chipdemo.vision.runtimes.select import OPENVINO, PIXELS, threads
 
 if TYPE_CHECKING:
     from chipdemo.vision.runtimes.pytorch import TorchEngine
@@ -51,11 +50,6 @@ class GraphEngine:
     def gradient_heat(self, pixels: np.ndarray, method: str) -> np.ndarray:
         """See Engine."""
         return self.in_torch.gradient_heat(pixels, method)
-
-
-def threads() -> int:
-    """OMP_NUM_THREADS, which sets a cluster worker's share of the cores; 0 for all."""
-    return int(os.environ.get("OMP_NUM_THREADS", "0").partition(",")[0])
 
 
 def made_for(revision: str) -> str:

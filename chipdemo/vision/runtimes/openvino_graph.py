@@ -15,8 +15,8 @@ import openvino
 
 from chipdemo.settings import BFLOAT16, FLOAT32
 from chipdemo.vision.runtimes.engine import LOG_ODDS, PATCHES
-from chipdemo.vision.runtimes.graph import threads
 from chipdemo.vision.runtimes.precision import backbone_and_rest
+from chipdemo.vision.runtimes.select import threads
 
 SHAPES = (8, 4, 2, 1)  # images in one run: a graph of a known shape is up to a quarter faster
 ALONE = {"PERFORMANCE_HINT": "LATENCY"}

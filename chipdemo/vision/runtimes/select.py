@@ -1,5 +1,6 @@
 """Which runtime runs the network: OpenVINO, ONNX Runtime or PyTorch, by what is installed and asked for."""
 
+import os
 import shutil
 from importlib.util import find_spec
 
@@ -33,6 +34,11 @@ def chosen(runtime: str) -> str:
         return next(name for name, packages in PACKAGES.items() if all(map(find_spec, packages)))
     require(*PACKAGES[runtime], instead=", or choose --runtime torch")
     return runtime
+
+
+def threads() -> int:
+    """OMP_NUM_THREADS, which sets a cluster worker's share of the cores; 0 for all."""
+    return int(os.environ.get("OMP_NUM_THREADS", "0").partition(",")[0])
 
 
 def _on_gpu() -> bool:
