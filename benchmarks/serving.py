@@ -29,11 +29,9 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import openvino
 import psutil
-import torch
 
-from benchmarks.latency import alone, exported, large_jpeg
+from benchmarks.latency import Bare, large_jpeg, precision_of
 from chipdemo.batch.service import InspectionService, Order
 from chipdemo.judge import Judge
 from chipdemo.models import Models
@@ -63,42 +61,6 @@ done = function(summary, latency)
     latency:percentile(50) / 1e3, latency:percentile(95) / 1e3, failed))
 end
 """
-
-
-class Bare:
-    """A backbone alone in OpenVINO. precision: "f32" or "bf16", as the app has it."""
-
-    def __init__(self, backbone: str, image_size: int, precision: str):
-        core = openvino.Core()
-        batch = torch.randn(1, 3, image_size, image_size)
-        model = core.read_model(exported(alone(backbone), batch))
-        model.reshape([1, 3, image_size, image_size])
-        self.numbers = {"batch": batch.numpy()}
-        hints = {"INFERENCE_PRECISION_HINT": precision}
-        self.single = core.compile_model(model, "CPU", hints | {"PERFORMANCE_HINT": "LATENCY"})
-        self.streams = core.compile_model(model, "CPU", hints | {"PERFORMANCE_HINT": "THROUGHPUT"})
-
-    def one_ms(self, rounds: int = 100) -> float:
-        """Median of one image at a time."""
-        request, times = self.single.create_infer_request(), []
-        for _ in range(rounds):
-            started = time.perf_counter()
-            request.infer(self.numbers, share_inputs=True)
-            times.append(1000 * (time.perf_counter() - started))
-        return float(np.median(times))
-
-    def per_second(self, seconds: float) -> float:
-        """Images, the faster of one stream and several."""
-        rates = []
-        for compiled in (self.single, self.streams):
-            queue, count = openvino.AsyncInferQueue(compiled), 0
-            started = time.perf_counter()
-            while time.perf_counter() - started < seconds / 2:
-                queue.start_async(self.numbers, share_inputs=True)
-                count += 1
-            queue.wait_all()
-            rates.append(count / (time.perf_counter() - started))
-        return max(rates)
 
 
 @contextmanager
@@ -188,8 +150,7 @@ def per_second_together(model, files: list[bytes], seconds: float = 3) -> dict[s
 def measured(folder: Path) -> dict:
     """One model: medians of the rounds, and of the ratios within a round."""
     model = load_model(str(folder), runtime="auto", graphs=ROOT / "runs" / "graphs", precision="auto")
-    precision = "bf16" if "bfloat16" in model.info.runtime else "f32"
-    bare = Bare(model.spec.backbone, model.spec.image_size, precision)
+    bare = Bare(model.spec.backbone, model.spec.image_size, precision_of(model))
     files, large, rounds = elpv_files(), [large_jpeg()], []
     with app("--model", str(folder)) as (address, _):
         inspect = f"{address}/v1/inspect"
