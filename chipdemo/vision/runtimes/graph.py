@@ -19,7 +19,7 @@ from chipdemo.vision.runtimes.select import OPENVINO, PIXELS, threads
 if TYPE_CHECKING:
     from chipdemo.vision.runtimes.pytorch import TorchEngine
 
-VERSION = 7  # of what export.py writes
+VERSION = 8  # of what export.py writes
 
 
 class Run(Protocol):
