@@ -86,6 +86,7 @@ def run(settings: Settings) -> NoReturn:
         if lends():
             network_teacher()  # what is lent a GPU has to be known before the page is served
         examples = [elpv_example_set(models.first.model.info.name)]
+        first_example = FirstExample(judge, examples, settings.max_megapixels)
         app = build_app(
             judge,
             settings,
@@ -97,10 +98,11 @@ def run(settings: Settings) -> NoReturn:
             metrics=metrics,
             teacher=network_teacher,
             continuing=continuing_teacher,
-            first_example=running(FirstExample(judge, examples, settings.max_megapixels)),
+            first_example=first_example,
         )
         service.start()
         serve(app, settings, service, metrics, prevent_thread_lock=True)
+        running(first_example)  # not before, since that would delay the page
         closing.callback(stop_serving, app)  # before the last labels are published
         closing.callback(service.stop)  # before that, each request that was accepted is answered
         wait()

@@ -8,15 +8,18 @@ of votes matters, so resampling images means drawing these numbers from a multin
 from array import array
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from chipdemo.inspection import ABNORMAL, CLASSES, NORMAL
 from chipdemo.labeling.agreement import DISPUTED
 from chipdemo.labeling.journal import Journal, JournalImage
 from chipdemo.labeling.label import LABELS
 from chipdemo.rates import Rate
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 RESAMPLES = 1_000
 # The model's prediction of each image at its first label, from which it cannot have learned yet
@@ -198,8 +201,10 @@ def fleiss(ways: np.ndarray, times: np.ndarray) -> np.ndarray:
     return np.concatenate((overall, by_class), -1)
 
 
-def _votes(journal: Journal) -> tuple[list[str], csr_array]:
+def _votes(journal: Journal) -> "tuple[list[str], csr_array]":
     """Annotators by name, and a 1 for each vote: (images, annotators * labels)."""
+    from scipy.sparse import csr_array  # here, since importing it takes half a second
+
     columns, starts, last = array("q"), array("q"), ""
     with journal.read() as database:
         annotators = [

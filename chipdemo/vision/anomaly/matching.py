@@ -14,7 +14,6 @@ Both keep to a fixed scale of heat, on which normal images hardly ever reach 0.5
 import cv2
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from chipdemo.regions import HALF
 from chipdemo.vision.cam import fixed_scale_heatmap
@@ -59,6 +58,8 @@ def inverse_heatmap(anomaly: np.ndarray, limit: float, cam: np.ndarray | None = 
 
 def smoothed(anomaly: np.ndarray) -> np.ndarray:
     """(..., h, w) anomaly, smoothed within each image: the neighbors of a defect see it too."""
+    from scipy import ndimage  # here, since importing it takes half a second
+
     blur = min(BLUR * max(anomaly.shape[-1] / WINDOW, 1), MOST_BLUR)
     deviation = (0,) * (anomaly.ndim - 2) + (blur, blur)
     return ndimage.gaussian_filter(anomaly, deviation).astype(np.float32)
@@ -71,6 +72,8 @@ def score_of(anomaly: np.ndarray) -> float:
 
 def without_small(heatmap: np.ndarray) -> np.ndarray:
     """(h, w) heat in which what would be a region of too few patches stays just below half heat."""
+    from scipy import ndimage
+
     labels, _ = ndimage.label(heatmap >= HALF, np.ones((3, 3)))
     small = np.bincount(labels.ravel()) < SMALLEST
     small[0] = False

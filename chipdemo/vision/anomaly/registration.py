@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy import fft
+from numpy import fft
 
 from chipdemo.view import compose
 
