@@ -9,7 +9,6 @@ from itertools import product
 import cv2
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from chipdemo.inspection import Box
 
@@ -64,6 +63,8 @@ def _divisions(darkness: np.ndarray) -> list[tuple[float, np.ndarray]]:
 
     A side too short for two cells is one cell.
     """
+    from scipy import ndimage  # here, since importing it takes half a second
+
     length = len(darkness)
     if length < CELL * SCALE:
         return [(0.0, np.array([0, length]))]

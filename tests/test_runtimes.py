@@ -287,7 +287,7 @@ def serve(*_, **__):
 
 page.serve = serve
 assert app.main(sys.argv[1:]) == 0
-print(*{"torch", "timm", "scipy.stats", "sklearn", "skimage"} & set(sys.modules))
+print(*{"torch", "timm", "scipy", "sklearn", "skimage"} & set(sys.modules))
 """
 
 
