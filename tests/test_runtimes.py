@@ -287,7 +287,8 @@ def serve(*_, **__):
 
 page.serve = serve
 assert app.main(sys.argv[1:]) == 0
-print(*{"torch", "timm", "scipy", "sklearn", "skimage"} & set(sys.modules))
+slow = {"torch", "timm", "scipy.ndimage", "scipy.sparse", "scipy.fft", "scipy.stats", "sklearn", "skimage"}
+print(*slow & set(sys.modules))
 """
 
 
