@@ -5,11 +5,9 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
-import threading
-import time
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -19,13 +17,13 @@ import datasets
 import httpx
 import pytest
 
-import app
 from chipdemo.__main__ import main
 from tests.fakes import FakeModel
 from tests.hub import Account, Hub
 from tests.scripts import run_script
 from tests.serving import served
 from tests.tiny import BACKBONE, draw_chip, draw_chips, tiny_checkpoint
+from tests.waiting import until
 from training.options import parse
 from training.push import push
 from training.train import train
@@ -78,6 +76,8 @@ def place(tmp_path, monkeypatch) -> Iterator[Path]:
     monkeypatch.setenv("CHIPS_TOKEN", LABELS_TOKEN)
     with Hub({TOKEN: Account("owner"), LABELS_TOKEN: Account("owner")}) as hub:
         hub.serve(monkeypatch, tmp_path / "home", TOKEN)
+        for name, value in hub.environment(tmp_path / "home", TOKEN).items():
+            monkeypatch.setenv(name, value)
         monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.address)
         push(model, "owner/name")
         yield tmp_path
@@ -88,29 +88,23 @@ def run_make(arguments: list[str]) -> None:
 
 
 def run_app(arguments: list[str]) -> None:
-    """Start it, wait until it answers, and stop it as Ctrl-C does."""
-    health = f"http://127.0.0.1:{os.environ['CHIPDEMO_PORT']}/health"
-    answers = []
+    """Start it, wait until it answers, and stop it as a container does."""
+    address = f"http://127.0.0.1:{os.environ['CHIPDEMO_PORT']}"
 
-    def stop_when_it_answers() -> None:
-        deadline = time.monotonic() + 60
-        while not answers and time.monotonic() < deadline:
-            try:
-                answers.append(httpx.get(health).text)
-            except httpx.TransportError:
-                threading.Event().wait(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
+    def answers() -> bool:
+        assert process.poll() is None
+        try:
+            return httpx.get(f"{address}/health").text.strip() == "ok"
+        except httpx.TransportError:
+            return False
 
-    watcher = threading.Thread(target=stop_when_it_answers)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores Ctrl-C
-    watcher.start()
-    try:
-        assert app.main(arguments) == 0
-    finally:
-        answers.append("ended")
-        watcher.join()
-        signal.signal(signal.SIGINT, before)
-    assert answers[0].strip() == "ok"
+    with subprocess.Popen([sys.executable, ROOT / "app.py", *arguments]) as process:
+        try:
+            until(answers)
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
 
 
 def run_curl(arguments: list[str], address: str) -> None:

@@ -15,8 +15,9 @@ from chipdemo.files import WORKERS
 from chipdemo.inspection import Inspection, Model
 from chipdemo.judge import Judge, Prepared
 
-TOGETHER = 2  # images in one forward pass, at most; see benchmarks/serving.py
+TOGETHER = 2  # images in one forward pass, at most: the best of 1, 2, 4 and 8 in benchmarks/serving.json
 AHEAD = 16  # images that are decoded before it is their turn: what takes memory
+STOPPING = "The app is being stopped. Send the request again in some seconds."
 WAIT = "wait"  # a step of timing_ms: for the judge
 
 
@@ -99,7 +100,7 @@ class InspectionService:
     def check(self) -> None:
         """Raises BusyError or StoppingError where nothing is accepted now."""
         if self._stopping:
-            raise StoppingError("The app is being stopped. Send the image again in some seconds.")
+            raise StoppingError(STOPPING)
         if self._accepted >= self.most:
             raise BusyError(f"{self._accepted:,} images wait already. Send the image again later.")
 

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from chipdemo import __version__
 from chipdemo.batch.run import Task, inspect_stream, result_of
-from chipdemo.batch.service import WAIT, Answer, InspectionService, Order
+from chipdemo.batch.service import STOPPING, WAIT, Answer, InspectionService, Order
 from chipdemo.batch.sources import BatchImage
 from chipdemo.errors import BusyError, SettingsError, StoppingError
 from chipdemo.files import Limits
@@ -42,7 +42,6 @@ from chipdemo.ui.many.logic import MOST, listed
 HELD_MB = 1_000  # of bodies in memory at a time; one of the largest size is taken in any case
 BATCH_TIMES = 10  # as many bytes as one file may have, a batch may have
 JSON_LINES = "application/jsonl"
-STOPPING = "The app is being stopped. Send the images again in some seconds."
 ABOUT_LINES = (
     "A line of JSON for each image, in their order, sent as soon as it is known: the keys of an inspection "
     "with `file`, `label` and `error`, the reason why it could not be read. Where the lines end early, the "
