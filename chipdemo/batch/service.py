@@ -15,7 +15,7 @@ from chipdemo.files import WORKERS
 from chipdemo.inspection import Inspection, Model
 from chipdemo.judge import Judge, Prepared
 
-TOGETHER = 2  # images in one forward pass, at most: the best of 1, 2, 4 and 8 in benchmarks/serving.json
+TOGETHER = 2  # images in one forward pass, at most; 1, 4 and 8 were measured too: docs/scale.md
 AHEAD = 16  # images that are decoded before it is their turn: what takes memory
 STOPPING = "The app is being stopped. Send the request again in some seconds."
 WAIT = "wait"  # a step of timing_ms: for the judge
