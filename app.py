@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chipdemo.labeling.hub.publish import Publisher
     from chipdemo.labeling.journal import Journal
     from chipdemo.labeling.training import Training
-    from chipdemo.models import ModelInUse, Models
+    from chipdemo.models import HotReload, ModelInUse, Models
     from chipdemo.teaching import Teacher
 
 EXIT_USAGE = 2
@@ -54,12 +54,10 @@ def run(settings: Settings) -> NoReturn:
     from chipdemo.labeling.journal import Journal
     from chipdemo.labeling.scoring import Scorer
     from chipdemo.metrics import Metrics
-    from chipdemo.models import HotReload
     from chipdemo.monitoring import Recent, log_inspection
     from chipdemo.ui.inspect.first_example import FirstExample
     from chipdemo.ui.label.logic import desk_of
     from chipdemo.ui.page import build_app, serve, stop_serving
-    from chipdemo.vision.checkpoint import latest_revision
     from chipdemo.vision.zerogpu import lends
 
     with ExitStack() as closing:
@@ -72,9 +70,8 @@ def run(settings: Settings) -> NoReturn:
 
         journal = closing.enter_context(Journal(settings.journal_path))
         recent = Recent()
-        if settings.hot_reload:
-            for source, one in zip(settings.model_sources, models.in_use):
-                running(HotReload(one, source, settings.hot_reload, load, latest_revision))
+        for reload in hot_reloads(models, settings, load):
+            running(reload)
         metrics = Metrics(journal) if settings.metrics else None
         counting = [recent.add, *([metrics.add] if metrics else [])]
         judge = Judge(models, [log_inspection, *counting])
@@ -150,6 +147,17 @@ def in_use(source: str, load: "Callable[[str], Model]") -> "ModelInUse":
     if accepted.refused:
         log.warning("%s %s", accepted.refused.text, accepted.refused.advice)
     return ModelInUse(load(accepted.source), *accepted)
+
+
+def hot_reloads(models: "Models", settings: Settings, load: "Callable[..., Model]") -> "list[HotReload]":
+    """What takes newer revisions of the models over, if that is asked for."""
+    from chipdemo.models import HotReload
+    from chipdemo.vision.checkpoint import latest_revision
+
+    every_s, pairs = settings.hot_reload, zip(settings.model_sources, models.in_use)
+    return (
+        [HotReload(one, source, every_s, load, latest_revision) for source, one in pairs] if every_s else []
+    )
 
 
 def service_of(judge: "Judge", settings: Settings) -> "InspectionService":
