@@ -63,7 +63,13 @@ def write_images(folder: Path, transistors: Path | None) -> None:
 
 
 def task_of(sources: list[Path]) -> Task:
-    models = [load_model(str(source), graphs=Settings().graphs) for source in sources]
+    settings = Settings()  # as the command has them
+    models = [
+        load_model(
+            str(source), runtime=settings.runtime, graphs=settings.graphs, precision=settings.precision
+        )
+        for source in sources
+    ]
     return Task(Judge(Models(*models)), models, tiles=False)
 
 
