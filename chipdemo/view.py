@@ -31,14 +31,20 @@ class View:
     moved: bool = False
 
     def inside(self, grid: tuple[int, int]) -> np.ndarray:
-        """(h, w) bool on a grid of patches: those that show the image; in a moved view, nothing but it."""
+        """(h, w) bool on a grid of patches: those that show the image; in a moved view, nothing but it.
+
+        Of an image thinner than a patch, those nearest to it: some patch shows every image.
+        """
         height, width = grid
         y, x = (np.indices(grid).reshape(2, -1) + 0.5) / [[height], [width]]
         points = self.to_image @ np.stack((x, y, np.ones_like(x)))  # (2, h w)
-        inside = ((points >= 0) & (points <= 1)).all(0).reshape(grid).astype(np.uint8)
+        outside = np.maximum(-points, points - 1).max(0)  # how far, in sides of the image
+        inside = (outside <= max(outside.min() + 1e-9, 0)).reshape(grid).astype(np.uint8)
         if self.moved:
             side = 2 * round(SEEN * max(grid)) + 1
-            inside = cv2.erode(inside, np.ones((side, side)), borderType=cv2.BORDER_CONSTANT, borderValue=1)
+            border = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 1}
+            only = cv2.erode(inside, np.ones((side, side)), **border)
+            inside = only if only.any() else inside
         return inside > 0
 
     def on_image(self, heatmap: np.ndarray) -> np.ndarray:

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from chipdemo.examples import elpv_examples
-from chipdemo.images import read_image
+from chipdemo.images import decode_image, read_image
 from chipdemo.inspection import CAM
 from chipdemo.judge import Judge
 from chipdemo.models import Models
-from chipdemo.settings import DEFAULT_MODEL
+from chipdemo.settings import DEFAULT_MODEL, SHIPPED
 from chipdemo.vision.checkpoint import METRICS, SPLIT, WEIGHTS, read_json, read_metrics
 from chipdemo.vision.predictor import load_model
 from tests.test_runtimes import assert_same
@@ -120,3 +120,11 @@ def test_noise_and_plain_gray_are_out_of_distribution(model):
 def test_another_kind_of_chip_is_out_of_distribution(model):
     images = [read_image(path).image for path in sorted(TRANSISTORS.glob("*"))[:20]]
     assert all(is_unknown(model, image) for image in images)
+
+
+@pytest.mark.parametrize("size", [(100, 3200), (4000, 100), (10, 320), (5000, 1), (1, 5000)])
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_an_image_however_thin_gets_an_answer(folder, size):
+    model, thin = load_model(str(folder), runtime="openvino"), Image.new("RGB", size, "gray")
+    assert model.prepare(thin).inside((14, 14)).any()
+    assert Judge(Models(model)).inspect(decode_image(thin)).image_size == size

@@ -41,6 +41,7 @@ from chipdemo.ui.many.logic import MOST, listed
 
 HELD_MB = 1_000  # of bodies in memory at a time; one of the largest size is taken in any case
 BATCH_TIMES = 10  # as many bytes as one file may have, a batch may have
+BATCH_WAIT_S = 1  # for the batch before
 JSON_LINES = "application/jsonl"
 ABOUT_LINES = (
     "A line of JSON for each image, in their order, sent as soon as it is known: the keys of an inspection "
@@ -236,9 +237,10 @@ def add_inspect_batch(app: FastAPI, api: Api) -> None:
         models = api.chosen(model)
         if api.service.stopping:
             raise StoppingError(STOPPING)
-        if api.batches.locked():
-            raise BusyError("Another batch is being inspected. Send this one again later.")
-        await api.batches.acquire()
+        try:  # a client that has just read its last batch to the end may be faster than its end here
+            await asyncio.wait_for(api.batches.acquire(), BATCH_WAIT_S)
+        except asyncio.TimeoutError:
+            raise BusyError("Another batch is being inspected. Send this one again later.") from None
         folder = Path(tempfile.mkdtemp(prefix="chipdemo-batch-"))
 
         def done() -> None:
