@@ -154,10 +154,10 @@ def hot_reloads(models: "Models", settings: Settings, load: "Callable[..., Model
     from chipdemo.models import HotReload
     from chipdemo.vision.checkpoint import latest_revision
 
-    every_s, pairs = settings.hot_reload, zip(settings.model_sources, models.in_use)
-    return (
-        [HotReload(one, source, every_s, load, latest_revision) for source, one in pairs] if every_s else []
-    )
+    if not settings.hot_reload:
+        return []
+    pairs = zip(settings.model_sources, models.in_use)
+    return [HotReload(one, source, settings.hot_reload, load, latest_revision) for source, one in pairs]
 
 
 def service_of(judge: "Judge", settings: Settings) -> "InspectionService":

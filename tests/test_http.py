@@ -320,6 +320,12 @@ def test_one_batch_at_a_time_and_who_hangs_up_makes_room_for_the_next():
     assert sum(model.together) < 2 * 40  # the first was not inspected to its end
 
 
+def test_who_has_read_a_batch_to_its_end_may_send_the_next_at_once(address):
+    with httpx.Client(timeout=60) as client:
+        answers = [client.post(f"{address}/inspect_batch", content=DARK) for _ in range(30)]
+    assert {answer.status_code for answer in answers} == {200}
+
+
 def test_a_batch_that_is_cut_short_by_the_end_of_the_app_says_so():
     model = Held()
     batch = zipped(**{f"chip{number}": DARK for number in range(40)})

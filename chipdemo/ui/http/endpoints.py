@@ -41,7 +41,7 @@ from chipdemo.ui.many.logic import MOST, listed
 
 HELD_MB = 1_000  # of bodies in memory at a time; one of the largest size is taken in any case
 BATCH_TIMES = 10  # as many bytes as one file may have, a batch may have
-BATCH_WAIT_S = 1  # for the batch before
+BATCH_WAIT_S = 1  # seconds, for the end of the batch before
 JSON_LINES = "application/jsonl"
 ABOUT_LINES = (
     "A line of JSON for each image, in their order, sent as soon as it is known: the keys of an inspection "

@@ -69,12 +69,12 @@ def onnx_run(graph: bytes | Path) -> Run:
         graph = graph.read_bytes()
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    what_is_asked_for = onnxruntime.RunOptions()
-    what_is_asked_for.only_execute_path_to_fetches = True
+    run_options = onnxruntime.RunOptions()
+    run_options.only_execute_path_to_fetches = True
 
     def run(inputs: Mapping[str, np.ndarray], patches: bool = True) -> dict[str, np.ndarray]:
         wanted = [name for name in names if patches or name != PATCHES]
-        return dict(zip(wanted, session.run(wanted, dict(inputs), what_is_asked_for)))
+        return dict(zip(wanted, session.run(wanted, dict(inputs), run_options)))
 
     return run
 
