@@ -166,6 +166,15 @@ class Judge:
                 listener(inspection)
         return inspections
 
+    def inspect_each(self, images: Sequence[Prepared]) -> list[Inspection | Exception]:
+        """As inspect_batch, but an error is that of the image it comes from; the others are judged."""
+        try:
+            return list(self.inspect_batch(images))
+        except Exception as error:  # noqa: BLE001 - whatever the network raises
+            if len(images) == 1:
+                return [error]
+            return [found for image in images for found in self.inspect_each([image])]
+
     def explain(self, image: DecodedImage, method: str, model: Model, *, tiles: bool = True) -> Explanation:
         """The heatmap and the regions of a method, as inspect gives them; no listener is called.
 

@@ -107,6 +107,20 @@ class FakeModel:
         return tuple((NormalPatch("0" * 64, 0.1, 0.1, 0.2, 0.2, 0.75, gray),) for _ in regions)
 
 
+class Breaks(FakeModel):
+    """Fails at green images, and where a red one is among the views."""
+
+    def prepare(self, image):
+        if image.convert("RGB").getpixel((0, 0)) == (0, 128, 0):
+            raise ValueError("green")
+        return super().prepare(image)
+
+    def predict(self, views, methods=()):
+        if any(tuple(view.pixels[0, 0]) == (255, 0, 0) for view in views):
+            raise ValueError("red")
+        return super().predict(views, methods)
+
+
 class Knows(FakeModel):
     """An image is as far from its training images as its mean brightness differs from a level, 0-1."""
 

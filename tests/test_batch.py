@@ -13,14 +13,15 @@ from PIL import Image
 from chipdemo import images as images_module
 from chipdemo.__main__ import main
 from chipdemo.batch.run import BATCH, RESULTS, RUN, Task, inspect_all
-from chipdemo.batch.sources import find_images
-from chipdemo.errors import BatchError
+from chipdemo.batch.sources import BatchImage, find_images
+from chipdemo.errors import BatchError, CheckpointError
+from chipdemo.files import Found
 from chipdemo.images import content_sha256, read_image
 from chipdemo.vision.predictor import load_model
 from tests.batches import task
 from tests.drawn import picture
 from tests.drawn_images import draw
-from tests.fakes import FakeModel, fake_judge
+from tests.fakes import Breaks, FakeModel, fake_judge
 from tests.tiny import draw_chips, tiny_checkpoint
 
 HOSTILE = "=1+1 <img src=x onerror=alert(1)>.png"
@@ -43,6 +44,34 @@ def test_every_image_gets_a_result_in_its_order_and_a_bad_one_the_reason(chips, 
     assert [result["file"] for result in results] == [*(f"{n:02}.png" for n in range(20)), "bad.png"]
     assert {result["outcome"] for result in results[:20]} == {"abnormal"}
     assert "text" in results[20]["error"] and "outcome" not in results[20]
+
+
+def test_what_the_program_fails_at_costs_one_image_its_inspection_and_no_other(chips, tmp_path, caplog):
+    def broken():
+        raise ValueError("blue")
+
+    Image.new("RGB", (32, 24), "red").save(chips / "03.png")
+    Image.new("RGB", (32, 24), "green").save(chips / "05.png")
+    images = [*find_images([str(chips)]), BatchImage(Found("blue.png", b""), "blue.png", read=broken)]
+    results = list(inspect_all(task(Breaks()), images, tmp_path / "out"))
+    assert [one["file"] for one in results if one.get("outcome") == "abnormal"] == [
+        f"{number:02}.png" for number in range(20) if number not in (3, 5)
+    ]
+    failed = [one for one in results if one["error"].startswith("An error of the program (ValueError)")]
+    assert [one["file"] for one in failed] == ["03.png", "05.png", "blue.png"]
+    for one in failed:
+        assert f"an error of the program at {one['path']}" in caplog.text
+    assert 'raise ValueError("red")' in caplog.text
+
+
+def test_a_model_that_is_gone_ends_the_run_instead_of_spoiling_its_images(chips, tmp_path):
+    class Gone(FakeModel):
+        def predict(self, views, methods=()):
+            raise CheckpointError("The model is gone.")
+
+    with pytest.raises(CheckpointError):
+        inspect_all(task(Gone()), find_images([str(chips)]), tmp_path / "out")
+    assert list(inspect_all(task(), find_images([str(chips)]), tmp_path / "out"))[0]["outcome"] == "abnormal"
 
 
 def test_a_batch_gives_the_results_of_single_images(tmp_path):

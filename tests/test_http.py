@@ -28,7 +28,7 @@ from chipdemo.models import Models
 from chipdemo.ui.http import bodies
 from chipdemo.ui.http.schema import Inspection, Problem
 from chipdemo.ui.http.schema import Models as ModelList
-from tests.fakes import FakeModel, Knows
+from tests.fakes import Breaks, FakeModel, Knows
 from tests.serving import served
 from tests.test_service import Held, file_of
 from tests.tiny import draw_chip, tiny_checkpoint
@@ -297,6 +297,14 @@ def test_a_batch_is_answered_line_by_line_in_its_order(address):
         ("d.png", "abnormal", ""),
     ]
     assert all("path" not in one for one in lines)
+
+
+def test_a_batch_goes_on_after_an_image_that_the_program_fails_at():
+    batch = zipped(a=DARK, b=file_of("red"), c=file_of("green"), d=DARK)
+    with served(Breaks()) as address:
+        answer = httpx.post(f"{address}/v1/inspect_batch", content=batch)
+    outcomes = [json.loads(line).get("outcome") for line in answer.text.splitlines()]
+    assert outcomes == ["abnormal", None, None, "abnormal"]
 
 
 def test_a_zip_is_a_batch_too_and_an_empty_one_a_problem(address):

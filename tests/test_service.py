@@ -12,7 +12,7 @@ from chipdemo.batch.service import InspectionService, Order
 from chipdemo.errors import BusyError, StoppingError, UnreadableImageError
 from chipdemo.judge import Judge
 from chipdemo.models import Models
-from tests.fakes import FakeModel, Knows
+from tests.fakes import Breaks, FakeModel, Knows
 from tests.waiting import until
 
 
@@ -27,15 +27,6 @@ class Held(FakeModel):
         self.together.append(len(views))
         self.begun.set()
         assert self.go.wait(20)
-        return super().predict(views, methods)
-
-
-class Breaks(FakeModel):
-    """Fails where a red image is among the views."""
-
-    def predict(self, views, methods=()):
-        if any(view.pixels[0, 0, 0] > view.pixels[0, 0, 1] + 100 for view in views):
-            raise ValueError("red")
         return super().predict(views, methods)
 
 

@@ -27,7 +27,7 @@ from chipdemo.files import append_whole
 from tests.batches import task
 from tests.drawn import picture
 from tests.drawn_images import draw
-from tests.fakes import FakeModel
+from tests.fakes import Breaks, FakeModel
 from tests.tiny import draw_chips, tiny_checkpoint
 from tests.waiting import until
 
@@ -173,6 +173,21 @@ def test_an_image_that_cannot_be_decoded_is_one_error_and_flagged(place, watch_o
     assert "text" in bad["error"] and "outcome" not in bad and "empty" in empty["error"]
     assert (place / "out" / bad["flagged"]).read_bytes() == b"no image"
     assert (place / "out" / empty["flagged"]).read_bytes() == b""
+
+
+def test_an_image_that_the_program_fails_at_is_one_error_and_judged_once(place, watch_of, clock):
+    light(place / "in" / "a.png")
+    Image.new("RGB", (120, 90), "red").save(place / "in" / "b.png")
+    for _ in range(2):
+        with watch_of(Breaks()) as watch:
+            settle(watch, clock)
+    light(place / "in" / "c.png")
+    with watch_of(Breaks()) as watch:
+        settle(watch, clock)
+    a, b, c = lines_in(place / "out")
+    assert (a["outcome"], c["outcome"]) == ("normal", "normal")
+    assert b["error"].startswith("An error of the program (ValueError)")
+    assert (place / "out" / b["flagged"]).read_bytes() == (place / "in" / "b.png").read_bytes()
 
 
 def test_the_oldest_is_judged_first(place, watch_of, clock):

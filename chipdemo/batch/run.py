@@ -5,6 +5,7 @@ however many there are. A run that was stopped continues where it was.
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chipdemo.batch.sources import RESUME, BatchImage
-from chipdemo.errors import BatchError, ImageError
+from chipdemo.errors import BatchError, ChipDemoError, ImageError
 from chipdemo.files import (
     DEFAULT_LIMITS,
     Limits,
@@ -27,6 +28,8 @@ from chipdemo.images import DecodedImage
 from chipdemo.inspection import Inspection, Model, ModelInfo
 from chipdemo.judge import Judge, Prepared
 from chipdemo.overlay import encode, overlay, with_legend
+
+log = logging.getLogger(__name__)
 
 RESULTS = "inspections.jsonl"  # a line for each image, in the order given; see result_of
 RUN = "run.json"
@@ -81,9 +84,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Inspected:
-    """An image and its inspection. prepared, inspection: None for an image that could not be read.
+    """An image and its inspection. prepared, inspection: None for an image that could not be inspected.
 
-    error: why it could not be read, or "".
+    error: why, or "".
     """
 
     image: BatchImage
@@ -129,7 +132,7 @@ def inspect_all(
 ) -> Results:
     """Inspect the images that have no result in the folder yet.
 
-    An image that cannot be read gets a result with the reason. Raises BatchError where the folder holds
+    An image that cannot be inspected gets a result with the reason. Raises BatchError where the folder holds
     results of another model, threshold or choice of tiles.
     """
     results, todo = resume(task, images, folder, progress)
@@ -168,24 +171,47 @@ def results_in(folder: Path, run: dict[str, Any]) -> Results:
 
 
 def inspect_stream(task: Task, images: Iterable[BatchImage]) -> Iterator[list[Inspected]]:
-    """Inspect images in their order, some at a time, and read the next ones meanwhile."""
+    """Inspect images in their order, some at a time, and read the next ones meanwhile.
+
+    What the program fails at costs that image its inspection, and no other.
+    """
+
+    def fetch(image: BatchImage) -> BatchImage:
+        try:
+            return image.fetched()
+        except Exception as error:  # noqa: BLE001
+            return replace(image, read=None, error=_reason(image, error))
 
     def prepare(image: BatchImage) -> Inspected:
+        options = {"threshold": task.threshold, "tiles": task.tiles, "models": task.models}
         try:
             decoded = task.read(image)
-        except ImageError as error:
-            return Inspected(image, None, None, error=str(error))
-        options = {"threshold": task.threshold, "tiles": task.tiles, "models": task.models}
-        prepared = task.judge.prepare(decoded, **options)
-        return Inspected(image, prepared, None, decoded.notes)
+            return Inspected(image, task.judge.prepare(decoded, **options), None, decoded.notes)
+        except Exception as error:  # noqa: BLE001
+            return Inspected(image, None, None, error=_reason(image, error))
 
-    fetched = prefetch(image.fetched() for image in images)
+    fetched = prefetch(map(fetch, images))
     with closing(fetched), closing(in_parallel(prepare, fetched)) as prepared:
         for batch in _batches(prepared):
             readable = [one.prepared for one in batch if one.prepared]
-            inspections = task.judge.inspect_batch(readable) if readable else []
-            inspection = iter(inspections)
-            yield [replace(one, inspection=next(inspection)) if one.prepared else one for one in batch]
+            inspections = iter(task.judge.inspect_each(readable) if readable else ())
+            yield [_with(one, next(inspections)) if one.prepared else one for one in batch]
+
+
+def _with(prepared: Inspected, inspection: Inspection | Exception) -> Inspected:
+    if isinstance(inspection, Exception):
+        return replace(prepared, prepared=None, error=_reason(prepared.image, inspection))
+    return replace(prepared, inspection=inspection)
+
+
+def _reason(image: BatchImage, error: Exception) -> str:
+    """Why an image has no inspection. Raises errors of the whole run, such as a model that is gone."""
+    if isinstance(error, ImageError):
+        return str(error)
+    if isinstance(error, ChipDemoError):
+        raise error
+    log.error("an error of the program at %s", image.path, exc_info=error)
+    return f"An error of the program ({type(error).__name__}). The log has more; please report it."
 
 
 def meaning_of(infos: Sequence[ModelInfo], thresholds: Sequence[float]) -> str:

@@ -157,17 +157,10 @@ class InspectionService:
 
     def _judge(self, batch: Sequence[_Waiting]) -> None:
         started = perf_counter()
-        try:
-            inspections = self.judge.inspect_batch([one.prepared for one in batch])
-        except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the answer
-            if len(batch) > 1:
-                for one in batch:  # of one of them; the others get their answers
-                    self._judge([one])
-                return
+        for one, inspection in zip(batch, self.judge.inspect_each([one.prepared for one in batch])):
             self._room.release()
-            batch[0].answer.set_exception(error)
-            return
-        for one, inspection in zip(batch, inspections):
+            if isinstance(inspection, Exception):
+                one.answer.set_exception(inspection)
+                continue
             timing_ms = {WAIT: 1000 * (started - one.since)} | inspection.timing_ms
-            self._room.release()
             one.answer.set_result(Answer(replace(inspection, timing_ms=timing_ms), one.notes))

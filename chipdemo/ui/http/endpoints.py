@@ -45,7 +45,7 @@ BATCH_WAIT_S = 1  # seconds, for the end of the batch before
 JSON_LINES = "application/jsonl"
 ABOUT_LINES = (
     "A line of JSON for each image, in their order, sent as soon as it is known: the keys of an inspection "
-    "with `file`, `label` and `error`, the reason why it could not be read. Where the lines end early, the "
+    "with `file`, `label` and `error`, why there is no inspection. Where the lines end early, the "
     "last one has only the key `problem`."
 )
 

@@ -74,7 +74,7 @@ class Inspection(Exactly):
 
 
 class InspectedFile(BaseModel):
-    """A line of a batch: an inspection, or why the file could not be read."""
+    """A line of a batch: an inspection, or why there is none."""
 
     file: str
     error: str = Field(
