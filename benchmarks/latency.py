@@ -219,15 +219,21 @@ def steps(source: str, contents: Sequence[bytes], rounds: int, all_pixels: bool)
         prepared = step("resize", lambda: judge.prepare(decoded, tiles=False))
         view = prepared.candidates[0].view
         model.predict([view])  # wakes its threads
-        step("network", model.engine.run, view.pixels[None])
+        step("network", lambda: model.engine.run(view.pixels[None], patches=False))
         step("network, heatmaps", model.predict, [view])
         (inspection,) = step("network, heatmaps, regions", judge.inspect_batch, [prepared])
         step("JSON", to_json, inspection)
-        if INVERSE in model.methods:
-            step("network, heatmaps, inverse matching", model.predict, [view], [INVERSE])
 
-    for number in range(rounds + WARM_UP):
-        one(contents[number % len(contents)])
+    def one_with_memory(content: bytes) -> None:
+        view = judge.prepare(read(content), tiles=False).candidates[0].view
+        model.predict([view], [INVERSE])
+        step("network, patches", model.engine.run, view.pixels[None])
+        step("network, patches, heatmaps, inverse matching", model.predict, [view], [INVERSE])
+
+    # one after the other: the graphs with and without patches would push each other out of the cache
+    for run in (one, one_with_memory) if INVERSE in model.methods else (one,):
+        for number in range(rounds + WARM_UP):
+            run(contents[number % len(contents)])
     return medians({name: np.array(values[WARM_UP:]) for name, values in times.items()})
 
 
