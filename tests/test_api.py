@@ -1,5 +1,6 @@
 """/inspect, /inspect_batch and what all endpoints have in common."""
 
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -207,3 +208,17 @@ def test_out_of_distribution_is_an_outcome_of_its_own(client, tmp_path):
     (in_batch,) = client.predict(images=[handle_file(tmp_path / "red.png")], api_name="/inspect_batch")
     for one in (result, in_batch):
         assert (one["outcome"], one["verdict"]) == ("out_of_distribution", "abnormal")
+
+
+@pytest.mark.parametrize("megabytes, error", [(1, "1 MB"), (2, "")])
+def test_a_file_in_a_zip_may_be_as_large_as_an_upload(tmp_path, megabytes, error):
+    Image.fromarray(np.random.default_rng(0).integers(0, 4, (800, 800, 3), np.uint8)).save(
+        tmp_path / "chip.bmp"
+    )
+    with zipfile.ZipFile(tmp_path / "chips.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "chip.bmp")
+    with served(FakeModel(), max_upload_mb=megabytes) as address:
+        (result,) = Client(address, verbose=False).predict(
+            images=[handle_file(tmp_path / "chips.zip")], api_name="/inspect_batch"
+        )
+    assert error in result["error"] and ("outcome" in result) == (not error)

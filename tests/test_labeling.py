@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from chipdemo.errors import LabelError
+from chipdemo.files import DEFAULT_LIMITS
 from chipdemo.images import decode_image
 from chipdemo.labeling import history
 from chipdemo.labeling.formats import export_labels
@@ -488,7 +489,7 @@ def test_added_files_are_known_once_and_a_bad_one_is_named(desk, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"this is no image")
     one = draw(tmp_path / "one.png", 1)
     uploads = [(HOSTILE, one), ("copy.png", one), ("bad.png", tmp_path / "bad.png")]
-    added = adding.add_files(desk.journal, uploads, 64)
+    added = adding.add_files(desk.journal, uploads, DEFAULT_LIMITS)
     assert (added.added, added.known, len(added.refused)) == (1, 1, 1) and "bad.png" in added.refused[0]
     assert names(logic.next_images(desk, "ann", 5)) == [HOSTILE]
 

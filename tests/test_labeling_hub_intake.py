@@ -157,6 +157,6 @@ def test_the_command_line_takes_datasets_beside_folders(hub, tmp_path, monkeypat
 
 def test_the_tab_reports_progress_and_has_a_limit(hub, journal, monkeypatch):
     publish("ada/chips", **{"a.parquet": table(*(row(number) for number in range(12)))})
-    monkeypatch.setattr(adding, "DATASET", Limits(files=10))
+    monkeypatch.setattr(adding, "DATASET_FILES", 10)
     steps = list(adding.add_dataset(journal, "ada/chips", anonymous=True, settings=Settings()))
     assert [step.added for step in steps] == [8, 10] and " 10 images" in steps[-1].refused[0]

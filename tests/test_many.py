@@ -13,7 +13,7 @@ from PIL import Image
 
 from chipdemo.batch.report import CSV, HTML, PARQUET
 from chipdemo.errors import BatchError
-from chipdemo.files import Limits
+from chipdemo.files import DEFAULT_LIMITS, Limits
 from chipdemo.images import read_image
 from chipdemo.inspection import Model
 from chipdemo.judge import Judge
@@ -301,7 +301,7 @@ def test_a_row_that_is_none_is_refused(uploads, handlers, row):
 
 def test_selected_images_go_to_the_queue_those_in_a_zip_too(uploads, journal):
     many = inspected(uploads)[1]
-    added = add_selected(journal, many, [3, LIGHT, 23], 64)
+    added = add_selected(journal, many, [3, LIGHT, 23], DEFAULT_LIMITS)
     assert (added.added, added.known) == (2, 0) and added.refused[0].startswith(HOSTILE)
-    again = add_selected(journal, many, [LIGHT], 64)
+    again = add_selected(journal, many, [LIGHT], DEFAULT_LIMITS)
     assert (again.added, again.known) == (0, 1)

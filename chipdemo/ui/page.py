@@ -13,7 +13,6 @@ from starlette.routing import Mount, Route
 
 from chipdemo.batch.service import InspectionService
 from chipdemo.examples import ExampleSet
-from chipdemo.files import Limits
 from chipdemo.inspection import Model, is_taught
 from chipdemo.judge import Judge
 from chipdemo.keys import ApiKeys
@@ -189,8 +188,7 @@ def add_teach(
     with gr.Tab("Teach", id="teach", elem_id="teach") as tab:
         parts = teach_tab.layout()
     keep_address(tab, "teach")
-    limits = Limits(megapixels=settings.max_megapixels)
-    service = TeachService(teacher, limits, continuing, in_use)
+    service = TeachService(teacher, settings.limits, continuing, in_use)
     teach_tab.wire(parts, tab, service, inspect_parts, judge.models)
 
 

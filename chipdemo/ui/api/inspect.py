@@ -86,7 +86,7 @@ def add_api(judge: Judge, lineup: Lineup, settings: Settings) -> None:
 
     def inspect_batch(images: list[dict[str, Any]], threshold: float | None = None) -> list[dict[str, Any]]:
         with shown_errors():
-            return inspected_batch(judge, images, threshold, settings.max_megapixels)
+            return inspected_batch(judge, images, threshold, settings.limits)
 
     def compare(image: dict[str, Any]) -> list[dict[str, Any]]:
         with shown_errors():
@@ -146,11 +146,10 @@ def inspected(
 
 
 def inspected_batch(
-    judge: Judge, payload: Any, threshold: float | None, max_megapixels: float
+    judge: Judge, payload: Any, threshold: float | None, limits: Limits
 ) -> list[dict[str, Any]]:
     """A result for each image, as batch.run.result_of makes it. Raises ChipDemoError."""
     threshold = None if threshold is None else checked_threshold(threshold)
-    limits = Limits(megapixels=max_megapixels)
     results = many.results_of(judge, judge.models.every, uploaded_files(payload), threshold, limits)
     # gradio's client takes whatever has a path for a file to download
     return [{name: value for name, value in one.items() if name != "path"} for one in results]

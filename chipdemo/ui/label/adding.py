@@ -12,18 +12,17 @@ from chipdemo.labeling.journal import Journal
 from chipdemo.settings import Settings
 from chipdemo.ui.many.logic import Many, contents_of
 
-DATASET = Limits(files=1_000, total_bytes=500_000_000)  # of one dataset; the command line has no such limit
+DATASET_FILES, DATASET_BYTES = 1_000, 500_000_000  # of one dataset; the command line has no such limit
 STEP = 8  # images between two reports
 
 
-def add_files(journal: Journal, uploads: Sequence[tuple[str, Path]], max_megapixels: float) -> Intake:
+def add_files(journal: Journal, uploads: Sequence[tuple[str, Path]], limits: Limits) -> Intake:
     """Add images with their content. uploads: (name, path) of images and of zips of images."""
-    return add_uploads(journal, uploads, limits=Limits(megapixels=max_megapixels))
+    return add_uploads(journal, uploads, limits=limits)
 
 
-def add_selected(journal: Journal, many: Many, rows: Sequence[int], max_megapixels: float) -> Intake:
+def add_selected(journal: Journal, many: Many, rows: Sequence[int], limits: Limits) -> Intake:
     """Add some images of a gallery with their content. rows: theirs. Raises BatchError."""
-    limits = Limits(megapixels=max_megapixels)
     return add_contents(journal, contents_of(many, rows, limits), limits=limits)
 
 
@@ -32,9 +31,7 @@ def add_dataset(journal: Journal, name: str, anonymous: bool, settings: Settings
 
     anonymous: without the token of this machine. Raises ExchangeError.
     """
-    limits = replace(
-        DATASET, file_bytes=settings.max_upload_mb * 1_000_000, megapixels=settings.max_megapixels
-    )
+    limits = replace(settings.limits, files=DATASET_FILES, total_bytes=DATASET_BYTES)
     images, total = images_of(name, limits, anonymous), Intake(0, 0, ())
     while some := list(islice(images, STEP)):
         now = add_contents(journal, some, limits=limits)

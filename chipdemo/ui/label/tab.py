@@ -86,7 +86,7 @@ def wire_files(parts: Parts, desk: Desk, annotators: Annotators) -> None:
     ) -> dict[Any, Any]:
         try:
             annotators.name(request, profile)
-            added = adding.add_files(desk.journal, uploaded_files(payload), desk.settings.max_megapixels)
+            added = adding.add_files(desk.journal, uploaded_files(payload), desk.settings.limits)
         except ChipDemoError as error:
             return {parts.files: None, parts.added: html.refused_html(str(error))}
         return {parts.files: None, parts.added: html.added_html(added)}
@@ -170,7 +170,7 @@ def wire_sending(parts: InspectParts, desk: Desk, annotators: Annotators) -> Non
             annotators.name(request, profile)
             current = inspect_tab.needed(current)
             uploads = [(current.name, current.path)]
-            added = adding.add_files(desk.journal, uploads, desk.settings.max_megapixels)
+            added = adding.add_files(desk.journal, uploads, desk.settings.limits)
         if added.refused:
             raise gr.Error(added.refused[0], print_exception=False)
         gr.Info("Added to the queue of the Label tab." if added.added else "It is in the queue already.")
@@ -190,7 +190,7 @@ def wire_sending_many(parts: ManyParts, desk: Desk, annotators: Annotators) -> N
             annotators.name(request, profile)
             rows = many_tab.rows_of(sent.rows, many_tab.needed(many))
             yield {parts.sent: html.sending_html(len(rows))}
-            added = adding.add_selected(desk.journal, many, rows, desk.settings.max_megapixels)
+            added = adding.add_selected(desk.journal, many, rows, desk.settings.limits)
         except ChipDemoError as error:
             yield {parts.sent: html.refused_html(str(error))}
             return

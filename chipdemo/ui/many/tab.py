@@ -11,7 +11,6 @@ import gradio as gr
 
 from chipdemo.batch.report import CSV, HTML, PARQUET
 from chipdemo.errors import ChipDemoError
-from chipdemo.files import Limits
 from chipdemo.inspection import Model, ModelInfo
 from chipdemo.settings import Settings
 from chipdemo.threshold import typed_threshold
@@ -159,10 +158,6 @@ class Handlers:
     settings: Settings
     labels: bool = False
 
-    @property
-    def limits(self) -> Limits:
-        return Limits(megapixels=self.settings.max_megapixels)
-
     def on_newer(self, turns: Turns) -> None:
         """Whatever is being inspected for this visitor ends with its batch, and shows no more."""
         turns.begin(MANY)
@@ -182,7 +177,7 @@ class Handlers:
         threshold = threshold if len(models) == 1 else None
         try:
             uploads = uploaded_files(payload)
-            for found in logic.inspect_uploads(judge, models, uploads, threshold, self.limits):
+            for found in logic.inspect_uploads(judge, models, uploads, threshold, self.settings.limits):
                 if not turns.is_current(MANY, turn):
                     return
                 yield self._progress(found) if isinstance(found, logic.Progress) else self._gallery(found)
@@ -259,7 +254,7 @@ class Handlers:
         info, threshold = many.judge_of(many.tiles[row]) or (shown, own_threshold(shown))
         method = method if shown.name == info.name else ""
         updates = self.inspecting.inspect(
-            lambda: logic.file_of(many, row, self.limits),
+            lambda: logic.file_of(many, row, self.settings.limits),
             name,
             turns,
             many.models,
