@@ -6,6 +6,7 @@ from functools import cache, partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
 from chipdemo.images import MAX_MEGAPIXELS, REDUCING_GAP, DecodedImage, Source, read_image
@@ -235,9 +236,19 @@ def _judged(images: Sequence[Prepared]) -> list[Inspection]:
     started, by_model = perf_counter(), []
     for index, candidate in enumerate(images[0].candidates):
         views = [image.candidates[index].view for image in images]
-        by_model.append(candidate.model.predict(views, images[0].methods))
+        by_model.append(_predicted(candidate.model, views, images[0].methods))
     network_ms = _ms_since(started) / len(images)
     return [_inspection(*each, network_ms) for each in zip(images, zip(*by_model))]
+
+
+def _predicted(model: Model, views: "Sequence[View]", methods: Sequence[str]) -> list[Prediction]:
+    """Raises ValueError where a number is not finite: it would pass for normal."""
+    predictions = model.predict(views, methods)
+    for one in predictions:
+        numbers = one.log_odds, one.distance, *one.heatmaps.values()
+        if not all(np.isfinite(each).all() for each in numbers):
+            raise ValueError(f"{model.info.name} gives numbers that are not finite")
+    return predictions
 
 
 def _inspection(image: Prepared, predictions: Sequence[Prediction], network_ms: float) -> Inspection:
@@ -310,7 +321,7 @@ def _predicted_tiles(
     predicted, tiles = [], spread(views)
     while len(predicted) < len(tiles):
         boxes, some = zip(*tiles[len(predicted) : len(predicted) + BATCH])
-        predicted += zip(boxes, model.predict(some, methods))
+        predicted += zip(boxes, _predicted(model, some, methods))
         if sum(tile.out_of_distribution for _, tile in predicted) > (1 - KNOWN) * len(predicted):
             break
     return predicted

@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import re
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,6 +14,7 @@ from PIL import Image
 
 from chipdemo import images as images_module
 from chipdemo.__main__ import main
+from chipdemo.batch import run as run_module
 from chipdemo.batch.run import BATCH, RESULTS, RUN, Task, inspect_all
 from chipdemo.batch.sources import BatchImage, find_images
 from chipdemo.errors import BatchError, CheckpointError
@@ -59,19 +62,49 @@ def test_what_the_program_fails_at_costs_one_image_its_inspection_and_no_other(c
     ]
     failed = [one for one in results if one["error"].startswith("An error of the program (ValueError)")]
     assert [one["file"] for one in failed] == ["03.png", "05.png", "blue.png"]
-    for one in failed:
-        assert f"an error of the program at {one['path']}" in caplog.text
-    assert 'raise ValueError("red")' in caplog.text
+    in_log = re.findall("an error of the program, ([0-9a-f]+)", caplog.text)
+    for one in failed:  # nothing but this leads from one to the other: no name is in the log
+        assert re.search("has more under ([0-9a-f]+)", one["error"])[1] in in_log
+    assert 'raise ValueError("red")' in caplog.text and "03.png" not in caplog.text
 
 
-def test_a_model_that_is_gone_ends_the_run_instead_of_spoiling_its_images(chips, tmp_path):
+@pytest.mark.parametrize("error", [CheckpointError("The model is gone."), RuntimeError("The GPU is gone.")])
+def test_a_model_that_fails_at_every_image_ends_the_run_and_costs_no_image_its_result(chips, tmp_path, error):
     class Gone(FakeModel):
         def predict(self, views, methods=()):
-            raise CheckpointError("The model is gone.")
+            raise error
 
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match="is gone"):
         inspect_all(task(Gone()), find_images([str(chips)]), tmp_path / "out")
     assert list(inspect_all(task(), find_images([str(chips)]), tmp_path / "out"))[0]["outcome"] == "abnormal"
+
+
+def test_a_number_that_is_none_is_an_error_and_not_normal(chips, tmp_path):
+    class Broken(Breaks):
+        def predict(self, views, methods=()):
+            return [
+                replace(one, **{self.name: np.nan}) if (view.pixels == 240).all() else one
+                for view, one in zip(views, super().predict(views, methods))
+            ]
+
+    Image.new("RGB", (32, 24), (240, 240, 240)).save(chips / "07.png")
+    for Broken.name in ("log_odds", "distance"):
+        results = list(inspect_all(task(Broken()), find_images([str(chips)]), tmp_path / Broken.name))
+        assert "outcome" not in results[7] and "(ValueError)" in results[7]["error"]
+        assert results[6]["outcome"] == results[8]["outcome"] == "abnormal"
+
+
+def test_an_image_that_cannot_be_drawn_costs_the_report_one_picture(chips, tmp_path, monkeypatch):
+    def overlay(image, *arguments, **options):
+        if image.size == (32, 24):
+            raise ValueError("too small")
+        return drawn(image, *arguments, **options)
+
+    drawn = run_module.overlay
+    monkeypatch.setattr(run_module, "overlay", overlay)
+    Image.new("RGB", (32, 24)).save(chips / "07.png")
+    small, other = [one for one in find_images([str(chips)]) if one.file.name in ("07.png", "08.png")]
+    assert run_module.picture(task(), small) == b"" and run_module.picture(task(), other)
 
 
 def test_a_batch_gives_the_results_of_single_images(tmp_path):

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import zipfile
+from pathlib import Path
 
 import fsspec
 import pyarrow as pa
@@ -281,6 +283,13 @@ def test_images_on_object_storage_are_named_by_their_address(tmp_path):
     storage.rm("/lot/good/a.png")
     (_, gone) = inspect_all(task(), images, tmp_path / "again")
     assert "a.png" in gone["error"]
+
+
+def test_a_name_on_a_storage_that_is_no_text_is_inspected(tmp_path):
+    (tmp_path / "lot").mkdir()
+    Path(os.fsdecode(os.fsencode(tmp_path / "lot") + b"/caf\xe9.png")).write_bytes(drawn(1))
+    (result,) = inspect_all(task(), find_images([f"file://{tmp_path}/lot"]), tmp_path / "out")
+    assert result["path"].endswith("caf\\udce9.png") and result["error"] == ""
 
 
 @pytest.mark.parametrize("address", ["nowhere://lot", "memory://nothing"])

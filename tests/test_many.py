@@ -105,6 +105,19 @@ def test_it_reports_progress_and_ends_with_every_image_in_its_order(uploads):
     assert Image.open(many.tiles[LIGHT].picture).size == (240, 120)
 
 
+def test_an_image_that_cannot_be_drawn_has_no_picture_and_all_else(uploads, monkeypatch):
+    def overlay(image, *arguments):
+        if image.size == (240, 120):
+            raise ValueError("light")
+        return drawn(image, *arguments)
+
+    drawn = logic.overlay
+    monkeypatch.setattr(logic, "overlay", overlay)
+    _, many = inspected(uploads)
+    assert many.tiles[LIGHT].picture is None and many.tiles[LIGHT].group == "normal"
+    assert many.tiles[0].picture and b"light.png" in logic.report_file(many, HTML)
+
+
 def test_results_without_pictures_have_what_a_zip_refuses(uploads, tmp_path):
     (tmp_path / "damaged").write_bytes(b"PK\x03\x04 and nothing more")
     given = [uploads[LIGHT], ("b.zip", tmp_path / "damaged")]

@@ -274,6 +274,16 @@ def test_flagged_images_have_names_of_their_own(place, watch_of, clock):
     assert found == set(flagged.values()) - {""} and len(found) == 4
 
 
+def test_a_flagged_image_has_a_name_that_a_windows_share_takes(place, watch_of, clock):
+    draw(place / "in" / '12:30:01 "a*b?".png', 1)
+    with watch_of() as watch:
+        settle(watch, clock)
+    (line,) = lines_in(place / "out")
+    assert (
+        line["flagged"].startswith("flagged/12_30_01 _a_b__-") and (place / "out" / line["flagged"]).exists()
+    )
+
+
 def test_the_csv_is_that_of_inspect(place, watch_of, clock):
     for name in ("=1+1.png", "new\nline.png", "plain.png"):
         draw(place / "in" / name, 1)

@@ -11,9 +11,10 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from chipdemo.batch.sources import RESUME, BatchImage
-from chipdemo.errors import BatchError, ChipDemoError, ImageError
+from chipdemo.errors import BatchError, CheckpointError, ChipDemoError, ImageError
 from chipdemo.files import (
     DEFAULT_LIMITS,
     Limits,
@@ -27,6 +28,7 @@ from chipdemo.files import (
 from chipdemo.images import DecodedImage
 from chipdemo.inspection import Inspection, Model, ModelInfo
 from chipdemo.judge import Judge, Prepared
+from chipdemo.models import try_out
 from chipdemo.overlay import encode, overlay, with_legend
 
 log = logging.getLogger(__name__)
@@ -180,7 +182,7 @@ def inspect_stream(task: Task, images: Iterable[BatchImage]) -> Iterator[list[In
         try:
             return image.fetched()
         except Exception as error:  # noqa: BLE001
-            return replace(image, read=None, error=_reason(image, error))
+            return replace(image, read=None, error=_reason(error))
 
     def prepare(image: BatchImage) -> Inspected:
         options = {"threshold": task.threshold, "tiles": task.tiles, "models": task.models}
@@ -188,7 +190,7 @@ def inspect_stream(task: Task, images: Iterable[BatchImage]) -> Iterator[list[In
             decoded = task.read(image)
             return Inspected(image, task.judge.prepare(decoded, **options), None, decoded.notes)
         except Exception as error:  # noqa: BLE001
-            return Inspected(image, None, None, error=_reason(image, error))
+            return Inspected(image, None, None, error=_reason(error))
 
     fetched = prefetch(map(fetch, images))
     with closing(fetched), closing(in_parallel(prepare, fetched)) as prepared:
@@ -200,18 +202,37 @@ def inspect_stream(task: Task, images: Iterable[BatchImage]) -> Iterator[list[In
 
 def _with(prepared: Inspected, inspection: Inspection | Exception) -> Inspected:
     if isinstance(inspection, Exception):
-        return replace(prepared, prepared=None, error=_reason(prepared.image, inspection))
+        _check([candidate.model for candidate in prepared.prepared.candidates], inspection)
+        return replace(prepared, prepared=None, error=_reason(inspection))
     return replace(prepared, inspection=inspection)
 
 
-def _reason(image: BatchImage, error: Exception) -> str:
+def _check(models: Sequence[Model], error: Exception) -> None:
+    """After an error at an image. Raises CheckpointError where a model fails at every image."""
+    for model in models:
+        try:
+            try_out(model)
+        except Exception as again:  # noqa: BLE001 - whatever the network raises
+            raise CheckpointError(
+                f"{model.info.name} fails at every image: {again or type(again).__name__}. Start again; "
+                "what is inspected is kept."
+            ) from error
+
+
+def _reason(error: Exception) -> str:
     """Why an image has no inspection. Raises errors of the whole run, such as a model that is gone."""
     if isinstance(error, ImageError):
         return str(error)
     if isinstance(error, ChipDemoError):
         raise error
-    log.error("an error of the program at %s", image.path, exc_info=error)
-    return f"An error of the program ({type(error).__name__}). The log has more; please report it."
+    return f"An error of the program ({type(error).__name__}); the log has more under {logged(error)}."
+
+
+def logged(error: Exception) -> str:
+    """The id of a line in the log, which has no name of an image."""
+    id = uuid4().hex[:12]
+    log.error("an error of the program, %s", id, exc_info=error)
+    return id
 
 
 def meaning_of(infos: Sequence[ModelInfo], thresholds: Sequence[float]) -> str:
@@ -226,11 +247,21 @@ def meaning_of(infos: Sequence[ModelInfo], thresholds: Sequence[float]) -> str:
 
 
 def picture(task: Task, image: BatchImage) -> bytes:
-    """A JPEG of an image with its heatmap and regions, small enough for a page; b"" where it is gone."""
+    """A JPEG of an image with its heatmap and regions, small enough for a page.
+
+    b"" where the image is gone, or cannot be drawn.
+    """
     try:
-        decoded = task.read(image)
+        return _drawn(task, image)
     except ImageError:
         return b""
+    except Exception as error:  # noqa: BLE001 - the report is worth more than one picture
+        logged(error)
+        return b""
+
+
+def _drawn(task: Task, image: BatchImage) -> bytes:
+    decoded = task.read(image)
     inspection, small = task.judge.inspect(decoded, tiles=task.tiles, models=task.models), decoded.image
     small.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     scale = max(small.size) / max(decoded.size)

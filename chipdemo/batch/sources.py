@@ -242,7 +242,9 @@ def _in_storage(address: str, limits: Limits) -> Iterator[BatchImage | str]:
         name = path.removeprefix(root).lstrip("/") or path.rpartition("/")[2]
         if not any(part.startswith(".") for part in name.split("/")):
             content = partial(_stored, system, path, limits)
-            yield BatchImage(Found(name, content), system.unstrip_protocol(path), label_by_folders(name))
+            yield BatchImage(
+                Found(name, content), as_text(system.unstrip_protocol(path)), label_by_folders(name)
+            )
 
 
 def _stored(system: Any, path: str, limits: Limits) -> bytes:

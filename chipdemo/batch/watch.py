@@ -5,6 +5,7 @@ and the webhook follow the lines, so a process that is killed at any moment lose
 """
 
 import logging
+import re
 import sqlite3
 import threading
 import time
@@ -28,6 +29,7 @@ from chipdemo.locks import held
 log = logging.getLogger(__name__)
 
 FLAGGED, LOCK = "flagged", ".lock"
+FORBIDDEN = re.compile(r'[\x00-\x1f/\\<>:"|?*]')  # in names on Windows and its network shares
 LONGEST_NAME = 150  # bytes of the file's own name in FLAGGED
 AGAIN_S = 5  # before results that could not be written are written again
 BEHIND_S = 10  # that a file may wait before the log says so
@@ -228,7 +230,7 @@ def _result(inspected: Inspected, arrival: Arrival) -> dict[str, Any]:
 
 def name_of(arrival: Arrival) -> str:
     """Of a flagged image: its own, with its folders, and a part that no other file or version has."""
-    path = Path(arrival.name.replace("/", "_"))
+    path = Path(FORBIDDEN.sub("_", arrival.name))
     stem = path.stem.encode()[:LONGEST_NAME].decode(errors="ignore")
     return f"{stem}-{arrival.id[:16]}{path.suffix}"
 

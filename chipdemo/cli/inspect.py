@@ -27,8 +27,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     about = "inspect any number of images and write a report"
     inspect = add_command(commands, "inspect", inspect_batch, about, *SETTINGS)
     inspect.epilog = (
-        "The same command again continues a run that was stopped. Exit status: 0 when all images were "
-        f"inspected, {EXIT_FOUND} when --fail-on names what was found, {EXIT_ERROR} for an error."
+        "The same command again continues a run that was stopped. Exit status: 0 when it came to "
+        f"its end, {EXIT_FOUND} when --fail-on names what was found, {EXIT_ERROR} for an error."
     )
     inspect.add_argument(
         "paths",

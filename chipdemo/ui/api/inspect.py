@@ -35,7 +35,7 @@ ABOUT = (
 ABOUT_BATCH = (
     f"Judge up to {many.MOST:,} images. images: files as for /inspect, or zips of them. threshold: as for "
     "/inspect. Returns a list with an entry for each image, in their order: the inspection as JSON with "
-    "file, label and error, the reason why an image could not be read."
+    "file, label and error, the reason why there is no inspection."
 )
 ABOUT_COMPARE = (
     "Judge an image with every model of this app: those in use, and those of the shipped comparison "

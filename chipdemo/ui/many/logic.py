@@ -41,7 +41,7 @@ Result = dict[str, Any]  # as run.result_of makes it
 class Tile:
     """An image as the page shows it.
 
-    inspected: without its pixels, heatmaps and features. picture: a JPEG file; None where it is unreadable.
+    inspected: without its pixels, heatmaps and features. picture: a JPEG file; None where there is none.
     """
 
     inspected: run.Inspected
@@ -211,15 +211,19 @@ def _slim_one(inspection: Inspection) -> Inspection:
 
 
 def picture_of(one: run.Inspected) -> bytes:
-    """The image as the network saw it, in its own proportions, with the overlay; b"" where unreadable."""
+    """The image as the network saw it, in its own proportions, with the overlay; b"" where there is none."""
     if one.inspection is None:
         return b""
     width, height = one.inspection.image_size
     scale = TILE_SIDE / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     view, method = one.prepared.judged_by(one.inspection).view, one.inspection.method
-    image = view.picture(size)
-    return encode(overlay(image, one.inspection.heatmaps[method], method), "JPEG")
+    try:
+        image = view.picture(size)
+        return encode(overlay(image, one.inspection.heatmaps[method], method), "JPEG")
+    except Exception as error:  # noqa: BLE001 - the inspections are worth more than one picture
+        run.logged(error)
+        return b""
 
 
 def _kept(picture: bytes) -> Path | None:
@@ -263,7 +267,7 @@ def report_file(many: Many, name: str) -> bytes:
             of_run = many.run | {"threshold": many.thresholds[0] if len(many.judges) == 1 else None}
             meaning, date = run.meaning_of(many.judges, many.thresholds), f"{datetime.now():%Y-%m-%d %H:%M}"
             sums = report.sums_of(results)
-            picture = lambda result: pictures[result["path"]].read_bytes()  # noqa: E731
+            picture = lambda result: kept.read_bytes() if (kept := pictures[result["path"]]) else b""  # noqa: E731
             report.write_page(sums, of_run, meaning, date, picture, path)
         else:
             report.write_tables(results, Path(folder))

@@ -33,7 +33,8 @@
       return make("figure", {}, reason, make("p", {}, ...text));
     }
     const [width, height] = value.size;
-    const image = make("img", { src: address(value.picture), width, height, alt: "", loading: "lazy" });
+    const source = value.picture ? { src: address(value.picture) } : {};
+    const image = make("img", { ...source, width, height, alt: "", loading: "lazy" });
     const button = make("button", { type: "button", className: "many-open" }, image);
     button.setAttribute("aria-label", `Open ${value.name}`);
     button.onclick = () => {
