@@ -11,6 +11,8 @@ in turn within one round, so that a machine whose speed drifts is fair to all; e
 the second call is timed. Medians of ratios.
 """
 
+import chipdemo  # noqa: F401, I001 - before numpy: it sets the threads of OpenBLAS
+
 import argparse
 import json
 import platform
