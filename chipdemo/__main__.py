@@ -10,6 +10,7 @@ from chipdemo.cli import EXIT_ERROR, EXIT_FOUND, accept, api_key, export, inspec
 from chipdemo.errors import ChipDemoError
 from chipdemo.settings import Settings
 
+EXIT_STOPPED = 130  # by Ctrl-C, as shells have it
 EXITS = (
     "Exit status: 0 when all went well; "
     f"{EXIT_FOUND} when inspect found what --fail-on names; {EXIT_ERROR} for an error."
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ChipDemoError as error:
         print(f"chipdemo: {error}", file=sys.stderr)
         return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("chipdemo: stopped.", file=sys.stderr)
+        return EXIT_STOPPED
 
 
 if __name__ == "__main__":

@@ -142,6 +142,26 @@ def test_a_stopped_run_continues_where_it_was(chips, tmp_path):
     assert model.predictions == 20 - BATCH and progress[0] == BATCH
 
 
+def test_ctrl_c_ends_the_command_without_a_traceback(chips, tmp_path, capsys, monkeypatch):
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "inspect_all", stopped)
+    model = tiny_checkpoint(tmp_path / "model")
+    command = [
+        "inspect",
+        str(chips),
+        "--model",
+        str(model),
+        "--runtime",
+        "torch",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert main(command) == 130
+    assert capsys.readouterr().err.endswith("chipdemo: stopped.\n")
+
+
 def without_times(results):
     return [{key: value for key, value in result.items() if key != "timing_ms"} for result in results]
 
