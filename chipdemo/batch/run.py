@@ -202,12 +202,12 @@ def inspect_stream(task: Task, images: Iterable[BatchImage]) -> Iterator[list[In
 
 def _with(prepared: Inspected, inspection: Inspection | Exception) -> Inspected:
     if isinstance(inspection, Exception):
-        _check([candidate.model for candidate in prepared.prepared.candidates], inspection)
+        _check_models([candidate.model for candidate in prepared.prepared.candidates], inspection)
         return replace(prepared, prepared=None, error=_reason(inspection))
     return replace(prepared, inspection=inspection)
 
 
-def _check(models: Sequence[Model], error: Exception) -> None:
+def _check_models(models: Sequence[Model], error: Exception) -> None:
     """After an error at an image. Raises CheckpointError where a model fails at every image."""
     for model in models:
         try:
