@@ -55,10 +55,12 @@
     let size = { width: 0, height: 0, tiles: "" };
     let original = false; // its tiles were asked for
     let panning = !draws;
+    let opening = false;
+    let asked = null; // what to do with the image once it is open
 
     const { viewport } = viewer;
     const perPixel = () => (viewport.getContainerSize().x * viewport.getZoom(true)) / size.width;
-    const atHome = () => viewport.getZoom() <= viewport.getMinZoom() * 1.001;
+    const zoomedIn = () => viewport.getZoom() > viewport.getMinZoom() * 1.001;
     const whole = () => new OpenSeadragon.Rect(0, 0, 1, size.height / size.width);
     const isOpen = () => viewer.world.getItemCount() > 0;
 
@@ -67,9 +69,9 @@
       const { x, width } = viewport.getBounds(true);
       moved(x, width);
       host.classList.toggle("pixelated", perPixel() >= PIXELATED);
-      host.classList.toggle("zoomed", !atHome());
+      host.classList.toggle("zoomed", zoomedIn());
       viewer.drawer.setImageSmoothingEnabled(perPixel() < PIXELATED);
-      const touch = panning && atHome() ? "pan-y" : "none"; // a finger scrolls the page until it is zoomed
+      const touch = panning && !zoomedIn() ? "pan-y" : "none"; // a finger scrolls the page until it is zoomed
       for (const element of [viewer.canvas, viewer.container]) element.style.touchAction = touch;
       const pixels = scaleOf(perPixel());
       scale.style.width = `${pixels * perPixel()}px`;
@@ -96,7 +98,9 @@
       size = { width: value.width, height: value.height, tiles: value.tiles || "" };
       original = false;
       host.classList.remove("original");
-      if (!same) return viewer.open(ground(size));
+      asked = null;
+      opening = !same;
+      if (opening) return viewer.open(ground(size));
       while (viewer.world.getItemCount() > 1) viewer.world.removeItem(viewer.world.getItemAt(1));
       fit();
     }
@@ -114,16 +118,18 @@
       if (viewer.getOverlayById(layers)) viewer.updateOverlay(layers, whole());
       else viewer.addOverlay({ element: layers, location: whole() });
       fit();
+      opening = false;
+      asked?.();
     });
     for (const event of ["update-viewport", "animation-finish"]) viewer.addHandler(event, follow);
     viewer.addHandler("canvas-scroll", (event) => {
-      if (event.scroll > 0 || !atHome()) return;
+      if (event.scroll > 0 || zoomedIn()) return;
       event.preventDefault = false; // nothing left to zoom out of: the page scrolls
       event.preventDefaultAction = true;
     });
     new ResizeObserver(() => {
       if (!isOpen() || !host.clientWidth) return;
-      if (host.classList.contains("zoomed")) resize();
+      if (zoomedIn()) resize();
       else fit();
     }).observe(host);
 
@@ -135,6 +141,10 @@
     }
     pan(!draws);
 
+    const whenOpen = (action) => (...values) => {
+      if (opening) asked = () => action(...values);
+      else action(...values);
+    };
     const by = (factor) => {
       viewport.zoomBy(factor);
       viewport.applyConstraints();
@@ -152,14 +162,14 @@
 
     return {
       show,
-      zoomTo,
+      zoomTo: whenOpen(zoomTo),
       pan,
       doubleClick,
       isPanning: () => panning,
       times: () => viewport.getZoom(true) / viewport.getHomeZoom(),
-      in: () => by(STEP),
-      out: () => by(1 / STEP),
-      home: () => viewport.goHome(),
+      in: whenOpen(() => by(STEP)),
+      out: whenOpen(() => by(1 / STEP)),
+      home: whenOpen(() => viewport.goHome()),
     };
   }
 

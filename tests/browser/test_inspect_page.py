@@ -10,21 +10,25 @@ from tests.fakes import METHODS
 
 FILE = "#image input[type=file]"
 WORD = "#verdict .word"
+SHOWN = (  # the image and the controls come with the state, the verdict on its own; each may be the first
+    "/result|error/.test(document.querySelector('.stage').dataset.state)"
+    " && document.querySelector('#verdict .word')?.innerText"  # hidden while it is judged
+)
 
 
 def choose(page, path) -> None:
     """Upload an image and wait for its own result."""
     page.set_input_files(FILE, path)
     page.wait_for_function(
-        "name => document.querySelector('.stage-name strong').textContent === name"
-        " && /result|error/.test(document.querySelector('.stage').dataset.state)"
-        " && document.querySelector('#verdict .word')?.innerText",  # hidden while it is judged
+        f"name => document.querySelector('.stage-name strong').textContent === name && {SHOWN}",
         arg=path.name,
     )
 
 
 def wait_for_word(page, word: str) -> None:
-    page.wait_for_function("word => document.querySelector('#verdict .word')?.textContent === word", arg=word)
+    page.wait_for_function(
+        f"word => document.querySelector('#verdict .word')?.textContent === word && {SHOWN}", arg=word
+    )
 
 
 def style(page, selector: str, name: str) -> str:

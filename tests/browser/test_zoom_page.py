@@ -110,6 +110,19 @@ def test_keys_zoom_and_a_region_answers_its_row(open_page, tmp_path):
     page.wait_for_selector("#regions tr.pointed")
 
 
+PLUS_AT_THE_RESULT = """new MutationObserver(() => {
+  if (document.querySelector('.stage').dataset.state !== 'result') return;
+  document.dispatchEvent(new KeyboardEvent('keydown', { key: '+' }));
+}).observe(document.querySelector('.stage'), { attributeFilter: ['data-state'] })"""
+
+
+def test_an_image_is_zoomed_by_a_key_that_comes_before_it_is_open(open_page, images):
+    page = open_page()
+    page.evaluate(PLUS_AT_THE_RESULT)
+    choose(page, images / "dark.png")
+    page.wait_for_selector(".viewer.zoomed")
+
+
 def test_another_image_is_shown_whole(open_page, images):
     page = open_page()
     choose(page, images / "dark.png")
