@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -248,7 +249,53 @@ def test_what_is_shown_has_the_threshold_of_that_moment(dark):
     for typed, threshold in ((1, 1), ("0,3", 0.3), (5, 1), (-1, 0), (None, 0.4), ("abc", 0.4)):
         shown = handlers.on_computed(current, turns, INFO, typed, CAM)
         assert shown[parts.raw]["threshold"] == threshold and parts.threshold not in shown
-        assert handlers.on_threshold(current, INFO, typed)[parts.raw] == shown[parts.raw]
+        assert handlers.on_threshold(current, turns, INFO, typed)[parts.raw] == shown[parts.raw]
+
+
+@pytest.fixture
+def shown_meanwhile(dark, monkeypatch):
+    """(current, turns, handlers, during); during(act): act while the next verdict is made."""
+    model, turns = FakeModel(), Turns()
+    with gr.Blocks():
+        parts = layout(fake_judge(model), gr.HTML(), Settings(), [])
+    handlers = tab.Handlers(parts, fake_judge(model), Settings(), Recent())
+    verdict_html = html.verdict_html
+
+    def during(act):
+        def act_first(*arguments):
+            monkeypatch.setattr(html, "verdict_html", verdict_html)
+            act()
+            return verdict_html(*arguments)
+
+        monkeypatch.setattr(html, "verdict_html", act_first)
+
+    return replace(inspected(model, dark), turn=turns.begin("image")), turns, handlers, during
+
+
+def test_a_verdict_that_comes_late_does_not_replace_the_one_of_a_newer_threshold(shown_meanwhile):
+    current, turns, handlers, during = shown_meanwhile
+    raw, newer = handlers.parts.raw, []
+    during(lambda: newer.append(handlers.on_threshold(current, turns, INFO, 1)))
+    late = handlers.on_computed(current, turns, INFO, 0.4, CAM)
+    assert late[handlers.parts.stage]["name"] == "dark.png" and raw not in late
+    assert newer[0][raw]["threshold"] == 1
+
+
+@pytest.mark.parametrize("event", ["on_computed", "on_threshold", "on_reset"])
+def test_a_verdict_that_comes_late_does_not_replace_the_one_of_a_newer_image(shown_meanwhile, event):
+    current, turns, handlers, during = shown_meanwhile
+    choices = {"on_computed": (0.4, CAM), "on_threshold": (0.4,), "on_reset": ()}[event]
+    handle = partial(getattr(handlers, event), current, turns, INFO, *choices)
+    assert handlers.parts.raw in handle()
+    during(lambda: turns.begin("image"))
+    late = handle()
+    assert handlers.parts.raw not in late and late.get(handlers.parts.stage, gr.skip()) == gr.skip()
+
+
+def test_what_judges_at_a_threshold_starts_in_the_order_of_the_requests():
+    app = build_app(fake_judge(FakeModel()), Settings(), Recent(), [])
+    in_order = {fn.name for fn in app.fns.values() if fn.concurrency_id == "threshold"}
+    assert in_order >= {"on_computed", "on_threshold", "on_reset"}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -381,7 +428,11 @@ def chooser(dark):
         tab.Handlers(parts, fake_judge(model), Settings(), Recent()),
         inspected(model, dark),
     )
-    return lambda metric, percent, info=LINE: (handlers.on_target(metric, current, info, percent), parts)
+
+    def choose(metric, percent, info=LINE):
+        return handlers.on_target(metric, current, Turns(), info, percent), parts
+
+    return choose
 
 
 @pytest.mark.parametrize("percent", [90, "90", "90,0"])
@@ -434,10 +485,10 @@ def test_moving_the_slider_takes_the_promise_back_and_reset_shows_the_one_of_the
         inspected(model, dark),
     )
     info = replace(LINE, threshold=0.30999, target=Target("recall", 0.9))
-    assert handlers.on_threshold(current, info, 0.2)[parts.promise] == ""
-    reset = handlers.on_reset(current, info)
+    assert handlers.on_threshold(current, Turns(), info, 0.2)[parts.promise] == ""
+    reset = handlers.on_reset(current, Turns(), info)
     assert reset[parts.threshold] == 0.30999 and "at least 90 %" in reset[parts.promise]
-    assert handlers.on_reset(current, LINE)[parts.promise] == ""
+    assert handlers.on_reset(current, Turns(), LINE)[parts.promise] == ""
     assert (tab.reset_label(info), tab.reset_label(LINE)) == ("Back to 0.31", "Model's own 0.40")
 
 

@@ -32,9 +32,9 @@ class Turns:
             return self._newest[what]
 
     def is_current(self, what: str, turn: int) -> bool:
-        """Whether no later turn of that kind has begun."""
+        """Whether no later turn of that kind has begun. 0 is the turn before the first."""
         with self._lock:
-            return self._newest.get(what) == turn
+            return self._newest.get(what, 0) == turn
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Turns":
         """For another visitor, who has made no request; a lock could not be copied."""

@@ -43,7 +43,10 @@ from chipdemo.ui.tiles import Tiles
 from chipdemo.ui.turns import Turns
 from chipdemo.ui.uploads import uploaded_file
 
-IMAGE, CHOICE = "image", "choice"  # kinds of turns: a new image; another method or view of the same
+# Events of one concurrency_id start in the order in which they were sent; others may overtake each other
+IN_ORDER = {"preprocess": False, "concurrency_id": "threshold", **LIGHT}
+# Kinds of turns: a new image; another method or view of the same; another threshold
+IMAGE, CHOICE, THRESHOLD = "image", "choice", "threshold"
 NOTHING = "There is no inspected image: an image is kept for an hour. Inspect it again."
 PENDING_JS = "(...values) => { window.chip.pending(); return values; }"
 # Opening the camera is an input too, of nothing: the last result stays
@@ -166,11 +169,20 @@ class Handlers:
         self, current: Current | Failed | None, turns: Turns, shown: ModelInfo, threshold: Any, method: str
     ) -> Updates:
         """Show what was computed, unless a newer image is being inspected."""
-        parts = self.parts
-        if current is None or not turns.is_current(IMAGE, current.turn):
+        parts, turn = self.parts, turns.begin(THRESHOLD)
+        if current is None:
             return {parts.stage: gr.skip()}
         if isinstance(current, Failed):
-            return {**nothing_shown(parts), parts.stage: current.view(), parts.verdict: html.NOT_INSPECTED}
+            failed = {parts.stage: current.view(), parts.verdict: html.NOT_INSPECTED}
+            updates = nothing_shown(parts) | failed
+        else:
+            updates = self._all_of(current, turns, turn, shown, threshold, method)
+        return updates if turns.is_current(IMAGE, current.turn) else {parts.stage: gr.skip()}
+
+    def _all_of(
+        self, current: Current, turns: Turns, turn: int, shown: ModelInfo, threshold: Any, method: str
+    ) -> Updates:
+        parts = self.parts
         threshold, info = typed_threshold(threshold, shown.threshold), current.model.info
         model = self._refused(info)
         if shown != info:
@@ -180,7 +192,6 @@ class Handlers:
             model = of_another_model(parts, current.model, threshold, method) | model
         return {
             **model,
-            **self._at_threshold(current, threshold),
             parts.note: html.note_html(current.note, current.is_example),
             parts.stage: self._view(current),
             parts.tiles: tiles_radio(current),
@@ -191,6 +202,7 @@ class Handlers:
             ),
             parts.teach_it: gr.Button(visible=self.teaches and current.inspection.out_of_distribution),
             parts.details: html.details_html(current.inspection),
+            **self._at_threshold(current, turns, turn, threshold),
         }
 
     def _view(self, current: Current) -> dict[str, Any]:
@@ -201,36 +213,44 @@ class Handlers:
         key = self.tiles.offer(str(current.path), lambda: read_image(current.path, limit).image)
         return current.view() | {"tiles": key}
 
-    def _at_threshold(self, current: Current | Failed | None, threshold: float) -> Updates:
+    def _at_threshold(
+        self, current: Current | Failed | None, turns: Turns, turn: int, threshold: float
+    ) -> Updates:
+        """The verdict, unless another threshold or image was asked for after that turn."""
         parts = self.parts
         if not isinstance(current, Current):
             return {parts.verdict: gr.skip()}
         inspection = current.inspection.at_threshold(threshold)
-        return {
+        updates = {
             parts.verdict: html.verdict_html(inspection, current.model.info),
             parts.raw: current.to_json(threshold),
         }
+        newest = turns.is_current(THRESHOLD, turn) and turns.is_current(IMAGE, current.turn)
+        return updates if newest else {parts.verdict: gr.skip()}
 
-    def on_shown(self, current: Current | Failed | None, shown: ModelInfo, threshold: Any) -> Updates:
-        """Judge at the threshold of now: it may have moved since on_computed was asked."""
-        return self._at_threshold(current, typed_threshold(threshold, shown.threshold))
+    def on_threshold(
+        self, current: Current | Failed | None, turns: Turns, shown: ModelInfo, threshold: Any
+    ) -> Updates:
+        turn, threshold = turns.begin(THRESHOLD), typed_threshold(threshold, shown.threshold)
+        return {self.parts.promise: "", **self._at_threshold(current, turns, turn, threshold)}
 
-    def on_threshold(self, current: Current | Failed | None, shown: ModelInfo, threshold: Any) -> Updates:
-        threshold = typed_threshold(threshold, shown.threshold)
-        return {self.parts.promise: "", **self._at_threshold(current, threshold)}
-
-    def on_reset(self, current: Current | Failed | None, shown: ModelInfo) -> Updates:
-        return self._chosen(current, shown, shown.target, logic.own_threshold(shown))
+    def on_reset(self, current: Current | Failed | None, turns: Turns, shown: ModelInfo) -> Updates:
+        return self._chosen(current, turns, shown, shown.target, logic.own_threshold(shown))
 
     def on_target(
-        self, metric: str, current: Current | Failed | None, shown: ModelInfo, percent: Any
+        self,
+        metric: str,
+        current: Current | Failed | None,
+        turns: Turns,
+        shown: ModelInfo,
+        percent: Any,
     ) -> Updates:
         """The threshold that keeps a promise; where there is none, why, and what can be promised instead."""
         curve, nearest = shown.validation, None
         try:
             target = logic.typed_target(metric, percent)
             nearest = curve.nearest_target(target)
-            return self._chosen(current, shown, target, curve.threshold_for(target))
+            return self._chosen(current, turns, shown, target, curve.threshold_for(target))
         except TargetError as error:
             if nearest is None:
                 return {self.parts.promise: refused_html(str(error), "promise")}
@@ -242,11 +262,16 @@ class Handlers:
             }
 
     def _chosen(
-        self, current: Current | Failed | None, shown: ModelInfo, target: Target | None, threshold: float
+        self,
+        current: Current | Failed | None,
+        turns: Turns,
+        shown: ModelInfo,
+        target: Target | None,
+        threshold: float,
     ) -> Updates:
-        promise = html.promise_html(shown, target, threshold)
+        turn, promise = turns.begin(THRESHOLD), html.promise_html(shown, target, threshold)
         updates = {self.parts.threshold: threshold, self.parts.promise: promise}
-        return updates | self._at_threshold(current, threshold)
+        return updates | self._at_threshold(current, turns, turn, threshold)
 
     def on_nearest(self, current: Current | Failed | None) -> Updates:
         with shown_errors():
@@ -302,6 +327,7 @@ def wire(handlers: Handlers) -> tuple[list[Any], list[Any]]:
     model = [parts.own_model, parts.model]
     chosen = [parts.turns, *model, parts.shown_model, parts.threshold, parts.method, parts.tiles]
     judged = [parts.current, parts.shown_model, parts.threshold]
+    moved = [parts.current, parts.turns, parts.shown_model]
     at_threshold = [parts.verdict, parts.raw, parts.promise]
     heavy, light = handlers.heavy, {"preprocess": False, **LIGHT}
     new_image = heavy | {"trigger_mode": "multiple", "show_progress": "hidden"}
@@ -329,17 +355,19 @@ def wire(handlers: Handlers) -> tuple[list[Any], list[Any]]:
     images, choices = ([wire_computed(handlers, event) for event in events] for events in (images, choices))
     choices += [
         parts.threshold.input(
-            handlers.on_threshold, judged, at_threshold, trigger_mode="always_last", **light
+            handlers.on_threshold,
+            [*moved, parts.threshold],
+            at_threshold,
+            trigger_mode="always_last",
+            **IN_ORDER,
         ),
-        parts.reset.click(
-            handlers.on_reset, [parts.current, parts.shown_model], [parts.threshold, *at_threshold], **light
-        ),
+        parts.reset.click(handlers.on_reset, moved, [parts.threshold, *at_threshold], **IN_ORDER),
     ]
     for metric, target in parts.targets.items():
         choosing = partial(handlers.on_target, metric)
-        inputs = [parts.current, parts.shown_model, target.percent]
+        outputs = [parts.threshold, target.percent, *at_threshold]
         choices += [
-            event(choosing, inputs, [parts.threshold, target.percent, *at_threshold], **light)
+            event(choosing, [*moved, target.percent], outputs, **IN_ORDER)
             for event in (target.choose.click, target.percent.submit)
         ]
     parts.get_nearest.click(
@@ -352,17 +380,12 @@ def wire(handlers: Handlers) -> tuple[list[Any], list[Any]]:
 
 def wire_computed(handlers: Handlers, event: Any) -> Any:
     """What an event wrote into Parts.current is shown. Returns the event after which it is."""
-    parts, light = handlers.parts, {"preprocess": False, **LIGHT}
+    parts = handlers.parts
     return event.success(
         handlers.on_computed,
         [parts.current, parts.turns, parts.shown_model, parts.threshold, parts.method],
         [*parts.of_model, *parts.of_image],
-        **light,
-    ).success(
-        handlers.on_shown,
-        [parts.current, parts.shown_model, parts.threshold],
-        [parts.verdict, parts.raw],
-        **light,
+        **IN_ORDER,
     )
 
 
