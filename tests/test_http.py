@@ -130,11 +130,40 @@ def test_an_image_with_too_many_pixels_is_refused_by_its_header():
         problem(httpx.post(f"{address}/v1/inspect", content=DARK), 413, "image-too-large")
 
 
-@pytest.mark.parametrize("parameter", [{"threshold": 2}, {"threshold": "high"}, {"heatmap": "gif"}])
+@pytest.mark.parametrize(
+    "parameter", [{"threshold": 2}, {"threshold": "high"}, {"heatmap": "gif"}, {"threshold": "nan"}]
+)
 def test_a_parameter_that_cannot_be_used_is_named(address, parameter):
     answer = httpx.post(f"{address}/inspect", params=parameter, content=DARK)
     (name,) = parameter
     assert problem(answer, 400, "invalid-parameter").detail.startswith(f"{name} is ")
+
+
+@pytest.mark.parametrize(("endpoint", "name"), [("inspect", "threshhold"), ("inspect_batch", "heatmap")])
+def test_a_parameter_that_there_is_not_is_named_too(address, endpoint, name):
+    answer = httpx.post(f"{address}/{endpoint}", params={name: "png"}, content=DARK)
+    assert f"no parameter {name!r}" in problem(answer, 400, "invalid-parameter").detail
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "title", "detail"),
+    [
+        ("POST", "inspekt", 404, "Not Found", "nothing at this address"),
+        ("GET", "inspect", 405, "Method Not Allowed", "takes another method"),
+    ],
+)
+def test_a_wrong_address_or_method_is_a_problem_with_a_next_step(
+    address, method, path, status, title, detail
+):
+    found = Problem.model_validate(httpx.request(method, f"{address}/{path}").json())
+    assert (found.type, found.status, found.title) == ("about:blank", status, title)
+    assert detail in found.detail and "/docs" in found.detail
+
+
+def test_a_damaged_form_is_a_problem_that_says_what_is_wrong(address):
+    head = {"Content-Type": "multipart/form-data"}
+    found = Problem.model_validate(httpx.post(f"{address}/inspect", content=DARK, headers=head).json())
+    assert (found.status, found.title, found.detail) == (400, "Bad Request", "Missing boundary in multipart.")
 
 
 def test_a_form_has_to_have_one_file(address):
@@ -311,8 +340,9 @@ def test_a_zip_is_a_batch_too_and_an_empty_one_a_problem(address):
     zip_of = {"content": zipped(a=DARK, b=LIGHT), "headers": {"Content-Type": "application/zip"}}
     lines = httpx.post(f"{address}/inspect_batch", **zip_of).text.splitlines()
     assert [json.loads(line)["outcome"] for line in lines] == ["abnormal", "normal"]
-    answer = httpx.post(f"{address}/inspect_batch", content=zipped(**{".hidden": DARK}))
-    assert "no images in these files" in problem(answer, 400, "empty-batch").detail
+    for empty in (zipped(**{".hidden": DARK}), b""):
+        answer = httpx.post(f"{address}/inspect_batch", content=empty)
+        assert "no images in these files" in problem(answer, 400, "empty-batch").detail
 
 
 def test_one_batch_at_a_time_and_who_hangs_up_makes_room_for_the_next():

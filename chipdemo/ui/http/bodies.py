@@ -87,13 +87,13 @@ async def one_file(request: Request) -> tuple[str, bytes]:
 
 
 async def files_on_disk(request: Request, folder: Path, most: int) -> list[tuple[str, Path]]:
-    """(name, path) of each file: those of a form, or the body itself. most: files in a form."""
+    """(name, path) of each file: those of a form, or the body if it has any. most: files in a form."""
     if not is_form(request):
         path = folder / "0"
         async with await anyio.open_file(path, "wb") as file:
             async for chunk in request.stream():
                 await file.write(chunk)
-        return [("", path)]
+        return [("", path)] if path.stat().st_size else []
     found = []
     async with request.form(max_files=most) as form:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import anyio
 import numpy as np
@@ -55,15 +55,6 @@ A verdict is no proof: report `abnormal_probability` with it, and treat `out_of_
 Errors are problem details (RFC 9457). Every answer has the header `X-Request-ID`, which the log of the app
 names too; a request may bring its own.
 """
-
-Threshold = Annotated[
-    float | None, Query(ge=0, le=1, description="Decision threshold; the model's own unless given.")
-]
-Name = Annotated[str, Query(max_length=255, description="Of a model of this app; of several, each image goes "
-                            "to the one that knows it best unless given.")]  # fmt: skip
-InTiles = Annotated[bool, Query(description="Inspect a large image in overlapping tiles too.")]
-WithHeatmap = Annotated[Literal["none", "png"], Query(description="Add the heatmap of the verdict.")]
-FileName = Annotated[str, Query(max_length=255, description="Of the file, where the body is the file.")]
 
 FILE = {"schema": {"type": "string", "format": "binary"}}
 FORM = {"schema": {"type": "object", "properties": {"image": FILE["schema"]}}}
@@ -156,21 +147,14 @@ def add_inspect(app: FastAPI, api: Api) -> None:
         openapi_extra={"requestBody": {"content": {"image/*": FILE, "multipart/form-data": FORM}}},
         dependencies=known_caller(api),
     )
-    async def inspect(
-        request: Request,
-        threshold: Threshold = None,
-        model: Name = "",
-        tiles: InTiles = True,
-        heatmap: WithHeatmap = "none",
-        name: FileName = "",
-    ) -> Response:
+    async def inspect(request: Request, asked: Annotated[schema.ParametersOfOne, Query()]) -> Response:
         """The body is the file itself, or a form with one file."""
         async with limited(request, api.limits.file_bytes, api.budget) as body:
             sent_name, content = await one_file(body)
-            order = Order(lambda: api.chosen(model), threshold, tiles)
+            order = Order(lambda: api.chosen(asked.model), asked.threshold, asked.tiles)
             answer = await asyncio.wrap_future(api.service.submit(content, order))
         request.state.record.add(bytes=len(content), **logged(answer.inspection))
-        fields = answer_json(answer, name or sent_name, heatmap == "png")
+        fields = answer_json(answer, asked.name or sent_name, asked.heatmap == "png")
         return Response(
             json.dumps(fields | {"request_id": request.state.record.id}), media_type="application/json"
         )
@@ -230,11 +214,9 @@ def add_inspect_batch(app: FastAPI, api: Api) -> None:
         openapi_extra={"requestBody": {"content": content}},
         dependencies=known_caller(api),
     )
-    async def inspect_batch(
-        request: Request, threshold: Threshold = None, model: Name = "", tiles: InTiles = True
-    ) -> Response:
+    async def inspect_batch(request: Request, asked: Annotated[schema.Parameters, Query()]) -> Response:
         """The body is a zip, or a form with images and zips."""
-        models = api.chosen(model)
+        models = api.chosen(asked.model)
         if api.service.stopping:
             raise StoppingError(STOPPING)
         try:  # a client that has just read its last batch to the end may be faster than its end here
@@ -255,7 +237,7 @@ def add_inspect_batch(app: FastAPI, api: Api) -> None:
             done()
             raise
         request.state.record.add(images=len(images))
-        task = Task(api.service.judge, models, threshold, tiles, api.limits)
+        task = Task(api.service.judge, models, asked.threshold, asked.tiles, api.limits)
         return BatchResponse(json_lines(task, images, lambda: api.service.stopping), done)
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -25,6 +26,10 @@ from chipdemo.errors import (
 MEDIA_TYPE = "application/problem+json"
 TYPE = "urn:chip-inspector:problem:"
 RETRY_AFTER_S = 1
+DETAILS = {
+    404: "There is nothing at this address. /docs lists those there are.",
+    405: "This address takes another method: see Allow, or /docs.",
+}
 CLOSED = 499  # for the log: the client did not wait for the answer
 
 log = logging.getLogger(__name__)
@@ -92,10 +97,19 @@ def add_problems(app: FastAPI) -> None:
         first = error.errors()[0]
         name, given = first["loc"][-1], first.get("input")
         detail = f"{name} is {given!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+        if first["type"] == "extra_forbidden":
+            detail = f"There is no parameter {name!r}. /docs lists those there are."
         return answer(request, problem_of(SettingsError(detail)))
 
     async def on_http(request: Request, error: HTTPException) -> Response:
-        problem = {"type": "about:blank", "title": str(error.detail), "status": error.status_code}
+        status = error.status_code
+        detail = DETAILS.get(status, str(error.detail))
+        problem = {
+            "type": "about:blank",
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "detail": detail,
+        }
         return answer(request, problem, error.headers)
 
     app.add_exception_handler(ChipDemoError, on_error)

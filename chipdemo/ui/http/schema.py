@@ -1,4 +1,4 @@
-"""What the HTTP API answers, for its documentation; a test holds the answers to it."""
+"""What the HTTP API takes and answers, for its documentation; a test holds the answers to it."""
 
 from typing import Literal
 
@@ -7,6 +7,24 @@ from pydantic import BaseModel, ConfigDict, Field
 
 class Exactly(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+class Parameters(Exactly):
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="Decision threshold; the model's own unless given."
+    )
+    model: str = Field(
+        "",
+        max_length=255,
+        description="Of a model of this app; of several, each image goes to the one that knows it best "
+        "unless given.",
+    )
+    tiles: bool = Field(True, description="Inspect a large image in overlapping tiles too.")
+
+
+class ParametersOfOne(Parameters):
+    heatmap: Literal["none", "png"] = Field("none", description="Add the heatmap of the verdict.")
+    name: str = Field("", max_length=255, description="Of the file, where the body is the file.")
 
 
 class Region(Exactly):
@@ -109,5 +127,5 @@ class Problem(BaseModel):
     type: str = Field(examples=["urn:chip-inspector:problem:unreadable-image"])
     title: str
     status: int
-    detail: str | None = None
+    detail: str
     request_id: str
