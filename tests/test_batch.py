@@ -192,8 +192,12 @@ def test_a_file_name_that_is_no_text_is_inspected_once(tmp_path):
 def test_results_of_another_run_or_other_files_are_not_mixed(chips, tmp_path):
     images = find_images([str(chips)])
     inspect_all(task(), images, tmp_path / "out")
-    for other in (task(threshold=0.9), task(tiles=False)):
-        with pytest.raises(BatchError, match="0.9|tiles"):
+    for other, told in (
+        (task(threshold=0.9), "of another run: threshold 0.4 there and 0.9 now"),
+        (task(tiles=False), "tiles True there and False now"),
+        (Task(fake_judge(), [FakeModel(), FakeModel()]), "threshold 0.4 there and each model's own now"),
+    ):
+        with pytest.raises(BatchError, match=told):
             inspect_all(other, images, tmp_path / "out")
     with pytest.raises(BatchError, match=str(chips)):
         inspect_all(task(), images, chips)

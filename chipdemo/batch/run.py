@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 RESULTS = "inspections.jsonl"  # a line for each image, in the order given; see result_of
 RUN = "run.json"
 FORMAT = 2  # of RESULTS
-WORDS = {"threshold": "at", "tiles": "with"}  # before what RUN holds, where it is not "of"
 BATCH = 16  # images and tiles prepared for one call of the judge
 PICTURE_SIDE = 480  # pixels of the longer side of an image in the report
 
@@ -286,9 +285,16 @@ def _check_run(run: Mapping[str, Any], before: Any, folder: Path) -> None:
     different = [name for name in {**before, **run} if before.get(name) != run.get(name)]
     if different:
         changes = ", ".join(
-            f"{WORDS.get(name, 'of')} {name} {before.get(name)}, not {run.get(name)}" for name in different
+            f"{name} {_told(name, before)} there and {_told(name, run)} now" for name in different
         )
-        raise BatchError(f"{folder} holds results {changes}. Choose another --out, or delete {folder}.")
+        raise BatchError(
+            f"{folder} holds results of another run: {changes}. Choose another --out, or delete {folder}."
+        )
+
+
+def _told(name: str, run: Mapping[str, Any]) -> Any:
+    absent = "each model's own" if name == "threshold" else "unknown"
+    return absent if run.get(name) is None else run[name]
 
 
 def _batches(prepared: Iterable[Inspected]) -> Iterator[list[Inspected]]:
