@@ -32,7 +32,7 @@ from chipdemo.ui.html import header_html
 from chipdemo.ui.http.access import Access
 from chipdemo.ui.http.docs import docs_routes
 from chipdemo.ui.http.endpoints import http_api
-from chipdemo.ui.inspect import history
+from chipdemo.ui.inspect import history, wiring
 from chipdemo.ui.inspect import tab as inspect_tab
 from chipdemo.ui.inspect.first_example import FirstExample
 from chipdemo.ui.inspect.layout import Parts as InspectParts
@@ -140,7 +140,7 @@ def add_inspect(
         many_parts = many_tab.layout(1 + len(judge.models.in_use))  # one of the visitor's own
     keep_address(tab, "inspect")
     handlers = inspect_tab.Handlers(parts, judge, settings, recent, app.tiles, teaches)
-    images, choices = inspect_tab.wire(handlers)
+    images, choices = wiring.wire(handlers)
     opened = many_tab.wire(many_tab.Handlers(many_parts, handlers, settings, desk is not None))
     journal = desk.journal if desk else None
     shown = [*images, opened], choices
@@ -169,7 +169,7 @@ def add_label(
     label_tab.wire_sending_many(many_parts, desk, annotators)
     if parts.training:
         chosen = training_panel.wire(parts.training, tab, desk, annotators)
-        inspect_tab.wire_change(chosen, inspect_parts, judge.models)
+        wiring.wire_change(chosen, inspect_parts, judge.models)
 
 
 def add_teach(

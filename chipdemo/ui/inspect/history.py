@@ -26,6 +26,7 @@ from chipdemo.ui.inspect.history_html import Listing, history_html, listing_of, 
 from chipdemo.ui.inspect.layout import AS_A_WHOLE, AUTOMATIC, IN_TILES
 from chipdemo.ui.inspect.logic import Choices, Current, Failed
 from chipdemo.ui.inspect.tab import IMAGE, Updates
+from chipdemo.ui.inspect.wiring import FAILED_JS
 from chipdemo.ui.turns import Turns
 
 NOT_YOURS = "This inspection is not in your history. Inspect the image again{}."
@@ -260,7 +261,7 @@ def note_of(entry: Entry, info: ModelInfo) -> str:
 
 
 def wire(app: gr.Blocks, handlers: Handlers, shown: tuple[Sequence[Any], Sequence[Any]]) -> None:
-    """The events. shown: those of tab.wire after which an inspection is shown."""
+    """The events. shown: those of wiring.wire after which an inspection is shown."""
     parts, (images, choices) = handlers.inspecting.parts, shown
     raw = {"preprocess": False, "api_visibility": "private"}
     light = raw | LIGHT
@@ -283,7 +284,7 @@ def wire(app: gr.Blocks, handlers: Handlers, shown: tuple[Sequence[Any], Sequenc
         **raw,
     )
     for event in (starting, opening):
-        event.failure(None, js=tab.FAILED_JS, api_visibility="private")
+        event.failure(None, js=FAILED_JS, api_visibility="private")
     app.load(handlers.on_list, listed, parts.history, **light)
     for events, handler in ((images, handlers.on_inspected), (choices, handlers.on_chosen)):
         for event in events:

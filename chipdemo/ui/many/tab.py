@@ -18,15 +18,14 @@ from chipdemo.ui.events import KEEP_S, LIGHT
 from chipdemo.ui.html import refused_html
 from chipdemo.ui.inspect.layout import AUTOMATIC
 from chipdemo.ui.inspect.logic import Current, chosen_threshold, own_threshold
+from chipdemo.ui.inspect.tab import Handlers as Inspecting
 from chipdemo.ui.inspect.tab import (
-    FAILED_JS,
     Updates,
     download,
     models_of,
     of_another_model,
-    wire_computed,
 )
-from chipdemo.ui.inspect.tab import Handlers as Inspecting
+from chipdemo.ui.inspect.wiring import FAILED_JS, wire_computed
 from chipdemo.ui.many import html, logic
 from chipdemo.ui.many.logic import Many
 from chipdemo.ui.theme import many_template
