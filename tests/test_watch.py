@@ -658,7 +658,10 @@ def test_results_of_another_folder_or_threshold_are_not_mixed(place, watch_of):
         pass
     (place / "other").mkdir()
     for folder, other in ((place / "other", task()), (place / "in", task(threshold=0.9))):
-        with pytest.raises(BatchError, match="there and .*(other|0.9) now"), watching(other, folder, place / "out", POLL_S):
+        with (
+            pytest.raises(BatchError, match="there and .*(other|0.9) now"),
+            watching(other, folder, place / "out", POLL_S),
+        ):
             pass
     nowhere = watching(task(), place / "nowhere", place / "out", POLL_S)
     with pytest.raises(BatchError, match="nowhere is not a folder"), nowhere:

@@ -293,6 +293,7 @@ def _check_run(run: Mapping[str, Any], before: Any, folder: Path) -> None:
 
 
 def _told(name: str, run: Mapping[str, Any]) -> Any:
+    """What a run, as Task.run has it, says under a name, in words where it says nothing."""
     absent = "each model's own" if name == "threshold" else "unknown"
     return absent if run.get(name) is None else run[name]
 

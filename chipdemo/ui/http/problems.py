@@ -28,7 +28,7 @@ TYPE = "urn:chip-inspector:problem:"
 RETRY_AFTER_S = 1
 DETAILS = {
     404: "There is nothing at this address. /docs lists those there are.",
-    405: "This address takes another method: see Allow, or /docs.",
+    405: "This address takes another method: see the header Allow, or /docs.",
 }
 CLOSED = 499  # for the log: the client did not wait for the answer
 
@@ -96,9 +96,10 @@ def add_problems(app: FastAPI) -> None:
     async def on_parameter(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         name, given = first["loc"][-1], first.get("input")
-        detail = f"{name} is {given!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
         if first["type"] == "extra_forbidden":
             detail = f"There is no parameter {name!r}. /docs lists those there are."
+        else:
+            detail = f"{name} is {given!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
         return answer(request, problem_of(SettingsError(detail)))
 
     async def on_http(request: Request, error: HTTPException) -> Response:
